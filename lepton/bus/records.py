@@ -1,0 +1,151 @@
+"""What a record on the log is, and the operations a broker offers; knows no client library.
+
+Both `bus/kafka.py` and `bus/memory.py` implement these protocols and pass the same suite.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """A partition of a topic."""
+
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record as it was read: `offset` is its place in the log, `timestamp_ms` the broker's, since the epoch."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+    timestamp_ms: int = 0
+
+    @property
+    def place(self) -> str:
+        return f"{self.topic}/{self.partition}@{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A record to be written. `partition` None: chosen from the key by murmur2, Kafka's default."""
+
+    topic: str
+    value: bytes | None
+    key: bytes | None = None
+    headers: Headers = ()
+    partition: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TopicPlan:
+    """How a topic is to exist."""
+
+    name: str
+    partitions: int
+    config: Mapping[str, str]
+
+
+class Writer(Protocol):
+    """Idempotent producer, acks from all in-sync replicas."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None:
+        """Flush, then close."""
+
+    async def send(self, record: Outgoing) -> Record:
+        """Return once the record is durable, with its place. Raises Unavailable (retriable) or Invalid (too large)."""
+
+    async def send_all(self, records: Sequence[Outgoing]) -> list[Record]:
+        """The same for many, pipelined; order within a partition is the order given."""
+
+    async def flush(self) -> None: ...
+
+
+class TransactionalWriter(Protocol):
+    """Producer bound to one `transactional.id`; `start` fences every older holder of that id."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def commit(self, records: Sequence[Outgoing], offsets: Mapping[Place, int], group: str) -> list[Record]:
+        """Write all records and the consumer offsets (next to read) in one transaction.
+
+        Raises Refused when a newer holder has fenced this writer (the process must let go of the partition), and
+        Unavailable when the transaction was aborted and may be tried again.
+        """
+
+
+Assigned = Callable[[Sequence[Place]], Awaitable[None]]
+Revoked = Callable[[Sequence[Place]], Awaitable[None]]
+
+
+class Reader(Protocol):
+    """Consumer: a member of a group, or (group None) one that was given all partitions of its topics."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None:
+        """Leave the group at once; nothing is committed by stopping."""
+
+    async def poll(self, *, max_records: int, timeout_s: float) -> Mapping[Place, list[Record]]:
+        """Records by partition in offset order; empty after `timeout_s` without any. Only committed transactions."""
+
+    async def commit(self, offsets: Mapping[Place, int]) -> None:
+        """Commit next-to-read offsets. Raises Unavailable when the group moved on (records come again)."""
+
+    def assignment(self) -> frozenset[Place]: ...
+
+    def position(self, place: Place) -> int: ...
+
+    async def seek(self, place: Place, offset: int) -> None: ...
+
+    def pause(self, place: Place) -> None: ...
+
+    def resume(self, place: Place) -> None: ...
+
+    async def end_offsets(self, places: Sequence[Place]) -> Mapping[Place, int]:
+        """Next offset a read-committed reader could reach."""
+
+    async def begin_offsets(self, places: Sequence[Place]) -> Mapping[Place, int]: ...
+
+
+class Broker(Protocol):
+    """A cluster one can open writers and readers on."""
+
+    def writer(self, client_id: str) -> Writer: ...
+
+    def transactional_writer(self, transactional_id: str) -> TransactionalWriter: ...
+
+    def reader(self, topics: Sequence[str], *, group: str | None, client_id: str, start: str = "earliest",
+               on_assigned: Assigned | None = None, on_revoked: Revoked | None = None) -> Reader:
+        """`start` ("earliest" or "latest") applies where the group has no committed offset."""
+
+    async def create_topics(self, plans: Sequence[TopicPlan]) -> list[str]:
+        """Create what is absent, return the names created. Raises Refused when an existing one differs in partitions."""
+
+    async def describe_topics(self, names: Sequence[str]) -> Mapping[str, TopicPlan]:
+        """Those of `names` that exist."""
+
+    async def delete_topics(self, names: Sequence[str]) -> None: ...
+
+    async def list_topics(self) -> list[str]: ...
+
+    async def group_offsets(self, group: str) -> Mapping[Place, int]:
+        """Committed next-to-read offsets of a group (for lag)."""
+
+    async def ping(self) -> None:
+        """Raises Unavailable, with the reason (wrong address, wrong password, no TLS), when it cannot be reached."""
+
+    async def close(self) -> None: ...
