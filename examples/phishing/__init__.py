@@ -1,0 +1,1 @@
+"""River's bundled Phishing stream, replayed as live events whose labels arrive later."""
