@@ -1,0 +1,255 @@
+"""The Pipeline resource: read and checked as a whole, every problem at once, and asked for what it means."""
+
+import copy
+import hashlib
+import json
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from lepton.contracts.pipeline_blocks import (
+    NUMERIC,
+    Block,
+    Clean,
+    Events,
+    FieldSpec,
+    Gate,
+    Heal,
+    Metadata,
+    MissingPolicy,
+    ModelSpec,
+    QualityWatch,
+    Serve,
+    Watch,
+)
+from lepton.contracts.pipeline_rules import Blocks, check, check_name, label_type, structural, task_of
+from lepton.contracts.pipeline_yaml import PathKey, Problem, Source, path_text, read, write
+from lepton.errors import Invalid
+
+__all__ = ["InvalidPipeline", "Pipeline", "Problem", "compatible", "from_json", "parse"]
+
+_BLOCKS: dict[str, type[BaseModel]] = {"metadata": Metadata, "events": Events, "clean": Clean, "model": ModelSpec,
+                                       "gate": Gate, "serve": Serve, "watch": Watch, "heal": Heal}
+_REQUIRED = ("apiVersion", "kind", "metadata", "events")
+
+
+class InvalidPipeline(Invalid):
+    """A Pipeline that cannot be; `problems` holds all of it, in the order of the text."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        first = problems[0]
+        more = f" and {len(problems) - 1} more problems" if len(problems) > 1 else ""
+        place = f"line {first.line}, {first.path}" if first.line else first.path
+        super().__init__(first.message + more, field=first.path, place=place, remedy=first.remedy or None)
+        self.problems = problems
+
+
+class Pipeline(Block):
+    """One loop from event schema to healing policy. Made by `parse` or `from_json`, which check the whole."""
+
+    api_version: Annotated[Literal["lepton/v1"], Field(alias="apiVersion")] = "lepton/v1"
+    kind: Literal["Pipeline"] = "Pipeline"
+    metadata: Metadata
+    events: Events
+    clean: Clean = Clean()
+    model: ModelSpec | None = None
+    gate: Gate | None = None
+    serve: Serve = Serve()
+    watch: Watch = Watch()
+    heal: Heal = Heal()
+
+    @property
+    def name(self) -> str:
+        return self.metadata.name
+
+    @property
+    def partitions(self) -> int:
+        return self.events.partitions
+
+    @cached_property
+    def fields(self) -> dict[str, FieldSpec]:
+        """Fields a model takes, in the order written: all but the label."""
+        label = self.label_field
+        return {name: spec for name, spec in self.events.fields.items() if name != label}
+
+    @property
+    def label_field(self) -> str | None:
+        return self.events.label.field if self.events.label else None
+
+    @property
+    def label_type(self) -> str | None:
+        """`float`, `int`, `bool` or `category`."""
+        return label_type(self.events, self.events.label) if self.events.label else None
+
+    @property
+    def label_categories(self) -> tuple[str, ...] | None:
+        """Classes declared beforehand, by the label or by its field."""
+        if self.events.label is None:
+            return None
+        spec = self.events.fields.get(self.events.label.field)
+        return self.events.label.categories or (spec.categories if spec else None)
+
+    @property
+    def task(self) -> str | None:
+        """`regression` or `classification`; None without a label."""
+        return task_of(self.events)
+
+    def missing_policy(self, field: str) -> MissingPolicy:
+        """What stands in for an absent `field`: its own policy, else the default, else mean (mode when no number)."""
+        own = self.clean.missing.get(field)
+        if own is not None:
+            return own
+        default = self.clean.missing.get("default", MissingPolicy(kind="mean"))
+        if default.kind in ("mean", "median") and self.events.fields[field].type not in NUMERIC:
+            return MissingPolicy(kind="mode")
+        return default
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain data with every default written out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def to_yaml(self) -> str:
+        return write(self.to_data())
+
+    def canonical_json(self) -> str:
+        """The same for equal pipelines. Keys keep their order, since the order of fields is the model's input order."""
+        return json.dumps(self.to_data(), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+    def digest(self) -> str:
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()
+
+    def input_schema_digest(self) -> str:
+        """SHA-256 over names, types and order of the fields a model takes, lower-case hex."""
+        schema = [[name, spec.type] for name, spec in self.fields.items()]
+        return hashlib.sha256(json.dumps(schema, separators=(",", ":")).encode()).hexdigest()
+
+
+def parse(text: str) -> Pipeline:
+    """Pipeline from YAML (or JSON) text. Raises InvalidPipeline with every problem and its line."""
+    source, problems = read(text)
+    if source.data is None and problems:
+        raise InvalidPipeline(problems)
+    return _build(source, problems)
+
+
+def from_json(text: str) -> Pipeline:
+    """Pipeline from its JSON form, as `canonical_json` gives it. Raises InvalidPipeline; problems carry no line."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidPipeline([Problem("(document)", 0, f"not readable as JSON: {error}")]) from error
+    return _build(Source(data, {}), [])
+
+
+def compatible(old: Pipeline, new: Pipeline) -> list[str]:
+    """Why rows and models of `old` cannot go on under `new`; empty when they can."""
+    pairs = [(what, getattr(old, what), getattr(new, what))
+             for what in ("name", "partitions", "label_field", "label_type", "task")]
+    pairs += [("events.id", old.events.id, new.events.id),
+              ("events.entity", old.events.entity_member, new.events.entity_member)]
+    reasons = [f"{what} changes from {before} to {after}" for what, before, after in pairs if before != after]
+    reasons += [f"field {name} is new and required" for name, spec in new.fields.items()
+                if spec.required and name not in old.fields]
+    for name, before in old.fields.items():
+        after = new.fields.get(name)
+        if after is None:
+            reasons.append(f"field {name} is gone")
+            continue
+        if before.type != after.type:
+            reasons.append(f"field {name} changes from {before.type} to {after.type}")
+        if after.required and not before.required:
+            reasons.append(f"field {name} becomes required")
+        if gone := set(before.categories or ()) - set(after.categories or before.categories or ()):
+            reasons.append(f"field {name} loses categories {', '.join(sorted(gone))}")
+    kept = [name for name in new.fields if name in old.fields]
+    if kept != [name for name in old.fields if name in new.fields]:
+        reasons.append("the order of fields changes")
+    if gone := set(old.label_categories or ()) - set(new.label_categories or old.label_categories or ()):
+        reasons.append(f"the label loses categories {', '.join(sorted(gone))}")
+    return reasons
+
+
+def _build(source: Source, problems: list[Problem]) -> Pipeline:
+    data = source.data
+    if not isinstance(data, dict):
+        raise InvalidPipeline([*problems, Problem("(document)", source.line(()), "must be a mapping of keys",
+                                                  "begin with `apiVersion: lepton/v1`")])
+    findings = list(_check_top(data))
+    blocks: dict[str, Any] = {}
+    for name, block in _BLOCKS.items():
+        if data.get(name) is not None:
+            blocks[name], found = _read_block(name, block, data[name])
+            findings += found
+    written = _written_fields(data)
+    metadata = blocks.get("metadata")
+    if metadata is not None:
+        findings += check_name(metadata.name)
+    findings += check(Blocks(written_fields=written, **{
+        name: blocks.get(name) for name in ("events", "clean", "model", "gate", "serve", "watch")}))
+    problems += [Problem(path_text(path), source.line(path), message, remedy) for path, message, remedy in findings]
+    if problems:
+        raise InvalidPipeline(sorted(problems, key=lambda problem: problem.line))
+    return _with_defaults(blocks)
+
+
+def _check_top(data: dict[str, Any]) -> list[tuple[PathKey, str, str]]:
+    findings: list[tuple[PathKey, str, str]] = []
+    top = {key: value for key, value in data.items() if key not in _BLOCKS}
+    try:
+        Pipeline.model_validate(top)
+    except ValidationError as error:
+        findings = [(entry["loc"], *structural(entry, Pipeline)) for entry in error.errors()
+                    if entry["loc"][0] not in _BLOCKS]
+    for key in _REQUIRED:
+        if data.get(key) is None:
+            findings = [finding for finding in findings if finding[0] != (key,)]
+            findings.append(((key,), f"`{key}` is required", "add it"))
+    return findings
+
+
+def _read_block(name: str, block: type[BaseModel], data: Any) -> tuple[Any, list[tuple[PathKey, str, str]]]:
+    """The block, without its broken parts where those can be cut out, and the problems of those parts."""
+    try:
+        return block.model_validate(data), []
+    except ValidationError as error:
+        errors = error.errors()
+    findings: list[tuple[PathKey, str, str]] = [((name, *entry["loc"]), *structural(entry, block)) for entry in errors]
+    rest = copy.deepcopy(data)
+    for entry in errors:
+        _cut(rest, entry["loc"])
+    try:
+        return block.model_validate(rest), findings
+    except ValidationError:
+        return None, findings
+
+
+def _cut(data: Any, path: PathKey) -> None:
+    for depth, part in enumerate(path):
+        if not isinstance(data, dict) or part not in data:
+            return
+        # A list is cut as a whole: an item less would shift its neighbours.
+        if depth == len(path) - 1 or isinstance(path[depth + 1], int):
+            del data[part]
+            return
+        data = data[part]
+
+
+def _written_fields(data: dict[str, Any]) -> frozenset[str]:
+    events = data.get("events")
+    fields = events.get("fields") if isinstance(events, dict) else None
+    return frozenset(fields) if isinstance(fields, dict) else frozenset()
+
+
+def _with_defaults(blocks: dict[str, Any]) -> Pipeline:
+    pipeline = Pipeline(**{name: block for name, block in blocks.items() if block is not None})
+    if pipeline.task is None:
+        return pipeline
+    regression = pipeline.task == "regression"
+    model = pipeline.model or ModelSpec(family="linear_regression" if regression else "logistic_regression")
+    gate = pipeline.gate or Gate(metric="r2" if regression else "accuracy")
+    quality = pipeline.watch.quality or QualityWatch()
+    if quality.metric is None:
+        quality = quality.model_copy(update={"metric": gate.metric})
+    return Pipeline(**{**blocks, "model": model, "gate": gate,
+                       "watch": pipeline.watch.model_copy(update={"quality": quality})})

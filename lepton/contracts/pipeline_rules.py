@@ -1,0 +1,290 @@
+"""What must hold between the blocks of a Pipeline, and how a structural error is said to a person."""
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from lepton.contracts.pipeline_blocks import (
+    LOWER_IS_BETTER,
+    NUMERIC,
+    REGRESSION_METRICS,
+    Clean,
+    Events,
+    FieldSpec,
+    Gate,
+    LabelSpec,
+    MissingPolicy,
+    ModelSpec,
+    Serve,
+    Watch,
+)
+from lepton.contracts.pipeline_yaml import PathKey
+
+FIELD_NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
+Finding = tuple[PathKey, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """What could be read of a Pipeline: a block with an error that could not be cut out is None."""
+
+    events: Events | None
+    clean: Clean | None
+    model: ModelSpec | None
+    gate: Gate | None
+    serve: Serve | None
+    watch: Watch | None
+    written_fields: frozenset[str]
+    """Names of fields in the text, those with errors too, so that one error does not cause others."""
+
+
+def label_type(events: Events, label: LabelSpec) -> str | None:
+    spec = events.fields.get(label.field)
+    return label.type or (spec.type if spec else None)
+
+
+def task_of(events: Events) -> str | None:
+    """`regression`, `classification`, or None without a (usable) label."""
+    label = events.label
+    if label is None:
+        return None
+    kind = label_type(events, label)
+    if kind is None or kind == "text":
+        return None
+    return label.task or ("regression" if kind in NUMERIC else "classification")
+
+
+def structural(error: ErrorDetails, block: type[BaseModel]) -> tuple[str, str]:
+    """Message and remedy for one error of a block; an unknown key gets its nearest known one."""
+    kind, path, given = error["type"], error["loc"], error["input"]
+    if kind == "extra_forbidden":
+        known = list(_known_keys(block, path[:-1]))
+        near = difflib.get_close_matches(str(path[-1]), known, n=1)
+        return f"unknown key `{path[-1]}`", (f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}")
+    if kind == "missing":
+        return f"`{path[-1]}` is required", "add it"
+    if kind == "literal_error":
+        expected = error["ctx"]["expected"].replace("'", "`").replace(" or ", ", ")
+        near = difflib.get_close_matches(str(given), expected.replace("`", "").split(", "), n=1)
+        return f"`{given}` is not one of {expected}", f"did you mean `{near[0]}`?" if near else ""
+    if kind == "string_pattern_mismatch":
+        return f"`{given}` does not match {error['ctx']['pattern']}", "lower-case letters, digits and dashes"
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    shown = repr(given)
+    return f"{message}, not {shown if len(shown) <= 60 else shown[:57] + '...'}", ""
+
+
+def _known_keys(block: type[BaseModel], path: tuple[int | str, ...]) -> Iterator[str]:
+    current: Any = block
+    for part in path:
+        current = _inside(current, part)
+    if isinstance(current, type) and issubclass(current, BaseModel):
+        yield from (field.alias or name for name, field in current.model_fields.items())
+
+
+def _inside(current: Any, part: int | str) -> Any:
+    if isinstance(current, type) and issubclass(current, BaseModel):
+        field = current.model_fields.get(str(part))
+        return _plain(field.annotation) if field else None
+    if typing.get_origin(current) is dict:
+        return _plain(typing.get_args(current)[1])
+    return None
+
+
+def _plain(annotation: Any) -> Any:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return _plain(next(arg for arg in typing.get_args(annotation) if arg is not type(None)))
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _plain(typing.get_args(annotation)[0])
+    return annotation
+
+
+def check_name(name: str) -> Iterator[Finding]:
+    # Topic names append `-g<generation>` and `-dead-letters`: such a name would be another pipeline's topic.
+    if re.search(r"(-g[0-9]+|-dead-letters)$", name):
+        yield (("metadata", "name"), f"`{name}` ends like a topic of another pipeline",
+               "do not end it in -g<number> or -dead-letters")
+
+
+def check(blocks: Blocks) -> Iterator[Finding]:
+    """Everything wrong between the parts that could be read."""
+    events = blocks.events
+    if events is not None:
+        yield from _check_events(events)
+        if blocks.clean is not None:
+            yield from _check_clean(events, blocks.clean, blocks.written_fields)
+        yield from _check_learning(events, blocks)
+    if blocks.model is not None:
+        yield from _check_model(blocks.model)
+    if blocks.gate is not None:
+        yield from _check_gate(blocks.gate)
+    if blocks.serve is not None:
+        yield from _check_serve(blocks.serve)
+    if blocks.watch is not None and blocks.watch.quality is not None:
+        quality = blocks.watch.quality
+        if quality.min_labels > quality.window:
+            yield (("watch", "quality", "min_labels"), f"more than window ({quality.window}): it would never speak",
+                   "raise window or lower min_labels")
+
+
+def _check_events(events: Events) -> Iterator[Finding]:
+    for name, spec in events.fields.items():
+        path: PathKey = ("events", "fields", name)
+        if not FIELD_NAME.match(name) or name == "default":
+            yield (path, f"`{name}` cannot be a field name",
+                   "lower-case letters, digits and _, beginning with a letter; not `default`")
+        yield from _check_field(path, spec)
+    if events.id == events.time:
+        yield ("events", "time"), "the same member as id", "name another member"
+    if events.entity_member == events.time:
+        yield ("events", "time"), "the same member as entity", "name another member"
+    for role, member in (("id", events.id), ("time", events.time)):
+        if member in events.fields:
+            yield ("events", role), f"`{member}` is also a field", "rename the field, or leave it out of fields"
+    entity = events.fields.get(events.entity_member)
+    if entity is not None and entity.type not in ("int", "category", "text"):
+        yield ("events", "entity"), f"a {entity.type} cannot be a partition key", "use an int, category or text"
+    if events.label is not None:
+        yield from _check_label(events, events.label)
+
+
+def _check_field(path: PathKey, spec: FieldSpec) -> Iterator[Finding]:
+    if spec.range is not None and spec.type not in NUMERIC:
+        yield (*path, "range"), f"a {spec.type} has no range", "remove it; only float and int have one"
+    elif spec.range is not None and spec.range[0] > spec.range[1]:
+        yield (*path, "range"), "the lowest value is above the highest", "swap them"
+    if spec.categories is not None and spec.type != "category":
+        yield (*path, "categories"), f"a {spec.type} has no categories", "remove them, or make the type category"
+    yield from _check_categories(path, spec.categories)
+
+
+def _check_categories(path: PathKey, categories: tuple[str, ...] | None) -> Iterator[Finding]:
+    if categories is not None and len(set(categories)) != len(categories):
+        yield (*path, "categories"), "a category appears twice", "keep one of them"
+
+
+def _check_label(events: Events, label: LabelSpec) -> Iterator[Finding]:
+    path: PathKey = ("events", "label")
+    spec = events.fields.get(label.field)
+    if label.field in (events.id, events.time, events.entity_member):
+        yield (*path, "field"), f"`{label.field}` is already the id, entity or time", "name the member with the label"
+    elif not FIELD_NAME.match(label.field):
+        yield (*path, "field"), f"`{label.field}` cannot be a field name", "lower-case letters, digits and _"
+    kind = label_type(events, label)
+    if kind is None:
+        near = difflib.get_close_matches(label.field, events.fields, n=1)
+        yield (*path, "field"), f"`{label.field}` is not one of fields and has no type", (
+            f"did you mean `{near[0]}`? else give type" if near else "add it to fields, or give type")
+        return
+    if spec is not None and label.type is not None and spec.type != label.type:
+        yield (*path, "type"), f"the field is declared {spec.type}", f"write {spec.type}, or leave it out"
+    if kind == "text":
+        yield (*path, "field"), "text cannot be a label", "declare it a category"
+    if spec is not None and len(events.fields) == 1:
+        yield (*path, "field"), "the label is the only field", "add the fields to predict it from"
+    if label.task == "regression" and kind not in NUMERIC:
+        yield (*path, "task"), f"a {kind} cannot be regressed", "leave task out, or make the label a number"
+    if label.task == "classification" and kind == "float":
+        yield (*path, "task"), "a float has no classes", "make the label an int, bool or category"
+    if label.categories is not None and kind != "category":
+        yield (*path, "categories"), f"a {kind} has no categories", "remove them, or make the type category"
+    elif label.categories is not None and len(label.categories) < 2:
+        yield (*path, "categories"), "one class leaves nothing to learn", "name at least two"
+    yield from _check_categories(path, label.categories)
+
+
+def _check_clean(events: Events, clean: Clean, written: frozenset[str]) -> Iterator[Finding]:
+    label = events.label.field if events.label else None
+    for name, policy in clean.missing.items():
+        path: PathKey = ("clean", "missing", name)
+        if name == "default":
+            if policy.kind == "constant":
+                yield path, "one constant does not fit every field", "give constants field by field"
+            continue
+        if name not in written:
+            near = difflib.get_close_matches(name, sorted(written), n=1)
+            yield path, f"`{name}` is not one of fields", f"did you mean `{near[0]}`?" if near else "remove it"
+            continue
+        if name == label:
+            yield path, "the label is never filled in", "remove it"
+        elif name in events.fields:
+            yield from _check_policy(path, events.fields[name], policy)
+    outliers = clean.outliers
+    if outliers.method == "none" and outliers.action != "keep":
+        yield ("clean", "outliers", "action"), f"{outliers.action} needs a method", "choose iqr, zscore or mad"
+    if outliers.method == "none" and outliers.k is not None:
+        yield ("clean", "outliers", "k"), "k needs a method", "choose iqr, zscore or mad, or remove k"
+
+
+def _check_policy(path: PathKey, spec: FieldSpec, policy: MissingPolicy) -> Iterator[Finding]:
+    if policy.kind in ("mean", "median") and spec.type not in NUMERIC:
+        yield path, f"a {spec.type} has no {policy.kind}", "use mode, {constant: VALUE} or drop"
+    if policy.kind != "constant":
+        return
+    value = policy.value
+    fits = {"float": isinstance(value, int | float) and not isinstance(value, bool),
+            "int": isinstance(value, int) and not isinstance(value, bool),
+            "bool": isinstance(value, bool)}.get(spec.type, isinstance(value, str))
+    if not fits:
+        yield path, f"{value!r} is no {spec.type}", f"write a {spec.type}"
+    elif spec.range is not None and isinstance(value, int | float) and not spec.range[0] <= value <= spec.range[1]:
+        yield path, f"{value!r} is outside the field's range", "choose a value inside it"
+    elif spec.categories is not None and value not in spec.categories:
+        yield path, f"{value!r} is none of the field's categories", "add it there, or choose one of them"
+
+
+def _check_learning(events: Events, blocks: Blocks) -> Iterator[Finding]:
+    if events.label is None:
+        for name, block in (("model", blocks.model), ("gate", blocks.gate)):
+            if block is not None:
+                yield (name,), f"{name} needs a label to learn", "add events.label, or remove this block"
+        return
+    task = task_of(events)
+    if task is None:
+        return
+    if blocks.model is not None:
+        wrong = {"linear_regression": "classification", "logistic_regression": "regression"}.get(blocks.model.family)
+        if wrong == task:
+            better = "logistic_regression or mlp" if task == "classification" else "linear_regression or mlp"
+            yield ("model", "family"), f"{blocks.model.family} does not fit {task}", (
+                f"use {better}" + (", or set events.label.task" if label_type(events, events.label) == "int" else ""))
+    metrics: list[tuple[PathKey, str | None]] = [(("gate", "metric"), blocks.gate.metric if blocks.gate else None)]
+    if blocks.watch is not None and blocks.watch.quality is not None:
+        metrics.append((("watch", "quality", "metric"), blocks.watch.quality.metric))
+    for path, metric in metrics:
+        if metric is not None and (metric in REGRESSION_METRICS) != (task == "regression"):
+            yield path, f"{metric} does not measure {task}", (
+                "use mse, rmse, mae or r2" if task == "regression"
+                else "use accuracy, precision, recall, f1, roc_auc or log_loss")
+
+
+def _check_model(model: ModelSpec) -> Iterator[Finding]:
+    path: PathKey = ("model", "parameters")
+    if model.family != "mlp" and model.parameters.hidden is not None:
+        yield (*path, "hidden"), f"{model.family} has no hidden layers", "remove it, or use mlp"
+    if model.family != "mlp" and model.parameters.dropout:
+        yield (*path, "dropout"), f"{model.family} has nothing to drop", "remove it, or use mlp"
+    if model.train.window_rows < model.train.first_rows:
+        yield ("model", "train", "window_rows"), "fewer than first_rows", "raise it to at least first_rows"
+
+
+def _check_gate(gate: Gate) -> Iterator[Finding]:
+    if gate.at_least is not None and gate.metric in LOWER_IS_BETTER:
+        yield ("gate", "at_least"), f"less {gate.metric} is better", "use at_most"
+    if gate.at_most is not None and gate.metric not in LOWER_IS_BETTER:
+        yield ("gate", "at_most"), f"more {gate.metric} is better", "use at_least"
+
+
+def _check_serve(serve: Serve) -> Iterator[Finding]:
+    if serve.replicas.min > serve.replicas.max:
+        yield ("serve", "replicas", "min"), "more than max", "lower it"
+    if serve.batching.queue_rows < serve.batching.max_rows:
+        yield (("serve", "batching", "queue_rows"), "one full batch does not fit the queue",
+               "raise it to at least max_rows")
