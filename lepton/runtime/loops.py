@@ -1,0 +1,76 @@
+"""How work that runs until told otherwise is owned: a task that begins, ends, drains and fails in the open."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from lepton.clock import Clock
+
+LoopBody = Callable[[asyncio.Event], Awaitable[None]]
+
+
+class Loop:
+    """One owned task running `body(stop)`; `body` returns soon after `stop` is set.
+
+    `ended` is called when the body raised, or returned unasked although it was not spawned with `ends`.
+    """
+
+    def __init__(self, name: str, body: LoopBody, *, ends: bool, ended: Callable[["Loop", BaseException | None], None],
+                 drain_left_s: Callable[[], float]) -> None:
+        self.name = name
+        self._body = body
+        self._ends = ends
+        self._ended = ended
+        self._drain_left_s = drain_left_s
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._task is not None and not self._task.done()
+
+    async def start(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=self.name)
+
+    def ask_to_stop(self) -> None:
+        self._stop.set()
+
+    async def stop(self) -> None:
+        """Ask the body to stop, wait for it while drain time is left, then cancel it. Never raises its error again."""
+        self._stop.set()
+        if self._task is None or self._task.done():
+            return
+        await asyncio.wait({self._task}, timeout=self._drain_left_s())
+        if not self._task.done():
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        try:
+            await self._body(self._stop)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001  handed over to the owner, which ends the process for it
+            self._ended(self, error)
+        else:
+            if not self._ends and not self._stop.is_set():
+                self._ended(self, None)
+
+
+async def pause(stop: asyncio.Event, seconds: float, clock: Clock) -> bool:
+    """Wait `seconds` or until `stop` is set, whichever is first; True when it was set."""
+    if stop.is_set():
+        return True
+    stopping = asyncio.ensure_future(stop.wait())
+    sleeping = asyncio.ensure_future(clock.sleep(seconds))
+    try:
+        await asyncio.wait({stopping, sleeping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in (stopping, sleeping):
+            one.cancel()
+    return stop.is_set()

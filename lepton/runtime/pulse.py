@@ -1,0 +1,131 @@
+"""What a process says of itself on the bus: heartbeats with what it measured since the last, and its address."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+
+import psutil
+
+from lepton.clock import Clock
+from lepton.contracts.pb import telemetry_pb2
+from lepton.errors import Busy, Unavailable
+from lepton.runtime.health import Health
+from lepton.runtime.loops import pause
+from lepton.runtime.settings import LeptonSettings
+
+ANNOUNCE_EVERY_S = 2.0
+# A process that measures or fails in more ways than this between two heartbeats has a bug worth losing detail over.
+MAX_MEASUREMENTS = 2000
+MAX_ERRORS = 100
+
+SendTelemetry = Callable[[telemetry_pb2.Telemetry], Awaitable[None]]
+SendInstance = Callable[[telemetry_pb2.Instance | None], Awaitable[None]]
+Describe = Callable[[telemetry_pb2.Instance], None]
+Attributes = tuple[tuple[str, str], ...]
+
+log = logging.getLogger(__name__)
+
+
+class Pulse:
+    """Collects between heartbeats; what could not be sent stays for the next one."""
+
+    def __init__(self, settings: LeptonSettings, clock: Clock, health: Health) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._health = health
+        self.boot_id = secrets.token_hex(8)
+        self._sequence = 0
+        self._measurements: dict[tuple[str, Attributes], float] = {}
+        self._errors: dict[tuple[str, str], telemetry_pb2.ErrorReport] = {}
+        self._process = psutil.Process()
+        self._process.cpu_percent()
+
+    def measure(self, name: str, value: float, attributes: dict[str, str]) -> None:
+        """Put a value into the next heartbeat; the last one of a name and its attributes counts."""
+        key = (name, tuple(sorted(attributes.items())))
+        if key in self._measurements or len(self._measurements) < MAX_MEASUREMENTS:
+            self._measurements[key] = value
+
+    def error(self, kind: str, message: str, place: str) -> None:
+        report = self._errors.get((kind, place))
+        if report is None:
+            if len(self._errors) >= MAX_ERRORS:
+                return
+            report = self._errors[(kind, place)] = telemetry_pb2.ErrorReport(kind=kind, place=place)
+        report.message = message
+        report.count += 1
+
+    async def beat_until(self, stop: asyncio.Event, send: SendTelemetry) -> None:
+        """Send a heartbeat each interval; the last one, after `stop`, says STOPPED."""
+        stopped = False
+        while not stopped:
+            stopped = await pause(stop, self._settings.heartbeat_interval_s, self._clock)
+            message = self._next()
+            if stopped:
+                message.state = telemetry_pb2.INSTANCE_STATE_STOPPED
+            try:
+                await send(message)
+            except (Unavailable, Busy) as error:
+                self._keep(message)
+                log.warning("heartbeat not sent: %s", error)
+
+    async def announce_until(self, stop: asyncio.Event, send: SendInstance, describe: Describe,
+                             admin_address: Callable[[], str]) -> None:
+        """Send the Instance, filled in by `describe`, on each change and every two seconds; a tombstone at the end."""
+        said: bytes | None = None
+        said_at = 0.0
+        while True:
+            instance = telemetry_pb2.Instance(
+                instance=self._settings.instance, service=self._settings.service, boot_id=self.boot_id,
+                state=self._health.state, admin_address=admin_address(),
+            )
+            describe(instance)
+            content = _content(instance)
+            now = self._clock.monotonic()
+            if content != said or now - said_at >= ANNOUNCE_EVERY_S:
+                instance.at.FromDatetime(self._clock.now())
+                if await self._announce(send, instance):
+                    said, said_at = content, now
+            if await pause(stop, min(self._settings.heartbeat_interval_s, ANNOUNCE_EVERY_S), self._clock):
+                await self._announce(send, None)
+                return
+
+    async def _announce(self, send: SendInstance, instance: telemetry_pb2.Instance | None) -> bool:
+        try:
+            await send(instance)
+        except (Unavailable, Busy) as error:
+            log.warning("instance not announced: %s", error)
+            return False
+        return True
+
+    def _next(self) -> telemetry_pb2.Telemetry:
+        self._sequence += 1
+        self.measure("process_cpu_share", self._process.cpu_percent() / 100, {})
+        self.measure("process_rss_bytes", self._process.memory_info().rss, {})
+        message = telemetry_pb2.Telemetry(
+            instance=self._settings.instance, service=self._settings.service, pid=self._process.pid,
+            sequence=self._sequence, boot_id=self.boot_id, state=self._health.state,
+            failing_checks=self._health.failing(), errors=self._errors.values(),
+            measurements=[telemetry_pb2.Measurement(name=name, value=value, attributes=dict(attributes))
+                          for (name, attributes), value in self._measurements.items()],
+        )
+        message.at.FromDatetime(self._clock.now())
+        self._measurements, self._errors = {}, {}
+        return message
+
+    def _keep(self, unsent: telemetry_pb2.Telemetry) -> None:
+        for one in unsent.measurements:
+            self._measurements.setdefault((one.name, tuple(sorted(one.attributes.items()))), one.value)
+        for report in unsent.errors:
+            newer = self._errors.setdefault((report.kind, report.place), report)
+            if newer is not report:
+                newer.count += report.count
+
+
+def _content(instance: telemetry_pb2.Instance) -> bytes:
+    """What of an Instance is worth telling at once: everything but its load."""
+    copy = telemetry_pb2.Instance()
+    copy.CopyFrom(instance)
+    copy.ClearField("load")
+    return copy.SerializeToString(deterministic=True)
