@@ -1,0 +1,112 @@
+"""The Arrow layout of a features batch and of the outcome table: column names, types, order and encoding."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from lepton.contracts.pb.outcomes_pb2 import Outcome
+from lepton.contracts.pipeline import Pipeline
+from lepton.errors import Invalid
+
+CONTENT_TYPE = "application/vnd.apache.arrow.stream"
+
+EVENT_ID = "_event_id"
+ENTITY = "_entity"
+OCCURRED_AT = "_occurred_at"
+SOURCE = "_source"
+TRACEPARENT = "_traceparent"
+SOURCE_OFFSET = "_source_offset"
+OUTLIERS = "_outliers"
+
+FIELD_TYPES: dict[str, pa.DataType] = {"float": pa.float64(), "int": pa.int64(), "bool": pa.bool_(),
+                                       "category": pa.string(), "text": pa.string()}
+_OURS: list[pa.Field] = [
+    pa.field(EVENT_ID, pa.string(), nullable=False),
+    pa.field(ENTITY, pa.string(), nullable=False),
+    pa.field(OCCURRED_AT, pa.timestamp("us", tz="UTC"), nullable=False),
+    pa.field(SOURCE, pa.string(), nullable=False),
+    pa.field(TRACEPARENT, pa.string()),
+    pa.field(SOURCE_OFFSET, pa.int64(), nullable=False),
+    pa.field(OUTLIERS, pa.list_(pa.int16()), nullable=False),
+]
+_LABEL_TYPES: dict[str, pa.DataType] = {"float": pa.float64(), "int": pa.float64(), "bool": pa.bool_(),
+                                        "category": pa.string()}
+_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
+
+
+def features_schema(pipeline: Pipeline, spec_version: int = 1) -> pa.Schema:
+    """Columns of a batch: ours (`_…`) first, then every field but the label in the Pipeline's order, nullable.
+
+    `_source_offset` is the offset in the events topic, in the partition the batch is in. `_traceparent` is null
+    where a row is not sampled. `_outliers` are indexes into the fields (label left out). Metadata says the pipeline,
+    the spec version and the input schema digest.
+    """
+    columns = [pa.field(name, FIELD_TYPES[spec.type]) for name, spec in pipeline.fields.items()]
+    return pa.schema([*_OURS, *columns], metadata={
+        "pipeline": pipeline.name, "spec_version": str(spec_version),
+        "input_schema_digest": pipeline.input_schema_digest()})
+
+
+def encode_batch(batch: pa.RecordBatch) -> bytes:
+    """One IPC stream (lz4) that holds exactly this batch."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema, options=_OPTIONS) as writer:
+        writer.write_batch(batch)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def decode_batch(data: bytes) -> pa.RecordBatch:
+    """The batch of `encode_batch`. Raises Invalid on anything else: other bytes, damage, our columns
+    absent or of another type."""
+    try:
+        with pa.ipc.open_stream(data) as reader:
+            batches = list(reader)
+        if len(batches) != 1:
+            raise Invalid(f"a features record holds one batch, this one {len(batches)}")
+        # Damaged lengths and offsets would otherwise be read as memory addresses later.
+        batches[0].validate(full=True)
+    except (pa.ArrowException, OSError, ValueError, UnicodeDecodeError) as error:
+        raise Invalid(f"not an Arrow stream of features: {error}", remedy=f"send {CONTENT_TYPE}") from error
+    batch = batches[0]
+    for field in _OURS:
+        index = batch.schema.get_field_index(field.name)
+        if index < 0 or batch.schema.field(index).type != field.type:
+            raise Invalid("a features batch lacks one of its columns", field=field.name,
+                          remedy=f"it must be {field.type}")
+    return batch
+
+
+def spec_version(schema: pa.Schema) -> int:
+    """Spec version a batch was written under. Raises Invalid when it does not say."""
+    text = (schema.metadata or {}).get(b"spec_version", b"")
+    if not text.isdigit():
+        raise Invalid("a features batch names no spec version", field="spec_version")
+    return int(text)
+
+
+def outcome_schema(pipeline: Pipeline) -> pa.Schema:
+    """`event_id`, `entity`, `label` (float64 for numbers, bool, or string for categories), `label_time`."""
+    if pipeline.label_type is None:
+        raise Invalid(f"pipeline {pipeline.name} has no label", field="events.label", remedy="add events.label")
+    return pa.schema([
+        pa.field("event_id", pa.string(), nullable=False),
+        pa.field("entity", pa.string(), nullable=False),
+        pa.field("label", _LABEL_TYPES[pipeline.label_type], nullable=False),
+        pa.field("label_time", pa.timestamp("us", tz="UTC"), nullable=False),
+    ], metadata={"pipeline": pipeline.name})
+
+
+def outcome_table(pipeline: Pipeline, outcomes: Sequence[Outcome]) -> pa.Table:
+    """Outcomes as they are stored in segments. Raises Invalid when one's label is not of the Pipeline's type."""
+    schema = outcome_schema(pipeline)
+    member = {pa.float64(): "number", pa.bool_(): "flag", pa.string(): "category"}[schema.field("label").type]
+    for outcome in outcomes:
+        if outcome.WhichOneof("label") != member:
+            raise Invalid(f"the label of event {outcome.event_id!r} is no {member}", field="label")
+    return pa.table({
+        "event_id": [outcome.event_id for outcome in outcomes],
+        "entity": [outcome.entity for outcome in outcomes],
+        "label": [getattr(outcome, member) for outcome in outcomes],
+        "label_time": [outcome.label_time.ToMicroseconds() for outcome in outcomes],
+    }, schema=schema)
