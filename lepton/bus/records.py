@@ -48,11 +48,12 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class TopicPlan:
-    """How a topic is to exist."""
+    """How a topic is to exist, or exists; of an existing one `config` holds what differs from the broker's defaults."""
 
     name: str
     partitions: int
     config: Mapping[str, str]
+    replication: int = 1
 
 
 class Writer(Protocol):
@@ -73,17 +74,22 @@ class Writer(Protocol):
 
 
 class TransactionalWriter(Protocol):
-    """Producer bound to one `transactional.id`; `start` fences every older holder of that id."""
+    """Producer bound to one `transactional.id`."""
 
-    async def start(self) -> None: ...
+    async def start(self) -> None:
+        """Fence every older holder of the id, and return once its last transaction has ended (offsets included).
+
+        May be called again, after a commit that raised Unavailable.
+        """
 
     async def stop(self) -> None: ...
 
     async def commit(self, records: Sequence[Outgoing], offsets: Mapping[Place, int], group: str) -> list[Record]:
         """Write all records and the consumer offsets (next to read) in one transaction.
 
-        Raises Refused when a newer holder has fenced this writer (the process must let go of the partition), and
-        Unavailable when the transaction was aborted and may be tried again.
+        Raises Refused when a newer holder has fenced this writer (the process must let go of the partition), Invalid
+        when a record is too large or its topic is absent, and Unavailable when the transaction was aborted or its end
+        is unknown. After any of them the writer is closed: `start` it again and ask the group's offsets what counted.
         """
 
 
@@ -94,24 +100,39 @@ Revoked = Callable[[Sequence[Place]], Awaitable[None]]
 class Reader(Protocol):
     """Consumer: a member of a group, or (group None) one that was given all partitions of its topics."""
 
-    async def start(self) -> None: ...
+    async def start(self) -> None:
+        """Connect and join; partitions arrive later, during `poll`. Raises Missing when a topic does not exist."""
 
     async def stop(self) -> None:
         """Leave the group at once; nothing is committed by stopping."""
 
+    async def rejoin(self) -> None:
+        """Join anew, keeping the name: for a member that may have lost its partitions without being told."""
+
     async def poll(self, *, max_records: int, timeout_s: float) -> Mapping[Place, list[Record]]:
-        """Records by partition in offset order; empty after `timeout_s` without any. Only committed transactions."""
+        """Records by partition in offset order; empty after `timeout_s` without any. Only committed transactions.
+
+        Rides over rebalances, broker restarts and moved coordinators; raises Unavailable when the bus stays away, and
+        Refused when rights are missing.
+        """
 
     async def commit(self, offsets: Mapping[Place, int]) -> None:
         """Commit next-to-read offsets. Raises Unavailable when the group moved on (records come again)."""
 
-    def assignment(self) -> frozenset[Place]: ...
+    async def committed(self, places: Sequence[Place]) -> Mapping[Place, int]:
+        """Next-to-read offsets the group has committed; a place without any is absent."""
 
-    def position(self, place: Place) -> int: ...
+    def assignment(self) -> frozenset[Place]:
+        """Partitions held now; empty during a rebalance."""
 
-    async def seek(self, place: Place, offset: int) -> None: ...
+    def position(self, place: Place) -> int:
+        """Offset of the next record `poll` would give; -1 while it is not known yet."""
 
-    def pause(self, place: Place) -> None: ...
+    async def seek(self, place: Place, offset: int) -> None:
+        """No effect on a place that is not held."""
+
+    def pause(self, place: Place) -> None:
+        """Give no records of `place` until `resume`; lasts while the place is held, rebalances included."""
 
     def resume(self, place: Place) -> None: ...
 
@@ -130,10 +151,18 @@ class Broker(Protocol):
 
     def reader(self, topics: Sequence[str], *, group: str | None, client_id: str, start: str = "earliest",
                on_assigned: Assigned | None = None, on_revoked: Revoked | None = None) -> Reader:
-        """`start` ("earliest" or "latest") applies where the group has no committed offset."""
+        """`start` ("earliest" or "latest") applies where the group has no committed offset.
+
+        `client_id` is the member's name and unique within its group: a process that comes back under the same name
+        takes its partitions at once. `on_revoked` is awaited before another member can get the places, within seconds;
+        both are told the whole set, not the difference.
+        """
 
     async def create_topics(self, plans: Sequence[TopicPlan]) -> list[str]:
-        """Create what is absent, return the names created. Raises Refused when an existing one differs in partitions."""
+        """Create what is absent and return the names created, ready to be written.
+
+        Raises Refused when an existing one differs in partitions, and Invalid when the cluster rejects a plan.
+        """
 
     async def describe_topics(self, names: Sequence[str]) -> Mapping[str, TopicPlan]:
         """Those of `names` that exist."""
