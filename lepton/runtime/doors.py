@@ -40,7 +40,8 @@ class HttpDoor:
         listener = self._listen()
         self._port = listener.getsockname()[1]
         config = uvicorn.Config(
-            self._app, log_config=None, access_log=False, lifespan="off", server_header=False, ws="none",
+            self._app, interface="asgi3", log_config=None, access_log=False, lifespan="off", ws="none",
+            server_header=False, proxy_headers=False,
             timeout_graceful_shutdown=max(1, round(self._drain_s)), backlog=2048,
         )
         self._server = _Server(config)

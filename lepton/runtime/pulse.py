@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 class Pulse:
     """Collects between heartbeats; what could not be sent stays for the next one."""
 
-    def __init__(self, settings: LeptonSettings, clock: Clock, health: Health) -> None:
+    def __init__(self, service: str, settings: LeptonSettings, clock: Clock, health: Health) -> None:
+        self._service = service
         self._settings = settings
         self._clock = clock
         self._health = health
@@ -77,7 +78,7 @@ class Pulse:
         said_at = 0.0
         while True:
             instance = telemetry_pb2.Instance(
-                instance=self._settings.instance, service=self._settings.service, boot_id=self.boot_id,
+                instance=self._settings.instance, service=self._service, boot_id=self.boot_id,
                 state=self._health.state, admin_address=admin_address(),
             )
             describe(instance)
@@ -104,7 +105,7 @@ class Pulse:
         self.measure("process_cpu_share", self._process.cpu_percent() / 100, {})
         self.measure("process_rss_bytes", self._process.memory_info().rss, {})
         message = telemetry_pb2.Telemetry(
-            instance=self._settings.instance, service=self._settings.service, pid=self._process.pid,
+            instance=self._settings.instance, service=self._service, pid=self._process.pid,
             sequence=self._sequence, boot_id=self.boot_id, state=self._health.state,
             failing_checks=self._health.failing(), errors=self._errors.values(),
             measurements=[telemetry_pb2.Measurement(name=name, value=value, attributes=dict(attributes))

@@ -35,7 +35,7 @@ class Telemetry:
     """One process's instruments. Instruments of one name are one instrument; nothing here raises in the caller."""
 
     def __init__(self, service: str, instance: str, settings: LeptonSettings, clock: Clock, health: Health) -> None:
-        self.pulse = pulse.Pulse(settings, clock, health)
+        self.pulse = pulse.Pulse(service, settings, clock, health)
         resource = Resource.create({
             "service.name": service, "service.instance.id": instance, "service.namespace": "lepton",
         })

@@ -1,0 +1,59 @@
+from lepton.clock import FakeClock
+from lepton.contracts.pb import telemetry_pb2
+from lepton.runtime.health import Health
+
+
+def ready_health(clock: FakeClock) -> Health:
+    health = Health(clock)
+    health.enter(telemetry_pb2.INSTANCE_STATE_READY)
+    return health
+
+
+def test_a_process_is_ready_only_once_it_started() -> None:
+    health = Health(FakeClock())
+    assert not health.ready
+    assert health.state == telemetry_pb2.INSTANCE_STATE_STARTING
+    health.enter(telemetry_pb2.INSTANCE_STATE_READY)
+    assert health.ready
+
+
+async def test_work_that_stands_still_makes_the_process_not_ready_until_it_moves() -> None:
+    clock = FakeClock()
+    health = ready_health(clock)
+    progress = health.check("accept", deadline_s=2)
+    await clock.advance(1.9)
+    assert health.ready
+    await clock.advance(0.2)
+    assert not health.ready
+    assert health.state == telemetry_pb2.INSTANCE_STATE_NOT_READY
+    assert health.failing() == {"accept": "no progress for 2.1 s"}
+    progress.beat()
+    assert health.ready
+
+
+def test_failed_work_says_why_until_its_next_beat() -> None:
+    health = ready_health(FakeClock())
+    progress = health.check("accept", deadline_s=2)
+    progress.fail("the dead-letter limit was passed")
+    assert health.report() == {"state": "not_ready", "ready": False, "checks": ["accept"],
+                               "failing": {"accept": "the dead-letter limit was passed"}}
+    progress.beat()
+    assert health.ready
+
+
+def test_a_condition_holds_until_it_is_set_again_or_forgotten() -> None:
+    health = ready_health(FakeClock())
+    health.set_condition("champion", False, "no model yet")
+    assert health.failing() == {"champion": "no model yet"}
+    health.set_condition("champion", True)
+    assert health.ready
+    health.set_condition("champion", False)
+    health.forget("champion")
+    assert health.ready
+
+
+def test_a_draining_process_is_not_ready_however_well_it_is() -> None:
+    health = ready_health(FakeClock())
+    health.enter(telemetry_pb2.INSTANCE_STATE_DRAINING)
+    assert not health.ready
+    assert health.report()["state"] == "draining"

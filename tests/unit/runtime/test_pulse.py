@@ -1,0 +1,139 @@
+import asyncio
+
+from lepton.clock import FakeClock
+from lepton.contracts.pb import telemetry_pb2
+from lepton.errors import Unavailable
+from lepton.runtime.health import Health
+from lepton.runtime.settings import LeptonSettings
+from lepton.runtime.telemetry import Telemetry
+
+
+class Bus:
+    """Keeps what was sent; refuses while `away`."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.beats: list[telemetry_pb2.Telemetry] = []
+        self.instances: list[telemetry_pb2.Instance | None] = []
+
+    async def send(self, beat: telemetry_pb2.Telemetry) -> None:
+        if self.away:
+            raise Unavailable("no broker answers")
+        self.beats.append(beat)
+
+    async def announce(self, instance: telemetry_pb2.Instance | None) -> None:
+        if self.away:
+            raise Unavailable("no broker answers")
+        copy = None
+        if instance is not None:
+            copy = telemetry_pb2.Instance()
+            copy.CopyFrom(instance)
+        self.instances.append(copy)
+
+
+def observed(clock: FakeClock) -> tuple[Telemetry, Health]:
+    health = Health(clock)
+    health.enter(telemetry_pb2.INSTANCE_STATE_READY)
+    settings = LeptonSettings(instance="kiln-0", heartbeat_interval_s=0.5)
+    return Telemetry("kiln", "kiln-0", settings, clock, health), health
+
+
+async def finish(stop: asyncio.Event, loop: "asyncio.Task[None]") -> None:
+    stop.set()
+    await loop
+
+
+async def test_a_heartbeat_goes_out_each_interval_and_the_last_one_says_stopped() -> None:
+    clock, bus, stop = FakeClock(), Bus(), asyncio.Event()
+    telemetry, _ = observed(clock)
+    loop = asyncio.ensure_future(telemetry.heartbeat_loop(stop, bus.send))
+    await clock.advance(0)
+    for _ in range(3):
+        await clock.advance(0.5)
+    assert [beat.sequence for beat in bus.beats] == [1, 2, 3]
+    assert {(beat.instance, beat.boot_id, beat.state) for beat in bus.beats} == {
+        ("kiln-0", telemetry.boot_id, telemetry_pb2.INSTANCE_STATE_READY)}
+    assert {one.name for one in bus.beats[0].measurements} == {"process_cpu_share", "process_rss_bytes"}
+    await finish(stop, loop)
+    assert bus.beats[-1].state == telemetry_pb2.INSTANCE_STATE_STOPPED
+
+
+async def test_measurements_and_errors_ride_in_the_next_heartbeat_only() -> None:
+    clock, bus, stop = FakeClock(), Bus(), asyncio.Event()
+    telemetry, health = observed(clock)
+    telemetry.measure("queue_rows", 5, pipeline="phishing")
+    telemetry.measure("queue_rows", 7, pipeline="phishing")
+    telemetry.error("decode", "not JSON", "lepton-events-phishing/0@17")
+    telemetry.error("decode", "not JSON either", "lepton-events-phishing/0@17")
+    health.set_condition("champion", False, "no model yet")
+    loop = asyncio.ensure_future(telemetry.heartbeat_loop(stop, bus.send))
+    await clock.advance(0)
+    await clock.advance(1.0)
+    first, second = bus.beats
+    assert [(one.value, dict(one.attributes)) for one in first.measurements if one.name == "queue_rows"] == [
+        (7, {"pipeline": "phishing"})]
+    assert [(one.kind, one.message, one.count) for one in first.errors] == [("decode", "not JSON either", 2)]
+    assert dict(first.failing_checks) == {"champion": "no model yet"}
+    assert not second.errors
+    assert not [one for one in second.measurements if one.name == "queue_rows"]
+    await finish(stop, loop)
+
+
+async def test_what_could_not_be_sent_rides_in_the_next_heartbeat() -> None:
+    clock, bus, stop = FakeClock(), Bus(), asyncio.Event()
+    telemetry, _ = observed(clock)
+    telemetry.measure("rows", 5)
+    telemetry.error("decode", "not JSON")
+    bus.away = True
+    loop = asyncio.ensure_future(telemetry.heartbeat_loop(stop, bus.send))
+    await clock.advance(0)
+    await clock.advance(0.5)
+    telemetry.error("decode", "not JSON")
+    bus.away = False
+    await clock.advance(0.5)
+    (beat,) = bus.beats
+    assert beat.sequence == 2
+    assert [one.value for one in beat.measurements if one.name == "rows"] == [5]
+    assert [one.count for one in beat.errors] == [2]
+    await finish(stop, loop)
+
+
+async def test_an_instance_is_announced_at_once_on_change_else_every_two_seconds_and_withdrawn_at_the_end() -> None:
+    clock, bus, stop = FakeClock(), Bus(), asyncio.Event()
+    telemetry, health = observed(clock)
+    telemetry.admin_address = "127.0.0.1:9"
+    load = 0.0
+
+    def describe(instance: telemetry_pb2.Instance) -> None:
+        instance.address = "127.0.0.1:8"
+        instance.load = load
+
+    loop = asyncio.ensure_future(telemetry.announce_loop(stop, bus.announce, describe))
+    await clock.advance(0)
+    load = 3
+    for _ in range(3):
+        await clock.advance(0.5)
+    assert len(bus.instances) == 1, "a changed load alone is no reason to speak"
+    await clock.advance(0.5)
+    assert len(bus.instances) == 2
+    health.set_condition("champion", False)
+    await clock.advance(0.5)
+    states = [one.state for one in bus.instances if one]
+    assert states == [telemetry_pb2.INSTANCE_STATE_READY] * 2 + [telemetry_pb2.INSTANCE_STATE_NOT_READY]
+    last = bus.instances[-1]
+    assert last is not None
+    assert (last.instance, last.address, last.admin_address, last.load) == ("kiln-0", "127.0.0.1:8", "127.0.0.1:9", 3)
+    await finish(stop, loop)
+    assert bus.instances[-1] is None
+
+
+async def test_an_announcement_that_failed_is_made_again() -> None:
+    clock, bus, stop = FakeClock(), Bus(), asyncio.Event()
+    telemetry, _ = observed(clock)
+    bus.away = True
+    loop = asyncio.ensure_future(telemetry.announce_loop(stop, bus.announce, lambda _: None))
+    await clock.advance(0)
+    bus.away = False
+    await clock.advance(0.5)
+    assert len(bus.instances) == 1
+    await finish(stop, loop)
