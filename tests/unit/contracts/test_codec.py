@@ -69,7 +69,8 @@ def test_an_enumeration_must_be_one_this_version_knows() -> None:
 
 def test_every_version_inside_a_model_state_is_checked() -> None:
     state = ModelState(model="m", revision=1, key_id="k", signature=b"s")
-    state.versions.append(ModelVersion(model="m", version=1, status=VERSION_STATUS_READY, manifest=ModelManifest(model="m")))
+    whole = ModelVersion(model="m", version=1, status=VERSION_STATUS_READY, manifest=ModelManifest(model="m"))
+    state.versions.append(whole)
     encode(Topic.MODELS, state)
     state.versions.append(ModelVersion(model="m", version=2, status=VERSION_STATUS_READY))
     with pytest.raises(Invalid, match=r"versions\.manifest is missing"):
@@ -87,7 +88,8 @@ def test_an_unsigned_command_is_refused() -> None:
     with pytest.raises(Invalid, match="command_id is empty"):
         decode(Topic.RECOVERY_COMMANDS, b"")
     with pytest.raises(Invalid, match="issued_at is missing"):
-        encode(Topic.RECOVERY_COMMANDS, RecoveryCommand(command_id="c", action=RECOVERY_ACTION_RESTART, target="instance:a", issuer="w"))
+        encode(Topic.RECOVERY_COMMANDS, RecoveryCommand(command_id="c", action=RECOVERY_ACTION_RESTART,
+                                                        target="instance:a", issuer="w"))
 
 
 def test_members_of_a_newer_version_are_passed_on() -> None:
