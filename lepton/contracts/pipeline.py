@@ -31,6 +31,7 @@ __all__ = ["InvalidPipeline", "Pipeline", "Problem", "compatible", "from_json", 
 
 _BLOCKS: dict[str, type[BaseModel]] = {"metadata": Metadata, "events": Events, "clean": Clean, "model": ModelSpec,
                                        "gate": Gate, "serve": Serve, "watch": Watch, "heal": Heal}
+_MEAN, _MODE = MissingPolicy.model_validate("mean"), MissingPolicy.model_validate("mode")
 _REQUIRED = ("apiVersion", "kind", "metadata", "events")
 
 
@@ -100,9 +101,9 @@ class Pipeline(Block):
         own = self.clean.missing.get(field)
         if own is not None:
             return own
-        default = self.clean.missing.get("default", MissingPolicy(kind="mean"))
+        default = self.clean.missing.get("default", _MEAN)
         if default.kind in ("mean", "median") and self.events.fields[field].type not in NUMERIC:
-            return MissingPolicy(kind="mode")
+            return _MODE
         return default
 
     def to_data(self) -> dict[str, Any]:
@@ -210,29 +211,32 @@ def _check_top(data: dict[str, Any]) -> list[tuple[PathKey, str, str]]:
 
 def _read_block(name: str, block: type[BaseModel], data: Any) -> tuple[Any, list[tuple[PathKey, str, str]]]:
     """The block, without its broken parts where those can be cut out, and the problems of those parts."""
-    try:
-        return block.model_validate(data), []
-    except ValidationError as error:
-        errors = error.errors()
-    findings: list[tuple[PathKey, str, str]] = [((name, *entry["loc"]), *structural(entry, block)) for entry in errors]
     rest = copy.deepcopy(data)
-    for entry in errors:
-        _cut(rest, entry["loc"])
-    try:
-        return block.model_validate(rest), findings
-    except ValidationError:
-        return None, findings
+    findings: list[tuple[PathKey, str, str]] | None = None
+    while True:
+        try:
+            return block.model_validate(rest), findings or []
+        except ValidationError as error:
+            errors = error.errors()
+        if findings is None:
+            findings = [((name, *entry["loc"]), *structural(entry, block)) for entry in errors]
+        # What lacks a required part goes as a whole; every round cuts something, so the rounds end.
+        paths = [entry["loc"][:-1] if entry["type"] == "missing" else entry["loc"] for entry in errors]
+        cut = [_cut(rest, path) for path in paths]
+        if not all(paths) or not any(cut):
+            return None, findings
 
 
-def _cut(data: Any, path: PathKey) -> None:
+def _cut(data: Any, path: PathKey) -> bool:
     for depth, part in enumerate(path):
         if not isinstance(data, dict) or part not in data:
-            return
+            return False
         # A list is cut as a whole: an item less would shift its neighbours.
         if depth == len(path) - 1 or isinstance(path[depth + 1], int):
             del data[part]
-            return
+            return True
         data = data[part]
+    return False
 
 
 def _written_fields(data: dict[str, Any]) -> frozenset[str]:

@@ -81,11 +81,9 @@ def read(text: str) -> tuple[Source, list[Problem]]:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         return Source(None, {}), [Problem("(document)", 0, f"the text is longer than {MAX_BYTES} bytes",
                                           "a Pipeline is a page of text")]
-    loader = _Loader(text)
     try:
-        node = loader.get_single_node()
-        walk = _Walk(loader)
-        data = walk.value(node, ()) if node is not None else None
+        walk = _Walk(_Loader(text))
+        data = walk.document()
     except yaml.MarkedYAMLError as error:
         line = (error.problem_mark.line + 1) if error.problem_mark else 0
         return Source(None, {}), [Problem("(document)", line, f"not readable as YAML: {error.problem}",
@@ -94,8 +92,6 @@ def read(text: str) -> tuple[Source, list[Problem]]:
         return Source(None, {}), [Problem("(document)", 0, f"not readable as YAML: {str(error).splitlines()[0]}")]
     except RecursionError:
         return Source(None, {}), [Problem("(document)", 0, f"nested deeper than {MAX_DEPTH} levels")]
-    finally:
-        loader.dispose()
     return Source(data, walk.lines), walk.problems
 
 
@@ -112,6 +108,10 @@ class _Walk:
         self._nodes = 0
         self.lines: dict[PathKey, int] = {}
         self.problems: list[Problem] = []
+
+    def document(self) -> Any:
+        node = self._loader.get_single_node()
+        return None if node is None else self.value(node, ())
 
     def value(self, node: yaml.Node, path: PathKey) -> Any:
         self._nodes += 1  # counted by visit, so aliases that multiply are bounded too

@@ -11,6 +11,7 @@ from itertools import cycle, islice
 from types import TracebackType
 from typing import Any
 
+import httpx
 import pyarrow as pa
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from river import datasets
@@ -120,3 +121,29 @@ def order_kept(tail: Tail, entities: int) -> bool:
             last[entity] = number
     return True
 
+
+
+async def numbered_posts(rest: httpx.AsyncClient, pipeline: str, prefix: str, count: int, per_s: float,
+                         entities: int = 50) -> list[str]:
+    """Post `count` events through the gateway, again and again until each is acknowledged; return their ids."""
+    acknowledged = []
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    for number, row in enumerate(islice(phishing_rows(), count)):
+        body = numbered_body(prefix, number, row, entities)
+        give_up = loop.time() + 45
+        while not await _posted(rest, pipeline, body):
+            assert loop.time() < give_up, f"the gateway took no event for 45 s, the last was {body['event_id']}"
+            await asyncio.sleep(0.2)
+        acknowledged.append(body["event_id"])
+        await asyncio.sleep(max(0.0, started + (number + 1) / per_s - loop.time()))
+    return acknowledged
+
+
+async def _posted(rest: httpx.AsyncClient, pipeline: str, body: dict[str, Any]) -> bool:
+    try:
+        answer = await rest.post(f"/v1/pipelines/{pipeline}/events", json=body)
+    except httpx.HTTPError:
+        return False
+    assert answer.status_code < 500 or answer.status_code == 503, answer.text
+    return answer.is_success

@@ -1,0 +1,68 @@
+"""Data and models that go wrong while the platform runs: seen, acted upon, proven well again."""
+
+import asyncio
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tests.harness.ledger import Tail, ids_of_features, numbered_events
+from tests.harness.stack import LocalStack
+from tests.harness.wait import apoll_until
+
+pytestmark = [pytest.mark.kafka, pytest.mark.mongo, pytest.mark.process, pytest.mark.timeout(300)]
+
+
+@asynccontextmanager
+async def replaying(stack: LocalStack, *arguments: str) -> AsyncIterator[subprocess.Popen[bytes]]:
+    """The example's replay in a process of its own, ended when the block ends."""
+    process = subprocess.Popen([sys.executable, "-m", "examples.phishing.replay", *arguments], env=stack.client_env,
+                               stdout=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        await asyncio.to_thread(process.wait, 20)
+
+
+async def incident(stack: LocalStack, symptom: str, since: float, state: str, timeout_s: float) -> dict[str, Any]:
+    async def found() -> dict[str, Any] | None:
+        for candidate in await stack.get("/v1/incidents"):
+            if (candidate["symptom"] == symptom and stack.seconds(candidate["opened_at"]) >= since
+                    and candidate["state"] == state):
+                return dict(candidate)
+        return None
+
+    result = await apoll_until(found, f"a {state} incident with symptom {symptom}", timeout_s, every_s=0.5)
+    assert result is not None
+    return result
+
+
+async def test_a_poisoned_source_is_quarantined_and_the_healthy_one_flows_on(trained_stack: LocalStack) -> None:
+    since = time.time()
+    async with replaying(trained_stack, "--poison", "1.0", "--rate", "60"):
+        seen = await incident(trained_stack, "broken_data", since, "VERIFIED", 60)
+        assert any("quarantine" in entry["what"].lower() + entry["detail"].lower() for entry in seen["timeline"])
+        assert "river/broken-sensor" in str(seen)
+        prefix = f"healthy-{uuid.uuid4().hex[:6]}-"
+        async with Tail(trained_stack.kafka, "lepton-features-phishing", ids_of_features, prefix) as features:
+            ids = await numbered_events(trained_stack.kafka, "phishing", prefix, 50, 200)
+
+            async def arrived() -> bool:
+                await features.read()
+                return not features.missing(ids)
+
+            await apoll_until(arrived, "events of the healthy source", 20)
+
+
+async def test_flipped_labels_end_in_a_roll_back_or_a_retrained_champion(trained_stack: LocalStack) -> None:
+    since = time.time()
+    before = (await trained_stack.get("/v1/models/phishing"))["champion"]
+    async with replaying(trained_stack, "--flip-labels", "--rate", "60"):
+        await incident(trained_stack, "quality_loss", since, "VERIFIED", 150)
+    assert (await trained_stack.get("/v1/models/phishing"))["champion"] != before
