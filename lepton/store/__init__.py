@@ -1,0 +1,1 @@
+"""What outlives a process: documents, leases, row segments, artefact bytes, and the announcements inside documents."""

@@ -1,0 +1,107 @@
+"""The current specification of each pipeline, versioned: a change is a new version, never an edit in place."""
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from lepton.clock import Clock
+from lepton.contracts.pb.pipelines_pb2 import PipelineState
+from lepton.errors import Busy, Missing, Refused
+from lepton.store.announce import announced
+from lepton.store.documents import Document, DocumentDatabase, Documents
+
+_TRIES = 10
+
+
+class Pipelines:
+    """Written by the gateway only; each document carries the announcement of its latest version."""
+
+    def __init__(self, database: DocumentDatabase, clock: Clock) -> None:
+        self._documents = database.collection("pipelines")
+        self._clock = clock
+
+    @property
+    def announcing(self) -> Documents:
+        """What the relay publishes to `lepton-pipelines`."""
+        return self._documents
+
+    async def apply(self, name: str, spec_json: str, digest: str, generation: int, partitions: int,
+                    by: str) -> PipelineState:
+        """Make the specification current and return its state; an identical one changes nothing.
+
+        Raises Refused when `generation` is older than the stored one, or `partitions` differ within a generation.
+        """
+        for _ in range(_TRIES):
+            current = await self._state(name)
+            if current is not None:
+                if _same(current, digest, generation, partitions):
+                    return current
+                _check(current, generation, partitions)
+            state = PipelineState(
+                name=name, version=(current.version if current else 0) + 1, generation=generation,
+                partitions=partitions, spec_json=spec_json, spec_digest=digest, applied_by=by,
+                applied_at=self._now())
+            if await self._write(state, current):
+                return state
+        raise Busy(f"pipeline {name} is being changed by others at the same time")
+
+    async def get(self, name: str) -> PipelineState:
+        """Raises Missing for a name never applied, or deleted."""
+        state = await self._state(name)
+        if state is None or state.deleted:
+            raise Missing(f"there is no pipeline {name}")
+        return state
+
+    async def list(self) -> list[PipelineState]:
+        """All that are not deleted, by name."""
+        states = [_decode(document) for document in await self._documents.find({})]
+        return [state for state in states if not state.deleted]
+
+    async def delete(self, name: str, by: str = "") -> PipelineState:
+        """Mark it deleted, as a new version; deleting it again changes nothing. Raises Missing for an unknown name."""
+        for _ in range(_TRIES):
+            current = await self._state(name)
+            if current is None:
+                raise Missing(f"there is no pipeline {name}")
+            if current.deleted:
+                return current
+            state = PipelineState()
+            state.CopyFrom(current)
+            state.version += 1
+            state.deleted = True
+            state.applied_by = by
+            state.applied_at.CopyFrom(self._now())
+            if await self._write(state, current):
+                return state
+        raise Busy(f"pipeline {name} is being changed by others at the same time")
+
+    async def _state(self, name: str) -> PipelineState | None:
+        document = await self._documents.get(name)
+        return None if document is None else _decode(document)
+
+    async def _write(self, state: PipelineState, current: PipelineState | None) -> bool:
+        fields = announced(state.name, state.SerializeToString(deterministic=True), state.version)
+        if current is None:
+            return await self._documents.insert({"_id": state.name, **fields})
+        return await self._documents.swap(state.name, {"revision": current.version}, fields)
+
+    def _now(self) -> Timestamp:
+        stamp = Timestamp()
+        stamp.FromDatetime(self._clock.now())
+        return stamp
+
+
+def _decode(document: Document) -> PipelineState:
+    return PipelineState.FromString(document["announcement"])
+
+
+def _same(current: PipelineState, digest: str, generation: int, partitions: int) -> bool:
+    return (not current.deleted and current.spec_digest == digest and current.generation == generation
+            and current.partitions == partitions)
+
+
+def _check(current: PipelineState, generation: int, partitions: int) -> None:
+    if generation < current.generation:
+        raise Refused(f"pipeline {current.name} is at generation {current.generation} already", field="generation")
+    if generation == current.generation and partitions != current.partitions:
+        raise Refused(
+            f"pipeline {current.name} has {current.partitions} partitions, not {partitions}", field="events.partitions",
+            remedy="the partition count of a generation is fixed; apply with a new generation")

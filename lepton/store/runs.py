@@ -1,0 +1,212 @@
+"""The queue of training runs: unique by command id, claimed by lease, one at a time for a model.
+
+A model's slot (one document) says which run holds it, until when, and with which fence. The fence grows with each
+claim of that model, and the run remembers the highest that touched it, so whoever lost the lease can change nothing.
+Lease ends are wall time: processes on different machines may disagree by up to MAX_SKEW_S, so a lease is taken over
+only that much after its end.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from lepton.clock import Clock
+from lepton.contracts.pb.training_pb2 import RunFailure, RunState, TrainingCommand, TrainingProgress
+from lepton.errors import Missing, Refused
+from lepton.store.documents import Document, DocumentDatabase
+
+# Machines kept by NTP differ by milliseconds; half a second also covers a laptop that just woke up.
+MAX_SKEW_S = 0.5
+
+_WAITING = (RunState.RUN_STATE_QUEUED, RunState.RUN_STATE_RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedRun:
+    """A run this owner may execute, for as long as it renews the lease. `fence` goes with every write."""
+
+    run_id: str
+    command: TrainingCommand
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as it stands: what was asked, and how far it got."""
+
+    run_id: str
+    command: TrainingCommand
+    progress: TrainingProgress
+    owner: str
+    fence: int
+    cancel_requested: bool
+
+
+def run_id_of(command_id: str) -> str:
+    """The run a command starts; known before the command was received."""
+    return "run-" + hashlib.sha256(command_id.encode()).hexdigest()[:16]
+
+
+class Runs:
+    """Written by the trainer only."""
+
+    def __init__(self, database: DocumentDatabase, clock: Clock) -> None:
+        self._runs = database.collection("runs")
+        self._slots = database.collection("run_slots")
+        self._clock = clock
+
+    async def enqueue(self, command: TrainingCommand) -> bool:
+        """Queue the command's run; False, and no effect, when the command was queued before."""
+        run_id = run_id_of(command.command_id)
+        progress = TrainingProgress(run_id=run_id, command_id=command.command_id, model=command.model,
+                                    state=RunState.RUN_STATE_QUEUED, at=self._stamp())
+        return await self._runs.insert({
+            "_id": run_id, "model": command.model, "state": int(RunState.RUN_STATE_QUEUED), "owner": "", "fence": 0,
+            "queued_at_s": self._now_s(), "cancel_requested": False,
+            "command": command.SerializeToString(deterministic=True),
+            "progress": progress.SerializeToString(deterministic=True)})
+
+    async def claim(self, owner: str, lease_s: float) -> ClaimedRun | None:
+        """The oldest run whose model is free, leased to `owner` for `lease_s`; None when there is none.
+
+        A run whose owner let its lease run out is given again, with a higher fence.
+        """
+        waiting = await self._runs.find({"state": {"$in": [int(state) for state in _WAITING]}}, order="queued_at_s")
+        tried: set[str] = set()
+        for document in waiting:
+            model = str(document["model"])
+            if model in tried:
+                continue
+            tried.add(model)
+            claimed = await self._claim(document, owner, lease_s)
+            if claimed is not None:
+                return claimed
+        return None
+
+    async def renew(self, run_id: str, fence: int, lease_s: float) -> None:
+        """Keep the lease for another `lease_s`. Raises Refused when it was lost."""
+        run = await self._document(run_id)
+        kept = await self._slots.swap(str(run["model"]), {"run_id": run_id, "fence": fence},
+                                      {"until_s": self._now_s() + lease_s})
+        if not kept:
+            raise _lost(run_id, fence)
+
+    async def progress(self, run_id: str, fence: int, progress: TrainingProgress) -> None:
+        """Keep the latest progress of a running run. Raises Refused when the lease was lost or the run is over."""
+        await self._write(run_id, fence, progress)
+
+    async def finish(self, run_id: str, fence: int, state: RunState.ValueType, version: int = 0,
+                     failure: RunFailure | None = None) -> TrainingProgress:
+        """End the run in `state` and free its model; the same call again has no second effect.
+
+        Raises Refused when the lease was lost, or the run ended in another state.
+        """
+        document = await self._document(run_id)
+        progress = TrainingProgress.FromString(document["progress"])
+        if progress.state == state and document["fence"] == fence:
+            await self._free(str(document["model"]), fence)
+            return progress
+        progress.state = state
+        progress.version = version
+        progress.at.CopyFrom(self._stamp())
+        if failure is not None:
+            progress.failure.CopyFrom(failure)
+        await self._write(run_id, fence, progress)
+        await self._free(str(document["model"]), fence)
+        return progress
+
+    async def get(self, run_id: str) -> Run:
+        """Raises Missing for an unknown run."""
+        return _run(await self._document(run_id))
+
+    async def list(self, model: str | None = None, limit: int = 100) -> list[Run]:
+        """Newest first; of one model, or of all."""
+        match = {} if model is None else {"model": model}
+        return [_run(document) for document in await self._runs.find(match, order="-queued_at_s", limit=limit)]
+
+    async def cancel(self, run_id: str) -> RunState.ValueType:
+        """Ask for the end of a run: a queued one is cancelled now, a running one by its owner. Again is harmless."""
+        document = await self._document(run_id)
+        progress = TrainingProgress.FromString(document["progress"])
+        progress.state = RunState.RUN_STATE_CANCELLED
+        progress.at.CopyFrom(self._stamp())
+        cancelled = await self._runs.swap(
+            run_id, {"state": int(RunState.RUN_STATE_QUEUED)},
+            {"state": int(progress.state), "progress": progress.SerializeToString(deterministic=True),
+             "cancel_requested": True})
+        if cancelled:
+            return progress.state
+        await self._runs.swap(run_id, {"state": int(RunState.RUN_STATE_RUNNING)}, {"cancel_requested": True})
+        return (await self.get(run_id)).progress.state
+
+    async def _claim(self, document: Document, owner: str, lease_s: float) -> ClaimedRun | None:
+        model, run_id = str(document["model"]), str(document["_id"])
+        fence = await self._take_slot(model, run_id, owner, lease_s)
+        if fence is None:
+            return None
+        progress = TrainingProgress.FromString(document["progress"])
+        progress.state = RunState.RUN_STATE_RUNNING
+        progress.at.CopyFrom(self._stamp())
+        started = await self._runs.swap(
+            run_id, {"state": {"$in": [int(state) for state in _WAITING]}, "fence": {"$lt": fence}},
+            {"state": int(progress.state), "owner": owner, "fence": fence,
+             "progress": progress.SerializeToString(deterministic=True)})
+        if not started:
+            # It ended, or was cancelled, since it was listed.
+            await self._free(model, fence)
+            return None
+        return ClaimedRun(run_id, TrainingCommand.FromString(document["command"]), fence)
+
+    async def _take_slot(self, model: str, run_id: str, owner: str, lease_s: float) -> int | None:
+        now = self._now_s()
+        slot = await self._slots.get(model)
+        if slot is None:
+            taken = await self._slots.insert(
+                {"_id": model, "run_id": run_id, "owner": owner, "fence": 1, "until_s": now + lease_s})
+            return 1 if taken else None
+        if slot["run_id"] and now < slot["until_s"] + MAX_SKEW_S and not await self._is_over(str(slot["run_id"])):
+            return None
+        fence = int(slot["fence"]) + 1
+        taken = await self._slots.swap(model, {"fence": slot["fence"], "until_s": slot["until_s"]},
+                                       {"run_id": run_id, "owner": owner, "fence": fence, "until_s": now + lease_s})
+        return fence if taken else None
+
+    async def _is_over(self, run_id: str) -> bool:
+        document = await self._runs.get(run_id)
+        return document is None or document["state"] not in [int(state) for state in _WAITING]
+
+    async def _free(self, model: str, fence: int) -> None:
+        await self._slots.swap(model, {"fence": fence}, {"run_id": "", "owner": ""})
+
+    async def _write(self, run_id: str, fence: int, progress: TrainingProgress) -> None:
+        written = await self._runs.swap(
+            run_id, {"fence": fence, "state": int(RunState.RUN_STATE_RUNNING)},
+            {"state": int(progress.state), "progress": progress.SerializeToString(deterministic=True)})
+        if not written:
+            raise _lost(run_id, fence)
+
+    async def _document(self, run_id: str) -> Document:
+        document = await self._runs.get(run_id)
+        if document is None:
+            raise Missing(f"there is no run {run_id}")
+        return document
+
+    def _now_s(self) -> float:
+        return self._clock.now().timestamp()
+
+    def _stamp(self) -> Timestamp:
+        stamp = Timestamp()
+        stamp.FromDatetime(self._clock.now())
+        return stamp
+
+
+def _lost(run_id: str, fence: int) -> Refused:
+    return Refused(f"run {run_id} is no longer held with fence {fence}", field="fence",
+                   remedy="stop working on it; another owner has it, or it is over")
+
+
+def _run(document: Document) -> Run:
+    return Run(str(document["_id"]), TrainingCommand.FromString(document["command"]),
+               TrainingProgress.FromString(document["progress"]), str(document["owner"]), int(document["fence"]),
+               bool(document["cancel_requested"]))
