@@ -20,6 +20,7 @@ SERVICES = ("gateway", "ingest", "trainer", "predictor", "watchdog")
 def project() -> dict[str, Any]:
     """The whole project, resolved by the loader that `docker compose config` uses."""
     loader = ROOT / ".local" / "tools" / "compose-config"
+    loader.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(["go", "build", "-mod=readonly", "-o", str(loader), "github.com/compose-spec/compose-go/v2/cmd"],
                    cwd=ROOT / "tools" / "compose", check=True, timeout=300)
     shown = subprocess.run([str(loader), "-format", "json", "docker-compose.yml"], cwd=ROOT, check=True, timeout=60,
