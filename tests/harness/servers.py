@@ -74,7 +74,7 @@ def _start(command: Sequence[str], directory: Path, port: int, answers: Callable
     log = directory / "server.log"
     with log.open("ab") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL, cwd=directory,
-                                   preexec_fn=_die_with_the_tests)  # noqa: PLW1509 - one system call, no locks
+                                   preexec_fn=_die_with_the_tests)
     server = Server(f"127.0.0.1:{port}", process, log, start_again)
     try:
         poll_until(lambda: process.poll() is not None or answers(port), f"{command[0]} on port {port}", 60)

@@ -1,0 +1,1 @@
+"""The stack on one machine without containers: Kafka, database, actuator and services as supervised processes."""

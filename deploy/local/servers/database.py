@@ -1,0 +1,50 @@
+"""How the default database process is installed apart from everything else, and started."""
+
+import hashlib
+import socket
+import sys
+from pathlib import Path
+
+from deploy.local.servers import cache
+
+LOCK = Path(__file__).parents[3] / "requirements" / "database.lock"
+
+_REMEDY = "check that the Python package index can be reached and run the command again"
+
+
+def environment() -> Path:
+    """The database's own Python environment, installed on first use from its hashed lock file.
+
+    Its licence (GPL-2.0-only) is why it is a separate process that is never imported.
+    """
+    key = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
+    return cache.ensure(f"database-{key}", _install)
+
+
+def command(directory: Path, port: int) -> list[str]:
+    """What starts the database on loopback with its files under `directory`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    # An explicit (empty) configuration keeps it from taking up a stray one of the user's.
+    config = directory / "secantusd.toml"
+    config.touch()
+    return [str(environment() / "bin" / "python"), str(environment() / "bin" / "secantusd-py"), "--config",
+            str(config), "--host", "127.0.0.1", "--port", str(port), "--storage-path", str(directory / "data"),
+            "--sync-on-commit", "--log-level", "WARNING"]
+
+
+def answers(port: int, host: str = "127.0.0.1") -> bool:
+    """True once the database accepts connections."""
+    try:
+        with socket.create_connection((host, port), timeout=1.0):
+            return True
+    except OSError:
+        return False
+
+
+def _install(folder: Path) -> None:
+    cache.require_space(folder, 300, "installing the database")
+    uv = str(Path(sys.executable).parent / "uv")
+    cache.run_tool([uv, "venv", "-q", "--allow-existing", "--python", sys.executable, str(folder)],
+                   "making the database's environment", "run `make setup`")
+    cache.run_tool([uv, "pip", "sync", "-q", "--require-hashes", "--python", str(folder / "bin" / "python"), str(LOCK)],
+                   "installing the database", _REMEDY)

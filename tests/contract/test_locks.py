@@ -1,0 +1,61 @@
+"""Every lock file is complete: hashed, naming no index, and at the versions the whole project is tested with."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+REQUIREMENTS = Path(__file__).parents[2] / "requirements"
+LOCKS = sorted(REQUIREMENTS.glob("*.lock"))
+_PIN = re.compile(r"^([A-Za-z0-9_.-]+)==(\S+)", re.MULTILINE)
+# The database runs in an environment of its own, and its licence keeps it out of ours.
+APART = {"database"}
+
+
+def pins(path: Path) -> dict[str, str]:
+    return dict(_PIN.findall(path.read_text()))
+
+
+def test_every_input_but_the_shared_floor_has_a_lock() -> None:
+    assert {path.stem for path in REQUIREMENTS.glob("*.in")} - {"floor"} == {path.stem for path in LOCKS}
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
+def test_no_lock_names_a_host(lock: Path) -> None:
+    assert "://" not in lock.read_text()
+    assert "index-url" not in lock.read_text()
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
+def test_every_pin_carries_hashes(lock: Path) -> None:
+    blocks = re.split(r"\n(?=\S)", lock.read_text())
+    without = [block.split()[0] for block in blocks if _PIN.match(block) and "--hash=sha256:" not in block]
+    assert pins(lock)
+    assert not without
+
+
+@pytest.mark.parametrize("lock", [path for path in LOCKS if path.stem not in APART], ids=lambda path: path.stem)
+def test_a_lock_agrees_with_the_environment_the_tests_run_in(lock: Path) -> None:
+    tested = pins(REQUIREMENTS / "dev.lock")
+    tested["onnxruntime"] = tested["onnxruntime-gpu"]
+    # The CUDA libraries that ONNX Runtime asks for, where no torch brings its own.
+    ours = {name: version for name, version in pins(lock).items()
+            if not (lock.stem == "predictor-gpu" and name.startswith("nvidia-"))}
+    assert ours == {name: tested.get(name) for name in ours}
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
+def test_a_lock_holds_what_its_input_asks_for(lock: Path) -> None:
+    asked = asked_for(lock.with_suffix(".in"))
+    assert asked <= set(pins(lock))
+
+
+def asked_for(path: Path) -> set[str]:
+    names: set[str] = set()
+    for line in path.read_text().splitlines():
+        words = line.split("#")[0].strip()
+        if words.startswith("-r "):
+            names |= asked_for(path.parent / words[3:].strip())
+        elif words:
+            names.add(re.split(r"[\[<>=! ]", words)[0].lower())
+    return names
