@@ -426,6 +426,7 @@ class Lineage(_message.Message):
     HELD_OUT_ROWS_FIELD_NUMBER: _builtins.int
     CODE_VERSION_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    WEIGHTS_SHA256_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     command_id: _builtins.str
     pipeline: _builtins.str
@@ -438,6 +439,8 @@ class Lineage(_message.Message):
     held_out_rows: _builtins.int
     code_version: _builtins.str
     seed: _builtins.int
+    weights_sha256: _builtins.str
+    """SHA-256 of the trained weights in the artefact store, lower-case hex; what a fine-tune continues."""
     @_builtins.property
     def ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___SnapshotRange]: ...
     def __init__(
@@ -455,10 +458,11 @@ class Lineage(_message.Message):
         held_out_rows: _builtins.int = ...,
         code_version: _builtins.str = ...,
         seed: _builtins.int = ...,
+        weights_sha256: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_version", b"code_version", "command_id", b"command_id", "held_out_rows", b"held_out_rows", "parent_version", b"parent_version", "pipeline", b"pipeline", "ranges", b"ranges", "run_id", b"run_id", "seed", b"seed", "snapshot_digest", b"snapshot_digest", "spec_digest", b"spec_digest", "spec_version", b"spec_version", "train_rows", b"train_rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_version", b"code_version", "command_id", b"command_id", "held_out_rows", b"held_out_rows", "parent_version", b"parent_version", "pipeline", b"pipeline", "ranges", b"ranges", "run_id", b"run_id", "seed", b"seed", "snapshot_digest", b"snapshot_digest", "spec_digest", b"spec_digest", "spec_version", b"spec_version", "train_rows", b"train_rows", "weights_sha256", b"weights_sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,1 @@
+"""What a training run decides and computes; no I/O: bytes and callbacks are handed in."""

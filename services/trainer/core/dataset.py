@@ -1,0 +1,161 @@
+"""Which rows a run learns from: features joined with what became of them, the newest, and who is held out."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from services.trainer.core.failure import bad_data, bad_parameter
+
+EVENT_ID, OCCURRED_AT, SOURCE_OFFSET = "_event_id", "_occurred_at", "_source_offset"
+LABEL = "_label"
+_PARTITION = "_partition"
+TRAIN, VALIDATION, HELD_OUT = 0, 1, 2
+VALIDATION_SHARE = 0.1
+# Below this a tenth is too few rows to judge an epoch by, and each of them is needed for learning.
+MIN_ROWS_FOR_VALIDATION = 100
+MAX_CLASSES = 1000
+
+
+def read_segment(data: bytes) -> pa.Table:
+    """The rows of one stored segment: an Arrow IPC stream of any number of batches."""
+    with pa.ipc.open_stream(data) as reader:
+        return reader.read_all()
+
+
+def features_of(segments: Iterable[tuple[int, bytes]], fields: Sequence[str]) -> pa.Table:
+    """Feature rows of (partition, bytes) pairs, with `fields` and what orders them; an absent column is all null."""
+    tables = []
+    for partition, data in segments:
+        table = read_segment(data)
+        kept = [name for name in (EVENT_ID, OCCURRED_AT, SOURCE_OFFSET, *fields) if name in table.column_names]
+        tables.append(table.select(kept).replace_schema_metadata(None).append_column(
+            _PARTITION, pa.array(np.full(table.num_rows, partition, dtype=np.int32))))
+    return pa.concat_tables(tables, promote_options="default") if tables else None
+
+
+def outcomes_of(segments: Iterable[tuple[int, bytes]]) -> pa.Table:
+    """Outcome rows, in the order they were stored."""
+    tables = [read_segment(data).replace_schema_metadata(None) for _, data in segments]
+    return pa.concat_tables(tables) if tables else None
+
+
+def join(features: pa.Table | None, outcomes: pa.Table | None, fields: dict[str, pa.DataType]) -> pa.Table:
+    """Rows whose outcome is known, oldest first: event id, `fields`, `_label`.
+
+    Of several outcomes of an event the one with the latest label time counts, of several rows of an event the newest.
+    """
+    schema = [(EVENT_ID, pa.string()), *fields.items()]
+    if features is None or outcomes is None:
+        return pa.table({name: pa.array([], kind) for name, kind in [*schema, (LABEL, pa.float64())]})
+    ordered = features.sort_by([(OCCURRED_AT, "ascending"), (_PARTITION, "ascending"), (SOURCE_OFFSET, "ascending")])
+    ordered = ordered.filter(_last_of_each(ordered.column(EVENT_ID)))
+    # index_in finds the first, so the newest outcome comes first; the reversal makes the later stored win a tie.
+    backwards = outcomes.take(pa.array(np.arange(outcomes.num_rows - 1, -1, -1)))
+    newest = backwards.sort_by([("label_time", "descending")])
+    place = pc.index_in(ordered.column(EVENT_ID), value_set=newest.column("event_id").combine_chunks())
+    known = pc.is_valid(place)
+    labels = newest.column("label").take(place.filter(known).combine_chunks())
+    rows = ordered.filter(known)
+    columns = {name: _column(rows, name, kind) for name, kind in schema}
+    return pa.table({**columns, LABEL: labels}).combine_chunks()
+
+
+def newest(rows: pa.Table, count: int) -> pa.Table:
+    """The last `count` of rows in order of time; 0: all."""
+    return rows.slice(max(0, rows.num_rows - count)) if count else rows
+
+
+def roles(event_ids: Iterable[str], held_out: float) -> npt.NDArray[np.int8]:
+    """TRAIN, VALIDATION or HELD_OUT for each event, by a hash of its id alone.
+
+    An event keeps its role in every run with the same share, so no version is measured on a row its parent learnt from.
+    """
+    numbers = np.frombuffer(b"".join(hashlib.blake2b(one.encode(), digest_size=16).digest() for one in event_ids),
+                            dtype=np.uint64).reshape(-1, 2).astype(np.float64) / 2.0**64
+    found = np.full(len(numbers), TRAIN, dtype=np.int8)
+    away = numbers[:, 0] < held_out
+    found[away] = HELD_OUT
+    if (~away).sum() >= MIN_ROWS_FOR_VALIDATION:
+        found[~away & (numbers[:, 1] < VALIDATION_SHARE)] = VALIDATION
+    return found
+
+
+def _last_of_each(ids: pa.ChunkedArray) -> pa.Array:
+    backwards = ids.combine_chunks().take(pa.array(np.arange(len(ids) - 1, -1, -1)))
+    _, first = np.unique(pc.dictionary_encode(backwards).indices.to_numpy(), return_index=True)
+    keep: npt.NDArray[Any] = np.zeros(len(ids), dtype=bool)
+    keep[len(ids) - 1 - first] = True
+    return pa.array(keep)
+
+
+def _column(rows: pa.Table, name: str, kind: pa.DataType) -> Any:
+    return rows.column(name).cast(kind) if name in rows.column_names else pa.nulls(rows.num_rows, kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a label is to the network: the number of its class, or a number standardised by `mean` and `std`."""
+
+    task: str
+    label_type: str
+    classes: tuple[str, ...] = ()
+    mean: float = 0.0
+    std: float = 1.0
+
+    @property
+    def outputs(self) -> int:
+        """Width of the network's last layer: one score for a number or a yes/no, else one a class."""
+        return 1 if self.task == "regression" or len(self.classes) == 2 else len(self.classes)
+
+    def encode(self, labels: pa.ChunkedArray) -> npt.NDArray[Any]:
+        """Class numbers (-1 for a class not known here), or the label's numbers as they are."""
+        if self.task == "regression":
+            return _numbers(labels)
+        places = {name: place for place, name in enumerate(self.classes)}
+        return np.array([places.get(text, -1) for text in texts(labels, self.label_type)], dtype=np.int64)
+
+    def to_data(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> "Target":
+        return cls(**{**data, "classes": tuple(data["classes"])})
+
+
+def fit_target(task: str, label_type: str, declared: Sequence[str] | None, labels: pa.ChunkedArray,
+               training: npt.NDArray[np.bool_]) -> Target:
+    """Classes are those declared, else those seen; mean and spread are of the training rows. Raises RunFailed."""
+    if task == "regression":
+        numbers = _numbers(labels)[training]
+        if not np.isfinite(numbers).all():
+            raise bad_data("labels are not finite", "correct the labels that are NaN or infinite")
+        spread = float(numbers.std())
+        return Target(task, label_type, (), float(numbers.mean()), spread if spread > 0 else 1.0)
+    seen = sorted(set(texts(labels, label_type)), key=(int if label_type == "int" else str))
+    if len(seen) > MAX_CLASSES:
+        raise bad_data(f"the label has {len(seen)} classes, more than {MAX_CLASSES}",
+                       "declare events.label.task: regression, or merge rare classes")
+    classes = ("false", "true") if label_type == "bool" else tuple(declared or seen)
+    return Target(task, label_type, classes)
+
+
+def texts(labels: pa.ChunkedArray, label_type: str) -> list[str]:
+    """Labels as the text that names their class."""
+    if label_type == "bool":
+        return ["true" if one else "false" for one in labels.to_pylist()]
+    if label_type == "int":
+        return [str(int(one)) for one in labels.to_pylist()]
+    return [str(one) for one in labels.to_pylist()]
+
+
+def _numbers(labels: pa.ChunkedArray) -> npt.NDArray[Any]:
+    if not (pa.types.is_floating(labels.type) or pa.types.is_integer(labels.type)):
+        raise bad_parameter(f"the label is {labels.type}, not a number", "use logistic_regression or mlp on classes, "
+                                                                         "or label with numbers")
+    return np.asarray(labels.to_numpy(), dtype=np.float64)

@@ -1,0 +1,116 @@
+"""What an exported file answers when onnxruntime runs it, and whether that is what torch answers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from services.trainer.core.dataset import Target
+from services.trainer.core.export.graph import MISSING
+from services.trainer.core.failure import RunFailed
+from services.trainer.core.prepare import Inputs, Preparation
+
+Array = npt.NDArray[Any]
+
+TOLERANCE = 1e-4
+# Rows a call: bounds the memory of one-hot columns.
+_BATCH = 4096
+_ERRORS_ONLY = 3
+
+
+class Session:
+    """One ONNX file, run on the CPU by one thread."""
+
+    def __init__(self, data: bytes) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = _ERRORS_ONLY
+        self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        self._outputs = [one.name for one in self._session.get_outputs()]
+
+    def answers(self, inputs: Inputs) -> dict[str, Array]:
+        """Every output, for all rows."""
+        parts: list[list[Array]] = []
+        for start in range(0, max(inputs.rows, 1), _BATCH):
+            some = inputs.take(np.arange(start, min(start + _BATCH, inputs.rows)))
+            parts.append(self._session.run(self._outputs, {**some.values, MISSING: some.missing}))
+        return {name: np.concatenate([part[place] for part in parts]) for place, name in enumerate(self._outputs)}
+
+
+def adversarial(preparation: Preparation, kinds: Mapping[str, str]) -> Inputs:
+    """Rows no one sends on purpose: all missing, NaN, infinite, the largest numbers, categories never seen."""
+    numbers = {"float": [0.0, np.nan, np.inf, -np.inf, 1.7e308, -1.7e308, 5e-324, 0.0],
+               "int": [0, 0, 2**63 - 1, -(2**63), 1, -1, 2**53 + 1, 0],
+               "bool": [False, True, True, False, True, False, True, False]}
+    never = ["", "never seen", "Ω≈ç√", "x" * 5000, " ", "null", "\x00", "0"]
+    dtypes = {"float": np.float64, "int": np.int64, "bool": np.bool_}
+    values: dict[str, Array] = {}
+    for name in preparation.fields:
+        kind = kinds[name]
+        values[name] = (np.array(numbers[kind], dtype=dtypes[kind]) if kind in numbers
+                        else np.array(never, dtype=object))
+    missing = np.zeros((8, len(preparation.fields)), dtype=bool)
+    missing[0] = True
+    missing[7, ::2] = True
+    return Inputs(values, missing)
+
+
+def check_parity(exported: Mapping[str, Array], scores: Array, target: Target, what: str) -> None:
+    """Raises RunFailed(internal) unless what the file answers is what torch's `scores` mean, within TOLERANCE."""
+    name, expected = decode(scores, target)
+    found = np.asarray(exported[name], dtype=np.float64)
+    if found.shape != expected.shape or not np.isfinite(found).all():
+        raise _differs(what, f"{name} is not finite or of shape {found.shape}, not {expected.shape}")
+    # Numbers are compared in units of the label's spread: that is the scale on which they were learnt.
+    unit = target.std if target.task == "regression" else 1.0
+    apart = np.abs(found - expected) / (unit + np.abs(expected))
+    if apart.size and float(apart.max()) > TOLERANCE:
+        raise _differs(what, f"{name} differs by {float(apart.max()):.2g} in row {int(apart.max(axis=-1).argmax())}"
+                       if apart.ndim > 1 else f"{name} differs by {float(apart.max()):.2g}")
+    if target.task == "classification":
+        _check_labels(exported["label"], expected, target, what)
+
+
+def decode(scores: Array, target: Target) -> tuple[str, Array]:
+    """Name and value of the answer that raw scores [rows, outputs] stand for, in 64 bits."""
+    wide = scores.astype(np.float64)
+    if target.task == "regression":
+        return "prediction", wide[:, 0] * target.std + target.mean
+    if target.outputs == 1:
+        # Both sides of the logistic function without overflow.
+        second = np.exp(-np.logaddexp(0.0, -wide[:, 0]))
+        return "probabilities", np.stack([1.0 - second, second], axis=1)
+    shifted = np.exp(wide - wide.max(axis=1, keepdims=True))
+    return "probabilities", shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def as_texts(labels: Array) -> list[str]:
+    """Labels of a file's `label` output as the manifest names classes."""
+    if labels.dtype == np.bool_:
+        return ["true" if one else "false" for one in labels.tolist()]
+    return [str(one) for one in labels.tolist()]
+
+
+def align(probabilities: Array, theirs: Sequence[str], ours: Sequence[str]) -> Array:
+    """Columns of another model's classes in our order; a class it does not know has probability 0."""
+    aligned = np.zeros((len(probabilities), len(ours)))
+    for place, name in enumerate(ours):
+        if name in theirs:
+            aligned[:, place] = probabilities[:, list(theirs).index(name)]
+    return aligned
+
+
+def _check_labels(labels: Array, probabilities: Array, target: Target, what: str) -> None:
+    ordered = np.sort(probabilities, axis=1)
+    clear = ordered[:, -1] - ordered[:, -2] > 2 * TOLERANCE
+    expected = np.array(target.classes, dtype=object)[probabilities.argmax(axis=1)]
+    wrong = clear & (np.array(as_texts(labels), dtype=object) != expected)
+    if wrong.any():
+        raise _differs(what, f"{int(wrong.sum())} labels differ")
+
+
+def _differs(what: str, how: str) -> RunFailed:
+    return RunFailed("internal", f"the exported model does not answer as the trained one on {what}: {how}",
+                     "this is a bug of the exporter; nothing was published")

@@ -1,0 +1,40 @@
+"""Why a run can fail, said by class so that the watchdog knows whether data, a parameter or a resource must change."""
+
+from typing import Literal
+
+FailureClass = Literal["data", "parameter", "resource", "internal"]
+
+
+class RunFailed(Exception):
+    """The run cannot succeed as it was asked; the same run again would fail the same way (but for `resource`)."""
+
+    def __init__(self, failure_class: FailureClass, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.failure_class: FailureClass = failure_class
+        self.message = message
+        self.remedy = remedy
+
+
+def bad_data(message: str, remedy: str) -> RunFailed:
+    return RunFailed("data", message, remedy)
+
+
+def bad_parameter(message: str, remedy: str) -> RunFailed:
+    return RunFailed("parameter", message, remedy)
+
+
+def no_resource(message: str, remedy: str) -> RunFailed:
+    return RunFailed("resource", message, remedy)
+
+
+def of_error(error: BaseException) -> RunFailed:
+    """The named failure behind any error a run can end with; what nobody foresaw is `internal`."""
+    if isinstance(error, RunFailed):
+        return error
+    # torch says a failed allocation on the CPU with a plain RuntimeError.
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error).lower():
+        return no_resource("the run needs more memory than it may use",
+                           "use fewer rows (window_rows), smaller hidden layers or a smaller batch_size, or raise "
+                           "LEPTON_TRAINER_RUN_MEMORY_MB")
+    return RunFailed("internal", f"{type(error).__name__}: {error}",
+                     "this is a bug of the trainer; the log of the run holds the trace")

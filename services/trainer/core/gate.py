@@ -1,0 +1,38 @@
+"""Whether a candidate may answer requests: its metrics against the Pipeline's bounds and against the champion."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lepton.contracts.pipeline_blocks import LOWER_IS_BETTER, Gate
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`reasons` say why not, each with its figures; empty when the gate is passed."""
+
+    reasons: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not self.reasons
+
+
+def decide(gate: Gate, candidate: Mapping[str, float], champion: Mapping[str, float] | None) -> Verdict:
+    """Judge by the gate's metric; `champion` holds its metrics on the same rows, None when there is no champion."""
+    value = candidate.get(gate.metric, math.nan)
+    if not math.isfinite(value):
+        return Verdict((f"{gate.metric} could not be measured on the held-out rows",))
+    reasons = []
+    if gate.at_least is not None and value < gate.at_least:
+        reasons.append(f"{gate.metric} {value:.4g} is below {gate.at_least:g}")
+    if gate.at_most is not None and value > gate.at_most:
+        reasons.append(f"{gate.metric} {value:.4g} is above {gate.at_most:g}")
+    best = math.nan if champion is None else champion.get(gate.metric, math.nan)
+    if math.isfinite(best):
+        gain = best - value if gate.metric in LOWER_IS_BETTER else value - best
+        # A hair of tolerance: figures that are equal but for rounding must not fail `beat_champion_by: 0`.
+        if gain < gate.beat_champion_by - 1e-9:
+            reasons.append(f"{gate.metric} {value:.4g} does not beat the champion's {best:.4g} "
+                           f"by {gate.beat_champion_by:g}")
+    return Verdict(tuple(reasons))

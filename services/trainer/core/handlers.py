@@ -1,0 +1,95 @@
+"""What watches a run and acts on it: checkpoint, early stop, stop on NaN, time limit, progress."""
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from services.trainer.core.failure import RunFailed, bad_parameter
+from services.trainer.core.loop import Array, Loop, Stateful
+
+# Less than this, relative to the best loss so far, is no improvement.
+MIN_IMPROVEMENT = 1e-4
+
+
+class Checkpoint:
+    """Saves after every epoch. Attached last, so that it holds what the other handlers decided."""
+
+    def __init__(self, save: Callable[[bytes], None]) -> None:
+        self._save = save
+
+    def epoch_done(self, loop: Loop) -> None:
+        self._save(loop.checkpoint())
+
+
+class EarlyStop(Stateful):
+    """Stops after `patience` epochs without improvement on validation rows, and gives the best weights back.
+
+    The weights before the first step count as a candidate too: a fine-tune that only gets worse ends where it began.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+        self._best_loss = math.inf
+        self._best_epoch = 0
+        self._best: dict[str, Array] = {}
+
+    def started(self, loop: Loop) -> None:
+        if not self._best:
+            self._keep(loop, loop.validate())
+
+    def epoch_done(self, loop: Loop) -> None:
+        if loop.validation_loss < self._best_loss - MIN_IMPROVEMENT * abs(self._best_loss):
+            self._keep(loop, loop.validation_loss)
+        elif loop.epoch - self._best_epoch >= self._patience:
+            loop.stop(f"no improvement since epoch {self._best_epoch}")
+
+    def finished(self, loop: Loop) -> None:
+        loop.network.load(self._best)
+
+    def state(self) -> dict[str, Array]:
+        return {"loss": np.array(self._best_loss), "epoch": np.array(self._best_epoch),
+                **{f"best/{name}": array for name, array in self._best.items()}}
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        self._best_loss, self._best_epoch = float(state["loss"]), int(state["epoch"])
+        self._best = {name.removeprefix("best/"): array for name, array in state.items() if name.startswith("best/")}
+
+    def _keep(self, loop: Loop, loss: float) -> None:
+        self._best_loss, self._best_epoch, self._best = loss, loop.epoch, loop.network.arrays()
+
+
+class StopOnNaN:
+    """Ends the run as failed when the loss is no number any more: nothing learnt after that is worth keeping."""
+
+    def batch_done(self, loop: Loop) -> None:
+        if not math.isfinite(loop.batch_loss):
+            raise bad_parameter(f"training diverged in epoch {loop.epoch}: the loss is {loop.batch_loss}",
+                                "lower learning_rate, or look for extreme values in the fields")
+
+
+class TimeLimit:
+    """Ends the run as failed after `limit_s` of `monotonic()` seconds."""
+
+    def __init__(self, monotonic: Callable[[], float], limit_s: float) -> None:
+        self._monotonic = monotonic
+        self._limit_s = limit_s
+        self._ends_at = math.inf
+
+    def started(self, loop: Loop) -> None:
+        self._ends_at = self._monotonic() + self._limit_s
+
+    def epoch_done(self, loop: Loop) -> None:
+        if self._monotonic() > self._ends_at:
+            raise RunFailed("resource", f"not done after {self._limit_s:.0f} s, at epoch {loop.epoch}",
+                            "use fewer rows or epochs, or raise LEPTON_TRAINER_RUN_LIMIT_S")
+
+
+class Report:
+    """Tells how each epoch ended."""
+
+    def __init__(self, tell: Callable[[int, dict[str, float]], None]) -> None:
+        self._tell = tell
+
+    def epoch_done(self, loop: Loop) -> None:
+        self._tell(loop.epoch, {"training_loss": loop.training_loss, "validation_loss": loop.validation_loss})

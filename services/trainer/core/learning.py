@@ -1,0 +1,200 @@
+"""A whole run as one function: rows in, a checked model with its figures out. The worker adds only files around it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from services.trainer.core import handlers, loop, metrics, models, prepare
+from services.trainer.core.dataset import EVENT_ID, HELD_OUT, LABEL, TRAIN, VALIDATION, Target, fit_target, roles
+from services.trainer.core.export import session
+from services.trainer.core.export.graph import Exported, export
+from services.trainer.core.failure import bad_data, bad_parameter
+from services.trainer.core.plan import Plan
+from services.trainer.core.prepare import Inputs, Preparation
+from services.trainer.core.weights import pack, unpack
+
+Array = npt.NDArray[Any]
+
+MIN_TRAIN_ROWS, MIN_HELD_OUT_ROWS = 8, 2
+PATIENCE_EPOCHS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What lies beside the plan: the rows, and files of the versions it names."""
+
+    rows: pa.Table
+    parent: bytes | None = None
+    champion: bytes | None = None
+    checkpoint: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A candidate. `metrics` are of held-out rows as the exported file answers them, `champion_metrics` likewise."""
+
+    exported: Exported
+    weights: bytes
+    preparation: Preparation
+    target: Target
+    metrics: dict[str, float]
+    champion_metrics: dict[str, float] | None
+    warnings: tuple[str, ...]
+    train_rows: int
+    held_out_rows: int
+    epochs: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Split:
+    inputs: Inputs
+    truth: Array
+    roles: Array
+
+    def part(self, *wanted: int) -> tuple[Inputs, Array]:
+        which = np.flatnonzero(np.isin(self.roles, wanted))
+        return self.inputs.take(which), self.truth[which]
+
+
+def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
+    """Raises RunFailed with the reason. `attached` are handlers besides early stop and stop on NaN.
+
+    The same plan and rows give the same bytes, with a checkpoint or without.
+    """
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    parent = unpack(given.parent) if given.parent is not None else None
+    split, preparation, target = _prepared(plan, given.rows, parent[1] if parent else None)
+    network = models.build(plan.family, preparation.width, target.outputs, plan.parameters)
+    work = _work(plan, network, split, preparation, target)
+    if parent:
+        _continue(network, parent[0])
+    else:
+        network.ignore((work.training.inputs == work.training.inputs[:1]).all(dim=0).numpy())
+    watchers = [handlers.StopOnNaN(), handlers.EarlyStop(PATIENCE_EPOCHS), *attached]
+    ended = (loop.run(work, watchers) if given.checkpoint is None else loop.resume(work, given.checkpoint, watchers))
+    exported = export(preparation, _layers(network), target)
+    held, truth = split.part(HELD_OUT)
+    running = session.Session(exported.data)
+    _check_parity(plan, running, network, preparation, target, held)
+    return Learned(
+        exported, pack(network.arrays(), {"preparation": preparation.to_data(), "target": target.to_data()}),
+        preparation, target, {**_measure(running, held, truth, target), **_baseline(split, target)},
+        _champion_metrics(plan, given.champion, held, truth, target), tuple(_warnings(preparation)),
+        int((split.roles != HELD_OUT).sum()), len(truth), ended.epoch)
+
+
+def _prepared(plan: Plan, rows: pa.Table, parent: dict[str, Any] | None) -> tuple[_Split, Preparation, Target]:
+    inputs, usable = _usable(plan, rows)
+    role = roles(usable.column(EVENT_ID).to_pylist(), plan.gate.held_out)
+    training = role != HELD_OUT
+    _check_enough(int(training.sum()), int((~training).sum()))
+    labels = usable.column(LABEL)
+    if parent:
+        preparation, target = Preparation.from_data(parent["preparation"]), Target.from_data(parent["target"])
+        _check_known(target, labels, training)
+    else:
+        preparation = prepare.fit(plan.fields, plan.outliers, inputs.take(np.flatnonzero(training)))
+        target = fit_target(plan.task, plan.label_type, plan.label_categories, labels, training)
+    truth = target.encode(labels)
+    if plan.outliers.action == "quarantine":
+        keep = np.flatnonzero(~(preparation.outside(inputs) & training))
+        inputs, truth, role = inputs.take(keep), truth[keep], role[keep]
+        _check_enough(int((role != HELD_OUT).sum()), int((role == HELD_OUT).sum()))
+    if target.task == "classification" and len(set(truth[role != HELD_OUT].tolist())) < 2:
+        raise bad_data(f"all {int((role != HELD_OUT).sum())} training rows have the same label",
+                       "wait for, or send, labels of at least two classes")
+    return _Split(inputs, truth, role), preparation, target
+
+
+def _usable(plan: Plan, rows: pa.Table) -> tuple[Inputs, pa.Table]:
+    """Rows that are complete where the Pipeline drops incomplete ones."""
+    if rows.num_rows == 0:
+        raise bad_data("there are no labelled rows", "send events and their labels; the two are joined by event id")
+    inputs = prepare.inputs_of(plan.fields, rows)
+    dropping = [field.missing.kind == "drop" for field in plan.fields]
+    keep = np.flatnonzero(~inputs.missing[:, dropping].any(axis=1))
+    return inputs.take(keep), rows.take(pa.array(keep)).combine_chunks()
+
+
+def _check_enough(training: int, held_out: int) -> None:
+    if training < MIN_TRAIN_ROWS or held_out < MIN_HELD_OUT_ROWS:
+        raise bad_data(f"too little data: {training} rows to learn from and {held_out} held out",
+                       f"at least {MIN_TRAIN_ROWS} and {MIN_HELD_OUT_ROWS} are needed; wait for more labels")
+
+
+def _check_known(target: Target, labels: pa.ChunkedArray, training: Array) -> None:
+    """A parent's classes are part of its network: a new one needs a fresh start."""
+    encoded = target.encode(labels)
+    if target.task == "classification" and (encoded[training] < 0).any():
+        raise bad_data("a label is of a class the parent version does not know", "train instead of fine-tuning")
+
+
+def _work(plan: Plan, network: models.Network, split: _Split, preparation: Preparation, target: Target) -> loop.Work:
+    def tensors(role: int) -> loop.Rows:
+        inputs, truth = split.part(role)
+        if plan.task == "regression":
+            scaled = ((truth - target.mean) / target.std).astype(np.float32)
+            return loop.Rows(torch.from_numpy(preparation.transform(inputs)), torch.from_numpy(scaled))
+        return loop.Rows(torch.from_numpy(preparation.transform(inputs)), torch.from_numpy(truth))
+
+    return loop.Work(plan.task, network, plan.parameters, tensors(TRAIN), tensors(VALIDATION))
+
+
+def _continue(network: models.Network, weights: dict[str, Array]) -> None:
+    try:
+        network.load(weights)
+    except RuntimeError as error:
+        raise bad_parameter("the parent's network has another shape", "keep its family and hidden layers, or train "
+                                                                      "instead of fine-tuning") from error
+
+
+def _layers(network: models.Network) -> list[tuple[Array, Array]]:
+    return [(layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in network.linear_layers()]
+
+
+def _check_parity(plan: Plan, running: session.Session, network: models.Network, preparation: Preparation,
+                  target: Target, held: Inputs) -> None:
+    strange = session.adversarial(preparation, {field.name: field.type for field in plan.fields})
+    network.eval()
+    cases = {"held-out rows": held, "adversarial rows": strange, "a single row": strange.take(np.array([0]))}
+    for what, inputs in cases.items():
+        with torch.no_grad():
+            scores = network(torch.from_numpy(preparation.transform(inputs))).numpy()
+        session.check_parity(running.answers(inputs), scores, target, what)
+
+
+def _measure(running: session.Session, held: Inputs, truth: Array, target: Target,
+             classes: tuple[str, ...] | None = None) -> dict[str, float]:
+    answers = running.answers(held)
+    if target.task == "regression":
+        numbers = metrics.Regression()
+        numbers.update(answers["prediction"], truth)
+        return numbers.compute()
+    measure = metrics.Classification(len(target.classes))
+    measure.update(session.align(answers["probabilities"], classes or target.classes, target.classes), truth)
+    return measure.compute()
+
+
+def _champion_metrics(plan: Plan, champion: bytes | None, held: Inputs, truth: Array,
+                      target: Target) -> dict[str, float] | None:
+    if champion is None or plan.champion is None:
+        return None
+    return _measure(session.Session(champion), held, truth, target, plan.champion.classes)
+
+
+def _baseline(split: _Split, target: Target) -> dict[str, float]:
+    _, training = split.part(TRAIN, VALIDATION)
+    _, truth = split.part(HELD_OUT)
+    if target.task == "regression":
+        return metrics.regression_baseline(training, truth)
+    return metrics.classification_baseline(training, truth, len(target.classes))
+
+
+def _warnings(preparation: Preparation) -> list[str]:
+    return [f"{name} has the same value in every row; it is kept and has no say until it varies"
+            for name in prepare.constant_fields(preparation)]

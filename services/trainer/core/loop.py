@@ -1,0 +1,195 @@
+"""One training run, from its first step or from a checkpoint, bit for bit the same either way.
+
+    run(work):                         resume(work, checkpoint):
+        epoch = 0                          weights, optimiser, handlers, epoch = checkpoint
+        go                                 go
+
+    go:
+        started
+        while epoch < epochs and not asked to stop:
+            epoch += 1
+            chance = f(seed, epoch)        order of rows and dropout
+            rate = f(epoch)
+            epoch_started
+            for batch of rows in chance's order:
+                loss, gradient, step
+                batch_done
+            validate
+            epoch_done                     here handlers ask to stop, and checkpoint last of all
+        finished                           here the best weights come back
+
+A stop is a request, honoured at the next epoch's boundary. Handlers are attached to events by their method names.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lepton.contracts.pipeline_blocks import Parameters, Task
+from services.trainer.core import models
+from services.trainer.core.weights import pack, unpack
+
+Array = npt.NDArray[Any]
+EVENTS = ("started", "epoch_started", "batch_done", "epoch_done", "finished")
+# Odd and large, so that the seeds of neighbouring runs and epochs do not meet.
+_SEED_STEP = 1_000_003
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Prepared rows and their encoded labels (class numbers, or standardised numbers)."""
+
+    inputs: torch.Tensor
+    truth: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is learnt from what. Without `validation` rows the training loss stands in for theirs."""
+
+    task: Task
+    network: models.Network
+    parameters: Parameters
+    training: Rows
+    validation: Rows
+
+
+class Loop:
+    """The run as its handlers see it: they may read everything, call `stop`, and keep a state of their own."""
+
+    def __init__(self, work: Work, handlers: Sequence[object]) -> None:
+        self.work = work
+        self.epoch = 0
+        self.batch_loss = float("nan")
+        self.training_loss = float("nan")
+        self.validation_loss = float("nan")
+        self.stop_reason = ""
+        self._optimizer = models.optimizer(work.network, work.parameters)
+        self._handlers = [_checked(handler) for handler in handlers]
+
+    @property
+    def network(self) -> models.Network:
+        return self.work.network
+
+    def stop(self, reason: str) -> None:
+        """Ask for the end of the run after this epoch."""
+        self.stop_reason = self.stop_reason or reason
+
+    def checkpoint(self) -> bytes:
+        """Everything `resume` needs."""
+        arrays = {f"network/{name}": array for name, array in self.network.arrays().items()}
+        for place, state in self._optimizer.state_dict()["state"].items():
+            arrays |= {f"optimizer/{place}/{name}": value.numpy() for name, value in state.items()}
+        for handler in self._handlers:
+            if isinstance(handler, Stateful):
+                arrays |= {f"{type(handler).__name__}/{name}": array for name, array in handler.state().items()}
+        return pack(arrays, {"epoch": self.epoch, "stop_reason": self.stop_reason})
+
+    def restore(self, checkpoint: bytes) -> None:
+        """Raises Invalid for bytes that are no checkpoint of this work."""
+        arrays, about = unpack(checkpoint)
+        self.epoch, self.stop_reason = int(about["epoch"]), str(about["stop_reason"])
+        self.network.load(_under(arrays, "network"))
+        self._restore_optimizer(_under(arrays, "optimizer"))
+        for handler in self._handlers:
+            if isinstance(handler, Stateful):
+                handler.restore(_under(arrays, type(handler).__name__))
+
+    def go(self) -> None:
+        self._fire("started")
+        while self.epoch < self.work.parameters.epochs and not self.stop_reason:
+            self.epoch += 1
+            self._epoch()
+            self._fire("epoch_done")
+        self._fire("finished")
+
+    def validate(self) -> float:
+        """Loss on the validation rows."""
+        rows = self.work.validation if len(self.work.validation) else self.work.training
+        self.network.eval()
+        with torch.no_grad():
+            return float(models.loss(self.work.task, self.network(rows.inputs), rows.truth))
+
+    def _epoch(self) -> None:
+        parameters, rows = self.work.parameters, self.work.training
+        seed = parameters.seed + self.epoch * _SEED_STEP
+        torch.manual_seed(seed)
+        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+        for group in self._optimizer.param_groups:
+            group["lr"] = models.learning_rate(parameters, self.epoch)
+        self._fire("epoch_started")
+        self.network.train()
+        total = 0.0
+        for batch in torch.split(order, parameters.batch_size):
+            total += self._step(rows.inputs[batch], rows.truth[batch]) * len(batch)
+            self._fire("batch_done")
+        self.training_loss = total / len(rows)
+        self.validation_loss = self.validate()
+
+    def _step(self, inputs: torch.Tensor, truth: torch.Tensor) -> float:
+        self._optimizer.zero_grad()
+        loss = models.loss(self.work.task, self.network(inputs), truth)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
+        self._optimizer.step()
+        self.batch_loss = float(loss.detach())
+        return self.batch_loss
+
+    def _fire(self, event: str) -> None:
+        for handler in self._handlers:
+            react: Callable[[Loop], None] | None = getattr(handler, event, None)
+            if react is not None:
+                react(self)
+
+    def _restore_optimizer(self, arrays: Mapping[str, Array]) -> None:
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for name, array in arrays.items():
+            place, _, key = name.partition("/")
+            state.setdefault(int(place), {})[key] = torch.from_numpy(np.array(array))
+        whole = self._optimizer.state_dict()
+        self._optimizer.load_state_dict({**whole, "state": state})
+
+
+class Stateful:
+    """A handler whose memory must survive a resume derives from this."""
+
+    def state(self) -> dict[str, Array]:
+        raise TypeError(f"{type(self).__name__} says it has a state and gives none")
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        raise TypeError(f"{type(self).__name__} says it has a state and takes none")
+
+
+def run(work: Work, handlers: Sequence[object]) -> Loop:
+    """Train from the network's present weights; the network holds the result."""
+    loop = Loop(work, handlers)
+    loop.go()
+    return loop
+
+
+def resume(work: Work, checkpoint: bytes, handlers: Sequence[object]) -> Loop:
+    """Go on after the epoch the checkpoint was taken at; ends with exactly the weights `run` would have ended with."""
+    loop = Loop(work, handlers)
+    loop.restore(checkpoint)
+    loop.go()
+    return loop
+
+
+def _checked(handler: object) -> object:
+    """TypeError for a handler that would silently never be called."""
+    names = {name for name in dir(handler) if not name.startswith("_") and callable(getattr(handler, name))}
+    unknown = names - set(EVENTS) - {"state", "restore"}
+    if not names & set(EVENTS) or unknown:
+        raise TypeError(f"{type(handler).__name__} reacts to none of {', '.join(EVENTS)}" if not unknown else
+                        f"{type(handler).__name__} has methods that are no events: {', '.join(sorted(unknown))}")
+    return handler
+
+
+def _under(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+    return {name.removeprefix(prefix + "/"): array for name, array in arrays.items() if name.startswith(prefix + "/")}

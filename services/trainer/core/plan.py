@@ -1,0 +1,190 @@
+"""What one run will do, complete before it starts: command, pipeline and snapshot resolved into one frozen document."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from lepton.contracts.pb import models_pb2, training_pb2
+from lepton.contracts.pipeline import Pipeline
+from lepton.contracts.pipeline_blocks import (
+    Block,
+    Categories,
+    Family,
+    FieldType,
+    Gate,
+    LabelType,
+    MissingPolicy,
+    Outliers,
+    Parameters,
+    Task,
+)
+from services.trainer.core.failure import bad_parameter
+
+FAMILIES: dict[str, frozenset[str]] = {
+    "linear_regression": frozenset({"regression"}),
+    "logistic_regression": frozenset({"classification"}),
+    "mlp": frozenset({"regression", "classification"}),
+}
+
+
+class Range(Block):
+    """Offsets `[first, next)` of one partition of a stream, exactly as they are stored in segments."""
+
+    stream: str
+    pipeline: str
+    partition: int
+    first: int
+    next: int
+    digests: tuple[str, ...]
+    """SHA-256 of each segment, in offset order."""
+
+
+class Snapshot(Block):
+    """A row set that never changes: the same ranges hold the same bytes."""
+
+    ranges: tuple[Range, ...]
+
+    def digest(self) -> str:
+        """SHA-256 over place and digest of every segment, lower-case hex; independent of how ranges are listed."""
+        lines = sorted(f"{one.stream}:{one.pipeline}:{one.partition}:{one.first}:{one.next}:{','.join(one.digests)}"
+                       for one in self.ranges)
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+class PlannedField(Block):
+    name: str
+    type: FieldType
+    missing: MissingPolicy
+    categories: Categories | None = None
+
+
+class Rival(Block):
+    """A published version the run starts from or is measured against; its file lies beside the plan."""
+
+    version: int
+    classes: tuple[str, ...] = ()
+
+
+class Plan(Block):
+    """Everything the worker needs besides the rows; `parent` and `champion` are absent where there is none."""
+
+    run_id: str
+    command_id: str
+    model: str
+    data_pipeline: str
+    generation: int
+    spec_version: int
+    spec_digest: str
+    input_schema_digest: str
+    task: Task
+    label: str
+    label_type: LabelType
+    label_categories: Categories | None = None
+    fields: tuple[PlannedField, ...]
+    outliers: Outliers
+    family: Family
+    parameters: Parameters
+    gate: Gate
+    max_rows: int
+    """Newest labelled rows to learn from."""
+    snapshot: Snapshot
+    parent: Rival | None = None
+    champion: Rival | None = None
+    promote: bool
+    reason: str
+    memory_mb: int = 0
+    """Private memory the worker may use; 0: as much as there is."""
+
+    def to_json(self) -> str:
+        return self.model_dump_json(by_alias=True, exclude_none=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Plan":
+        return cls.model_validate_json(text)
+
+
+def family_and_parameters(pipeline: Pipeline, command: training_pb2.TrainingCommand) -> tuple[Family, Parameters]:
+    """What to train: the Pipeline's model block, overridden by the command. Raises RunFailed(parameter)."""
+    if pipeline.model is None or pipeline.task is None or pipeline.gate is None:
+        raise bad_parameter(f"pipeline {pipeline.name} has no label to learn", "add events.label to the Pipeline")
+    family = command.family or pipeline.model.family
+    if family not in FAMILIES:
+        raise bad_parameter(f"there is no model family `{family}`", f"use one of {', '.join(FAMILIES)}")
+    if pipeline.task not in FAMILIES[family]:
+        fitting = " or ".join(name for name, tasks in FAMILIES.items() if pipeline.task in tasks)
+        kind = f"the label `{pipeline.label_field}` is {pipeline.label_type}"
+        raise bad_parameter(f"{family} does not fit {pipeline.task} ({kind})", f"use {fitting}")
+    given = _given_parameters(command.parameters_json)
+    merged = {**pipeline.model.parameters.model_dump(exclude_none=True), **given}
+    if family != "mlp":
+        for name in ("hidden", "dropout"):
+            if given.get(name):
+                raise bad_parameter(f"{family} has no parameter `{name}`", "remove it, or use mlp")
+            merged.pop(name, None)
+    try:
+        return family, Parameters.model_validate(merged)  # type: ignore[return-value]  # membership was checked above
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise bad_parameter(f"parameter {'.'.join(str(part) for part in first['loc'])}: {first['msg']}",
+                            f"known parameters: {', '.join(Parameters.model_fields)}") from error
+
+
+def planned_fields(pipeline: Pipeline) -> tuple[PlannedField, ...]:
+    return tuple(PlannedField(name=name, type=spec.type, missing=pipeline.missing_policy(name),
+                              categories=spec.categories)
+                 for name, spec in pipeline.fields.items())
+
+
+def warm_parent(command: training_pb2.TrainingCommand, family: str, digest: str, label_rows: int,
+                warm_start: bool, versions: Sequence[models_pb2.ModelVersion], champion: int) -> int:
+    """Version whose weights the run starts from; 0 for a cold start.
+
+    A fine-tune names its parent (or means the champion) and fails when it cannot be continued. A run started by row
+    count continues the champion only while that learnt from at least half as many rows: its frozen statistics would
+    otherwise be worth less than fresh ones.
+    """
+    if command.kind == training_pb2.TRAINING_KIND_FINE_TUNE:
+        wanted = command.parent_version or champion
+        parent = _version(versions, wanted)
+        if parent is None:
+            raise bad_parameter(f"version {wanted} of {command.model} is not kept" if wanted else
+                                f"{command.model} has no champion to fine-tune", "train the model first")
+        reason = _cannot_continue(parent, family, digest)
+        if reason:
+            raise bad_parameter(f"version {wanted} cannot be fine-tuned: {reason}", "train instead of fine-tuning")
+        return wanted
+    parent = _version(versions, champion)
+    if command.reason != "rows" or not warm_start or parent is None:
+        return 0
+    enough = 2 * (parent.manifest.lineage.train_rows + parent.manifest.lineage.held_out_rows) >= label_rows
+    return champion if enough and not _cannot_continue(parent, family, digest) else 0
+
+
+def _cannot_continue(parent: models_pb2.ModelVersion, family: str, digest: str) -> str:
+    manifest = parent.manifest
+    if manifest.family != family:
+        return f"it is a {manifest.family}, not a {family}"
+    if manifest.input_schema_digest != digest:
+        return "it takes other fields"
+    if not manifest.lineage.weights_sha256:
+        return "its weights were not kept"
+    return ""
+
+
+def _version(versions: Sequence[models_pb2.ModelVersion], number: int) -> models_pb2.ModelVersion | None:
+    return next((one for one in versions if one.version == number), None)
+
+
+def _given_parameters(text: str) -> dict[str, Any]:
+    if not text:
+        return {}
+    try:
+        given = json.loads(text)
+    except ValueError as error:
+        raise bad_parameter(f"parameters are not JSON: {error}", "send a JSON object") from error
+    if not isinstance(given, dict):
+        raise bad_parameter("parameters must be a JSON object", 'send for example {"epochs": 20}')
+    return given
