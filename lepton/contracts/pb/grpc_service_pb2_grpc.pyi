@@ -40,9 +40,11 @@ class GRPCInferenceServiceStub:
     ModelReady: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelReadyRequest, _grpc_service_pb2.ModelReadyResponse]
     """ModelReady answers whether one model, or one version of it, takes requests."""
     ServerMetadata: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ServerMetadataRequest, _grpc_service_pb2.ServerMetadataResponse]
+    """ServerMetadata names the server and the extensions it speaks."""
     ModelMetadata: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelMetadataRequest, _grpc_service_pb2.ModelMetadataResponse]
     """ModelMetadata names the tensors a model takes and gives."""
     ModelInfer: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelInferRequest, _grpc_service_pb2.ModelInferResponse]
+    """ModelInfer answers one request."""
     ModelStreamInfer: _grpc.StreamStreamMultiCallable[_grpc_service_pb2.ModelInferRequest, _grpc_service_pb2.ModelStreamInferResponse]
     """ModelStreamInfer answers every request of the stream with one response, in order; a request that fails
     gets its error in its response and leaves the stream open.
@@ -60,9 +62,11 @@ class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
     ModelReady: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelReadyRequest, _grpc_service_pb2.ModelReadyResponse]  # type: ignore[assignment]
     """ModelReady answers whether one model, or one version of it, takes requests."""
     ServerMetadata: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ServerMetadataRequest, _grpc_service_pb2.ServerMetadataResponse]  # type: ignore[assignment]
+    """ServerMetadata names the server and the extensions it speaks."""
     ModelMetadata: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelMetadataRequest, _grpc_service_pb2.ModelMetadataResponse]  # type: ignore[assignment]
     """ModelMetadata names the tensors a model takes and gives."""
     ModelInfer: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelInferRequest, _grpc_service_pb2.ModelInferResponse]  # type: ignore[assignment]
+    """ModelInfer answers one request."""
     ModelStreamInfer: _aio.StreamStreamMultiCallable[_grpc_service_pb2.ModelInferRequest, _grpc_service_pb2.ModelStreamInferResponse]  # type: ignore[assignment]
     """ModelStreamInfer answers every request of the stream with one response, in order; a request that fails
     gets its error in its response and leaves the stream open.
@@ -100,7 +104,8 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _grpc_service_pb2.ServerMetadataRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_grpc_service_pb2.ServerMetadataResponse, _abc.Awaitable[_grpc_service_pb2.ServerMetadataResponse]]: ...
+    ) -> _typing.Union[_grpc_service_pb2.ServerMetadataResponse, _abc.Awaitable[_grpc_service_pb2.ServerMetadataResponse]]:
+        """ServerMetadata names the server and the extensions it speaks."""
 
     @_abc_1.abstractmethod
     def ModelMetadata(
@@ -115,7 +120,8 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _grpc_service_pb2.ModelInferRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_grpc_service_pb2.ModelInferResponse, _abc.Awaitable[_grpc_service_pb2.ModelInferResponse]]: ...
+    ) -> _typing.Union[_grpc_service_pb2.ModelInferResponse, _abc.Awaitable[_grpc_service_pb2.ModelInferResponse]]:
+        """ModelInfer answers one request."""
 
     @_abc_1.abstractmethod
     def ModelStreamInfer(
