@@ -1,0 +1,223 @@
+"""When waiting requests run together: bounded, never past a deadline, never mixed, and without delay when idle.
+
+A tiny model runs on the event loop itself, a batch being what arrived since the loop's last turn: a wait or a thread
+would cost more than the inference. A large one runs on one worker thread; what arrives meanwhile is the next batch.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from lepton.clock import Clock
+from lepton.errors import Busy, Unavailable
+from services.predictor.core.signature import Array, Feed
+
+Arrays = Mapping[str, Array]
+Run = Callable[[Arrays], Arrays]
+
+_Shapes = tuple[tuple[int, ...], ...]
+"""Sizes behind the batch dimension of the inputs that leave them free."""
+
+_Attempt = tuple[Arrays | None, Exception | None, float]
+
+_MIN_RETRY_S = 0.01
+"""A caller told to come back sooner would only be told so again."""
+
+_SMOOTHING = 0.1
+"""Weight of the newest batch in the estimate of seconds a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`max_rows` of a batch, `queue_rows` that may wait. `max_delay_s` bounds how long a request on the worker thread
+    waits for company after the batch before it has ended; one that finds the model idle never waits."""
+
+    max_rows: int = 64
+    max_delay_s: float = 0.001
+    queue_rows: int = 4096
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a batcher did, for metrics; only ever grows, except `waiting_rows`."""
+
+    batches: int = 0
+    rows: int = 0
+    expired: int = 0
+    refused: int = 0
+    waiting_rows: int = 0
+
+
+class _Waiting:
+    __slots__ = ("arrived", "deadline", "feed", "future", "shapes")
+
+    def __init__(self, feed: Feed, shapes: _Shapes, deadline: float, arrived: float, future: asyncio.Future[Arrays]):
+        self.feed = feed
+        self.shapes = shapes
+        self.deadline = deadline
+        self.arrived = arrived
+        self.future = future
+
+
+class Batcher:
+    """Belongs to one event loop, and to one version of one model, so that versions never share a batch.
+
+    `varying` names the inputs with a free size behind the batch dimension: only requests of equal sizes run together.
+    """
+
+    def __init__(self, run: Run, limits: Limits, clock: Clock, *, threaded: bool,
+                 varying: Sequence[str] = ()) -> None:
+        self._run = run
+        self._limits = limits
+        self._clock = clock
+        self._varying = tuple(varying)
+        self._queue: deque[_Waiting] = deque()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="inference") if threaded else None
+        self._scheduled = False
+        self._running = False
+        self._closed = False
+        self._row_s = 0.0
+        self.counts = Counts()
+
+    def submit(self, feed: Feed, deadline: float) -> asyncio.Future[Arrays]:
+        """A future of the outputs for exactly these rows.
+
+        `deadline` is monotonic seconds of the batcher's clock; a request past it is not run, and its future raises
+        TimeoutError. Raises Busy at once when too many rows wait, Unavailable after `close`. A cancelled future is
+        not run.
+        """
+        if self._closed:
+            raise Unavailable("this version is leaving memory", remedy="send the request again")
+        if self.counts.waiting_rows + feed.rows > self._limits.queue_rows:
+            self._forget_cancelled()
+            if self.counts.waiting_rows + feed.rows > self._limits.queue_rows:
+                raise self._busy(feed.rows)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Arrays] = loop.create_future()
+        shapes = tuple(feed.arrays[name].shape[1:] for name in self._varying)
+        self._queue.append(_Waiting(feed, shapes, deadline, self._clock.monotonic(), future))
+        self.counts.waiting_rows += feed.rows
+        if not self._scheduled and not self._running:
+            self._schedule(loop)
+        return future
+
+    def close(self) -> None:
+        """Take no more; what still waits raises Unavailable. A batch that runs ends and is answered."""
+        self._closed = True
+        while self._queue:
+            waiting = self._queue.popleft()
+            if not waiting.future.done():
+                waiting.future.set_exception(Unavailable("this version is leaving memory",
+                                                         remedy="send the request again"))
+        self.counts.waiting_rows = 0
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)
+
+    def _schedule(self, loop: asyncio.AbstractEventLoop, delay_s: float = 0.0) -> None:
+        self._scheduled = True
+        if delay_s > 0:
+            loop.call_later(delay_s, self._turn)
+        else:
+            loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        batch = self._take()
+        if not batch:
+            return
+        loop = asyncio.get_running_loop()
+        if self._executor is None:
+            self._answer(batch, *self._attempt(batch))
+            if self._queue:
+                self._schedule(loop)
+            return
+        self._running = True
+        done = loop.run_in_executor(self._executor, self._attempt, batch)
+        done.add_done_callback(lambda ended: self._ended(batch, ended))
+
+    def _ended(self, batch: list[_Waiting], ended: asyncio.Future[_Attempt]) -> None:
+        self._running = False
+        self._answer(batch, *ended.result())
+        if not self._queue:
+            return
+        delay_s = 0.0
+        if self.counts.waiting_rows < self._limits.max_rows:
+            delay_s = self._queue[0].arrived + self._limits.max_delay_s - self._clock.monotonic()
+        self._schedule(asyncio.get_running_loop(), delay_s)
+
+    def _take(self) -> list[_Waiting]:
+        """The longest run of waiting requests of equal shape that fits a batch; a larger request goes alone."""
+        batch: list[_Waiting] = []
+        rows, now = 0, self._clock.monotonic()
+        while self._queue:
+            waiting = self._queue[0]
+            if waiting.future.done() or waiting.deadline <= now:
+                self._drop(self._queue.popleft())
+                continue
+            if batch and (rows + waiting.feed.rows > self._limits.max_rows or waiting.shapes != batch[0].shapes):
+                break
+            batch.append(self._queue.popleft())
+            rows += waiting.feed.rows
+        self.counts.waiting_rows -= rows
+        return batch
+
+    def _drop(self, waiting: _Waiting) -> None:
+        self.counts.waiting_rows -= waiting.feed.rows
+        if not waiting.future.done():
+            self.counts.expired += 1
+            waiting.future.set_exception(TimeoutError("the deadline passed before the request could run"))
+
+    def _attempt(self, batch: list[_Waiting]) -> _Attempt:
+        """Outputs of all rows of `batch` in order, or what was raised, and the seconds it took."""
+        started = self._clock.monotonic()
+        outputs: Arrays | None = None
+        failure: Exception | None = None
+        try:
+            outputs = self._run(_joined([waiting.feed for waiting in batch]))
+        except Exception as error:  # noqa: BLE001 - handed to exactly the requests of this batch
+            failure = error
+        return outputs, failure, self._clock.monotonic() - started
+
+    def _answer(self, batch: list[_Waiting], outputs: Arrays | None, failure: Exception | None, took_s: float) -> None:
+        rows = sum(waiting.feed.rows for waiting in batch)
+        self.counts.batches += 1
+        self.counts.rows += rows
+        self._row_s += _SMOOTHING * (took_s / rows - self._row_s)
+        if outputs is not None and any(len(array) != rows for array in outputs.values()):
+            # Without a row for each row there is no telling whose answer is whose.
+            failure = Unavailable(f"the model did not answer {rows} rows with {rows} rows",
+                                  remedy="roll the model back")
+        stop = 0
+        for waiting in batch:
+            start, stop = stop, stop + waiting.feed.rows
+            if waiting.future.done():
+                continue
+            if outputs is None or failure is not None:
+                waiting.future.set_exception(failure or RuntimeError("a batch gave neither outputs nor an error"))
+            else:
+                waiting.future.set_result(outputs if waiting.feed.rows == rows else _part(outputs, start, stop))
+
+    def _forget_cancelled(self) -> None:
+        kept = [waiting for waiting in self._queue if not waiting.future.done()]
+        self._queue = deque(kept)
+        self.counts.waiting_rows = sum(waiting.feed.rows for waiting in kept)
+
+    def _busy(self, rows: int) -> Busy:
+        self.counts.refused += 1
+        after_s = max(_MIN_RETRY_S, self.counts.waiting_rows * self._row_s)
+        return Busy(f"{self.counts.waiting_rows} rows wait already, {rows} more do not fit", retry_after_s=after_s,
+                    remedy="send again later, or raise serve.batching.queue_rows or serve.replicas")
+
+
+def _joined(feeds: list[Feed]) -> Arrays:
+    if len(feeds) == 1:
+        return feeds[0].arrays
+    return {name: np.concatenate([feed.arrays[name] for feed in feeds]) for name in feeds[0].arrays}
+
+
+def _part(outputs: Arrays, start: int, stop: int) -> Arrays:
+    return {name: array[start:stop] for name, array in outputs.items()}

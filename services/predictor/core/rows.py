@@ -1,0 +1,136 @@
+"""Named fields to the arrays a model takes: from the rows of a request, and from the columns of a features batch."""
+
+import math
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from google.protobuf import struct_pb2
+
+from lepton.errors import Invalid
+from services.predictor.core.signature import MISSING, Array, Feed, Signature, TensorType
+
+_EXACT = 2**53
+"""Largest integer a JSON-like number carries without loss."""
+
+_ARROW = {"BOOL": pa.bool_(), "BYTES": pa.string(), "INT64": pa.int64(), "INT32": pa.int64(), "INT16": pa.int64(),
+          "INT8": pa.int64(), "FP64": pa.float64(), "FP32": pa.float64(), "FP16": pa.float64()}
+"""Type a features column has for each datatype a model may ask for."""
+
+_FILLERS: dict[str, float | bool | str] = {"f": math.nan, "i": 0, "u": 0, "b": False, "O": ""}
+"""What stands where a value is missing, by the kind of numpy type; the mask says that it is."""
+
+
+def from_structs(rows: Sequence[struct_pb2.Struct], signature: Signature, max_rows: int) -> Feed:
+    """A field left out or null is missing. Raises Invalid naming the field and, as place, the row."""
+    if not 0 < len(rows) <= max_rows:
+        raise Invalid(f"the request has {len(rows)} rows, it may hold 1 to {max_rows}", field="rows",
+                      remedy="split the request")
+    members = [row.fields for row in rows]
+    for index, row in enumerate(members):
+        for name in row:
+            if name not in signature.inputs or name == MISSING:
+                raise _unknown(name, index, signature)
+    columns = [_column(members, declared, signature.takes_mask) for declared in signature.fields]
+    arrays = {declared.name: values for declared, (values, _) in zip(signature.fields, columns, strict=True)}
+    if signature.takes_mask:
+        arrays[MISSING] = np.array([missing for _, missing in columns], dtype=np.bool_).T.copy()
+    return Feed(arrays, len(rows))
+
+
+def from_batch(batch: pa.RecordBatch, signature: Signature) -> Feed:
+    """Columns by name; numbers without nulls are views of the batch. A column that is not there is missing throughout.
+
+    Raises Invalid when a column has another type than the model takes, or lacks values the model cannot do without.
+    """
+    arrays: dict[str, Array] = {}
+    mask = np.zeros((batch.num_rows, len(signature.fields)), dtype=np.bool_)
+    for column, declared in enumerate(signature.fields):
+        index = batch.schema.get_field_index(declared.name)
+        if index < 0:
+            arrays[declared.name] = _absent(declared, batch.num_rows)
+            mask[:, column] = True
+        else:
+            values = batch.column(index)
+            arrays[declared.name] = _from_arrow(values, declared)
+            if values.null_count:
+                mask[:, column] = values.is_null().to_numpy(zero_copy_only=False)
+        if not signature.takes_mask and declared.dtype.kind != "f" and mask[:, column].any():
+            raise _needed(declared.name, None)
+    if signature.takes_mask:
+        arrays[MISSING] = mask
+    return Feed(arrays, batch.num_rows)
+
+
+def _from_arrow(values: pa.Array, declared: TensorType) -> Array:
+    wanted = _ARROW.get(declared.datatype)
+    if declared.tail or values.type != wanted:
+        raise Invalid(f"the column is {values.type}, the model takes {declared.datatype} {list(declared.shape)}",
+                      field=declared.name, remedy="train a model on the Pipeline's current version")
+    if values.null_count:
+        values = pc.fill_null(values, pa.scalar(_FILLERS[declared.dtype.kind], values.type))
+    array: Array = values.to_numpy(zero_copy_only=False)
+    return array if array.dtype == declared.dtype else array.astype(declared.dtype)
+
+
+def _absent(declared: TensorType, rows: int) -> Array:
+    filled = declared.absent(rows)
+    if declared.dtype.kind == "f":
+        filled.fill(math.nan)
+    return filled
+
+
+def _column(rows: Sequence[Any], declared: TensorType, maskable: bool) -> tuple[Array, list[bool]]:
+    if declared.tail:
+        raise Invalid(f"the field takes {list(declared.shape)} values", field=declared.name,
+                      remedy="send it as a tensor through ModelInfer")
+    array = _absent(declared, len(rows))
+    missing = [False] * len(rows)
+    for index, row in enumerate(rows):
+        value = _value(row[declared.name]) if declared.name in row else None
+        if value is None:
+            if not maskable and declared.dtype.kind != "f":
+                raise _needed(declared.name, index)
+            missing[index] = True
+        else:
+            array[index] = _checked(value, declared, index)
+    return array, missing
+
+
+def _value(value: struct_pb2.Value) -> Any:
+    kind = value.WhichOneof("kind")
+    return None if kind in (None, "null_value") else getattr(value, kind)
+
+
+def _checked(value: Any, declared: TensorType, row: int) -> Any:
+    kind = declared.dtype.kind
+    if kind == "O" and isinstance(value, str):
+        return value
+    if kind == "b" and isinstance(value, bool):
+        return value
+    if kind == "f" and isinstance(value, float):
+        return value
+    if kind in "iu" and isinstance(value, float):
+        limits = np.iinfo(declared.dtype)
+        if value.is_integer() and abs(value) <= _EXACT and limits.min <= value <= limits.max:
+            return int(value)
+        raise Invalid(f"{value!r} is no {declared.datatype}", field=declared.name, place=f"row {row}",
+                      remedy=f"send a whole number from {max(limits.min, -_EXACT)} to {min(limits.max, _EXACT)}")
+    wanted = {"O": "text", "b": "true or false"}.get(kind, "a number")
+    raise Invalid(f"the value is no {declared.datatype}", field=declared.name, place=f"row {row}",
+                  remedy=f"send {wanted}")
+
+
+def _unknown(name: str, row: int, signature: Signature) -> Invalid:
+    known = [declared.name for declared in signature.fields]
+    close = get_close_matches(name, known, n=1)
+    remedy = f"did you mean `{close[0]}`?" if close else f"send {', '.join(known)}"
+    return Invalid(f"the model takes no field `{name}`", field=name, place=f"row {row}", remedy=remedy)
+
+
+def _needed(name: str, row: int | None) -> Invalid:
+    return Invalid(f"the model cannot do without `{name}`", field=name, place=None if row is None else f"row {row}",
+                   remedy="send a value, or train a model that takes missing ones")

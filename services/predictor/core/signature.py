@@ -1,0 +1,95 @@
+"""What a model takes and gives: the tensors its signed manifest declares, ready to check a message against."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lepton.contracts.pb import models_pb2
+from lepton.errors import Refused
+
+Array = npt.NDArray[Any]
+
+MISSING = "_missing"
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.bool_),
+    "UINT8": np.dtype("<u1"), "UINT16": np.dtype("<u2"), "UINT32": np.dtype("<u4"), "UINT64": np.dtype("<u8"),
+    "INT8": np.dtype("<i1"), "INT16": np.dtype("<i2"), "INT32": np.dtype("<i4"), "INT64": np.dtype("<i8"),
+    "FP16": np.dtype("<f2"), "FP32": np.dtype("<f4"), "FP64": np.dtype("<f8"),
+    "BYTES": np.dtype(np.object_),
+}
+"""Open Inference Protocol type name -> numpy; text is an object array of str, as onnxruntime takes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """One declared tensor. `tail` is its shape behind the batch dimension, -1 where the size is free."""
+
+    name: str
+    datatype: str
+    dtype: np.dtype[Any]
+    tail: tuple[int, ...]
+    optional: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (-1, *self.tail)
+
+    def absent(self, rows: int) -> Array:
+        """Values that stand where a request left this tensor out."""
+        tail = tuple(max(size, 1) for size in self.tail)
+        if self.datatype == "BYTES":
+            return np.full((rows, *tail), "", dtype=np.object_)
+        return np.zeros((rows, *tail), dtype=self.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """One array per input of the model, all with `rows` rows."""
+
+    arrays: dict[str, Array]
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The model's inputs and outputs by name, in declared order."""
+
+    inputs: dict[str, TensorType]
+    outputs: dict[str, TensorType]
+    fields: tuple[TensorType, ...]
+    """Inputs that are fields of the Pipeline, in the order of the columns of `_missing`."""
+    takes_mask: bool
+
+
+def of_manifest(manifest: models_pb2.ModelManifest) -> Signature:
+    """Raises Refused when the manifest declares something that cannot be served."""
+    inputs, outputs = _tensors(manifest.inputs, "input"), _tensors(manifest.outputs, "output")
+    fields = tuple(tensor for tensor in inputs.values() if tensor.name != MISSING)
+    signature = Signature(inputs, outputs, fields, MISSING in inputs)
+    if not signature.fields or not signature.outputs:
+        raise Refused("the manifest declares no inputs or no outputs", field="inputs", remedy="publish it again")
+    mask = signature.inputs.get(MISSING)
+    if mask is not None and (mask.datatype != "BOOL" or mask.tail != (len(signature.fields),)):
+        raise Refused(f"`{MISSING}` must be BOOL [-1, {len(signature.fields)}]", field=MISSING,
+                      remedy="export the model again with one mask column a field")
+    return signature
+
+
+def _tensors(specs: Iterable[models_pb2.TensorSpec], what: str) -> dict[str, TensorType]:
+    tensors: dict[str, TensorType] = {}
+    for spec in specs:
+        dtype = DTYPES.get(spec.datatype)
+        if dtype is None:
+            raise Refused(f"{what} `{spec.name}` has the unknown datatype `{spec.datatype}`", field=spec.name,
+                          remedy=f"use one of {', '.join(DTYPES)}")
+        if not spec.shape or spec.shape[0] != -1:
+            raise Refused(f"{what} `{spec.name}` has no batch dimension", field=spec.name,
+                          remedy="declare -1 as its first dimension")
+        if spec.name in tensors:
+            raise Refused(f"{what} `{spec.name}` is declared twice", field=spec.name)
+        tensors[spec.name] = TensorType(spec.name, spec.datatype, dtype, tuple(spec.shape[1:]), spec.optional)
+    return tensors

@@ -1,0 +1,100 @@
+"""A version loads only when file and manifest agree, and answers requests, rows and batches alike."""
+
+import asyncio
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from google.protobuf import json_format, struct_pb2
+
+from lepton.clock import SystemClock
+from lepton.contracts.pb import grpc_service_pb2 as oip
+from lepton.errors import Invalid, Refused
+from services.predictor.core import engine as engines
+from services.predictor.core.batcher import Limits
+from services.predictor.core.engine import Engine, Setup
+from services.predictor.core.session import CPU, Options
+from tests.harness.onnx_models import Linear
+from tests.unit.predictor.conftest import FIELDS, Load
+
+NEVER = float("inf")
+
+
+def request(amount: float) -> oip.ModelInferRequest:
+    asked = oip.ModelInferRequest(model_name="tiny", id="r")
+    for name, datatype, raw in (("amount", "FP64", np.array([amount]).tobytes()),
+                                ("count", "INT64", np.array([2]).tobytes()), ("known", "BOOL", b"\x01"),
+                                ("country", "BYTES", b"\x02\x00\x00\x00us")):
+        asked.inputs.add(name=name, datatype=datatype, shape=[1])
+        asked.raw_input_contents.append(raw)
+    return asked
+
+
+async def test_tensors_rows_and_batches_get_the_same_answer(load: Load) -> None:
+    engine = load()
+    assert engine.provider == CPU
+    asked = request(1.5)
+    outputs = await engine.submit(engine.prepare(asked), NEVER)
+    response = engine.respond(outputs, asked)
+    by_tensor = np.frombuffer(response.raw_output_contents[0], "<f4").tolist()
+    row = json_format.ParseDict({"amount": 1.5, "count": 2, "known": True, "country": "us"}, struct_pb2.Struct())
+    by_name = engine.read(await engine.submit(engine.prepare_rows([row]), NEVER)).numbers
+    batch = pa.record_batch({"amount": pa.array([1.5]), "count": pa.array([2]), "known": pa.array([True]),
+                             "country": pa.array(["us"])})
+    by_stream = engine.score(batch)[0].numbers
+    assert by_tensor == by_name == by_stream == [5.5]
+    assert (response.model_version, engine.counts.rows) == ("1", 2)
+
+
+def test_labels_come_as_text_with_their_probabilities(load: Load) -> None:
+    engine = load(Linear({"amount": "float"}, classes=("no", "yes")))
+    (answers,) = engine.score(pa.record_batch({"amount": pa.array([-3.0, 3.0])}))
+    assert answers.labels == ["no", "yes"]
+    assert answers.classes == ("no", "yes")
+    assert answers.probabilities is not None
+    assert answers.probabilities.sum(axis=1).tolist() == pytest.approx([1.0, 1.0])
+
+
+def test_a_stream_longer_than_one_run_keeps_its_order(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "SCORING_ROWS", 7)
+    engine = load(Linear({"amount": "float"}))
+    found = engine.score(pa.record_batch({"amount": pa.array([float(i) for i in range(20)])}))
+    assert [number for answers in found for number in answers.numbers or ()] == [float(i) for i in range(20)]
+    assert len(found) == 3
+
+
+def test_outputs_that_do_not_exist_are_invalid_before_anything_runs(load: Load) -> None:
+    asked = request(1.0)
+    asked.outputs.add(name="nothing")
+    with pytest.raises(Invalid, match="no output"):
+        load().prepare(asked)
+
+
+def test_a_tiny_model_runs_on_the_loop_and_a_slow_one_on_a_thread(load: Load) -> None:
+    tiny = load(Linear({"amount": "float"}))
+    slow = load(Linear({"amount": "float"}, hidden=1024))
+    assert tiny.timing.batch_s < engines.INLINE_LIMIT_S < slow.timing.batch_s
+    assert not tiny.threaded
+    assert slow.threaded
+
+
+async def test_a_slow_model_leaves_the_loop_free(load: Load) -> None:
+    engine = load(Linear({"amount": "float"}, hidden=1024))
+    asked = oip.ModelInferRequest()
+    asked.inputs.add(name="amount", datatype="FP64", shape=[1]).contents.fp64_contents.append(3.0)
+    future = engine.submit(engine.prepare(asked), NEVER)
+    turns = 0
+    while not future.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns > 10
+    assert engine.read(future.result()).numbers == [3.0]
+
+
+def test_an_operator_the_manifest_does_not_list_is_refused() -> None:
+    linear = Linear(FIELDS)
+    data = linear.build()
+    manifest = linear.manifest(data)
+    manifest.operators.remove("ai.onnx::Concat")
+    with pytest.raises(Refused, match=r"ai\.onnx::Concat"):
+        Engine.load(manifest, data, Setup(Options("cpu")), Limits(), SystemClock())
