@@ -6,12 +6,16 @@ relay; a revision that was overtaken before its turn is not published, because e
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from lepton.clock import Clock
 from lepton.errors import Unavailable
+from lepton.runtime.loops import pause
 from lepton.store.documents import Document, Documents
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +60,21 @@ class Relay:
         return published
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Drain whenever kicked, and every `every_s`, until `stop`; what is pending at the stop is still published."""
+        """Drain whenever kicked, and every `every_s`, until `stop`; what is pending at the stop is still published.
+
+        A database or bus that is away is tried again at the next turn. Returns within `every_s` of the stop.
+        """
         while True:
             self._wanted.clear()
+            asked_to_stop = stop.is_set()
             try:
                 await self.drain()
-            except Unavailable:
+            except Unavailable as error:
                 # Nothing is lost: the documents stay pending until bus and database are back.
-                await self._pause(stop)
-            if stop.is_set():
+                log.warning("announcements wait: %s", error)
+            if asked_to_stop:
                 return
-            await self._pause(stop)
+            await pause(self._wanted, self._every_s, self._clock)
 
     async def _announce(self, collection: Documents, document: Document) -> None:
         revision = int(document["revision"])
@@ -74,13 +82,3 @@ class Relay:
             Announcement(collection.name, document["announced_key"], document["announcement"], revision))
         # Only this revision is marked: a newer one stays pending and is published at the next turn.
         await collection.swap(document["_id"], {"revision": revision}, {"pending": False})
-
-    async def _pause(self, stop: asyncio.Event) -> None:
-        waits = [asyncio.ensure_future(wait) for wait in (
-            self._wanted.wait(), stop.wait(), self._clock.sleep(self._every_s))]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
