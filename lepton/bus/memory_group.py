@@ -97,8 +97,6 @@ class MemoryReader:
         if self._group is not None:
             self.drop()
             await self._group.join(self)
-            if not self._positions:
-                await self.gained(frozenset(self._group._shares()[self.client_id]))
 
     def drop(self) -> frozenset[Place]:
         """Forget the partitions without a word; returns what was held."""
