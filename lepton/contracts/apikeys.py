@@ -6,9 +6,10 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any
 
 from lepton.errors import Refused
 
@@ -39,6 +40,18 @@ class KeyRecord:
     scopes: tuple[Scope, ...]
     description: str = ""
     revoked: bool = False
+
+    def to_document(self) -> dict[str, Any]:
+        """Plain values, as a store keeps them."""
+        return {**asdict(self), "scopes": [scope.value for scope in self.scopes]}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> "KeyRecord":
+        """The inverse; other members are left aside, and a scope this version does not know gives nothing."""
+        known = {scope.value for scope in Scope}
+        scopes = tuple(Scope(scope) for scope in document["scopes"] if scope in known)
+        return cls(document["key_id"], document["salt"], document["secret_sha256"], scopes,
+                   document.get("description", ""), bool(document.get("revoked", False)))
 
     def allows(self, scope: Scope) -> bool:
         return not self.revoked and (scope in self.scopes or Scope.ADMIN in self.scopes)

@@ -73,4 +73,5 @@ async def pause(stop: asyncio.Event, seconds: float, clock: Clock) -> bool:
     finally:
         for one in (stopping, sleeping):
             one.cancel()
+        await asyncio.gather(stopping, sleeping, return_exceptions=True)
     return stop.is_set()

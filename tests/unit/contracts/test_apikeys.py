@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from lepton.contracts.apikeys import Scope, bearer, matches, new_key, parse_bearer
+from lepton.contracts.apikeys import KeyRecord, Scope, bearer, matches, new_key, parse_bearer
 from lepton.errors import Refused
 
 
@@ -50,3 +50,10 @@ def test_anything_else_is_refused_without_being_repeated(value: str | None) -> N
         parse_bearer(value)
     assert "hunter2" not in str(caught.value)
     assert caught.value.field == "authorization"
+
+
+def test_a_record_survives_the_store_and_unknown_scopes_give_nothing() -> None:
+    _, _, record = new_key([Scope.READ, Scope.ADMIN], "a laptop")
+    stored = {**record.to_document(), "created_by": "bootstrap"}
+    assert KeyRecord.from_document(stored) == record
+    assert KeyRecord.from_document({**stored, "scopes": ["read", "rule"]}).scopes == (Scope.READ,)
