@@ -1,5 +1,6 @@
 """The real broker: turns connection settings into readers and writers on Apache Kafka."""
 
+import logging
 import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,9 @@ from lepton.bus.records import Assigned, Place, Reader, Revoked, TopicPlan, Tran
 from lepton.clock import Clock, SystemClock
 from lepton.errors import Invalid
 from lepton.runtime.settings import BrokerOptions
+
+# It repeats "not found" many times a second while we wait for a topic; we say so once, with the remedy.
+logging.getLogger("aiokafka.cluster").setLevel(logging.CRITICAL)
 
 
 def connect(options: BrokerOptions, clock: Clock | None = None) -> "KafkaBroker":

@@ -13,7 +13,7 @@ from aiokafka.structs import TopicPartition
 from lepton.bus.aio.failures import outcome, unreachable
 from lepton.bus.partitioner import partition_for
 from lepton.bus.records import Outgoing, Place, Record
-from lepton.errors import Invalid, LeptonError, Unavailable
+from lepton.errors import Invalid, LeptonError, Missing, Unavailable
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 # A batch is checked against the topic's max.message.bytes, whose default is 1,048,588.
@@ -22,6 +22,7 @@ REQUEST_TIMEOUT_MS = 10_000
 # How long a write may ride out a broker restart before its caller is told.
 DELIVERY_TIMEOUT_S = 30.0
 START_TIMEOUT_S = 30.0
+TOPIC_WITHIN_S = 3.0
 CLOSE_TIMEOUT_S = 5.0
 # An owner that vanished mid-transaction holds readers back this long, unless a new owner comes first.
 TRANSACTION_TIMEOUT_MS = 30_000
@@ -88,7 +89,7 @@ class _Dispatch:
 
     async def _place(self, record: Outgoing, keyless: int, counts: dict[str, int]) -> Place:
         if record.topic not in counts:
-            counts[record.topic] = len(await self._producer.partitions_for(record.topic))
+            counts[record.topic] = await self._partitions(record.topic)
         count = counts[record.topic]
         if record.partition is not None:
             if not 0 <= record.partition < count:
@@ -96,6 +97,17 @@ class _Dispatch:
                               place=f"{record.topic}/{record.partition}")
             return Place(record.topic, record.partition)
         return Place(record.topic, keyless % count if record.key is None else partition_for(record.key, count))
+
+    async def _partitions(self, topic: str) -> int:
+        try:
+            async with asyncio.timeout(TOPIC_WITHIN_S):
+                return len(await self._producer.partitions_for(topic))
+        except (TimeoutError, errors.UnknownTopicOrPartitionError):
+            # Absent, or nobody there to say so? A caller gives up on the first and waits for the second.
+            known = await self._producer.client.fetch_all_metadata()
+            if topic in known.topics():
+                raise Unavailable(f"cannot write to {topic}: its partitions have no leader yet") from None
+            raise Missing(f"no such topic: {topic}", remedy="create it; the broker does not by itself") from None
 
     async def _send_to(self, place: Place, indexes: Sequence[int], records: Sequence[Outgoing],
                        placed: list[Record | None]) -> None:

@@ -1,0 +1,1 @@
+"""Every promise of `lepton/bus/records.py`, tested against memory and against a real Kafka."""
