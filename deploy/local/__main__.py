@@ -1,0 +1,90 @@
+"""`python -m deploy.local up|down|status|key|pid`: which command does what, and how its failure is said."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from deploy.local import credentials, down, greeting, processes, programs, status, up
+from deploy.local.steps import say
+from lepton.errors import LeptonError, Missing
+
+DEFAULT_HOME = programs.ROOT / ".local"
+
+
+def main() -> int:
+    """Exit codes: 0 done, 1 it could not be (one line on stderr says why), 2 wrong usage, 130 interrupted."""
+    arguments = _parser().parse_args()
+    home = arguments.home.expanduser().resolve()
+    try:
+        return int(arguments.run(home, arguments))
+    except LeptonError as error:
+        print(f"lepton {arguments.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"lepton {arguments.command}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _up(home: Path, arguments: argparse.Namespace) -> int:
+    first_time = credentials.stored() is None or not (home / "stack.json").exists()
+    say(f"Bringing Lepton up in {home}")
+    stack = up.up(home)
+    if arguments.example:
+        say("The example: river's Phishing stream, replayed as live events (examples/phishing)")
+        done = subprocess.run([sys.executable, "-m", "examples.phishing.replay"], cwd=programs.ROOT, check=False)
+        if done.returncode:
+            print(f"lepton up: the example ended with exit {done.returncode}; the stack itself is up", file=sys.stderr)
+            return 1
+    for line in greeting.lines(stack, first_time=first_time):
+        say(line)
+    return 0
+
+
+def _down(home: Path, _: argparse.Namespace) -> int:
+    if not home.exists():
+        say(f"nothing to stop: {home} does not exist")
+        return 0
+    with processes.exclusively(home):
+        down.down(home)
+    say(f"down; the data stays in {home}")
+    return 0
+
+
+def _status(home: Path, _: argparse.Namespace) -> int:
+    return 0 if status.status(home) else 1
+
+
+def _key(home: Path, _: argparse.Namespace) -> int:
+    greeting.print_key(home)
+    return 0
+
+
+def _pid(home: Path, arguments: argparse.Namespace) -> int:
+    process = processes.manager(home).process(arguments.name)
+    if not process.pid:
+        raise Missing("it does not run", field=arguments.name, remedy="`lepton status`")
+    print(process.pid)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m deploy.local", description="Lepton's stack on this machine")
+    commands = parser.add_subparsers(dest="command", required=True)
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--home", type=Path, default=DEFAULT_HOME, help="where its state is (default: .local)")
+    for name, run, about in (("up", _up, "start what does not run and wait until all is ready"),
+                             ("down", _down, "stop everything; data is kept"),
+                             ("status", _status, "processes, lag, models; exit 1 when something is down"),
+                             ("key", _key, "print the API key"), ("pid", _pid, "print the pid of one process")):
+        command = commands.add_parser(name, help=about, parents=[shared])
+        command.set_defaults(run=run)
+        if name == "up":
+            command.add_argument("--example", action="store_true", help="run examples/phishing once the stack is up")
+        if name == "pid":
+            command.add_argument("name", help="as in `status`, for instance predictor-0")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
