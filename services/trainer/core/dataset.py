@@ -20,6 +20,7 @@ VALIDATION_SHARE = 0.1
 # Below this a tenth is too few rows to judge an epoch by, and each of them is needed for learning.
 MIN_ROWS_FOR_VALIDATION = 100
 MAX_CLASSES = 1000
+MAX_LABEL = 1e30
 
 
 def read_segment(data: bytes) -> pa.Table:
@@ -133,8 +134,9 @@ def fit_target(task: str, label_type: str, declared: Sequence[str] | None, label
     """Classes are those declared, else those seen; mean and spread are of the training rows. Raises RunFailed."""
     if task == "regression":
         numbers = _numbers(labels)[training]
-        if not np.isfinite(numbers).all():
-            raise bad_data("labels are not finite", "correct the labels that are NaN or infinite")
+        if not (np.abs(numbers) <= MAX_LABEL).all():
+            raise bad_data("labels are not finite, or too large to be answered in 32 bits",
+                           "correct the labels that are NaN, infinite or beyond 1e30")
         spread = float(numbers.std())
         return Target(task, label_type, (), float(numbers.mean()), spread if spread > 0 else 1.0)
     seen = sorted(set(texts(labels, label_type)), key=(int if label_type == "int" else str))

@@ -66,7 +66,8 @@ def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
     The same plan and rows give the same bytes, with a checkpoint or without.
     """
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
+    # The other way to ask for this, use_deterministic_algorithms, imports the compiler: four seconds for nothing.
+    torch.set_deterministic_debug_mode("error")
     parent = unpack(given.parent) if given.parent is not None else None
     split, preparation, target = _prepared(plan, given.rows, parent[1] if parent else None)
     network = models.build(plan.family, preparation.width, target.outputs, plan.parameters)

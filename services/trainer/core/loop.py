@@ -25,7 +25,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 
@@ -71,7 +70,8 @@ class Loop:
         self.training_loss = float("nan")
         self.validation_loss = float("nan")
         self.stop_reason = ""
-        self._optimizer = models.optimizer(work.network, work.parameters)
+        self._rate = work.parameters.learning_rate
+        self._optimizer = models.Adam(work.network, work.parameters.l2)
         self._handlers = [_checked(handler) for handler in handlers]
 
     @property
@@ -85,8 +85,7 @@ class Loop:
     def checkpoint(self) -> bytes:
         """Everything `resume` needs."""
         arrays = {f"network/{name}": array for name, array in self.network.arrays().items()}
-        for place, state in self._optimizer.state_dict()["state"].items():
-            arrays |= {f"optimizer/{place}/{name}": value.numpy() for name, value in state.items()}
+        arrays |= {f"optimizer/{name}": array for name, array in self._optimizer.arrays().items()}
         for handler in self._handlers:
             if isinstance(handler, Stateful):
                 arrays |= {f"{type(handler).__name__}/{name}": array for name, array in handler.state().items()}
@@ -97,7 +96,7 @@ class Loop:
         arrays, about = unpack(checkpoint)
         self.epoch, self.stop_reason = int(about["epoch"]), str(about["stop_reason"])
         self.network.load(_under(arrays, "network"))
-        self._restore_optimizer(_under(arrays, "optimizer"))
+        self._optimizer.load(_under(arrays, "optimizer"))
         for handler in self._handlers:
             if isinstance(handler, Stateful):
                 handler.restore(_under(arrays, type(handler).__name__))
@@ -122,8 +121,7 @@ class Loop:
         seed = parameters.seed + self.epoch * _SEED_STEP
         torch.manual_seed(seed)
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
-        for group in self._optimizer.param_groups:
-            group["lr"] = models.learning_rate(parameters, self.epoch)
+        self._rate = models.learning_rate(parameters, self.epoch)
         self._fire("epoch_started")
         self.network.train()
         total = 0.0
@@ -134,10 +132,9 @@ class Loop:
         self.validation_loss = self.validate()
 
     def _step(self, inputs: torch.Tensor, truth: torch.Tensor) -> float:
-        self._optimizer.zero_grad()
         loss = models.loss(self.work.task, self.network(inputs), truth)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
-        self._optimizer.step()
+        torch.autograd.backward(loss)
+        self._optimizer.step(self._rate)
         self.batch_loss = float(loss.detach())
         return self.batch_loss
 
@@ -146,14 +143,6 @@ class Loop:
             react: Callable[[Loop], None] | None = getattr(handler, event, None)
             if react is not None:
                 react(self)
-
-    def _restore_optimizer(self, arrays: Mapping[str, Array]) -> None:
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        for name, array in arrays.items():
-            place, _, key = name.partition("/")
-            state.setdefault(int(place), {})[key] = torch.from_numpy(np.array(array))
-        whole = self._optimizer.state_dict()
-        self._optimizer.load_state_dict({**whole, "state": state})
 
 
 class Stateful:

@@ -202,10 +202,10 @@ def _number(field: PlannedField, found: FieldStatistics, outliers: Outliers, val
     if field.type == "bool":
         return Number(field.name, field.type, fill, low, high)
     seen = np.clip(np.where(absent, fill, values.astype(np.float64)), low, high)
-    center, scale = (float(seen.mean()), float(seen.std())) if len(seen) else (0.0, 0.0)
-    # Rounding can leave a tiny spread in a constant column; dividing by it would blow noise up.
-    flat = scale <= 1e-12 * max(1.0, abs(center))
-    return Number(field.name, field.type, fill, low, high, center, 1.0 if flat else scale)
+    # Rounding would give a constant column a mean that is not its value, and a spread that is noise.
+    if not len(seen) or seen.min() == seen.max():
+        return Number(field.name, field.type, fill, low, high, float(seen[0]) if len(seen) else 0.0, 1.0)
+    return Number(field.name, field.type, fill, low, high, float(seen.mean()), float(seen.std()))
 
 
 def _fill(field: PlannedField, found: FieldStatistics) -> float:

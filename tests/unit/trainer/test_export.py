@@ -1,0 +1,109 @@
+"""The exported file alone: it answers as torch on every row, takes an absent mask, and a wrong one is found out."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from lepton.contracts.pipeline_blocks import FieldType, Outliers, Parameters
+from services.trainer.core.export import session
+from services.trainer.core.export.graph import export
+from services.trainer.core.failure import RunFailed
+from services.trainer.core.learning import Given, Learned, learn
+from services.trainer.core.prepare import Inputs, inputs_of
+from services.trainer.core.weights import unpack
+from tests.unit.trainer import samples
+
+
+@pytest.fixture(scope="module")
+def learned() -> Learned:
+    plan, rows = samples.mixed(family="mlp", parameters=Parameters(hidden=(8,), epochs=5),
+                               outliers=Outliers(method="mad", action="clip"))
+    return learn(plan, Given(rows), [])
+
+
+def test_the_file_is_plain_onnx_and_complete(learned: Learned) -> None:
+    model = onnx.load_from_string(learned.exported.data)
+    onnx.checker.check_model(model, full_check=True)
+    assert {(one.domain, one.version) for one in model.opset_import} == {("", 20), ("ai.onnx.ml", 4)}
+    assert learned.exported.operators == tuple(sorted(
+        {f"{node.domain or 'ai.onnx'}::{node.op_type}" for node in model.graph.node}))
+    assert not model.metadata_props
+    assert not any(constant.external_data for constant in model.graph.initializer)
+
+
+def test_a_request_may_leave_the_mask_out(learned: Learned) -> None:
+    plan, rows = samples.mixed()
+    complete = inputs_of(plan.fields, rows.slice(50, 3))
+    bare = onnxruntime.InferenceSession(learned.exported.data, _quiet(), providers=["CPUExecutionProvider"])
+    found = bare.run(["label", "probabilities"], complete.values)
+    masked = session.Session(learned.exported.data).answers(Inputs(complete.values, np.zeros((3, 5), dtype=bool)))
+    assert np.array_equal(found[1], masked["probabilities"])
+    assert found[0].tolist() == masked["label"].tolist()
+
+
+def test_nan_counts_as_missing(learned: Learned) -> None:
+    plan, rows = samples.mixed()
+    running = session.Session(learned.exported.data)
+    row = inputs_of(plan.fields, rows).take(np.array([50, 50]))
+    row.values["amount"][:] = [np.nan, 123.0]
+    row.missing[:, 0] = [False, True]
+    probabilities = running.answers(row)["probabilities"]
+    assert np.array_equal(probabilities[0], probabilities[1])
+
+
+def test_no_rows_give_no_answers(learned: Learned) -> None:
+    plan, rows = samples.mixed()
+    answers = session.Session(learned.exported.data).answers(inputs_of(plan.fields, rows.slice(0, 0)))
+    assert answers["probabilities"].shape == (0, 2)
+
+
+@pytest.mark.parametrize("fields", [
+    {"c": "category"}, {"b": "bool"}, {"n": "int"}, {"t": "text", "x": "float"}])
+def test_any_mix_of_field_types_can_be_exported(fields: dict[str, FieldType]) -> None:
+    values: dict[str, list[Any]] = {"c": ["a", "b"], "b": [True, False], "n": [1, 2], "t": ["hello", "bye"], "x": [0.5, None]}
+    columns = {name: values[name] * 30 for name in fields}
+    plan = samples.plan(fields, parameters=Parameters(epochs=2))
+    found = learn(plan, Given(samples.rows(columns, [True, False] * 30, fields)), [])
+    assert [one.name for one in found.exported.inputs] == [*fields, "_missing"]
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_a_file_that_answers_otherwise_than_torch_is_found_out(learned: Learned, layer: int) -> None:
+    arrays, _ = unpack(learned.weights)
+    layers = [(arrays[f"layers.{place}.weight"], arrays[f"layers.{place}.bias"]) for place in range(2)]
+    true_scores = _scores(learned, layers)
+    layers[layer] = (layers[layer][0] + 0.01, layers[layer][1])
+    broken = session.Session(export(learned.preparation, layers, learned.target).data)
+    with pytest.raises(RunFailed, match="does not answer as the trained one"):
+        session.check_parity(broken.answers(_rows()), true_scores, learned.target, "some rows")
+
+
+def test_a_wrong_label_beside_right_probabilities_is_found_out(learned: Learned) -> None:
+    scores = np.array([[4.0], [-4.0]], dtype=np.float32)
+    _, probabilities = session.decode(scores, learned.target)
+    answers = {"probabilities": probabilities, "label": np.array(["low", "high"], dtype=object)}
+    session.check_parity(answers, scores, learned.target, "two rows")
+    with pytest.raises(RunFailed, match="1 labels differ"):
+        session.check_parity({**answers, "label": np.array(["low", "low"], dtype=object)}, scores, learned.target,
+                             "two rows")
+
+
+def _rows() -> Inputs:
+    plan, rows = samples.mixed()
+    return inputs_of(plan.fields, rows)
+
+
+def _scores(learned: Learned, layers: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    value = learned.preparation.transform(_rows())
+    hidden = np.maximum(value @ layers[0][0].T + layers[0][1], 0)
+    scores: np.ndarray = hidden @ layers[1][0].T + layers[1][1]
+    return scores
+
+
+def _quiet() -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return options
