@@ -23,6 +23,10 @@ def sha256_hex(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+class Damaged(Unavailable):
+    """What is stored under a digest is not what the digest says; to be had again once it is stored again."""
+
+
 class Artifacts:
     """Bytes in the database."""
 
@@ -44,14 +48,14 @@ class Artifacts:
         return digest
 
     async def get(self, digest: str) -> bytes:
-        """Raises Missing when it is not stored, Unavailable when what is stored has another digest."""
+        """Raises Missing when it is not stored, Damaged when what is stored has another digest."""
         _check(digest)
         data = await self._read(digest)
         if data is None:
             raise Missing(f"there is no artefact {digest}")
         if sha256_hex(data) != digest:
-            raise Unavailable(f"the stored bytes of artefact {digest} are damaged",
-                              remedy="store it again; its writer still has it, or a backup does")
+            raise Damaged(f"the stored bytes of artefact {digest} are damaged",
+                          remedy="store it again; its writer still has it, or a backup does")
         return data
 
     async def delete(self, digest: str) -> None:

@@ -7,8 +7,6 @@ from lepton.store.announce import announced
 from lepton.store.documents import Document, DocumentDatabase, Documents
 from lepton.store.runs import MAX_SKEW_S
 
-_CLOSED = (IncidentState.INCIDENT_STATE_VERIFIED,)
-
 
 class Incidents:
     """Written by the watchdog only; each document carries the announcement of its latest revision."""
@@ -49,7 +47,7 @@ class Incidents:
         after.CopyFrom(incident)
         after.revision = expected + 1
         changes = _fields(after)
-        if after.state in _CLOSED:
+        if after.state == IncidentState.INCIDENT_STATE_VERIFIED:
             changes["open_key"] = f"closed:{after.incident_id}"
         if not await self._documents.swap(incident.incident_id, {"revision": expected}, changes):
             await self.get(incident.incident_id)
@@ -64,10 +62,9 @@ class Incidents:
             raise Missing(f"there is no incident {incident_id}")
         return _decode(document)
 
-    async def unfinished(self) -> list[Incident]:
-        """Those suspected or commanded: what a watchdog that takes over must go on with."""
-        match = {"state": {"$in": [int(IncidentState.INCIDENT_STATE_SUSPECTED),
-                                   int(IncidentState.INCIDENT_STATE_COMMANDED)]}}
+    async def still_open(self) -> list[Incident]:
+        """Those not verified, oldest first: what a watchdog that takes over must go on with."""
+        match = {"state": {"$ne": int(IncidentState.INCIDENT_STATE_VERIFIED)}}
         return [_decode(document) for document in await self._documents.find(match, order="opened_at_s")]
 
     async def list(self, limit: int = 100) -> list[Incident]:

@@ -112,7 +112,7 @@ async def test_a_verified_incident_frees_its_symptom(database: DocumentDatabase)
     second = await incidents.open(incident(at_s=2), "silence/x")
     assert second.incident_id != first.incident_id
     assert [one.incident_id for one in await incidents.list()] == [second.incident_id, first.incident_id]
-    assert await incidents.unfinished() == [second]
+    assert await incidents.still_open() == [second]
 
 
 async def test_an_incident_advances_only_from_the_revision_that_was_read(database: DocumentDatabase) -> None:
