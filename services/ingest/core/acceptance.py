@@ -1,0 +1,121 @@
+"""The accept stage's decision on a batch: each event is a row, a duplicate or a rejection, and what follows from it."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from lepton.contracts.pb.outcomes_pb2 import Outcome
+from lepton.contracts.pipeline import Pipeline
+from services.ingest.core import summary
+from services.ingest.core.cleaning import BoolMatrix, Bounds, Cleaning
+from services.ingest.core.dedupe import Plan, Seen, keys_of
+from services.ingest.core.features import Columns
+from services.ingest.core.labels import Labels
+from services.ingest.core.quality import Intake, RawEvent, Rejection, Validator
+from services.ingest.core.summary import Tally
+
+# W3C Trace Context version 00, flag `sampled` set.
+_SAMPLED = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][13579bdf]")
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What a batch leads to. Nothing of it has happened yet."""
+
+    batch: pa.RecordBatch | None
+    """Accepted rows, in the order of their events; None when there is none."""
+    traces: list[str | None] | None
+    """Traceparent of each row's event where that is sampled; None when none is."""
+    outcomes: list[Outcome]
+    rejections: list[Rejection]
+    plan: Plan[str]
+    tally: Tally
+
+
+class Acceptance:
+    """Judges batches by one version of a Pipeline."""
+
+    def __init__(self, pipeline: Pipeline, spec_version: int) -> None:
+        self.pipeline = pipeline
+        self.spec_version = spec_version
+        self._validator = Validator(pipeline)
+        self._columns = Columns(pipeline, spec_version, self._validator)
+        self._cleaning = Cleaning(pipeline)
+        self.labels = Labels(pipeline, spec_version) if pipeline.label_type is not None else None
+        label = pipeline.events.label
+        with_event = label is not None and label.arrives == "with_event"
+        self._label_of = self._validator.column(label.field) if label is not None and with_event else None
+
+    def judge(self, events: Sequence[RawEvent], seen: Seen, bounds: Bounds, quarantined: frozenset[str]) -> Accepted:
+        """Changes nothing: `seen` learns the plan once the batch is committed."""
+        intake = self._validator.read(events, quarantined)
+        values = self._columns.values(intake.rows)
+        outlying = self._cleaning.outlying(values, bounds)
+        kept = self._turn_away(intake, values, outlying)
+        keys = keys_of(intake.ids, intake.entities)
+        if len(kept) < len(keys):
+            keys = [keys[index] for index in kept]
+        duplicates = seen.duplicates(keys)
+        if duplicates:
+            again = set(duplicates)
+            kept = [row for index, row in enumerate(kept) if index not in again]
+            keys = [key for index, key in enumerate(keys) if index not in again]
+        tally = Tally(duplicates=len(duplicates))
+        tally.reject(intake.rejections, self.pipeline.fields)
+        intake.rejections.sort(key=lambda rejection: rejection.position)
+        if not kept:
+            return Accepted(None, None, [], intake.rejections, seen.plan([]), tally)
+        return self._accept(events, intake, _Rows(kept, values, outlying), Accepted(
+            None, None, [], intake.rejections, seen.plan(keys), tally))
+
+    def _turn_away(self, intake: Intake, values: Sequence[pa.Array], outlying: BoolMatrix | None) -> list[int]:
+        turned = set[int]()
+        for one in self._cleaning.turned_away(values, outlying):
+            turned.add(one.index)
+            intake.rejections.append(Rejection(intake.positions[one.index], one.code, one.message, one.field,
+                                               intake.source(one.index)))
+        return [index for index in range(len(intake.rows)) if index not in turned]
+
+    def _accept(self, events: Sequence[RawEvent], intake: Intake, rows: "_Rows", judged: Accepted) -> Accepted:
+        batch = self._columns.batch(intake, rows.values, events, rows.outlying)
+        outlying = rows.outlying
+        if len(rows.kept) < len(intake.rows):
+            batch = batch.take(pa.array(rows.kept, pa.int64()))
+            outlying = None if outlying is None else outlying[rows.kept]
+        first = batch.num_columns - len(self._columns.fields)
+        judged.tally.add(summary.tally_accepted(
+            self._columns.fields, batch.columns[first:], outlying, summary.sources_of(intake, rows.kept)))
+        return Accepted(batch, _traces(intake, rows.kept), self._outcomes(intake, rows.kept), judged.rejections,
+                        judged.plan, judged.tally)
+
+    def _outcomes(self, intake: Intake, kept: Sequence[int]) -> list[Outcome]:
+        if self._label_of is None or self.labels is None:
+            return []
+        found = []
+        for index in kept:
+            label = self._label_of(intake.rows[index])
+            if label is not None:
+                found.append(self.labels.outcome(intake.ids[index], intake.entities[index], label, intake.times[index],
+                                                 with_event=True))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    kept: list[int]
+    values: list[pa.Array]
+    outlying: BoolMatrix | None
+
+
+def _traces(intake: Intake, kept: Sequence[int]) -> list[str | None] | None:
+    if not any(intake.envelopes):
+        return None
+    traces = [_sampled(envelope.traceparent) if (envelope := intake.envelopes[index]) is not None else None
+              for index in kept]
+    return traces if any(traces) else None
+
+
+def _sampled(traceparent: str | None) -> str | None:
+    return traceparent if traceparent is not None and _SAMPLED.fullmatch(traceparent) else None

@@ -1,0 +1,68 @@
+"""How accepted rows become the columns of a features batch."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lepton.contracts import features
+from lepton.contracts.pipeline import Pipeline
+from services.ingest.core.quality import UNKNOWN_SOURCE, Intake, RawEvent, Validator
+
+_TIME = pa.timestamp("us", tz="UTC")
+
+
+class Columns:
+    """Turns rows of one Pipeline version into Arrow columns, in the order of `features_schema`."""
+
+    def __init__(self, pipeline: Pipeline, spec_version: int, validator: Validator) -> None:
+        self.schema = features.features_schema(pipeline, spec_version)
+        self.fields = tuple(pipeline.fields)
+        self._columns = [(validator.column(name), self.schema.field(name).type) for name in self.fields]
+
+    def values(self, rows: Sequence[Any]) -> list[pa.Array]:
+        """One array a field. Types were checked when the rows were read, so nothing is cast here."""
+        return [pa.array(list(map(column, rows)), kind) for column, kind in self._columns]
+
+    def batch(self, intake: Intake, values: Sequence[pa.Array], events: Sequence[RawEvent],
+              outlying: "np.ndarray[Any, np.dtype[np.bool_]] | None") -> pa.RecordBatch:
+        """The batch of all rows; `_traceparent` is empty until spans are known (`with_traces`)."""
+        size = len(intake.rows)
+        return pa.RecordBatch.from_arrays([
+            pa.array(intake.ids, pa.string()),
+            pa.array(intake.entities, pa.string()),
+            times(intake.times),
+            pa.array(_sources(intake), pa.string()),
+            pa.nulls(size, pa.string()),
+            pa.array([events[position].offset for position in intake.positions], pa.int64()),
+            outliers(outlying, size),
+            *values,
+        ], schema=self.schema)
+
+
+def with_traces(batch: pa.RecordBatch, traces: Sequence[str | None]) -> pa.RecordBatch:
+    """The batch with the traceparent of each row's own span; null where a row is not sampled."""
+    index = batch.schema.get_field_index(features.TRACEPARENT)
+    return batch.set_column(index, batch.schema.field(index), pa.array(traces, pa.string()))
+
+
+def times(values: Sequence[datetime | int]) -> pa.Array:
+    if all(isinstance(value, int) for value in values):
+        return pa.array(values, pa.int64()).cast(_TIME)
+    return pa.array(values, _TIME)
+
+
+def outliers(outlying: "np.ndarray[Any, np.dtype[np.bool_]] | None", size: int) -> pa.Array:
+    """For each row the indexes of its outlying fields."""
+    if outlying is None or not outlying.any():
+        ends = np.zeros(size + 1, np.int32)
+        return pa.ListArray.from_arrays(pa.array(ends), pa.array([], pa.int16()))
+    ends = np.zeros(size + 1, np.int32)
+    np.cumsum(outlying.sum(axis=1), out=ends[1:])
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(np.nonzero(outlying)[1].astype(np.int16)))
+
+
+def _sources(intake: Intake) -> list[str]:
+    return [UNKNOWN_SOURCE if envelope is None else envelope.source for envelope in intake.envelopes]

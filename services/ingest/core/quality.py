@@ -1,0 +1,325 @@
+"""Decides of each raw event whether it is accepted as typed values, or the one reason why not; no value is coerced."""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from operator import attrgetter
+from typing import Annotated, Any, Literal, Protocol
+
+import msgspec
+
+from lepton.contracts.envelope import CONTENT_TYPE, ID, SOURCE, TIME, TRACEPARENT
+from lepton.contracts.pipeline import Pipeline
+from lepton.contracts.pipeline_blocks import FieldSpec
+from services.ingest.core.cloudevents import Envelope, Misfit, Mode, check_version, mode_of, opened
+
+UNKNOWN_SOURCE = "unknown"
+MAX_ID_CHARS = 256
+_INT64 = (-(2**63), 2**63 - 1)
+_MEMBER = re.compile(r"(?:at `\$\.([^`]*)`|field `([^`]*)`)")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+class RawEvent(Protocol):
+    """What this needs of a record on the log."""
+
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Headers: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp_ms(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why the event at `position` of its batch is not accepted. `code` is one word, stable for filters."""
+
+    position: int
+    code: str
+    message: str
+    field: str | None = None
+    source: str = UNKNOWN_SOURCE
+
+
+class Rejected(Exception):
+    """One event is not accepted; caught where its position is known."""
+
+    def __init__(self, code: str, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.field = field
+
+
+@dataclass(slots=True)
+class Intake:
+    """Accepted rows of a batch, column by column; index i of every list is the same event."""
+
+    positions: list[int] = field(default_factory=list)
+    rows: list[Any] = field(default_factory=list)
+    envelopes: list[Envelope | None] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    entities: list[str] = field(default_factory=list)
+    times: list[datetime | int] = field(default_factory=list)
+    """datetime, or microseconds since the epoch."""
+    rejections: list[Rejection] = field(default_factory=list)
+
+    def source(self, index: int) -> str:
+        envelope = self.envelopes[index]
+        return envelope.source if envelope is not None else UNKNOWN_SOURCE
+
+
+class Validator:
+    """Reads events of one Pipeline version. The struct it decodes into is made from the spec."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._id_member = pipeline.events.id
+        self._entity_member = pipeline.events.entity_member
+        self._time_member = pipeline.events.time
+        self._attributes = {member: f"m{index}" for index, member in enumerate(_members(pipeline))}
+        self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(_struct(pipeline, self._attributes)).decode
+        self._id = self.column(self._id_member)
+        self._entity = self.column(self._entity_member)
+        self._time = self.column(self._time_member)
+
+    def column(self, member: str) -> Callable[[Any], Any]:
+        """How to get a member's value (None when absent) from a decoded row."""
+        return attrgetter(self._attributes[member])
+
+    def read(self, events: Sequence[RawEvent], quarantined: frozenset[str] = frozenset()) -> Intake:
+        """Every event is in the answer once: as a row, or as a rejection."""
+        intake = Intake()
+        self._decode_all(events, quarantined, intake)
+        self._name_all(intake)
+        self._date_all(events, intake)
+        return intake
+
+    def _decode_all(self, events: Sequence[RawEvent], quarantined: frozenset[str], intake: Intake) -> None:
+        decode = self.decode
+        rows, positions, envelopes = intake.rows, intake.positions, intake.envelopes
+        block_unknown = UNKNOWN_SOURCE in quarantined
+        for position, event in enumerate(events):
+            envelope = None
+            try:
+                value = event.value
+                if event.headers:
+                    envelope, value = self._unwrap(event)
+                if quarantined and (envelope.source in quarantined if envelope else block_unknown):
+                    raise Rejected("quarantined", "its source is quarantined")
+                if value is None:
+                    raise Rejected("malformed", "no value")
+                if not value.isascii():
+                    value.decode()  # msgspec does not look at the text of members it skips
+                row = decode(value)
+            except (Rejected, ValueError, RecursionError) as error:
+                source = envelope.source if envelope is not None else source_of(event.headers)
+                intake.rejections.append(_because(position, explain(error), source))
+            else:
+                rows.append(row)
+                positions.append(position)
+                envelopes.append(envelope)
+
+    def _unwrap(self, event: RawEvent) -> tuple[Envelope, bytes | None]:
+        told = dict(event.headers)
+        check_version(told)
+        mode = mode_of(told.get(CONTENT_TYPE))
+        if mode is Mode.UNKNOWN:
+            shown = told[CONTENT_TYPE].decode("utf-8", "replace")
+            raise Rejected("content_type", f"cannot read {shown!r}", CONTENT_TYPE)
+        trace = told.get(TRACEPARENT)
+        if mode is Mode.STRUCTURED and event.value is not None:
+            return opened(event.value, trace)
+        source, event_id, time = told.get(SOURCE), told.get(ID), told.get(TIME)
+        envelope = Envelope(source.decode() if source else UNKNOWN_SOURCE,
+                            trace.decode("ascii", "replace") if trace else None,
+                            event_id.decode() if event_id else None, time.decode() if time else None)
+        return envelope, event.value
+
+    def _name_all(self, intake: Intake) -> None:
+        """Ids and entities as text; the rows without one become rejections."""
+        ids = list(map(self._id, intake.rows))
+        entities = ids if self._id_member == self._entity_member else list(map(self._entity, intake.rows))
+        if set(map(type, ids)) | set(map(type, entities)) <= {str} and not _has_control(ids, entities):
+            intake.ids, intake.entities = ids, entities
+            return
+        kept: list[int] = []
+        for index, envelope in enumerate(intake.envelopes):
+            try:
+                intake.ids.append(_name(ids[index], envelope.event_id if envelope else None, self._id_member))
+                if entities is ids:
+                    intake.entities.append(intake.ids[-1])
+                else:
+                    intake.entities.append(_name(entities[index], None, self._entity_member))
+                kept.append(index)
+            except Rejected as error:
+                del intake.ids[len(kept):]
+                source = envelope.source if envelope else UNKNOWN_SOURCE
+                intake.rejections.append(_because(intake.positions[index], error, source))
+        _keep(intake, kept)
+
+    def _date_all(self, events: Sequence[RawEvent], intake: Intake) -> None:
+        """Event times; the broker's where the event says none."""
+        times = list(map(self._time, intake.rows))
+        if set(map(type, times)) <= {datetime}:
+            intake.times = times
+            return
+        kept: list[int] = []
+        for index, time in enumerate(times):
+            envelope = intake.envelopes[index]
+            try:
+                if time is None and envelope is not None and envelope.time is not None:
+                    time = _header_time(envelope.time)
+                if time is None:
+                    time = events[intake.positions[index]].timestamp_ms * 1000
+                elif not isinstance(time, datetime):
+                    time = epoch_us(time, self._time_member)
+            except Rejected as error:
+                source = envelope.source if envelope else UNKNOWN_SOURCE
+                intake.rejections.append(_because(intake.positions[index], error, source))
+            else:
+                intake.times.append(time)
+                kept.append(index)
+        if len(kept) < len(times):
+            intake.ids = [intake.ids[index] for index in kept]
+            intake.entities = [intake.entities[index] for index in kept]
+            _keep(intake, kept)
+
+
+def source_of(headers: Headers) -> str:
+    """Source a record names in its headers, readable or not."""
+    for name, value in headers:
+        if name == SOURCE:
+            return value.decode("utf-8", "replace")
+    return UNKNOWN_SOURCE
+
+
+def epoch_us(value: float, member: str) -> int:
+    """Microseconds of a time in seconds or milliseconds since the epoch; 1e11 and more is milliseconds (1973 on)."""
+    seconds = value / 1000 if abs(value) >= 1e11 else value
+    # Years 1 to 9999.
+    if not -62_135_596_800 <= seconds < 253_402_300_800:
+        raise Rejected("out_of_range", f"{value!r} is no time between the years 1 and 9999", member)
+    return round(value * 1000) if abs(value) >= 1e11 else round(value * 1_000_000)
+
+
+def explain(error: Exception) -> Rejected:
+    """The rejection behind an error of the decoder."""
+    if isinstance(error, Rejected):
+        return error
+    if isinstance(error, UnicodeDecodeError):
+        return Rejected("malformed", "not JSON: not UTF-8")
+    if isinstance(error, Misfit):
+        return Rejected("malformed", str(error))
+    if isinstance(error, RecursionError):
+        return Rejected("malformed", "nested too deep")
+    text = str(error)
+    if not isinstance(error, msgspec.ValidationError):
+        return Rejected("malformed", f"not JSON: {text.removeprefix('JSON is malformed: ')}")
+    found = _MEMBER.search(text)
+    member = (found.group(1) or found.group(2)) if found else None
+    return Rejected(_code(text), _said(text), member)
+
+
+def _said(text: str) -> str:
+    if text.startswith("Expected `str` of length >= 1"):
+        return "is empty"
+    return "is missing" if "missing required field" in text else text.partition(" - at `")[0]
+
+
+def _code(text: str) -> str:
+    if "missing required field" in text or "got `null` - at" in text:
+        return "missing"
+    if text.startswith("Invalid enum value"):
+        return "unknown_category"
+    if "out of range" in text or re.search(r"` [<>]=|length [<>]=", text):
+        return "out_of_range"
+    return "wrong_type"
+
+
+def _because(position: int, error: Rejected, source: str) -> Rejection:
+    return Rejection(position, error.code, str(error), error.field, source)
+
+
+def _name(value: Any, fallback: str | None, member: str) -> str:
+    name = fallback if value is None else str(value)
+    if name is None:
+        raise Rejected("missing", "is missing", member)
+    if not name:
+        raise Rejected("out_of_range", "is empty", member)
+    if len(name) > MAX_ID_CHARS:
+        raise Rejected("out_of_range", f"longer than {MAX_ID_CHARS} characters", member)
+    if _CONTROL.search(name):
+        raise Rejected("malformed", "holds control characters", member)
+    return name
+
+
+def _has_control(*columns: list[str]) -> bool:
+    joined = ["".join(column) for column in columns]
+    # The first test is fast and right nearly always; it also says no to some letters that are allowed.
+    return any(not text.isprintable() and _CONTROL.search(text) for text in joined)
+
+
+def _header_time(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise Rejected("wrong_type", f"{text!r} is no RFC 3339 time", TIME) from None
+    if time.tzinfo is None:
+        raise Rejected("wrong_type", f"{text!r} has no time zone", TIME)
+    return time
+
+
+def _keep(intake: Intake, kept: list[int]) -> None:
+    if len(kept) < len(intake.rows):
+        for name in ("rows", "positions", "envelopes"):
+            column = getattr(intake, name)
+            setattr(intake, name, [column[index] for index in kept])
+
+
+def _members(pipeline: Pipeline) -> list[str]:
+    events = pipeline.events
+    members = [events.id, events.entity_member, events.time, *pipeline.fields]
+    if events.label is not None and events.label.arrives == "with_event":
+        members.append(events.label.field)
+    return list(dict.fromkeys(members))
+
+
+def _struct(pipeline: Pipeline, attributes: dict[str, str]) -> type[msgspec.Struct]:
+    fields: list[Any] = []
+    for member, attribute in attributes.items():
+        kind, required = _kind_of(pipeline, member)
+        fields.append((attribute, kind) if required else (attribute, kind | None, None))
+    return msgspec.defstruct("Event", fields, kw_only=True, gc=False, frozen=True,
+                             rename={attribute: member for member, attribute in attributes.items()})
+
+
+def _kind_of(pipeline: Pipeline, member: str) -> tuple[Any, bool]:
+    spec = pipeline.events.fields.get(member)
+    if spec is not None:
+        return typed(spec), spec.required
+    if member == pipeline.label_field:
+        return typed(FieldSpec(type=pipeline.label_type, categories=pipeline.label_categories)), False  # type: ignore[arg-type]
+    if member == pipeline.events.time:
+        return Annotated[datetime, msgspec.Meta(tz=True)] | int | float, False
+    name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARS)]
+    return name | Annotated[int, msgspec.Meta(ge=_INT64[0], le=_INT64[1])], False
+
+
+def typed(spec: FieldSpec) -> Any:
+    """The strict type of a field's value."""
+    low, high = spec.range or (None, None)
+    if spec.type == "float":
+        return Annotated[float, msgspec.Meta(ge=low, le=high)] if spec.range else float
+    if spec.type == "int":
+        bounds = _INT64 if low is None or high is None else (
+            max(_INT64[0], math.ceil(low)), min(_INT64[1], math.floor(high)))
+        return Annotated[int, msgspec.Meta(ge=bounds[0], le=bounds[1])]
+    if spec.type == "bool":
+        return bool
+    return Literal[spec.categories] if spec.categories else str

@@ -1,0 +1,169 @@
+"""What the accept stage counts of its batches, and how counts of many batches become one summary of an interval."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+
+from lepton.contracts.pb.quality_pb2 import FieldQuality, QualitySummary, SourceQuality
+from services.ingest.core.cleaning import BoolMatrix, numbers_of
+from services.ingest.core.quality import Intake, Rejection
+
+# A producer that names a new source for every event must not fill the memory.
+MAX_SOURCES = 200
+OTHER_SOURCES = "other"
+
+
+@dataclass(slots=True)
+class FieldTally:
+    """Counts of one field; mean, spread and range of its present numbers, so that two tallies add up exactly."""
+
+    present: int = 0
+    missing: int = 0
+    invalid: int = 0
+    outliers: int = 0
+    numbers: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+    low: float = math.inf
+    high: float = -math.inf
+
+    def add(self, other: "FieldTally") -> None:
+        self.present += other.present
+        self.missing += other.missing
+        self.invalid += other.invalid
+        self.outliers += other.outliers
+        if other.numbers:
+            numbers = self.numbers + other.numbers
+            apart = other.mean - self.mean
+            self.squares += other.squares + apart * apart * self.numbers * other.numbers / numbers
+            self.mean += apart * other.numbers / numbers
+            self.numbers = numbers
+            self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+
+    def message(self, name: str) -> FieldQuality:
+        told = FieldQuality(field=name, present=self.present, missing=self.missing, invalid=self.invalid,
+                            outliers=self.outliers)
+        if self.numbers:
+            told.mean, told.std = self.mean, math.sqrt(max(self.squares, 0.0) / self.numbers)
+            told.min, told.max = self.low, self.high
+        return told
+
+
+@dataclass(slots=True)
+class SourceTally:
+    """Rows of one source; an accepted row counts once as outlying and once as missing, however many fields are."""
+
+    accepted: int = 0
+    rejected: int = 0
+    outliers: int = 0
+    missing: int = 0
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of a batch, or of all batches of an interval. `rejected` leaves quarantined rows out."""
+
+    accepted: int = 0
+    rejected: int = 0
+    duplicates: int = 0
+    quarantined: int = 0
+    fields: dict[str, FieldTally] = field(default_factory=dict)
+    sources: dict[str, SourceTally] = field(default_factory=dict)
+
+    def add(self, other: "Tally") -> None:
+        self.accepted += other.accepted
+        self.rejected += other.rejected
+        self.duplicates += other.duplicates
+        self.quarantined += other.quarantined
+        for name, tally in other.fields.items():
+            self.fields.setdefault(name, FieldTally()).add(tally)
+        for name, source in other.sources.items():
+            mine = self.source(name)
+            mine.accepted += source.accepted
+            mine.rejected += source.rejected
+            mine.outliers += source.outliers
+            mine.missing += source.missing
+
+    def source(self, name: str) -> SourceTally:
+        if name not in self.sources and len(self.sources) >= MAX_SOURCES:
+            name = OTHER_SOURCES
+        return self.sources.setdefault(name, SourceTally())
+
+    def reject(self, rejections: Iterable[Rejection], known: Mapping[str, object]) -> None:
+        """Count rejected events; `known` are the Pipeline's fields."""
+        for rejection in rejections:
+            if rejection.code == "quarantined":
+                self.quarantined += 1
+                continue
+            self.rejected += 1
+            self.source(rejection.source).rejected += 1
+            if rejection.field in known:
+                tally = self.fields.setdefault(rejection.field or "", FieldTally())
+                if rejection.code == "outlier":
+                    tally.outliers += 1
+                else:
+                    tally.invalid += 1
+
+    def message(self, pipeline: str, spec_version: int, instance: str, start: datetime,
+                end: datetime) -> QualitySummary:
+        told = QualitySummary(
+            pipeline=pipeline, spec_version=spec_version, instance=instance, accepted=self.accepted,
+            rejected=self.rejected, duplicates=self.duplicates, quarantined=self.quarantined,
+            fields=[tally.message(name) for name, tally in self.fields.items()],
+            sources=[SourceQuality(source=name, accepted=one.accepted, rejected=one.rejected, outliers=one.outliers,
+                                   missing=one.missing) for name, one in self.sources.items()])
+        told.interval_start.FromDatetime(start)
+        told.interval_end.FromDatetime(end)
+        return told
+
+
+def tally_accepted(names: Sequence[str], values: Sequence[pa.Array], outlying: BoolMatrix | None,
+                   sources: Sequence[str]) -> Tally:
+    """Counts of accepted rows; every argument is by accepted row."""
+    size = len(sources)
+    tally = Tally(accepted=size)
+    for index, name in enumerate(names):
+        tally.fields[name] = _of_column(values[index], None if outlying is None else int(outlying[:, index].sum()))
+    missing = _any_missing(values, size)
+    outlier_rows = None if outlying is None else outlying.any(axis=1)
+    for source, count in Counter(sources).items():
+        one = tally.source(source)
+        one.accepted += count
+    for rows, what in ((missing, "missing"), (outlier_rows, "outliers")):
+        if rows is not None and rows.any():
+            for source, count in Counter(sources[row] for row in np.flatnonzero(rows).tolist()).items():
+                one = tally.source(source)
+                setattr(one, what, getattr(one, what) + count)
+    return tally
+
+
+def sources_of(intake: Intake, kept: Sequence[int]) -> list[str]:
+    return [intake.source(index) for index in kept]
+
+
+def _any_missing(values: Sequence[pa.Array], size: int) -> "np.ndarray[tuple[int], np.dtype[np.bool_]] | None":
+    found: np.ndarray[tuple[int], np.dtype[np.bool_]] | None = None
+    for column in values:
+        if column.null_count:
+            if found is None:
+                found = np.zeros(size, np.bool_)
+            found |= column.is_null().to_numpy(zero_copy_only=False)
+    return found
+
+
+def _of_column(column: pa.Array, outliers: int | None) -> FieldTally:
+    tally = FieldTally(present=len(column) - column.null_count, missing=column.null_count, outliers=outliers or 0)
+    if tally.present and (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+        numbers = numbers_of(column.drop_null() if column.null_count else column)
+        tally.numbers = len(numbers)
+        tally.mean = float(numbers.mean())
+        # Values near the limits of a double overflow here; the summary then says infinite, which is no error.
+        with np.errstate(over="ignore", invalid="ignore"):
+            tally.squares = float(np.square(numbers - tally.mean).sum())
+        tally.low, tally.high = float(numbers.min()), float(numbers.max())
+    return tally

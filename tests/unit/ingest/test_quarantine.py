@@ -1,0 +1,46 @@
+"""Of two decisions about a source the newer counts, in whatever order they are heard."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.ingest.core.quarantine import MAX_SOURCES, Quarantine
+
+
+def test_a_source_is_quarantined_until_it_is_restored() -> None:
+    quarantine = Quarantine()
+    assert quarantine.decide("till", True, 1)
+    assert quarantine.sources == {"till"}
+    assert not quarantine.decide("till", True, 2)
+    assert quarantine.decide("till", False, 3)
+    assert quarantine.sources == frozenset()
+
+
+def test_an_older_decision_changes_nothing() -> None:
+    quarantine = Quarantine()
+    quarantine.decide("till", False, 5)
+    assert not quarantine.decide("till", True, 4)
+    assert not quarantine.decide("till", True, 5)
+    assert quarantine.sources == frozenset()
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.integers(0, 1000)), unique_by=lambda one: one[2]),
+       st.randoms())
+def test_order_of_hearing_does_not_matter(decisions: list[tuple[str, bool, int]], random: object) -> None:
+    shuffled = list(decisions)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    first, second, third = Quarantine(), Quarantine(), Quarantine()
+    for one in decisions:
+        first.decide(*one)
+    for one in shuffled:
+        second.decide(*one)
+    third.merge(second.decisions)
+    assert first.sources == second.sources == third.sources
+
+
+def test_lifted_quarantines_are_forgotten_before_those_in_force() -> None:
+    quarantine = Quarantine()
+    quarantine.decide("held", True, 0)
+    for number in range(MAX_SOURCES + 5):
+        quarantine.decide(f"s{number}", False, number + 1)
+    assert len(quarantine.decisions) == MAX_SOURCES
+    assert quarantine.sources == {"held"}
