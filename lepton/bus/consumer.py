@@ -102,7 +102,7 @@ class Consumer:
                 continue
             async with self._turn:
                 moved = await self._work_through(found, stop)
-            if self._waiting:
+            if self._waiting or self._stopped_by is not None:
                 # A partition that cannot go on is not hidden by others that can.
                 continue
             if moved:

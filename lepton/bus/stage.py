@@ -134,7 +134,7 @@ class BatchStage:
                 _log.warning("the stage of %s waits: %s", self._subscription.group, error.message)
                 await pause(stop, WAIT_S, self._care.clock)
                 continue
-            if self._setbacks:
+            if self._setbacks or self._stopped_by is not None:
                 # A partition that cannot go on is not hidden by others that can.
                 continue
             if moved:

@@ -124,6 +124,7 @@ class _Dispatch:
                 end += 1
             builder.close()
             future = await self._producer.send_batch(builder, place.topic, partition=place.partition)
+            _hear_of_drains(self._producer, place)
             waiting.append((future, list(indexes[start:end])))
             start = end
         answers = await asyncio.gather(*(future for future, _ in waiting), return_exceptions=True)
@@ -134,6 +135,13 @@ class _Dispatch:
                 record = records[index]
                 placed[index] = Record(place.topic, place.partition, answer.offset + position, record.key,
                                        record.value, record.headers, answer.timestamp)
+
+
+def _hear_of_drains(producer: AIOKafkaProducer, place: Place) -> None:
+    """aiokafka fails a second future of a batch that nobody waits for, and asyncio would log each as forgotten."""
+    waiting = producer._message_accumulator._batches.get(TopicPartition(place.topic, place.partition))
+    if waiting:
+        waiting[-1]._drain_waiter.add_done_callback(lambda drained: drained.cancelled() or drained.exception())
 
 
 def check_size(record: Outgoing) -> None:
