@@ -55,9 +55,13 @@ class DeadLetters:
         """Whether the topic has a dead-letter topic at all."""
         return self._limit(topic_name) is not None
 
-    def letter(self, record: Record, error: LeptonError, attempts: int = 1) -> Outgoing:
-        """The record to write for one that was refused. Raises LineStopped past the topic's limit."""
-        self._count(record)
+    def letter(self, record: Record, error: LeptonError, attempts: int = 1, *, counted: bool = True) -> Outgoing:
+        """The record to write for one that was refused. Raises LineStopped past the topic's limit.
+
+        Not `counted`: a refusal that was asked for, such as of a quarantined source, and so is no sign of trouble.
+        """
+        if counted:
+            self._count(record)
         dead = {REASON: error.message, FIELD: error.field, PLACE: record.place, ATTEMPTS: str(attempts),
                 AT: self._clock.now().isoformat(), SERVICE: self._service}
         added = tuple((name, value.encode()[:MAX_REASON_BYTES]) for name, value in dead.items() if value)

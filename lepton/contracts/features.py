@@ -49,11 +49,7 @@ def features_schema(pipeline: Pipeline, spec_version: int = 1) -> pa.Schema:
 
 def encode_batch(batch: pa.RecordBatch) -> bytes:
     """One IPC stream (lz4) that holds exactly this batch."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema, options=_OPTIONS) as writer:
-        writer.write_batch(batch)
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
+    return _stream(batch.schema, batch)
 
 
 def decode_batch(data: bytes) -> pa.RecordBatch:
@@ -75,6 +71,30 @@ def decode_batch(data: bytes) -> pa.RecordBatch:
             raise Invalid("a features batch lacks one of its columns", field=field.name,
                           remedy=f"it must be {field.type}")
     return batch
+
+
+def encode_table(table: pa.Table) -> bytes:
+    """The bytes of a segment: one IPC stream (lz4), read back by `decode_table`."""
+    return _stream(table.schema, table)
+
+
+def decode_table(data: bytes) -> pa.Table:
+    """Rows of a segment, written by `encode_table` or `encode_batch`. Raises Invalid on anything else."""
+    try:
+        with pa.ipc.open_stream(data) as reader:
+            table = reader.read_all()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise Invalid(f"not the rows of a segment: {error}") from error
+    return table
+
+
+def _stream(schema: pa.Schema, rows: pa.RecordBatch | pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema, options=_OPTIONS) as writer:
+        writer.write(rows)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
 
 
 def spec_version(schema: pa.Schema) -> int:

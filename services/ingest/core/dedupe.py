@@ -42,13 +42,17 @@ class Ring(Generic[Entry]):
     """The newest `window` entries (and at most one chunk more) in the order accepted."""
 
     def __init__(self, window: int, prefix: str, entry_type: type[Entry]) -> None:
-        self.window = window
         self._prefix = prefix
-        self._slots = (window + CHUNK_MAX) // CHUNK_MIN + 2
+        self.resize(window)
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(tuple[int, list[entry_type]])  # type: ignore[valid-type]
         self.chunks: deque[Chunk[Entry]] = deque()
         self.size = 0
+
+    def resize(self, window: int) -> None:
+        """From the next batch on; slots that are no longer used lose their meaning by their chunk numbers."""
+        self.window = window
+        self._slots = (window + CHUNK_MAX) // CHUNK_MIN + 2
 
     def plan(self, added: list[Entry]) -> Plan[Entry]:
         """How to remember `added`; changes nothing yet."""
@@ -103,19 +107,19 @@ class Seen:
     PREFIX = "seen"
 
     def __init__(self, window: int) -> None:
-        self._ring = Ring(window, self.PREFIX, str)
+        self.ring = Ring(window, self.PREFIX, str)
         self._keys: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def restore(self, values: Iterable[bytes]) -> None:
-        self._ring.restore(values)
-        self._keys = {key for chunk in self._ring.chunks for key in chunk.entries}
+        self.ring.restore(values)
+        self._keys = {key for chunk in self.ring.chunks for key in chunk.entries}
 
     def duplicates(self, keys: Sequence[str]) -> list[int]:
         """Indexes of those accepted before, or earlier in `keys`."""
-        if self._ring.window == 0:
+        if self.ring.window == 0:
             return []
         distinct = set(keys)
         if len(distinct) == len(keys) and distinct.isdisjoint(self._keys):
@@ -128,10 +132,10 @@ class Seen:
         return found
 
     def plan(self, keys: list[str]) -> Plan[str]:
-        return self._ring.plan(keys)
+        return self.ring.plan(keys)
 
     def apply(self, plan: Plan[str]) -> None:
-        gone = self._ring.apply(plan)
+        gone = self.ring.apply(plan)
         self._keys.update(plan.added)
         for chunk in gone:
             self._keys.difference_update(chunk.entries)
@@ -143,18 +147,18 @@ class LastLabels:
     PREFIX = "labels"
 
     def __init__(self, window: int) -> None:
-        self._ring: Ring[tuple[str, str]] = Ring(window, self.PREFIX, tuple[str, str])
+        self.ring: Ring[tuple[str, str]] = Ring(window, self.PREFIX, tuple[str, str])
         self._labels: dict[str, tuple[str, int]] = {}
 
     def restore(self, values: Iterable[bytes]) -> None:
-        self._ring.restore(values)
+        self.ring.restore(values)
         self._labels = {}
-        for chunk in self._ring.chunks:
+        for chunk in self.ring.chunks:
             self._learn(chunk)
 
     def duplicates(self, entries: Sequence[tuple[str, str]]) -> list[int]:
         """Indexes of (event id, label as text) that say again what was said last."""
-        if self._ring.window == 0:
+        if self.ring.window == 0:
             return []
         now: dict[str, str] = {}
         found = []
@@ -166,10 +170,10 @@ class LastLabels:
         return found
 
     def plan(self, entries: list[tuple[str, str]]) -> Plan[tuple[str, str]]:
-        return self._ring.plan(entries)
+        return self.ring.plan(entries)
 
     def apply(self, plan: Plan[tuple[str, str]]) -> None:
-        gone = self._ring.apply(plan)
+        gone = self.ring.apply(plan)
         for chunk in plan.chunks:
             self._learn(chunk)
         for chunk in gone:

@@ -11,6 +11,8 @@ from lepton.contracts import features
 from lepton.contracts.pipeline import Pipeline
 from services.ingest.core.quality import UNKNOWN_SOURCE, Intake, RawEvent, Validator
 
+# Half of what the features topic takes in a record.
+MAX_BYTES = 8 * 1024 * 1024
 _TIME = pa.timestamp("us", tz="UTC")
 
 
@@ -46,6 +48,15 @@ def with_traces(batch: pa.RecordBatch, traces: Sequence[str | None]) -> pa.Recor
     """The batch with the traceparent of each row's own span; null where a row is not sampled."""
     index = batch.schema.get_field_index(features.TRACEPARENT)
     return batch.set_column(index, batch.schema.field(index), pa.array(traces, pa.string()))
+
+
+def encoded(batch: pa.RecordBatch, limit_bytes: int = MAX_BYTES) -> list[bytes]:
+    """The batch as records of at most `limit_bytes` each, halved as often as that takes; a row is never cut."""
+    data = features.encode_batch(batch)
+    if len(data) <= limit_bytes or batch.num_rows == 1:
+        return [data]
+    half = batch.num_rows // 2
+    return [*encoded(batch.slice(0, half), limit_bytes), *encoded(batch.slice(half), limit_bytes)]
 
 
 def times(values: Sequence[datetime | int]) -> pa.Array:
