@@ -36,7 +36,7 @@ class ProcessManager:
 
     def __init__(self, socket_path: Path, timeout_s: float = 10.0) -> None:
         self._path = socket_path
-        self._proxy = xmlrpc.client.ServerProxy("http://supervisor", transport=_UnixTransport(socket_path, timeout_s))
+        self._timeout_s = timeout_s
 
     def alive(self) -> bool:
         try:
@@ -72,8 +72,10 @@ class ProcessManager:
         self._call("shutdown")
 
     def _call(self, method: str, *arguments: Any, accept: int | None = None) -> Any:
+        # A connection a call: supervisord closes idle ones, and calls may come from several threads.
+        transport = _UnixTransport(self._path, self._timeout_s)
         try:
-            return getattr(self._proxy.supervisor, method)(*arguments)
+            return getattr(xmlrpc.client.ServerProxy("http://supervisor", transport).supervisor, method)(*arguments)
         except xmlrpc.client.Fault as fault:
             if fault.faultCode == accept:
                 return None
@@ -86,6 +88,8 @@ class ProcessManager:
         except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
             raise Unavailable("the process manager does not answer", place=str(self._path),
                               remedy="`lepton down`, then `lepton up`") from error
+        finally:
+            transport.close()
 
 
 def _process(info: dict[str, Any]) -> Process:
@@ -110,5 +114,7 @@ class _UnixTransport(xmlrpc.client.Transport):
         self._timeout_s = timeout_s
 
     def make_connection(self, host: object) -> http.client.HTTPConnection:
-        # One connection a call: supervisord closes idle ones, and a process that forks must not share one.
-        return _UnixConnection(self._path, self._timeout_s)
+        connection = _UnixConnection(self._path, self._timeout_s)
+        # Where the inherited `close` looks for it.
+        self._connection = (None, connection)
+        return connection

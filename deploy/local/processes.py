@@ -29,7 +29,6 @@ file={socket}
 chmod=0700
 
 [supervisord]
-nodaemon=true
 identifier=lepton
 directory={root}
 logfile={logs}/supervisord.log
@@ -140,16 +139,15 @@ def start_manager(home: Path, shared: Mapping[str, str]) -> ProcessManager:
     A socket or pid file that a crashed machine left behind is no hindrance. Raises Unavailable when it does not start.
     """
     control = manager(home)
-    output = home / "logs" / "supervisord.out"
-    with output.open("wb") as sink:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "supervisor.supervisord", "-c", str(home / "supervisord.conf")], stdout=sink,
-            stderr=sink, stdin=subprocess.DEVNULL, start_new_session=True, cwd=home,
-            env=dict(shared))
-    if not wait_until(lambda: process.poll() is not None or control.alive(), _START_S) or process.poll() is not None:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        raise Unavailable(f"the process manager did not start: {last_words(output)}", place=str(output),
+    log = home / "logs" / "supervisord.log"
+    # It forks, leaves this terminal's session, and its parent ends.
+    begun = subprocess.run([sys.executable, "-m", "supervisor.supervisord", "-c", str(home / "supervisord.conf")],
+                           stdin=subprocess.DEVNULL, capture_output=True, text=True, env=dict(shared), cwd=home,
+                           timeout=_START_S, check=False)
+    if begun.returncode or not wait_until(control.alive, _START_S):
+        end_processes(home, grace_s=5)
+        said = begun.stderr.strip().splitlines()
+        raise Unavailable(f"the process manager did not start: {said[-1] if said else last_words(log)}", place=str(log),
                           remedy="see that file")
     return control
 

@@ -1,0 +1,26 @@
+"""What the actuator can be told beyond what every service can."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from lepton.runtime.settings import LeptonSettings
+
+
+class ActuatorSettings(LeptonSettings):
+    """Defaults fit the local stack."""
+
+    service: ClassVar[str] = "actuator"
+
+    supervisor_socket: Path = Path(".local/supervisor.sock")
+    """Unix socket of the process manager that holds the units."""
+
+    units: str = Field(default="gateway=1..1,ingest=1..1,trainer=1..1,watchdog=1..1,predictor=1..2")
+    """Services that may be restarted and scaled, each with the least and the most instances that may run."""
+
+    start_timeout_s: float = Field(default=10.0, gt=0, le=300)
+    """Seconds a process may take to be running again after it was started."""
+
+    clock_skew_s: float = Field(default=2.0, ge=0, le=60)
+    """How far the clocks of two machines may differ before a command counts as expired or as from the future."""
