@@ -140,6 +140,12 @@ class Runs:
         await self._runs.swap(run_id, {"state": int(RunState.RUN_STATE_RUNNING)}, {"cancel_requested": True})
         return (await self.get(run_id)).progress.state
 
+    async def let_go(self, owner: str) -> None:
+        """End every lease of `owner` now, so that its runs can be claimed at once: by a process that stops, or by one
+        that was started again under the name of one that died."""
+        for slot in await self._slots.find({"owner": owner}):
+            await self._slots.swap(str(slot["_id"]), {"owner": owner, "fence": slot["fence"]}, {"until_s": 0.0})
+
     async def _claim(self, document: Document, owner: str, lease_s: float) -> ClaimedRun | None:
         model, run_id = str(document["model"]), str(document["_id"])
         fence = await self._take_slot(model, run_id, owner, lease_s)
@@ -165,7 +171,8 @@ class Runs:
             taken = await self._slots.insert(
                 {"_id": model, "run_id": run_id, "owner": owner, "fence": 1, "until_s": now + lease_s})
             return 1 if taken else None
-        if slot["run_id"] and now < slot["until_s"] + MAX_SKEW_S and not await self._is_over(str(slot["run_id"])):
+        held = bool(slot["run_id"]) and now < slot["until_s"] + MAX_SKEW_S
+        if held and not await self._is_over(str(slot["run_id"])):
             return None
         fence = int(slot["fence"]) + 1
         taken = await self._slots.swap(model, {"fence": slot["fence"], "until_s": slot["until_s"]},

@@ -99,6 +99,15 @@ class Segments:
         """Rows in all partitions together."""
         return sum(head.rows for head in (await self.heads(stream, pipeline, generation)).values())
 
+    async def newest(self, stream: str, pipeline: str, generation: int, partition: int, rows: int) -> tuple[int, int]:
+        """The range (first, next) of the fewest newest segments that hold at least `rows` rows, else of all."""
+        chain = _Chain(stream, pipeline, generation, partition)
+        document = await self._heads.get(chain.id)
+        head = Head() if document is None else _head_of(document)
+        found = await self._segments.find(
+            {**chain.fields(), "rows_until": {"$gt": head.rows - rows}}, order="first", limit=1)
+        return (int(found[0]["first"]) if found and rows > 0 else head.next, head.next)
+
     async def read(self, stream: str, pipeline: str, generation: int,
                    ranges: Mapping[int, tuple[int, int]] | None = None) -> AsyncIterator[Segment]:
         """Segments in offset order, partition after partition.

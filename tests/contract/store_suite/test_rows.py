@@ -171,3 +171,14 @@ async def test_a_damaged_file_is_removed_and_missing(tmp_path: Path) -> None:
     assert not files.path(digest).exists()
     assert await files.put(b"model") == digest
     assert await files.get(digest) == b"model"
+
+
+async def test_the_newest_segments_are_found_without_reading_any(database: DocumentDatabase) -> None:
+    segments = Segments(database)
+    assert await segments.newest("features", "p", 1, 0, 5) == (0, 0)
+    await append(segments, 0, 10, b"one")
+    await append(segments, 10, 25, b"two")
+    await append(segments, 25, 30, b"three")
+    wanted = {1: 25, 5: 25, 6: 10, 20: 10, 21: 0, 30: 0, 1000: 0, 0: 30}
+    assert {rows: (await segments.newest("features", "p", 1, 0, rows))[0] for rows in wanted} == wanted
+    assert (await segments.newest("features", "p", 1, 0, 6))[1] == 30

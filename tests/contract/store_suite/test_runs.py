@@ -148,3 +148,17 @@ async def test_a_claimer_that_slept_between_its_two_writes_frees_nobody_elses_sl
 async def test_an_unknown_run_is_missing(database: DocumentDatabase, clock: FakeClock) -> None:
     with pytest.raises(Missing):
         await Runs(database, clock).get("run-x")
+
+
+async def test_an_owner_that_comes_back_has_its_runs_at_once(database: DocumentDatabase, clock: FakeClock) -> None:
+    runs = Runs(database, clock)
+    await runs.enqueue(command("c1"))
+    await runs.enqueue(command("c2", "other"))
+    before = await claimed(runs, "trainer-0")
+    held = await claimed(runs, "trainer-1")
+    await runs.let_go("trainer-0")
+    after = await claimed(runs, "trainer-0")
+    assert (after.run_id, after.fence) == (before.run_id, before.fence + 1)
+    with pytest.raises(Refused):
+        await runs.renew(before.run_id, before.fence, 10)
+    await runs.renew(held.run_id, held.fence, 10)
