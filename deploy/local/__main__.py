@@ -1,4 +1,4 @@
-"""`python -m deploy.local up|down|status|key|pid`: which command does what, and how its failure is said."""
+"""`python -m deploy.local up|down|status|key|pid|jaeger`: which command does what, and how its failure is said."""
 
 import argparse
 import subprocess
@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from deploy.local import credentials, down, greeting, processes, programs, status, up
+from deploy.local.servers import jaeger
 from deploy.local.steps import say
 from lepton.errors import LeptonError, Missing
 
@@ -60,6 +61,18 @@ def _key(home: Path, _: argparse.Namespace) -> int:
     return 0
 
 
+def _jaeger(_: Path, __: argparse.Namespace) -> int:
+    if not jaeger.present():
+        say("Building Jaeger from source: about five minutes on two cores, once")
+    command = " ".join(jaeger.command())
+    quiet = " ".join(f"{name}={value}" for name, value in jaeger.QUIET.items())
+    say(f"Jaeger {jaeger.VERSION} is built. In a terminal of its own:\n  {quiet} {command}\n"
+        "then let the stack send its traces, and ask for them:\n"
+        "  LEPTON_OTLP_ENDPOINT=http://127.0.0.1:4317 make up\n"
+        "  curl -s http://127.0.0.1:16686/api/services")
+    return 0
+
+
 def _pid(home: Path, arguments: argparse.Namespace) -> int:
     process = processes.manager(home).process(arguments.name)
     if not process.pid:
@@ -76,7 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     for name, run, about in (("up", _up, "start what does not run and wait until all is ready"),
                              ("down", _down, "stop everything; data is kept"),
                              ("status", _status, "processes, lag, models; exit 1 when something is down"),
-                             ("key", _key, "print the API key"), ("pid", _pid, "print the pid of one process")):
+                             ("key", _key, "print the API key"),
+                             ("jaeger", _jaeger, "build Jaeger, say how to run it"),
+                             ("pid", _pid, "print the pid of one process")):
         command = commands.add_parser(name, help=about, parents=[shared])
         command.set_defaults(run=run)
         if name == "up":

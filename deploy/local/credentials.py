@@ -15,14 +15,19 @@ KEY_ID, SECRET, REGION_NAME = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "REG
 
 @dataclass(frozen=True, repr=False)
 class Key:
-    """An API key; `bearer` is what goes into an `authorization` header."""
+    """An API key."""
 
     key_id: str
     secret: str
 
     @property
-    def bearer(self) -> str:
-        return f"lk_{self.key_id}.{self.secret}"
+    def text(self) -> str:
+        """The key as it is shown to a person."""
+        return f"{self.key_id}.{self.secret}"
+
+    @property
+    def header(self) -> dict[str, str]:
+        return {"authorization": apikeys.bearer(self.key_id, self.secret)}
 
 
 def path() -> Path:

@@ -22,7 +22,7 @@ def lines(stack: Stack, *, first_time: bool) -> list[str]:
     """The greeting; the key itself is only in it the first time."""
     lepton = Path(sys.executable).parent / "lepton"
     key = credentials.stored()
-    shown = key.bearer if key and first_time else f"{lepton} key"
+    shown = key.text if key and first_time else f"{lepton} key"
     told = ["", "Lepton is up.", f"  REST      {stack.rest}   (documentation: {stack.rest}/docs)",
             f"  gRPC      {stack.grpc}   (Open Inference Protocol, lepton.v1.Prediction)", f"  Kafka     {stack.kafka}",
             f"  key       {shown}" + ("   (shown once; later: lepton key)" if key and first_time else ""),
@@ -69,7 +69,7 @@ def _has_champion(stack: Stack, key: credentials.Key) -> bool:
 
 def _get(stack: Stack, key: credentials.Key, path: str) -> dict[str, Any] | None:
     try:
-        answer = httpx.get(stack.rest + path, headers={"authorization": f"Bearer {key.bearer}"}, timeout=_TIMEOUT_S)
+        answer = httpx.get(stack.rest + path, headers=key.header, timeout=_TIMEOUT_S)
     except httpx.HTTPError:
         return None
     return dict(answer.json()) if answer.is_success else None
@@ -83,4 +83,4 @@ def print_key(home: Path) -> None:
         if stack is None:
             raise LeptonError("no stack was brought up here", place=str(home), remedy="`lepton up`")
         key = credentials.from_bootstrap(stack)
-    print(key.bearer)
+    print(key.text)

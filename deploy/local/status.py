@@ -155,7 +155,7 @@ def _model_table(stack: Stack) -> Table | str:
     if key is None:
         return "no models shown: no key in the credentials file"
     try:
-        answer = httpx.get(f"{stack.rest}/v1/models", headers={"authorization": f"Bearer {key.bearer}"},
+        answer = httpx.get(f"{stack.rest}/v1/models", headers=key.header,
                            timeout=_TIMEOUT_S)
     except httpx.HTTPError as error:
         return f"no models shown: the gateway does not answer ({type(error).__name__})"

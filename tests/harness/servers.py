@@ -1,14 +1,15 @@
 """Starts the real broker and the real database for tests, each in a folder and on ports of its own."""
 
 import ctypes
+import os
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.local.servers import database, kafka
+from deploy.local.servers import database, jaeger, kafka
 from tests.harness.wait import poll_until
 
 _PR_SET_PDEATHSIG = 1
@@ -69,12 +70,24 @@ def start_database(directory: Path, port: int | None = None) -> Server:
                   lambda: start_database(directory, chosen))
 
 
+def start_jaeger(directory: Path) -> tuple[Server, str]:
+    """Jaeger with its storage in memory; the server's address is the query API's, and the OTLP endpoint beside it.
+
+    It is built from source where it is not in the tool cache yet, which takes minutes.
+    """
+    query, query_grpc, otlp, health = free_ports(4)
+    directory.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, **jaeger.QUIET, **jaeger.ports(query, query_grpc, otlp, health)}
+    server = _start(jaeger.command(), directory, query, jaeger.answers, lambda: start_jaeger(directory)[0], environment)
+    return server, f"http://127.0.0.1:{otlp}"
+
+
 def _start(command: Sequence[str], directory: Path, port: int, answers: Callable[[int], bool],
-           start_again: Callable[[], Server]) -> Server:
+           start_again: Callable[[], Server], environment: Mapping[str, str] | None = None) -> Server:
     log = directory / "server.log"
     with log.open("ab") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL, cwd=directory,
-                                   preexec_fn=_die_with_the_tests)
+                                   env=environment, preexec_fn=_die_with_the_tests)
     server = Server(f"127.0.0.1:{port}", process, log, start_again)
     try:
         poll_until(lambda: process.poll() is not None or answers(port), f"{command[0]} on port {port}", 60)
