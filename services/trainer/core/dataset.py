@@ -21,6 +21,7 @@ VALIDATION_SHARE = 0.1
 MIN_ROWS_FOR_VALIDATION = 100
 MAX_CLASSES = 1000
 MAX_LABEL = 1e30
+MIN_TRAIN_ROWS, MIN_HELD_OUT_ROWS = 8, 2
 
 
 def read_segment(data: bytes) -> pa.Table:
@@ -85,6 +86,13 @@ def roles(event_ids: Iterable[str], held_out: float) -> npt.NDArray[np.int8]:
     if (~away).sum() >= MIN_ROWS_FOR_VALIDATION:
         found[~away & (numbers[:, 1] < VALIDATION_SHARE)] = VALIDATION
     return found
+
+
+def check_enough(training: int, held_out: int) -> None:
+    """Raises RunFailed(data) for fewer rows than anything can be learnt from and measured on."""
+    if training < MIN_TRAIN_ROWS or held_out < MIN_HELD_OUT_ROWS:
+        raise bad_data(f"too little data: {training} rows to learn from and {held_out} held out",
+                       f"at least {MIN_TRAIN_ROWS} and {MIN_HELD_OUT_ROWS} are needed; wait for more labels")
 
 
 def _last_of_each(ids: pa.ChunkedArray) -> pa.Array:

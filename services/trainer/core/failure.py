@@ -4,6 +4,8 @@ from typing import Literal
 
 FailureClass = Literal["data", "parameter", "resource", "internal"]
 
+_OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of memory", "bad_alloc")
+
 
 class RunFailed(Exception):
     """The run cannot succeed as it was asked; the same run again would fail the same way (but for `resource`)."""
@@ -31,8 +33,8 @@ def of_error(error: BaseException) -> RunFailed:
     """The named failure behind any error a run can end with; what nobody foresaw is `internal`."""
     if isinstance(error, RunFailed):
         return error
-    # torch says a failed allocation on the CPU with a plain RuntimeError.
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error).lower():
+    # torch and its libraries say a failed allocation with a plain RuntimeError.
+    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _OUT_OF_MEMORY):
         return no_resource("the run needs more memory than it may use",
                            "use fewer rows (window_rows), smaller hidden layers or a smaller batch_size, or raise "
                            "LEPTON_TRAINER_RUN_MEMORY_MB")

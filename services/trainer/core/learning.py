@@ -1,6 +1,7 @@
 """A whole run as one function: rows in, a checked model with its figures out. The worker adds only files around it."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,25 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from lepton.contracts.pb.models_pb2 import (
+    MODEL_TASK_CLASSIFICATION,
+    MODEL_TASK_REGRESSION,
+    Lineage,
+    ModelManifest,
+    SnapshotRange,
+)
 from services.trainer.core import handlers, loop, metrics, models, prepare
-from services.trainer.core.dataset import EVENT_ID, HELD_OUT, LABEL, TRAIN, VALIDATION, Target, fit_target, roles
+from services.trainer.core.dataset import (
+    EVENT_ID,
+    HELD_OUT,
+    LABEL,
+    TRAIN,
+    VALIDATION,
+    Target,
+    check_enough,
+    fit_target,
+    roles,
+)
 from services.trainer.core.export import session
 from services.trainer.core.export.graph import Exported, export
 from services.trainer.core.failure import bad_data, bad_parameter
@@ -19,7 +37,6 @@ from services.trainer.core.weights import pack, unpack
 
 Array = npt.NDArray[Any]
 
-MIN_TRAIN_ROWS, MIN_HELD_OUT_ROWS = 8, 2
 PATIENCE_EPOCHS = 10
 
 
@@ -47,6 +64,25 @@ class Learned:
     train_rows: int
     held_out_rows: int
     epochs: int
+
+
+def manifest(plan: Plan, learned: Learned, code_version: str) -> ModelManifest:
+    """What the registry is to say of the candidate; version and time are given when it is published."""
+    lineage = Lineage(
+        run_id=plan.run_id, command_id=plan.command_id, pipeline=plan.data_pipeline, spec_version=plan.spec_version,
+        spec_digest=plan.spec_digest, parent_version=plan.parent.version if plan.parent else 0,
+        snapshot_digest=plan.snapshot.digest(), train_rows=learned.train_rows, held_out_rows=learned.held_out_rows,
+        code_version=code_version, seed=plan.parameters.seed, weights_sha256=sha256(learned.weights).hexdigest(),
+        ranges=[SnapshotRange(stream=one.stream, pipeline=one.pipeline, partition=one.partition,
+                              first_offset=one.first, next_offset=one.next) for one in plan.snapshot.ranges])
+    regression = plan.task == "regression"
+    return ModelManifest(
+        model=plan.model, sha256=sha256(learned.exported.data).hexdigest(), size_bytes=len(learned.exported.data),
+        family=plan.family, task=MODEL_TASK_REGRESSION if regression else MODEL_TASK_CLASSIFICATION,
+        inputs=learned.exported.inputs, outputs=learned.exported.outputs, classes=learned.target.classes,
+        input_schema_digest=plan.input_schema_digest, metrics=learned.metrics,
+        champion_metrics=learned.champion_metrics or {}, lineage=lineage, statistics=learned.preparation.statistics,
+        operators=learned.exported.operators)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +129,7 @@ def _prepared(plan: Plan, rows: pa.Table, parent: dict[str, Any] | None) -> tupl
     inputs, usable = _usable(plan, rows)
     role = roles(usable.column(EVENT_ID).to_pylist(), plan.gate.held_out)
     training = role != HELD_OUT
-    _check_enough(int(training.sum()), int((~training).sum()))
+    check_enough(int(training.sum()), int((~training).sum()))
     labels = usable.column(LABEL)
     if parent:
         preparation, target = Preparation.from_data(parent["preparation"]), Target.from_data(parent["target"])
@@ -105,7 +141,7 @@ def _prepared(plan: Plan, rows: pa.Table, parent: dict[str, Any] | None) -> tupl
     if plan.outliers.action == "quarantine":
         keep = np.flatnonzero(~(preparation.outside(inputs) & training))
         inputs, truth, role = inputs.take(keep), truth[keep], role[keep]
-        _check_enough(int((role != HELD_OUT).sum()), int((role == HELD_OUT).sum()))
+        check_enough(int((role != HELD_OUT).sum()), int((role == HELD_OUT).sum()))
     if target.task == "classification" and len(set(truth[role != HELD_OUT].tolist())) < 2:
         raise bad_data(f"all {int((role != HELD_OUT).sum())} training rows have the same label",
                        "wait for, or send, labels of at least two classes")
@@ -120,12 +156,6 @@ def _usable(plan: Plan, rows: pa.Table) -> tuple[Inputs, pa.Table]:
     dropping = [field.missing.kind == "drop" for field in plan.fields]
     keep = np.flatnonzero(~inputs.missing[:, dropping].any(axis=1))
     return inputs.take(keep), rows.take(pa.array(keep)).combine_chunks()
-
-
-def _check_enough(training: int, held_out: int) -> None:
-    if training < MIN_TRAIN_ROWS or held_out < MIN_HELD_OUT_ROWS:
-        raise bad_data(f"too little data: {training} rows to learn from and {held_out} held out",
-                       f"at least {MIN_TRAIN_ROWS} and {MIN_HELD_OUT_ROWS} are needed; wait for more labels")
 
 
 def _check_known(target: Target, labels: pa.ChunkedArray, training: Array) -> None:

@@ -93,10 +93,14 @@ class Plan(Block):
     snapshot: Snapshot
     parent: Rival | None = None
     champion: Rival | None = None
+    champion_version: int = 0
+    """Who answered when this was planned, comparable or not: the verdict holds only while that is so."""
     promote: bool
     reason: str
     memory_mb: int = 0
     """Private memory the worker may use; 0: as much as there is."""
+    limit_s: float = 3600.0
+    """Seconds of training after which the run fails."""
 
     def to_json(self) -> str:
         return self.model_dump_json(by_alias=True, exclude_none=True)
@@ -130,6 +134,13 @@ def family_and_parameters(pipeline: Pipeline, command: training_pb2.TrainingComm
         first = error.errors()[0]
         raise bad_parameter(f"parameter {'.'.join(str(part) for part in first['loc'])}: {first['msg']}",
                             f"known parameters: {', '.join(Parameters.model_fields)}") from error
+
+
+def runs_due(rows: int, first_rows: int, every_rows: int) -> int:
+    """How many runs the count of labelled rows has called for since the pipeline began."""
+    if rows < first_rows:
+        return 0
+    return 1 + ((rows - first_rows) // every_rows if every_rows else 0)
 
 
 def planned_fields(pipeline: Pipeline) -> tuple[PlannedField, ...]:
