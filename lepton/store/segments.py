@@ -5,6 +5,7 @@ its id holds `first`, so two writers cannot both extend the chain. The head is a
 after the segment; a writer killed in between leaves a head that is behind, which the next call of a writer repairs.
 """
 
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
@@ -57,9 +58,15 @@ class _Chain:
 
 
 class Segments:
-    """Written by ingest only; read by the trainer."""
+    """Written by ingest only; read by the trainer.
 
-    def __init__(self, database: DocumentDatabase) -> None:
+    A reader that comes again and again gives `cache_bytes`: so much of what it read stays in memory, newest first.
+    """
+
+    def __init__(self, database: DocumentDatabase, cache_bytes: int = 0) -> None:
+        self._cache_bytes = cache_bytes
+        self._cached: OrderedDict[str, bytes] = OrderedDict()
+        self._cached_bytes = 0
         self._segments = database.collection("segments")
         self._heads = database.collection("segment_heads")
         self._artifacts = Artifacts(database)
@@ -159,9 +166,23 @@ class Segments:
 
     async def _load(self, chain: _Chain, document: Document) -> Segment:
         digest = str(document["digest"])
-        data = await self._artifacts.get(digest)
+        data = self._cached.get(digest)
+        if data is None:
+            data = await self._artifacts.get(digest)
+            self._remember(digest, data)
+        else:
+            self._cached.move_to_end(digest)
         return Segment(**chain.fields(), first=int(document["first"]), next=int(document["next"]),
                        rows=int(document["rows"]), digest=digest, data=data)
+
+    def _remember(self, digest: str, data: bytes) -> None:
+        if len(data) > self._cache_bytes:
+            return
+        self._cached[digest] = data
+        self._cached_bytes += len(data)
+        while self._cached_bytes > self._cache_bytes:
+            _, oldest = self._cached.popitem(last=False)
+            self._cached_bytes -= len(oldest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,3 +182,18 @@ async def test_the_newest_segments_are_found_without_reading_any(database: Docum
     wanted = {1: 25, 5: 25, 6: 10, 20: 10, 21: 0, 30: 0, 1000: 0, 0: 30}
     assert {rows: (await segments.newest("features", "p", 1, 0, rows))[0] for rows in wanted} == wanted
     assert (await segments.newest("features", "p", 1, 0, 6))[1] == 30
+
+
+async def test_a_reader_may_keep_what_it_read(database: DocumentDatabase) -> None:
+    writer, reader = Segments(database), Segments(database, cache_bytes=8)
+    await append(writer, 0, 10, b"four")
+    await append(writer, 10, 20, b"more")
+    await append(writer, 20, 30, b"last")
+    everything = [segment.data for segment in await stored(reader)]
+    for data in (b"four", b"more", b"last"):
+        await Artifacts(database).delete(sha256_hex(data))
+    # The oldest had to go; the others are served without the database's bytes.
+    assert everything == [b"four", b"more", b"last"]
+    assert [segment.data for segment in await stored(reader, {0: (10, 30)})] == [b"more", b"last"]
+    with pytest.raises(Missing):
+        await stored(reader, {0: (0, 10)})
