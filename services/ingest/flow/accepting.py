@@ -1,23 +1,18 @@
-"""What ingest does, as verbs: follow pipelines and models, accept events and labels, quarantine sources, keep rows."""
+"""Events and labels of one pipeline: judged batch by batch, remembered once a batch is committed, counted."""
 
-import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import pyarrow as pa
 
 from lepton.clock import Clock
 from lepton.contracts import features
-from lepton.contracts.pb.models_pb2 import ModelState
 from lepton.contracts.pb.outcomes_pb2 import Outcome
-from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pb.quality_pb2 import QualitySummary
-from lepton.contracts.pipeline import Pipeline, compatible, from_json
-from lepton.errors import Missing, Refused
-from lepton.store.segments import Segments
+from lepton.contracts.pipeline import Pipeline, compatible
+from lepton.errors import Refused
 from services.ingest.core.acceptance import Acceptance, Accepted
-from services.ingest.core.cleaning import Bounds, bounds_of
+from services.ingest.core.cleaning import Bounds
 from services.ingest.core.dedupe import StateRecord
 from services.ingest.core.features import encoded, with_traces
 from services.ingest.core.partition import EventsPartition, LabelsPartition
@@ -25,7 +20,6 @@ from services.ingest.core.quality import RawEvent, Rejection
 from services.ingest.core.quarantine import Quarantine
 from services.ingest.core.summary import Tally
 
-FEATURES, OUTCOMES = "features", "outcomes"
 # Spans cost more than rows: past this many a batch, a row keeps its event's trace without a span of its own.
 SAMPLED_SPANS = 64
 
@@ -84,8 +78,10 @@ class Accepting:
                           place=spec.name, remedy="apply it with --new-generation")
         self.spec = spec
         self._acceptance = Acceptance(spec.pipeline, spec.version)
-        for one in (*self._events.values(), *self._labels.values()):
-            one.resize(spec.pipeline.events.dedupe_window)
+        for events in self._events.values():
+            events.resize(spec.pipeline.events.dedupe_window)
+        for labels in self._labels.values():
+            labels.resize(spec.pipeline.events.dedupe_window)
 
     def restore_events(self, partition: int, records: Mapping[bytes, bytes]) -> None:
         """Remember what the last committed batch left. Raises Invalid when the state cannot be read."""
@@ -137,12 +133,15 @@ class Accepting:
     def keep_labels(self, partition: int) -> None:
         self._labels[partition].keep()
 
-    def drop(self, partition: int) -> None:
+    def drop_events(self, partition: int) -> None:
         """The batch does not count, or nobody knows."""
         self._pending.pop(partition, None)
-        for one in (self._events.get(partition), self._labels.get(partition)):
-            if one is not None:
-                one.drop()
+        if partition in self._events:
+            self._events[partition].drop()
+
+    def drop_labels(self, partition: int) -> None:
+        if partition in self._labels:
+            self._labels[partition].drop()
 
     def release_events(self, partition: int) -> None:
         self._events.pop(partition, None)
@@ -175,119 +174,3 @@ class Accepting:
                 ours = self._continue_trace(trace, event_id) if len(found) < SAMPLED_SPANS else trace
                 traces[row] = found[event_id] = ours
         return with_traces(accepted.batch, traces), found
-
-
-class Line(Protocol):
-    """What runs for one pipeline generation; opened by the app."""
-
-    async def close(self) -> None:
-        """Finish the batches in hand, then let go of everything."""
-
-
-OpenLine = Callable[[Accepting], Awaitable[Line]]
-
-
-class Ingest:
-    """The pipelines this process works for."""
-
-    def __init__(self, open_line: OpenLine, continue_trace: ContinueTrace, clock: Clock) -> None:
-        self._open_line = open_line
-        self._continue_trace = continue_trace
-        self._clock = clock
-        self._lines: dict[str, tuple[Accepting, Line]] = {}
-        self._bounds: dict[str, Bounds] = {}
-        self._quarantines: dict[str, Quarantine] = {}
-        self._announced: set[str] = set()
-
-    @property
-    def pipelines(self) -> frozenset[str]:
-        """Those with work going on."""
-        return frozenset(self._lines)
-
-    def announce(self, name: str) -> None:
-        """Make a pipeline known before its work begins."""
-        self._announced.add(name)
-
-    async def follow_pipeline(self, name: str, state: PipelineState | None) -> None:
-        """Start, change or end the work for a pipeline.
-
-        Raises Invalid when its spec cannot be read and Refused when it does not fit the generation; the version
-        before goes on in both cases.
-        """
-        if state is None or state.deleted:
-            await self._close(name)
-            self._announced.discard(name)
-            return
-        self._announced.add(name)
-        spec = Spec(from_json(state.spec_json), state.version, max(state.generation, 1), state.partitions)
-        running = self._lines.get(name)
-        if running is not None and running[0].spec.generation == spec.generation:
-            if spec.version > running[0].spec.version:
-                running[0].adopt(spec)
-            return
-        await self._close(name)
-        accepting = Accepting(spec, self.quarantine_of(name), self._continue_trace, self._clock)
-        accepting.bounds = self._bounds.get(name, {})
-        self._lines[name] = (accepting, await self._open_line(accepting))
-
-    async def follow_model(self, name: str, state: ModelState | None) -> None:
-        """Flag outliers by the statistics of the champion, from the next batch on."""
-        champion = next((one for one in state.versions if one.version == state.champion), None) if state else None
-        self._bounds[name] = bounds_of(champion.manifest) if champion is not None else {}
-        if name in self._lines:
-            self._lines[name][0].bounds = self._bounds[name]
-
-    def quarantine_of(self, name: str) -> Quarantine:
-        return self._quarantines.setdefault(name, Quarantine())
-
-    async def quarantine(self, name: str, source: str, quarantined: bool, at_ms: int) -> str:
-        """Turn a source's events away, or take them again; what was done, for a person. Raises Missing, Refused."""
-        if not source:
-            raise Refused("the command names no source", field="arguments.source", remedy="give the source")
-        if name not in self._announced:
-            raise Missing(f"there is no pipeline {name}", field="target", remedy="see `lepton get pipelines`")
-        changed = self.quarantine_of(name).decide(source, quarantined, at_ms)
-        now = "quarantined" if source in self.quarantine_of(name).sources else "accepted"
-        return f"source {source} of pipeline {name} is {now}" + ("" if changed else ", as it was before")
-
-    async def close(self) -> None:
-        for name in list(self._lines):
-            await self._close(name)
-
-    async def _close(self, name: str) -> None:
-        running = self._lines.pop(name, None)
-        if running is not None:
-            await running[1].close()
-
-
-class Keeping:
-    """Rows of a pipeline's features and outcomes into segments, each offset once."""
-
-    def __init__(self, segments: Segments, spec: Callable[[], Spec]) -> None:
-        self._segments = segments
-        self._spec = spec
-
-    async def next_offset(self, stream: str, partition: int) -> int:
-        """Where to read on. Raises Unavailable."""
-        spec = self._spec()
-        return await self._segments.next_offset(stream, spec.name, spec.generation, partition)
-
-    async def keep_features(self, partition: int, first: int, next_offset: int, values: Sequence[bytes]) -> int:
-        """Rows kept. The values are feature records of one schema. Raises Refused when somebody else was faster."""
-        if len(values) == 1:
-            rows, data = int(features.decode_batch(values[0]).num_rows), values[0]
-        else:
-            table = pa.Table.from_batches([features.decode_batch(value) for value in values]).combine_chunks()
-            rows, data = int(table.num_rows), features.encode_table(table)
-        await self._append(FEATURES, partition, (first, next_offset), rows, data)
-        return rows
-
-    async def keep_outcomes(self, partition: int, first: int, next_offset: int, outcomes: Sequence[Outcome]) -> int:
-        table = features.outcome_table(self._spec().pipeline, outcomes)
-        await self._append(OUTCOMES, partition, (first, next_offset), len(outcomes), features.encode_table(table))
-        return len(outcomes)
-
-    async def _append(self, stream: str, partition: int, offsets: tuple[int, int], rows: int, data: bytes) -> None:
-        spec = self._spec()
-        await self._segments.append(stream, spec.name, spec.generation, partition, offsets[0], offsets[1], rows, data,
-                                    hashlib.sha256(data).hexdigest())

@@ -1,0 +1,119 @@
+"""Everything ingest is made of, in start order."""
+
+import gc
+
+from lepton.bus import kafka
+from lepton.bus.care import Care
+from lepton.bus.deadletter import DeadLetters
+from lepton.bus.producer import Producer
+from lepton.bus.records import Broker
+from lepton.contracts import names
+from lepton.contracts.pb.recovery_pb2 import RecoveryResult
+from lepton.contracts.pb.telemetry_pb2 import Instance
+from lepton.contracts.pb.telemetry_pb2 import Telemetry as Heartbeat
+from lepton.contracts.signing import TrustStore
+from lepton.contracts.topics import Topic
+from lepton.runtime import tracing
+from lepton.runtime.service import Service, Stage
+from lepton.runtime.telemetry import Telemetry
+from lepton.store.documents import DocumentDatabase
+from lepton.store.mongo import Database
+from lepton.store.segments import Segments
+from services.ingest.edge.announced import AnnouncedModels, AnnouncedPipelines
+from services.ingest.edge.line import Line, Surroundings, open_line
+from services.ingest.edge.recovery import RecoveryCommands
+from services.ingest.flow.accepting import Accepting, ContinueTrace
+from services.ingest.flow.ingest import Ingest
+from services.ingest.flow.keeping import Keeping
+from services.ingest.settings import IngestSettings
+
+FOLLOW_DEADLINE_S = 30.0
+
+
+def build(settings: IngestSettings) -> Service:
+    """The service over the real broker and database. Raises LeptonError when the trusted keys cannot be read."""
+    _collect_rarely()
+    broker = kafka.connect(settings.broker_options())
+    database = Database.connect(settings.mongo_url.get_secret_value(), settings.mongo_database)
+    return assemble(settings, Service("ingest", settings), broker, database)
+
+
+def assemble(settings: IngestSettings, service: Service, broker: Broker, database: DocumentDatabase) -> Service:
+    """The service over any broker and database."""
+    clock, telemetry = service.clock, service.telemetry
+    trust = TrustStore.load(settings.trust_dir)
+    producer = Producer(broker, settings.instance)
+    around = Surroundings(settings, clock, service.health, telemetry, broker, producer, service.spawn,
+                          DeadLetters("ingest", clock))
+
+    async def line(accepting: Accepting) -> Line:
+        return open_line(around, accepting, Keeping(Segments(database), lambda: accepting.spec))
+
+    async def answer(result: RecoveryResult) -> None:
+        await producer.send(Topic.RECOVERY_RESULTS, result, key=result.command_id)
+
+    def care(what: str) -> Care:
+        return Care(clock, service.health.check(what, FOLLOW_DEADLINE_S), telemetry)
+
+    ingest = Ingest(line, _continue_trace(telemetry), clock)
+    pipelines = AnnouncedPipelines(broker, ingest, care("pipelines"), settings.instance)
+    models = AnnouncedModels(broker, ingest, trust, care("models"), settings.instance)
+    commands = RecoveryCommands(broker, ingest, trust, answer, care("recovery commands"), instance=settings.instance,
+                                skew_s=settings.clock_skew_s)
+
+    service.add(Stage.STORE, "database", database)
+    service.add(Stage.BUS, "broker", _Reachable(broker))
+    service.add(Stage.BUS, "producer", producer)
+    _pulse(service, producer)
+    # What is quarantined and what is outlying is known before the first event is judged.
+    service.add(Stage.BUS, "pipelines", pipelines)
+    service.add(Stage.BUS, "models", models)
+    service.add(Stage.BUS, "recovery commands", commands)
+    service.spawn("follow models", models.run)
+    service.spawn("follow recovery commands", commands.run)
+    # Last: it opens the lines, which are spawned into a service that has started.
+    service.spawn("follow pipelines", pipelines.run)
+    return service
+
+
+class _Reachable:
+    """The broker as a resource: start fails in one clear line when it cannot be reached."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self.start = broker.ping
+        self.stop = broker.close
+
+
+def _pulse(service: Service, producer: Producer) -> None:
+    instance = service.settings.instance
+
+    async def beat(heartbeat: Heartbeat) -> None:
+        await producer.send(Topic.TELEMETRY, heartbeat, key=instance)
+
+    async def announce(message: Instance | None) -> None:
+        await producer.send(Topic.INSTANCES, message, key=instance)
+
+    def describe(message: Instance) -> None:
+        """Ingest has no door of its own; its admin address is filled in already."""
+
+    service.spawn("heartbeat", lambda stop: service.telemetry.heartbeat_loop(stop, beat), Stage.BUS)
+    service.spawn("announce", lambda stop: service.telemetry.announce_loop(stop, announce, describe), Stage.BUS)
+
+
+def _continue_trace(telemetry: Telemetry) -> ContinueTrace:
+    def continue_trace(parent: str, event_id: str) -> str:
+        """A span for one sampled event: child of its trace, linked with the span of its batch."""
+        batch = tracing.traceparent()
+        with telemetry.span_from(parent, names.SPAN_ACCEPT, links=[batch]) as span:
+            span.set_attribute(names.SPAN_EVENT_ID, event_id)
+            return tracing.traceparent() or parent
+
+    return continue_trace
+
+
+def _collect_rarely() -> None:
+    """A batch makes tens of thousands of objects that all die with it and form no cycles; with the default threshold
+    the collector walks them again and again, which cost a fifth of the throughput when measured."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)

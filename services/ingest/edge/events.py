@@ -1,0 +1,128 @@
+"""The accept stage's wire: records of the events and labels topics in; features, outcomes, dead letters, state out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lepton.bus.deadletter import DeadLetters
+from lepton.bus.records import Headers, Outgoing, Place, Record
+from lepton.bus.table import StateReader
+from lepton.clock import Clock
+from lepton.contracts import codec, features, names, topics
+from lepton.contracts.envelope import Envelope
+from lepton.contracts.topics import Topic
+from lepton.errors import Invalid
+from lepton.runtime import tracing
+from lepton.runtime.telemetry import Telemetry
+from services.ingest.flow.accepting import Accepting, Results
+
+QUARANTINED = "quarantined"
+
+
+@dataclass(frozen=True, slots=True)
+class LineTopics:
+    """Names of one pipeline generation's topics."""
+
+    events: str
+    labels: str
+    features: str
+    outcomes: str
+    state: str
+
+    @classmethod
+    def of(cls, pipeline: str, generation: int) -> "LineTopics":
+        return cls(*(topics.name(topic, pipeline, generation) for topic in (
+            Topic.EVENTS, Topic.LABELS, Topic.FEATURES, Topic.OUTCOMES, Topic.INGEST_STATE)))
+
+
+class AcceptHandler:
+    """A `lepton.bus.stage.Handler`: everything a batch leads to is in what `handle` returns."""
+
+    def __init__(self, accepting: Accepting, line: LineTopics, dead_letters: DeadLetters, telemetry: Telemetry,
+                 clock: Clock) -> None:
+        self._accepting = accepting
+        self._line = line
+        self._dead_letters = dead_letters
+        self._clock = clock
+        self._rows = telemetry.counter(names.INGEST_ROWS, "Rows judged")
+        self._labels = telemetry.counter(names.INGEST_LABELS, "Late labels judged")
+        self._seconds = telemetry.histogram(names.INGEST_BATCH_SECONDS, "From a polled batch to its transaction's end")
+        self._begun: dict[Place, tuple[float, Results]] = {}
+
+    async def restore(self, place: Place, state: StateReader) -> None:
+        latest = await state.latest(self._line.state, place.partition)
+        records = {key: record.value for key, record in latest.items() if record.value is not None}
+        if place.topic == self._line.labels:
+            self._accepting.restore_labels(place.partition, records)
+        else:
+            self._accepting.restore_events(place.partition, records)
+
+    async def handle(self, place: Place, records: Sequence[Record]) -> list[Outgoing]:
+        begun = self._clock.monotonic()
+        judge = self._accepting.label if place.topic == self._line.labels else self._accepting.accept
+        results = await judge(place.partition, records)
+        self._begun[place] = (begun, results)
+        return [*self._features(place, results), *self._outcomes(records, results),
+                *self._letters(records, results),
+                *(Outgoing(self._line.state, value, key, (), place.partition) for key, value in results.state)]
+
+    async def committed(self, place: Place) -> None:
+        if place.topic == self._line.labels:
+            self._accepting.keep_labels(place.partition)
+        else:
+            self._accepting.keep_events(place.partition)
+        begun, results = self._begun.pop(place)
+        self._count(place, results)
+        self._seconds.record(self._clock.monotonic() - begun, {names.PIPELINE: self._accepting.spec.name})
+
+    async def aborted(self, place: Place) -> None:
+        self._begun.pop(place, None)
+        if place.topic == self._line.labels:
+            self._accepting.drop_labels(place.partition)
+        else:
+            self._accepting.drop_events(place.partition)
+
+    async def released(self, place: Place) -> None:
+        self._begun.pop(place, None)
+        if place.topic == self._line.labels:
+            self._accepting.release_labels(place.partition)
+        else:
+            self._accepting.release_events(place.partition)
+
+    def _features(self, place: Place, results: Results) -> list[Outgoing]:
+        if not results.features:
+            return []
+        headers = Envelope(spec_version=self._accepting.spec.version, traceparent=tracing.traceparent(),
+                           content_type=features.CONTENT_TYPE).to_headers()
+        return [Outgoing(self._line.features, value, None, headers, place.partition) for value in results.features]
+
+    def _outcomes(self, records: Sequence[Record], results: Results) -> list[Outgoing]:
+        if not results.outcomes:
+            return []
+        here = tracing.traceparent()
+        version = self._accepting.spec.version
+        shared = Envelope(spec_version=version, traceparent=here).to_headers()
+        found = []
+        for outcome in results.outcomes:
+            trace = results.traces.get(outcome.event_id)
+            headers: Headers = shared if trace is None else Envelope(
+                spec_version=version, traceparent=trace).to_headers()
+            found.append(Outgoing(self._line.outcomes, codec.encode(Topic.OUTCOMES, outcome),
+                                  outcome.event_id.encode(), headers))
+        return found
+
+    def _letters(self, records: Sequence[Record], results: Results) -> list[Outgoing]:
+        """Raises LineStopped when too many were refused lately."""
+        found = []
+        for rejection in results.rejections:
+            record = records[rejection.position]
+            why = Invalid(f"{rejection.code}: {rejection.message}", field=rejection.field, place=record.place)
+            found.append(self._dead_letters.letter(record, why, counted=rejection.code != QUARANTINED))
+        return found
+
+    def _count(self, place: Place, results: Results) -> None:
+        counter = self._labels if place.topic == self._line.labels else self._rows
+        tally = results.tally
+        for verdict, count in (("accepted", tally.accepted), ("rejected", tally.rejected),
+                               ("duplicate", tally.duplicates), (QUARANTINED, tally.quarantined)):
+            if count:
+                counter.add(count, {names.PIPELINE: self._accepting.spec.name, "verdict": verdict})

@@ -1,0 +1,165 @@
+"""Recovery commands for pipelines: which are believed, which flow verb each asks for, and what is answered.
+
+The signed log of commands is itself the memory of quarantines: every process reads it from its beginning at start and
+comes to the same decisions, because a command is judged by the broker's time of its record and by nothing local.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from lepton.bus.care import Care, LagWatch
+from lepton.bus.records import Broker, Record
+from lepton.clock import Clock
+from lepton.contracts import codec, topics
+from lepton.contracts.pb import recovery_pb2
+from lepton.contracts.pb.recovery_pb2 import RecoveryCommand, RecoveryResult
+from lepton.contracts.signing import TrustStore, verify_message
+from lepton.contracts.topics import Topic
+from lepton.errors import Invalid, LeptonError, Refused, Unavailable
+from lepton.runtime.loops import pause
+from services.ingest.edge.errors import answer
+from services.ingest.flow.ingest import Ingest
+
+POLL_S = 0.25
+BACKOFF_S = 0.5
+MAX_RECORDS = 1000
+TARGET = "pipeline:"
+
+Answer = Callable[[RecoveryResult], Awaitable[None]]
+
+# Whether the source is quarantined after the command.
+VERBS: Mapping["recovery_pb2.RecoveryAction.ValueType", bool] = {
+    recovery_pb2.RECOVERY_ACTION_QUARANTINE: True,
+    recovery_pb2.RECOVERY_ACTION_RESTORE: False,
+}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """An executed command; after `until` it would be refused as expired."""
+
+    evidence: str
+    until: datetime
+
+
+class RecoveryCommands:
+    """Follows the log without a group: each process of ingest must know what is quarantined."""
+
+    def __init__(self, broker: Broker, ingest: Ingest, trust: TrustStore, answer: Answer, care: Care, *,
+                 instance: str, skew_s: float) -> None:
+        self._ingest = ingest
+        self._trust = trust
+        self._answer = answer
+        self._care = care
+        self._clock: Clock = care.clock
+        self._instance = instance
+        self._skew = timedelta(seconds=skew_s)
+        self._reader = broker.reader([topics.name(Topic.RECOVERY_COMMANDS)], group=None,
+                                     client_id=f"{instance}-recovery")
+        self._fence = 0
+        self._done: dict[str, _Done] = {}
+        self._unanswered: list[RecoveryResult] = []
+
+    async def start(self) -> None:
+        """Know every quarantine before the first event is judged."""
+        await self._reader.start()
+        places = sorted(self._reader.assignment())
+        ends = await self._reader.end_offsets(places)
+        while any(self._reader.position(place) < ends[place] for place in places):
+            for record in await self._poll():
+                result = await self._execute(record, settled=True)
+                if result is not None:
+                    self._unanswered.append(result)
+
+    async def stop(self) -> None:
+        await self._reader.stop()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        watch = LagWatch(self._reader, self._care)
+        while not stop.is_set():
+            try:
+                while self._unanswered:
+                    await self._answer(self._unanswered[0])
+                    del self._unanswered[0]
+                records = await self._poll()
+            except Unavailable as error:
+                log.warning("recovery commands wait: %s", error.message)
+                await pause(stop, BACKOFF_S, self._clock)
+                continue
+            for record in records:
+                result = await self._execute(record, settled=False)
+                if result is not None:
+                    self._unanswered.append(result)
+            if records:
+                watch.moved()
+            else:
+                await watch.idle()
+
+    async def _poll(self) -> list[Record]:
+        found = await self._reader.poll(max_records=MAX_RECORDS, timeout_s=POLL_S)
+        return [record for place in sorted(found) for record in found[place]]
+
+    async def _execute(self, record: Record, *, settled: bool) -> RecoveryResult | None:
+        """The result to publish; None for a command that is not ours, or (`settled`) whose time is over."""
+        try:
+            command = codec.decode_as(Topic.RECOVERY_COMMANDS, RecoveryCommand, record.value or b"")
+        except Invalid as error:
+            self._care.report("invalid_record", str(error), record.place)
+            return None
+        if not command.target.startswith(TARGET) or command.action not in VERBS:
+            return None
+        result = RecoveryResult(command_id=command.command_id, target=command.target, executor=self._instance,
+                                incident_id=command.incident_id)
+        try:
+            result.evidence = await self._obey(command, record)
+            result.outcome = recovery_pb2.RECOVERY_OUTCOME_DONE
+        except LeptonError as error:
+            result.outcome = answer(error)
+            result.evidence = str(error)
+        log.info("recovery command %s: %s", command.command_id, result.evidence)
+        now = self._clock.now()
+        result.at.FromDatetime(now)
+        return None if settled and command.expires_at.ToDatetime(UTC) <= now else result
+
+    async def _obey(self, command: RecoveryCommand, record: Record) -> str:
+        at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
+        self._believe(command, at)
+        before = self._done.get(command.command_id)
+        if before is not None:
+            # Not again: meanwhile another command may have decided otherwise.
+            return f"{before.evidence} (done before)"
+        evidence = await self._ingest.quarantine(command.target.removeprefix(TARGET), command.arguments["source"],
+                                                 VERBS[command.action], record.timestamp_ms)
+        self._done = {one: done for one, done in self._done.items() if done.until > at}
+        self._done[command.command_id] = _Done(evidence, command.expires_at.ToDatetime(UTC) + self._skew)
+        return evidence
+
+    def _believe(self, command: RecoveryCommand, at: datetime) -> None:
+        """Raises Refused, with the reason, for a command that may not be executed at `at`."""
+        watchdog = self._verified(command, at)
+        if command.expires_at.ToDatetime(UTC) + self._skew <= at:
+            raise Refused("the command has expired", field="expires_at")
+        if command.issued_at.ToDatetime(UTC) - self._skew > at:
+            raise Refused("the command is from the future", field="issued_at",
+                          remedy="compare the issuer's clock with the broker's")
+        if watchdog:
+            if command.fence < self._fence:
+                raise Refused("a newer watchdog has taken over", field="fence")
+            self._fence = command.fence
+
+    def _verified(self, command: RecoveryCommand, at: datetime) -> bool:
+        """Whether a watchdog issued it; an operator is the other who may. Raises Refused."""
+        try:
+            verify_message(self._trust, "watchdog", command, at)
+        except Refused as error:
+            try:
+                verify_message(self._trust, "operator", command, at)
+            except Refused:
+                raise error from None
+            return False
+        return True

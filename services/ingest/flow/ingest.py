@@ -1,0 +1,96 @@
+"""Which pipelines this process works for: follows their specs, their champions and what is quarantined."""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from lepton.clock import Clock
+from lepton.contracts.pb.models_pb2 import ModelState
+from lepton.contracts.pb.pipelines_pb2 import PipelineState
+from lepton.contracts.pipeline import from_json
+from lepton.errors import Missing, Refused
+from services.ingest.core.cleaning import Bounds, bounds_of
+from services.ingest.core.quarantine import Quarantine
+from services.ingest.flow.accepting import Accepting, ContinueTrace, Spec
+
+
+class Line(Protocol):
+    """What runs for one pipeline generation; opened by the app."""
+
+    async def close(self) -> None:
+        """Finish the batches in hand, then let go of everything."""
+
+
+OpenLine = Callable[[Accepting], Awaitable[Line]]
+
+
+class Ingest:
+    """The pipelines this process works for."""
+
+    def __init__(self, open_line: OpenLine, continue_trace: ContinueTrace, clock: Clock) -> None:
+        self._open_line = open_line
+        self._continue_trace = continue_trace
+        self._clock = clock
+        self._lines: dict[str, tuple[Accepting, Line]] = {}
+        self._bounds: dict[str, Bounds] = {}
+        self._quarantines: dict[str, Quarantine] = {}
+        self._announced: set[str] = set()
+
+    @property
+    def pipelines(self) -> frozenset[str]:
+        """Those with work going on."""
+        return frozenset(self._lines)
+
+    def announce(self, name: str) -> None:
+        """Make a pipeline known before its work begins."""
+        self._announced.add(name)
+
+    async def follow_pipeline(self, name: str, state: PipelineState | None) -> None:
+        """Start, change or end the work for a pipeline.
+
+        Raises Invalid when its spec cannot be read and Refused when it does not fit the generation; the version
+        before goes on in both cases.
+        """
+        if state is None or state.deleted:
+            await self._close(name)
+            self._announced.discard(name)
+            return
+        self._announced.add(name)
+        spec = Spec(from_json(state.spec_json), state.version, max(state.generation, 1), state.partitions)
+        running = self._lines.get(name)
+        if running is not None and running[0].spec.generation == spec.generation:
+            if spec.version > running[0].spec.version:
+                running[0].adopt(spec)
+            return
+        await self._close(name)
+        accepting = Accepting(spec, self.quarantine_of(name), self._continue_trace, self._clock)
+        accepting.bounds = self._bounds.get(name, {})
+        self._lines[name] = (accepting, await self._open_line(accepting))
+
+    async def follow_model(self, name: str, state: ModelState | None) -> None:
+        """Flag outliers by the statistics of the champion, from the next batch on."""
+        champion = next((one for one in state.versions if one.version == state.champion), None) if state else None
+        self._bounds[name] = bounds_of(champion.manifest) if champion is not None else {}
+        if name in self._lines:
+            self._lines[name][0].bounds = self._bounds[name]
+
+    def quarantine_of(self, name: str) -> Quarantine:
+        return self._quarantines.setdefault(name, Quarantine())
+
+    async def quarantine(self, name: str, source: str, quarantined: bool, at_ms: int) -> str:
+        """Turn a source's events away, or take them again; what was done, for a person. Raises Missing, Refused."""
+        if not source:
+            raise Refused("the command names no source", field="arguments.source", remedy="give the source")
+        if name not in self._announced:
+            raise Missing(f"there is no pipeline {name}", field="target", remedy="see `lepton get pipelines`")
+        changed = self.quarantine_of(name).decide(source, quarantined, at_ms)
+        now = "quarantined" if source in self.quarantine_of(name).sources else "accepted"
+        return f"source {source} of pipeline {name} is {now}" + ("" if changed else ", as it was before")
+
+    async def close(self) -> None:
+        for name in list(self._lines):
+            await self._close(name)
+
+    async def _close(self, name: str) -> None:
+        running = self._lines.pop(name, None)
+        if running is not None:
+            await running[1].close()

@@ -1,0 +1,26 @@
+"""What ingest can be told beyond what every service can."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from lepton.runtime.settings import LeptonSettings
+
+
+class IngestSettings(LeptonSettings):
+    service: ClassVar[str] = "ingest"
+
+    batch_records: int = Field(default=16_000, ge=1, le=100_000)
+    """Most records of one poll; larger batches are faster, smaller ones later by less."""
+
+    summary_interval_s: float = Field(default=2.0, gt=0, le=3600)
+    """Seconds between two summaries of data quality of a pipeline."""
+
+    segment_rows: int = Field(default=10_000, ge=1, le=1_000_000)
+    """Rows after which a segment is written at once."""
+
+    segment_interval_s: float = Field(default=0.5, gt=0, le=3600)
+    """Seconds after which a segment is written with the rows there are."""
+
+    clock_skew_s: float = Field(default=5.0, ge=0, le=300)
+    """How far the clocks of issuers of recovery commands may differ from the broker's."""
