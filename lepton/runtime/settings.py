@@ -86,6 +86,9 @@ class LeptonSettings(BaseSettings):
     state_dir: Path = Path(".local/state")
     """Folder for what this process may keep on disk and can rebuild."""
 
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    """Where models run: cuda fails loudly where there is none, auto takes it where there is."""
+
     otlp_endpoint: str = Field(default="", pattern=r"^(https?://\S+)?$")
     """OTLP gRPC endpoint for traces, metrics and logs (http://127.0.0.1:4317); nothing is exported when empty."""
 

@@ -53,6 +53,11 @@ class Telemetry:
     def boot_id(self) -> str:
         return self.pulse.boot_id
 
+    @property
+    def exporting(self) -> bool:
+        """Whether spans go anywhere; where they do not, a hot path need not make them."""
+        return self._exporters is not None
+
     def counter(self, name: str, description: str = "") -> Counter:
         """Use: `counter.add(1, {"pipeline": name})`; exposed with the suffix `_total`."""
         if name not in self._counters:

@@ -1,11 +1,12 @@
 """What a model's output tensors mean: numbers, or labels as text with their probabilities."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from lepton.contracts.pb import models_pb2
+from lepton.contracts.pb import models_pb2, prediction_pb2
 from lepton.errors import Refused
 from services.predictor.core.signature import Array, Signature
 
@@ -20,6 +21,19 @@ class Answers:
     labels: Sequence[str] | None
     probabilities: Array | None
     classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.numbers if self.numbers is not None else self.labels or ())
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """For each row the members of a PredictionServed that hold its answer."""
+        if self.numbers is not None:
+            return ({"number": number} for number in self.numbers)
+        labels = self.labels or ()
+        if self.probabilities is None:
+            return ({"label": label} for label in labels)
+        return ({"label": label, "probabilities": row}
+                for label, row in zip(labels, self.probabilities.tolist(), strict=True))
 
 
 def check(manifest: models_pb2.ModelManifest, signature: Signature) -> None:
@@ -42,6 +56,17 @@ def read(outputs: Mapping[str, Array], classes: tuple[str, ...]) -> Answers:
     if NUMBER in outputs:
         return Answers(outputs[NUMBER].tolist(), None, None, ())
     return Answers(None, _texts(outputs[LABEL]), outputs.get(PROBABILITIES), classes)
+
+
+def named(answers: Answers) -> list[prediction_pb2.RowPrediction]:
+    """One message a row, probabilities by class."""
+    if answers.numbers is not None:
+        return [prediction_pb2.RowPrediction(number=number) for number in answers.numbers]
+    labels = answers.labels or ()
+    if answers.probabilities is None:
+        return [prediction_pb2.RowPrediction(label=label) for label in labels]
+    return [prediction_pb2.RowPrediction(label=label, probabilities=dict(zip(answers.classes, row, strict=True)))
+            for label, row in zip(labels, answers.probabilities.tolist(), strict=True)]
 
 
 def _texts(labels: Array) -> list[str]:

@@ -72,7 +72,7 @@ class Batcher:
     def __init__(self, run: Run, limits: Limits, clock: Clock, *, threaded: bool,
                  varying: Sequence[str] = ()) -> None:
         self._run = run
-        self._limits = limits
+        self.limits = limits
         self._clock = clock
         self._varying = tuple(varying)
         self._queue: deque[_Waiting] = deque()
@@ -92,9 +92,9 @@ class Batcher:
         """
         if self._closed:
             raise Unavailable("this version is leaving memory", remedy="send the request again")
-        if self.counts.waiting_rows + feed.rows > self._limits.queue_rows:
+        if self.counts.waiting_rows + feed.rows > self.limits.queue_rows:
             self._forget_cancelled()
-            if self.counts.waiting_rows + feed.rows > self._limits.queue_rows:
+            if self.counts.waiting_rows + feed.rows > self.limits.queue_rows:
                 raise self._busy(feed.rows)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Arrays] = loop.create_future()
@@ -145,8 +145,8 @@ class Batcher:
         if not self._queue:
             return
         delay_s = 0.0
-        if self.counts.waiting_rows < self._limits.max_rows:
-            delay_s = self._queue[0].arrived + self._limits.max_delay_s - self._clock.monotonic()
+        if self.counts.waiting_rows < self.limits.max_rows:
+            delay_s = self._queue[0].arrived + self.limits.max_delay_s - self._clock.monotonic()
         self._schedule(asyncio.get_running_loop(), delay_s)
 
     def _take(self) -> list[_Waiting]:
@@ -158,7 +158,7 @@ class Batcher:
             if waiting.future.done() or waiting.deadline <= now:
                 self._drop(self._queue.popleft())
                 continue
-            if batch and (rows + waiting.feed.rows > self._limits.max_rows or waiting.shapes != batch[0].shapes):
+            if batch and (rows + waiting.feed.rows > self.limits.max_rows or waiting.shapes != batch[0].shapes):
                 break
             batch.append(self._queue.popleft())
             rows += waiting.feed.rows

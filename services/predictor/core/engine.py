@@ -12,7 +12,7 @@ from lepton.contracts.pb import grpc_service_pb2 as oip
 from lepton.contracts.pb import models_pb2
 from services.predictor.core import answers, graph, rows, tensors
 from services.predictor.core.answers import Answers
-from services.predictor.core.batcher import Arrays, Batcher, Counts, Limits
+from services.predictor.core.batcher import Arrays, Batcher, Limits
 from services.predictor.core.session import Options, Session, Timing
 from services.predictor.core.signature import Feed, Signature, of_manifest
 
@@ -44,6 +44,7 @@ class Engine:
         self._session = session
         self._batcher = batcher
         self._max_rows = max_request_rows
+        self._told = (0, 0)
 
     @classmethod
     def load(cls, manifest: models_pb2.ModelManifest, data: bytes, setup: Setup, limits: Limits,
@@ -71,8 +72,15 @@ class Engine:
         return self.timing.batch_s > INLINE_LIMIT_S
 
     @property
-    def counts(self) -> Counts:
-        return self._batcher.counts
+    def waiting_rows(self) -> int:
+        return self._batcher.counts.waiting_rows
+
+    def take_work(self) -> tuple[int, int]:
+        """Batches and rows run for requests since the last call."""
+        counts = self._batcher.counts
+        batches, rows = counts.batches - self._told[0], counts.rows - self._told[1]
+        self._told = (counts.batches, counts.rows)
+        return batches, rows
 
     def prepare(self, request: oip.ModelInferRequest) -> Feed:
         """Raises Invalid, also for outputs that do not exist: before anything is run."""
@@ -98,6 +106,14 @@ class Engine:
             feed = rows.from_batch(batch.slice(start, SCORING_ROWS), self.signature)
             found.append(self.read(self._session.run(feed.arrays)))
         return found
+
+    def is_quick(self, rows: int) -> bool:
+        """Whether scoring so many rows is short enough to be done on the event loop."""
+        return self.timing.batch_s * rows <= INLINE_LIMIT_S * self.timing.rows
+
+    def limit(self, limits: Limits) -> None:
+        """Batch by other limits from now on; whether it runs on a thread stays as it was measured at the load."""
+        self._batcher.limits = limits
 
     def close(self) -> None:
         self._batcher.close()

@@ -85,6 +85,11 @@ def settle_device(options: Options) -> Options:
     return Options("cpu", options.intra_op_threads)
 
 
+def provider_of(settled: Options) -> str:
+    """The execution provider that sessions use under settled options."""
+    return CUDA if settled.device == "cuda" else CPU
+
+
 class Session:
     """One model in memory. `run` may be called from any thread, also from several at once."""
 

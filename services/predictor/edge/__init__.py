@@ -1,0 +1,1 @@
+"""The predictor's wires: gRPC in; registry, pipelines and features in; predictions out."""

@@ -1,0 +1,36 @@
+"""Which gRPC status each outcome is, and what a caller is told with it."""
+
+import grpc
+
+from lepton.errors import Busy, Invalid, LeptonError, Missing, Refused, Unavailable
+
+STATUS: dict[type[Exception], grpc.StatusCode] = {
+    Invalid: grpc.StatusCode.INVALID_ARGUMENT,
+    Missing: grpc.StatusCode.NOT_FOUND,
+    Refused: grpc.StatusCode.PERMISSION_DENIED,
+    Busy: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Unavailable: grpc.StatusCode.UNAVAILABLE,
+    TimeoutError: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+
+RETRY_AFTER = "retry-after-s"
+"""Trailing metadata beside RESOURCE_EXHAUSTED: seconds after which the same request may succeed."""
+
+BUG = "internal error; the server's log has it"
+"""All that a caller learns of an exception that is no outcome."""
+
+
+def status(error: Exception) -> grpc.StatusCode:
+    """Of an outcome or a subclass of one; INTERNAL for anything else."""
+    for kind in type(error).__mro__:
+        if kind in STATUS:
+            return STATUS[kind]
+    return grpc.StatusCode.INTERNAL
+
+
+def details(error: Exception) -> str:
+    return str(error) if isinstance(error, LeptonError | TimeoutError) else BUG
+
+
+def trailing(error: Exception) -> tuple[tuple[str, str], ...]:
+    return ((RETRY_AFTER, f"{error.retry_after_s:.3f}"),) if isinstance(error, Busy) else ()

@@ -1,0 +1,84 @@
+"""What is told of the predictor's work: counters and gauges for /metrics, measurements for the next heartbeat.
+
+Requests are counted in a dictionary and handed to OpenTelemetry once an interval: its counters cost more than a row of
+inference does.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+
+from lepton.clock import Clock
+from lepton.contracts import names
+from lepton.runtime.loops import pause
+from lepton.runtime.telemetry import Telemetry
+from services.predictor.flow.library import Library
+
+FLUSH_EVERY_S = 0.5
+
+
+class Measures:
+    """`provider` is the execution provider models are loaded with here."""
+
+    def __init__(self, telemetry: Telemetry, library: Library, clock: Clock, provider: str) -> None:
+        self._library = library
+        self._clock = clock
+        self._telemetry = telemetry
+        self._requests = telemetry.counter(names.PREDICTION_REQUESTS, "Requests answered, by outcome")
+        self._seconds = telemetry.histogram(names.PREDICTION_SECONDS, "From a request's arrival to its answer")
+        self._scored = telemetry.counter(names.SCORED_ROWS, "Streamed rows answered")
+        self._unscored = telemetry.counter(names.ROWS_WITHOUT_MODEL, "Streamed rows passed over for want of a model")
+        self._refused = telemetry.counter(names.MODELS_REFUSED, "Versions not loaded because something did not hold")
+        self._dropped = telemetry.counter(names.LOG_DROPPED, "Answers to requests that the sampled log had no room for")
+        telemetry.gauge(names.PROVIDER, lambda: [(1.0, {"provider": provider})],
+                        "1 for the execution provider models run on")
+        # Read from the exporters' threads: what they see is replaced whole, never changed.
+        telemetry.gauge(names.MODEL_VERSION, lambda: self._versions, "Version that answers")
+        telemetry.gauge(names.WAITING_ROWS, lambda: self._waiting_rows, "Rows of requests that wait for a batch")
+        self._batches = telemetry.counter(names.BATCHES, "Batches of requests run")
+        self._rows = telemetry.counter(names.BATCH_ROWS, "Rows run in batches of requests")
+        self._counted: Counter[tuple[str, int, str]] = Counter()
+        self._versions: tuple[tuple[float, Mapping[str, str]], ...] = ()
+        self._waiting_rows = 0.0
+
+    def request(self, model: str, version: int, outcome: str, took_s: float) -> None:
+        """One request was answered or refused; called for each, so it must stay cheap."""
+        self._counted[model, version, outcome] += 1
+        if outcome == "ok":
+            self._seconds.record(took_s, {"model": model})
+
+    def scored(self, model: str, version: int, rows: int) -> None:
+        self._scored.add(rows, {"model": model, "version": str(version)})
+        self._telemetry.measure(names.SCORED_ROWS, rows, model=model)
+
+    def unscored(self, pipeline: str, rows: int) -> None:
+        self._unscored.add(rows, {"pipeline": pipeline})
+        self._telemetry.measure(names.ROWS_WITHOUT_MODEL, rows, pipeline=pipeline)
+
+    def refused(self, model: str) -> None:
+        """A version, or a whole registry state, was not taken up."""
+        self._refused.add(1, {"model": model})
+
+    def dropped(self, model: str) -> None:
+        self._dropped.add(1, {"model": model})
+
+    def flush(self) -> None:
+        """Hand on what was counted since the last flush."""
+        counted, self._counted = self._counted, Counter()
+        for (model, version, outcome), number in counted.items():
+            self._requests.add(number, {"model": model, "version": str(version), "outcome": outcome})
+            self._telemetry.measure(names.PREDICTION_REQUESTS, number, model=model, outcome=outcome)
+
+        for model, (batches, rows) in self._library.take_work().items():
+            self._batches.add(batches, {"model": model})
+            self._rows.add(rows, {"model": model})
+        self._waiting_rows = float(self._library.waiting_rows())
+        self._telemetry.measure(names.WAITING_ROWS, self._waiting_rows)
+        self._versions = tuple((float(shown.version), {"model": shown.model, "provider": shown.provider})
+                               for shown in self._library.shown() if shown.serving)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """A loop for the service: flush until `stop`, and once more."""
+        while not await pause(stop, FLUSH_EVERY_S, self._clock):
+            self.flush()
+        self.flush()

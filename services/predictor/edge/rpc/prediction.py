@@ -1,0 +1,27 @@
+"""lepton.v1.Prediction over gRPC: answers by the names of a Pipeline's fields."""
+
+import grpc
+
+from lepton.contracts.pb import prediction_pb2, prediction_pb2_grpc
+from services.predictor.edge.rpc.calls import Calls, Context
+from services.predictor.flow.predictor import Asked, Predictor
+
+_PREDICT = "lepton.v1.Prediction/Predict"
+
+
+class Prediction(prediction_pb2_grpc.PredictionServicer):
+    def __init__(self, predictor: Predictor, calls: Calls) -> None:
+        self._predictor = predictor
+        self._calls = calls
+
+    async def Predict(self, request: prediction_pb2.PredictRequest, context: Context) -> prediction_pb2.PredictResponse:
+        async def predict(asked: Asked) -> prediction_pb2.PredictResponse:
+            return await self._predictor.predict(request, asked)
+
+        return await self._calls.answer(context, _PREDICT, request.model, predict)
+
+
+def register(prediction: Prediction, server: grpc.aio.Server) -> str:
+    """Add the service to a server; its full name."""
+    prediction_pb2_grpc.add_PredictionServicer_to_server(prediction, server)
+    return str(prediction_pb2.DESCRIPTOR.services_by_name["Prediction"].full_name)

@@ -1,0 +1,135 @@
+"""The Open Inference Protocol over gRPC: which call is which verb of the flow."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from lepton.contracts.pb import grpc_service_pb2 as oip
+from lepton.contracts.pb import grpc_service_pb2_grpc as oip_grpc
+from lepton.errors import LeptonError, Missing, Unavailable
+from lepton.runtime.health import Health
+from services.predictor.edge import errors
+from services.predictor.edge.rpc.auth import Gatekeeper, authorization
+from services.predictor.edge.rpc.calls import Calls, Context, end
+from services.predictor.flow.library import Library, Shown
+from services.predictor.flow.predictor import Asked, Predictor
+
+MAX_PIPELINED = 64
+"""Requests of one stream that may be under way; a client that sends more waits for its answers."""
+
+PROVIDER = "lepton-provider"
+"""Initial metadata beside a model's metadata: the execution provider it runs on."""
+
+_INFER = "inference.GRPCInferenceService/ModelInfer"
+
+Answer = asyncio.Task[oip.ModelStreamInferResponse]
+
+
+class Protocol(oip_grpc.GRPCInferenceServiceServicer):
+    """`extensions` are shown in the server's metadata."""
+
+    def __init__(self, predictor: Predictor, library: Library, calls: Calls, gate: Gatekeeper, health: Health,
+                 extensions: list[str]) -> None:
+        self._predictor = predictor
+        self._library = library
+        self._calls = calls
+        self._gate = gate
+        self._health = health
+        self._extensions = extensions
+        self._readers: set[asyncio.Task[None]] = set()
+        self._draining = False
+
+    async def ServerLive(self, request: oip.ServerLiveRequest, context: Context) -> oip.ServerLiveResponse:
+        return oip.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, request: oip.ServerReadyRequest, context: Context) -> oip.ServerReadyResponse:
+        return oip.ServerReadyResponse(ready=self._health.ready)
+
+    async def ServerMetadata(self, request: oip.ServerMetadataRequest, context: Context) -> oip.ServerMetadataResponse:
+        return oip.ServerMetadataResponse(name="lepton", version="1", extensions=self._extensions)
+
+    async def ModelReady(self, request: oip.ModelReadyRequest, context: Context) -> oip.ModelReadyResponse:
+        try:
+            self._predictor.describe(request.name, request.version)
+        except (Missing, Unavailable):
+            return oip.ModelReadyResponse(ready=False)
+        return oip.ModelReadyResponse(ready=True)
+
+    async def ModelMetadata(self, request: oip.ModelMetadataRequest, context: Context) -> oip.ModelMetadataResponse:
+        try:
+            found, provider = self._predictor.describe(request.name, request.version)
+        except LeptonError as error:
+            await end(context, error)
+        await context.send_initial_metadata(((PROVIDER, provider),))
+        return found
+
+    async def RepositoryIndex(self, request: oip.RepositoryIndexRequest,
+                              context: Context) -> oip.RepositoryIndexResponse:
+        shown = self._library.shown()
+        return oip.RepositoryIndexResponse(models=[_index(one) for one in shown if one.version or not request.ready])
+
+    async def ModelInfer(self, request: oip.ModelInferRequest, context: Context) -> oip.ModelInferResponse:
+        async def infer(asked: Asked) -> oip.ModelInferResponse:
+            return await self._predictor.infer(request, asked)
+
+        return await self._calls.answer(context, _INFER, request.model_name, infer)
+
+    async def ModelStreamInfer(self, request_iterator: AsyncIterator[oip.ModelInferRequest],  # type: ignore[override]
+                               context: Context) -> None:
+        """Answer in the order asked, many at a time. A stop answers what was read, then ends the stream."""
+        answers: asyncio.Queue[Answer | None] = asyncio.Queue(MAX_PIPELINED)
+        async with asyncio.TaskGroup() as group:
+            reader = group.create_task(self._read(request_iterator, context, answers, group))
+            self._readers.add(reader)
+            try:
+                while (answer := await answers.get()) is not None:
+                    await context.write(await answer)
+            finally:
+                self._readers.discard(reader)
+        if self._draining:
+            await end(context, Unavailable("this server is stopping", remedy="open the stream again elsewhere"))
+
+    def drain(self) -> None:
+        """Read no more from open streams, so that they end once they are answered."""
+        self._draining = True
+        for reader in self._readers:
+            reader.cancel()
+
+    async def _read(self, requests: AsyncIterator[oip.ModelInferRequest], context: Context,
+                    answers: asyncio.Queue[Answer | None], group: asyncio.TaskGroup) -> None:
+        try:
+            async for request in requests:
+                await answers.put(group.create_task(self._answer(request, context)))
+        finally:
+            await answers.put(None)
+
+    async def _answer(self, request: oip.ModelInferRequest, context: Context) -> oip.ModelStreamInferResponse:
+        async def infer(asked: Asked) -> oip.ModelInferResponse:
+            # A stream may outlive its key.
+            await self._gate.admit(authorization(context.invocation_metadata()))
+            return await self._predictor.infer(request, asked)
+
+        try:
+            response = await self._calls.count(self._calls.asked(context), _INFER, request.model_name, infer)
+        except Exception as error:  # noqa: BLE001 - `count` has reported it; the stream stays open for the others
+            empty = oip.ModelInferResponse(model_name=request.model_name, id=request.id)
+            return oip.ModelStreamInferResponse(error_message=_told(error), infer_response=empty)
+        return oip.ModelStreamInferResponse(infer_response=response)
+
+
+def register(protocol: Protocol, server: grpc.aio.Server) -> str:
+    """Add the service to a server; its full name."""
+    oip_grpc.add_GRPCInferenceServiceServicer_to_server(protocol, server)
+    return str(oip.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name)
+
+
+def _told(error: Exception) -> str:
+    return f"{errors.status(error).name}: {errors.details(error)}"
+
+
+def _index(one: Shown) -> Any:
+    state = "READY" if one.version else "UNAVAILABLE" if one.settled else "LOADING"
+    return oip.RepositoryIndexResponse.ModelIndex(
+        name=one.model, version=str(one.version) if one.version else "", state=state, reason=one.reason)

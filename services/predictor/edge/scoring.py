@@ -1,0 +1,184 @@
+"""Stream inference: features records in, one prediction a row out, in the transaction of their offsets."""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import pyarrow as pa
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from lepton.bus.care import Care
+from lepton.bus.consumer import Subscription
+from lepton.bus.deadletter import DeadLetters
+from lepton.bus.records import Broker, Outgoing, Place, Record
+from lepton.bus.stage import BatchStage
+from lepton.bus.table import StateReader
+from lepton.clock import Clock
+from lepton.contracts import features, topics
+from lepton.contracts.envelope import ID, TRACEPARENT, Envelope
+from lepton.contracts.pb import predictions_pb2
+from lepton.contracts.topics import Topic
+from lepton.errors import Invalid, LeptonError
+from lepton.runtime.health import Health
+from lepton.runtime.loops import LoopBody, pause
+from lepton.runtime.telemetry import Telemetry
+from services.predictor.edge.measures import Measures
+from services.predictor.edge.rowspans import RowSpans
+from services.predictor.flow.predictor import Predictor, Scored
+
+MAX_RECORDS = 64
+"""Features records of one transaction; each may hold thousands of rows, and all their answers are in memory."""
+
+PROGRESS_S = 30.0
+"""A backlog of full records is worked through within this time a transaction."""
+
+AGAIN_S = 2.0
+"""Until a stage that could not start, because its topic is not there or the bus is away, is tried again."""
+
+EVENT_TYPE = "lepton.prediction"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What scoring works with, whichever pipeline it is for."""
+
+    predictor: Predictor
+    measures: Measures
+    telemetry: Telemetry
+    clock: Clock
+    health: Health
+    instance: str
+
+
+@dataclass(slots=True)
+class _Group:
+    """Records in a row whose batches have the same columns, so that they can be scored as one."""
+
+    records: list[Record] = field(default_factory=list)
+    batches: list[pa.RecordBatch] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Counted:
+    """What a batch will count for once it is committed: rows by version, and rows passed over."""
+
+    scored: dict[int, int] = field(default_factory=dict)
+    passed_over: int = 0
+
+
+class Scorer:
+    """The handler of one pipeline's stage. It keeps no state but counts, which stand only with the commit."""
+
+    def __init__(self, pipeline: str, generation: int, desk: Desk, dead_letters: DeadLetters) -> None:
+        self._pipeline = pipeline
+        self._desk = desk
+        self._dead_letters = dead_letters
+        self._topic = topics.name(Topic.PREDICTIONS, pipeline, generation)
+        self._spans = RowSpans(desk.telemetry, pipeline)
+        self._counted: dict[Place, _Counted] = {}
+
+    async def restore(self, place: Place, state: StateReader) -> None:
+        """Nothing is remembered from batch to batch."""
+
+    async def handle(self, place: Place, records: Sequence[Record]) -> Sequence[Outgoing]:
+        """Predictions for every row the champion can answer; a record that is no features batch is a dead letter."""
+        counted = self._counted[place] = _Counted()
+        results: list[Outgoing] = []
+        for group in self._groups(records, results):
+            results += await self._score(group, counted)
+        return results
+
+    async def committed(self, place: Place) -> None:
+        counted = self._counted.pop(place, _Counted())
+        for version, rows in counted.scored.items():
+            self._desk.measures.scored(self._pipeline, version, rows)
+        if counted.passed_over:
+            self._desk.measures.unscored(self._pipeline, counted.passed_over)
+
+    async def aborted(self, place: Place) -> None:
+        self._counted.pop(place, None)
+
+    async def released(self, place: Place) -> None:
+        self._counted.pop(place, None)
+
+    def _groups(self, records: Sequence[Record], results: list[Outgoing]) -> list[_Group]:
+        groups: list[_Group] = []
+        for record in records:
+            try:
+                batch = features.decode_batch(record.value or b"")
+            except Invalid as error:
+                results.append(self._dead_letters.letter(record, error))
+                continue
+            if not groups or not batch.schema.equals(groups[-1].batches[-1].schema):
+                groups.append(_Group())
+            groups[-1].records.append(record)
+            groups[-1].batches.append(batch)
+        return groups
+
+    async def _score(self, group: _Group, counted: _Counted) -> list[Outgoing]:
+        batch = group.batches[0] if len(group.batches) == 1 else pa.concat_batches(group.batches)
+        started_at = self._desk.clock.now()
+        try:
+            scored = await self._desk.predictor.score(self._pipeline, batch)
+        except Invalid as error:
+            # The rows are good; the version was made for others. The next one is trained on rows like these.
+            self._desk.telemetry.error("rows_not_scored", str(error), group.records[0].place)
+            scored = None
+        if scored is None:
+            counted.passed_over += batch.num_rows
+            return []
+        counted.scored[scored.version] = counted.scored.get(scored.version, 0) + batch.num_rows
+        return list(self._predictions(group, batch, scored, started_at))
+
+    def _predictions(self, group: _Group, batch: pa.RecordBatch, scored: Scored,
+                     started_at: datetime) -> Iterator[Outgoing]:
+        """One record a row. What all rows of a features record share is serialised once and appended to each:
+        in protobuf, the concatenation of two messages is the message with the members of both."""
+        headers = Envelope(source=f"lepton/{self._desk.instance}", event_type=EVENT_TYPE).to_headers()
+        traces = self._spans.of(batch, scored.version, started_at)
+        rows = zip(batch.column(features.EVENT_ID).to_pylist(), batch.column(features.ENTITY).to_pylist(), traces,
+                   itertools.chain.from_iterable(part.rows() for part in scored.parts), strict=True)
+        for record, part in zip(group.records, group.batches, strict=True):
+            shared = self._shared(record, scored.version)
+            for event_id, entity, trace, answer in itertools.islice(rows, part.num_rows):
+                own = predictions_pb2.PredictionServed(event_id=event_id, entity=entity, **answer)
+                more = ((ID, event_id.encode()), *headers)
+                yield Outgoing(self._topic, own.SerializeToString() + shared, entity.encode(),
+                               more if trace is None else (*more, (TRACEPARENT, trace.encode())))
+
+    def _shared(self, record: Record, version: int) -> bytes:
+        now = self._desk.clock.now()
+        at = Timestamp()
+        at.FromDatetime(now)
+        return predictions_pb2.PredictionServed(
+            model=self._pipeline, version=version, source=predictions_pb2.PREDICTION_SOURCE_STREAM, predicted_at=at,
+            latency_s=max(0.0, now.timestamp() - record.timestamp_ms / 1000), instance=self._desk.instance,
+        ).SerializeToString()
+
+
+def scoring(broker: Broker, desk: Desk, pipeline: str, generation: int) -> LoopBody:
+    """The loop that scores a pipeline: a stage, begun again when it could not start."""
+    group = f"predictor.{pipeline}" if generation == 1 else f"predictor.{pipeline}.g{generation}"
+    subscription = Subscription([topics.name(Topic.FEATURES, pipeline, generation)], group, desk.instance)
+
+    async def run(stop: asyncio.Event) -> None:
+        check = f"score {pipeline}"
+        care = Care(desk.clock, desk.health.check(check, PROGRESS_S), desk.telemetry)
+        scorer = Scorer(pipeline, generation, desk, DeadLetters("predictor", desk.clock))
+        try:
+            while not stop.is_set():
+                stage = BatchStage(broker, subscription, scorer, care, writer_prefix=group, max_records=MAX_RECORDS)
+                try:
+                    await stage.run(stop)
+                except LeptonError as error:
+                    care.fail("scoring_waits", str(error), pipeline)
+                    await pause(stop, AGAIN_S, desk.clock)
+        finally:
+            desk.health.forget(check)
+
+    return run

@@ -1,0 +1,89 @@
+"""A log of sampled answers to requests: through a bounded queue, that drops and counts, to the predictions topic."""
+
+import asyncio
+import itertools
+import logging
+import uuid
+from collections import deque
+from collections.abc import Mapping
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from lepton.bus.producer import Producer, outgoing
+from lepton.bus.records import Outgoing
+from lepton.clock import Clock
+from lepton.contracts.envelope import Envelope
+from lepton.contracts.pb import predictions_pb2
+from lepton.contracts.topics import Topic
+from lepton.errors import LeptonError
+from lepton.runtime.loops import pause
+from services.predictor.edge.measures import Measures
+from services.predictor.flow.predictor import Answered
+
+QUEUE = 2000
+"""Answers that may wait; a bus that is away for longer costs log lines, never requests."""
+
+MAX_ROWS = 100
+"""Rows of one request that are logged: a large request must not push out all others."""
+
+SEND_EVERY_S = 0.1
+
+log = logging.getLogger(__name__)
+
+
+class ServedLog:
+    """`offer` never waits; `run` sends what was offered. `generations`: the current one of each pipeline."""
+
+    def __init__(self, producer: Producer, generations: Mapping[str, int], measures: Measures, instance: str,
+                 clock: Clock) -> None:
+        self._producer = producer
+        self._generations = generations
+        self._measures = measures
+        self._instance = instance
+        self._clock = clock
+        self._queue: deque[tuple[Answered, Timestamp]] = deque()
+
+    def offer(self, answered: Answered) -> None:
+        """Take an answer for the log, or drop it when too many wait."""
+        if len(self._queue) >= QUEUE:
+            self._measures.dropped(answered.model)
+            return
+        at = Timestamp()
+        at.FromDatetime(self._clock.now())
+        self._queue.append((answered, at))
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """A loop for the service: send until `stop`, and what is left then."""
+        while not await pause(stop, SEND_EVERY_S, self._clock):
+            await self._send()
+        await self._send()
+
+    async def _send(self) -> None:
+        if not self._queue:
+            return
+        taken, self._queue = self._queue, deque()
+        records = [record for answered, at in taken for record in self._records(answered, at)]
+        try:
+            await self._producer.send_all(records)
+        except LeptonError as error:
+            log.warning("%d answers are missing in the log of predictions: %s", len(records), error)
+            for answered, _ in taken:
+                self._measures.dropped(answered.model)
+
+    def _records(self, answered: Answered, at: Timestamp) -> list[Outgoing]:
+        generation = self._generations.get(answered.model)
+        if generation is None:
+            return []
+        answers = answered.answers
+        request_id = answered.request_id or uuid.uuid4().hex
+        found = []
+        for row, answer in enumerate(itertools.islice(answers.rows(), MAX_ROWS)):
+            event_id = request_id if len(answers) == 1 else f"{request_id}#{row}"
+            message = predictions_pb2.PredictionServed(
+                event_id=event_id, entity=event_id, model=answered.model, version=answered.version,
+                source=predictions_pb2.PREDICTION_SOURCE_REQUEST, predicted_at=at, latency_s=answered.latency_s,
+                instance=self._instance, **answer)
+            found.append(outgoing(Topic.PREDICTIONS, message, key=event_id, pipeline=answered.model,
+                                  generation=generation,
+                                  envelope=Envelope(event_id=event_id, traceparent=answered.traceparent)))
+        return found

@@ -1,0 +1,100 @@
+"""The registry's topic in: each model's newest state is handed to the library, again and again until it is taken up."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from lepton.bus.care import Care
+from lepton.bus.records import Broker, Record
+from lepton.bus.retry import RetryPolicy
+from lepton.bus.table import Table
+from lepton.clock import Clock
+from lepton.contracts import codec, topics
+from lepton.contracts.pb import models_pb2
+from lepton.contracts.topics import Topic
+from lepton.errors import Refused, Unavailable
+from lepton.runtime.loops import pause
+from lepton.runtime.telemetry import Telemetry
+from services.predictor.edge.measures import Measures
+from services.predictor.flow.library import Library
+
+LOOK_EVERY_S = 0.1
+"""How soon a change is taken up. Loading is not done where the topic is read, which must show that it goes on."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    state: models_pb2.ModelState
+    attempt: int
+    due: float
+
+
+class Updates:
+    """Starts by reading the registry to its end and taking up every champion once, before anything is scored."""
+
+    def __init__(self, broker: Broker, client_id: str, library: Library, care: Care, measures: Measures,
+                 telemetry: Telemetry) -> None:
+        self._library = library
+        self._clock: Clock = care.clock
+        self._measures = measures
+        self._telemetry = telemetry
+        self._retry = RetryPolicy()
+        self._waiting: dict[str, _Waiting] = {}
+        self._seen: dict[str, models_pb2.ModelState] = {}
+        self.table: Table[models_pb2.ModelState] = Table(
+            broker, topics.name(Topic.MODELS), decode, client_id=f"{client_id}-models", care=care,
+            on_change=self._changed)
+
+    async def start(self) -> None:
+        """Raises Unavailable or Missing when the topic cannot be read; a model that fails holds up nothing."""
+        await self.table.start()
+        for model, state in list(self.table.values.items()):
+            await self._adopt(model, _Waiting(state, 0, 0.0))
+
+    async def stop(self) -> None:
+        await self.table.stop()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Take up what changed, and try again what could not be had."""
+        while not await pause(stop, LOOK_EVERY_S, self._clock):
+            now = self._clock.monotonic()
+            for model, waiting in list(self._waiting.items()):
+                if waiting.due <= now and not stop.is_set():
+                    del self._waiting[model]
+                    await self._adopt(model, waiting)
+
+    async def _changed(self, model: str, state: models_pb2.ModelState | None) -> None:
+        if state is None:
+            self._waiting.pop(model, None)
+            self._seen.pop(model, None)
+            self._library.forget(model)
+        elif state != self._seen.get(model):
+            self._waiting[model] = _Waiting(state, 0, 0.0)
+
+    async def _adopt(self, model: str, waiting: _Waiting) -> None:
+        self._seen[model] = waiting.state
+        before = self._library.serving(model)
+        place = f"{model} revision {waiting.state.revision}"
+        try:
+            if model != waiting.state.model:
+                raise Refused("the state is of another model than its key", field="model", place=model)
+            await self._library.adopt(waiting.state)
+        except Refused as error:
+            self._measures.refused(model)
+            self._telemetry.error("model_refused", f"v{before or '-'} goes on: {error}", place)
+        except Unavailable as error:
+            pause_s = self._retry.pause_s(waiting.attempt + 1, error)
+            self._telemetry.error("model_unavailable", f"tried again in {pause_s:.1f} s: {error}", place)
+            # A newer state that came meanwhile goes first.
+            self._waiting.setdefault(model, _Waiting(waiting.state, waiting.attempt + 1,
+                                                     self._clock.monotonic() + pause_s))
+        else:
+            after = self._library.serving(model)
+            if after != before:
+                log.info("%s: v%d answers now, before it v%d", model, after, before)
+
+
+def decode(record: Record) -> models_pb2.ModelState:
+    return codec.decode_as(Topic.MODELS, models_pb2.ModelState, record.value or b"")

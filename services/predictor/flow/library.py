@@ -1,0 +1,227 @@
+"""Which versions of which models are here: taken up from the registry verified and warm, kept, and let go."""
+
+import asyncio
+import hashlib
+import logging
+import re
+from dataclasses import dataclass
+
+from lepton.clock import Clock
+from lepton.contracts.pb import models_pb2
+from lepton.contracts.signing import TrustStore, verify_manifest, verify_message
+from lepton.errors import Invalid, Missing, Refused, Unavailable
+from lepton.store.artifacts import Artifacts, Damaged, FileArtifacts
+from services.predictor.core.batcher import Limits
+from services.predictor.core.engine import Engine, Setup
+from services.predictor.core.slots import Lease, Slots
+
+_NUMBER = re.compile(r"[0-9]{1,18}")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where model files come from: `cache` on this machine first, then the `store`; `trust` says whose count."""
+
+    store: Artifacts
+    cache: FileArtifacts
+    trust: TrustStore
+
+
+@dataclass(slots=True)
+class Standing:
+    """What the registry says of a model and what became of it. `settled`: waiting changes nothing any more."""
+
+    revision: int = 0
+    champion: int = 0
+    settled: bool = False
+    reason: str = "it is being loaded"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One version of one model as an operator sees it; `version` 0 when the model has none in memory.
+
+    `settled`: nothing is being loaded; `reason` says what is wrong, if anything is.
+    """
+
+    model: str
+    version: int
+    revision: int
+    serving: bool
+    settled: bool
+    reason: str
+    provider: str
+
+
+class Library:
+    """Belongs to the event loop; `adopt` is never called twice at once for one model."""
+
+    def __init__(self, sources: Sources, setup: Setup, clock: Clock) -> None:
+        self._sources = sources
+        self._setup = setup
+        self._clock = clock
+        self._slots: Slots[Engine] = Slots()
+        self._limits: dict[str, Limits] = {}
+        self._standings: dict[str, Standing] = {}
+
+    async def adopt(self, state: models_pb2.ModelState) -> None:
+        """Serve what a registry state names, and keep the champion before it in memory for a roll back.
+
+        Raises Refused when the state or a version does not hold: what answered before goes on answering. Raises
+        Unavailable when the model file cannot be had now: call again. A revision already passed changes nothing.
+        """
+        verify_message(self._sources.trust, "trainer", state, self._clock.now())
+        standing = self._standings.setdefault(state.model, Standing())
+        if state.revision < standing.revision:
+            return
+        if state.revision > standing.revision:
+            standing.revision, standing.champion, standing.settled = state.revision, state.champion, False
+        if not state.champion:
+            self._slots.forget(state.model)
+            standing.settled, standing.reason = True, "the registry names no champion"
+            return
+        try:
+            await self._bring(state, state.champion)
+        except Refused as refused:
+            standing.settled, standing.reason = True, str(refused)
+            await self._stand_in(state)
+            raise
+        self._slots.flip(state.model, state.champion, frozenset({state.previous_champion}))
+        standing.settled, standing.reason = True, ""
+        if state.previous_champion:
+            await self._bring(state, state.previous_champion)
+
+    def forget(self, model: str) -> None:
+        """The registry has the model no more."""
+        self._standings.pop(model, None)
+        self._slots.forget(model)
+
+    def configure(self, model: str, batching: tuple[int, float, int] | None) -> None:
+        """How requests are batched from now on: max_rows, max_delay_s, queue_rows; None: by default."""
+        self._limits[model] = Limits(*batching) if batching else Limits()
+        for version in self._slots.resident(model):
+            with self._slots.lease(model, version) as engine:
+                engine.limit(self._limits[model])
+
+    def lease(self, model: str, version: str = "") -> Lease[Engine]:
+        """The right to use the version that answers, or the one named as in the protocol.
+
+        Raises Missing when there is no such model or version, Unavailable when the registry has the model but none of
+        its versions is in memory.
+        """
+        if version and not _NUMBER.fullmatch(version):
+            raise Missing(f"`{version}` is no version of `{model}`", field="version", remedy="send a number, or none")
+        try:
+            return self._slots.lease(model, int(version or 0))
+        except Missing:
+            standing = self._standings.get(model)
+            if standing is None or self._slots.serving(model):
+                raise
+            raise Unavailable(f"no version of `{model}` answers: {standing.reason}", field="model",
+                              remedy="send again later") from None
+
+    def serving(self, model: str) -> int:
+        """The version that answers; 0 when none does."""
+        return self._slots.serving(model)
+
+    def awaits(self, model: str) -> bool:
+        """Whether nothing of the model answers yet although the registry names a champion that may still load."""
+        standing = self._standings.get(model)
+        return (standing is not None and standing.champion != 0 and not standing.settled
+                and not self._slots.serving(model))
+
+    def resident(self, model: str) -> list[int]:
+        return list(self._slots.resident(model))
+
+    def take_work(self) -> dict[str, tuple[int, int]]:
+        """Batches and rows run for requests since the last call, by model; models that did nothing left out."""
+        found: dict[str, tuple[int, int]] = {}
+        for engine in self._slots.engines():
+            batches, rows = engine.take_work()
+            before = found.get(engine.manifest.model, (0, 0))
+            if batches:
+                found[engine.manifest.model] = (before[0] + batches, before[1] + rows)
+        return found
+
+    def waiting_rows(self) -> int:
+        """Rows of requests that wait for a batch."""
+        return sum(engine.waiting_rows for engine in self._slots.engines())
+
+    def in_use(self) -> int:
+        """Requests that are being answered."""
+        return self._slots.leases()
+
+    def shown(self) -> list[Shown]:
+        """Every model the registry has, with each version in memory; one without any says why."""
+        found = []
+        for model, standing in sorted(self._standings.items()):
+            serving = self._slots.serving(model)
+            for version in self._slots.resident(model):
+                with self._slots.lease(model, version) as engine:
+                    found.append(Shown(model, version, standing.revision, version == serving, standing.settled,
+                                       standing.reason if version == serving else "", engine.provider))
+            if not self._slots.resident(model):
+                found.append(Shown(model, 0, standing.revision, False, standing.settled, standing.reason, ""))
+        return found
+
+    async def _stand_in(self, state: models_pb2.ModelState) -> None:
+        """Where nothing answers, the champion before is better than no answer: it was good once."""
+        if self._slots.serving(state.model) or not state.previous_champion:
+            return
+        try:
+            await self._bring(state, state.previous_champion)
+        except (Refused, Unavailable) as error:
+            log.warning("the champion before cannot stand in: %s", error)
+            return
+        self._slots.flip(state.model, state.previous_champion)
+
+    async def _bring(self, state: models_pb2.ModelState, number: int) -> None:
+        """Have a version in memory, verified and warm."""
+        if number in self._slots.resident(state.model):
+            return
+        version = next((one for one in state.versions if one.version == number), None)
+        if version is None or version.model != state.model or version.status == models_pb2.VERSION_STATUS_REJECTED:
+            raise Refused(f"the registry names version {number} of {state.model}, but keeps none that may be served",
+                          field="champion", remedy="publish the model again")
+        verify_manifest(self._sources.trust, version, self._clock.now())
+        data = await self._file(version.manifest)
+        limits = self._limits.get(state.model, Limits())
+        try:
+            engine = await asyncio.to_thread(Engine.load, version.manifest, data, self._setup, limits, self._clock)
+        except (Refused, Unavailable):
+            raise
+        except Exception as error:
+            # Whatever one file makes the loader raise, the process goes on serving the others.
+            log.exception("loading %s v%d", state.model, number)
+            raise Refused(f"loading failed: {type(error).__name__}: {error}",
+                          remedy="publish the model again") from error
+        self._slots.put(state.model, number, engine)
+
+    async def _file(self, manifest: models_pb2.ModelManifest) -> bytes:
+        try:
+            data = await self._sources.cache.get(manifest.sha256)
+        except Missing:
+            data = await self._from_store(manifest.sha256)
+            await self._keep(data)
+        except Invalid as error:
+            raise Refused("the manifest names no SHA-256", field="sha256") from error
+        if hashlib.sha256(data).hexdigest() != manifest.sha256 or len(data) != manifest.size_bytes:
+            raise Refused("the file is not the one that was signed", field="sha256", remedy="publish the model again")
+        return data
+
+    async def _from_store(self, digest: str) -> bytes:
+        try:
+            return await self._sources.store.get(digest)
+        except Missing as error:
+            raise Unavailable(f"the model file {digest} is not in the store", remedy="store it again") from error
+        except Damaged as error:
+            raise Refused(f"the model file {digest} was changed since it was signed", field="sha256",
+                          remedy="publish the model again") from error
+
+    async def _keep(self, data: bytes) -> None:
+        try:
+            await self._sources.cache.put(data)
+        except OSError as error:
+            log.warning("the model file is not kept on this machine: %s", error.strerror)

@@ -1,0 +1,113 @@
+"""What a model answers: to tensors, to rows of named fields, to batches of a stream; and what it says of itself."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from lepton.clock import Clock
+from lepton.contracts.pb import grpc_service_pb2 as oip
+from lepton.contracts.pb import prediction_pb2
+from lepton.errors import Unavailable
+from services.predictor.core.answers import Answers, named
+from services.predictor.core.engine import Engine
+from services.predictor.flow.library import Library
+
+PLATFORM = "onnxruntime_onnx"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a door knows of a request. Times are monotonic seconds; `traceparent` is None outside any trace."""
+
+    deadline: float
+    arrived: float
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A request's answer, as it is offered to the log of predictions."""
+
+    model: str
+    version: int
+    request_id: str
+    answers: Answers
+    latency_s: float
+    traceparent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Answers for the rows of a stream, in their order; together they are as many as the rows."""
+
+    version: int
+    parts: Sequence[Answers]
+
+
+class Predictor:
+    """`offer` is given `log_share` of requests' answers, for the log; it must not wait."""
+
+    def __init__(self, library: Library, clock: Clock, offer: Callable[[Answered], None], log_share: float) -> None:
+        self._library = library
+        self._clock = clock
+        self._offer = offer
+        self._log_share = log_share
+        self._log_due = 0.0
+
+    async def infer(self, request: oip.ModelInferRequest, asked: Asked) -> oip.ModelInferResponse:
+        """Raises Invalid, Missing, Busy, Unavailable, and TimeoutError past the deadline (then nothing was run)."""
+        with self._library.lease(request.model_name, request.model_version) as engine:
+            outputs = await engine.submit(engine.prepare(request), asked.deadline)
+            if self._log_is_due():
+                self._log(engine, request.id, engine.read(outputs), asked)
+            return engine.respond(outputs, request)
+
+    async def predict(self, request: prediction_pb2.PredictRequest, asked: Asked) -> prediction_pb2.PredictResponse:
+        """The same by named fields."""
+        with self._library.lease(request.model, str(request.version or "")) as engine:
+            answers = engine.read(await engine.submit(engine.prepare_rows(request.rows), asked.deadline))
+            if self._log_is_due():
+                self._log(engine, request.request_id, answers, asked)
+            return prediction_pb2.PredictResponse(model=request.model, version=engine.manifest.version,
+                                                  request_id=request.request_id, rows=named(answers))
+
+    async def score(self, model: str, batch: pa.RecordBatch) -> Scored | None:
+        """Answers for a features batch; None when the model has no version that answers.
+
+        Raises Unavailable while the registry's champion is still to be loaded, or the model fails; Invalid when the
+        rows are not what the version takes.
+        """
+        if self._library.awaits(model):
+            raise Unavailable(f"the champion of {model} is not in memory yet", remedy="wait until it is")
+        if not self._library.serving(model):
+            return None
+        with self._library.lease(model) as engine:
+            if engine.is_quick(batch.num_rows):
+                parts = engine.score(batch)
+            else:
+                parts = await asyncio.to_thread(engine.score, batch)
+            return Scored(engine.manifest.version, parts)
+
+    def describe(self, model: str, version: str = "") -> tuple[oip.ModelMetadataResponse, str]:
+        """Metadata, and the execution provider in use. Raises as `infer` for what does not answer."""
+        with self._library.lease(model, version) as engine:
+            found = oip.ModelMetadataResponse(
+                name=model, platform=PLATFORM,
+                versions=[version] if version else [str(one) for one in self._library.resident(model)])
+            for members, specs in ((found.inputs, engine.manifest.inputs), (found.outputs, engine.manifest.outputs)):
+                for spec in specs:
+                    members.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
+            return found, engine.provider
+
+    def _log_is_due(self) -> bool:
+        self._log_due += self._log_share
+        if self._log_due < 1:
+            return False
+        self._log_due -= 1
+        return True
+
+    def _log(self, engine: Engine, request_id: str, answers: Answers, asked: Asked) -> None:
+        self._offer(Answered(engine.manifest.model, engine.manifest.version, request_id, answers,
+                             self._clock.monotonic() - asked.arrived, asked.traceparent))

@@ -1,0 +1,34 @@
+"""What the predictor can be told beyond what every service can."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from lepton.runtime.settings import LeptonSettings
+
+
+class PredictorSettings(LeptonSettings):
+    """Defaults fit a laptop: one computing thread a run, so that the event loop keeps a core."""
+
+    service: ClassVar[str] = "predictor"
+
+    port: int = Field(default=8081, ge=0, le=65535)
+    """Port of the gRPC door; 0 takes a free one."""
+
+    intra_op_threads: int = Field(default=1, ge=1, le=256)
+    """Threads that compute one run of a model."""
+
+    request_bytes: int = Field(default=16 * 1024 * 1024, ge=1024, le=2**31 - 1)
+    """Largest request message; a larger one ends with RESOURCE_EXHAUSTED before it is read whole."""
+
+    request_rows: int = Field(default=4096, ge=1, le=1_000_000)
+    """Rows one request may hold."""
+
+    request_timeout_s: float = Field(default=30.0, gt=0, le=3600)
+    """Seconds after which a request that named no deadline is given up."""
+
+    key_cache_s: float = Field(default=30.0, gt=0, le=3600)
+    """Seconds within which a revoked key stops working here."""
+
+    log_share: float = Field(default=0.1, ge=0, le=1)
+    """Share of requests whose answers go to the predictions topic; streamed rows always do."""
