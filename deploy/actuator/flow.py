@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
-from deploy.actuator import admission, units
+from deploy.actuator import arguments, units
 from deploy.actuator.memory import Memory
 from deploy.actuator.units import Unit
 from lepton.clock import Clock
+from lepton.contracts.admission import Admission
 from lepton.contracts.pb import recovery_pb2
 from lepton.contracts.pb.recovery_pb2 import RecoveryCommand, RecoveryResult
 from lepton.contracts.signing import TrustStore
@@ -59,7 +60,7 @@ class Actuator:
                  clock: Clock) -> None:
         self._name = name
         self._manager = manager
-        self._trust = trust
+        self._admission = Admission(trust, limits.skew, memory.newest_fence)
         self._memory = memory
         self._limits = limits
         self._clock = clock
@@ -76,10 +77,8 @@ class Actuator:
         try:
             if (before := self._memory.result_of(command)) is not None:
                 return before
-            role = admission.admit(command, self._trust, self._clock.now(), self._limits.skew,
-                                   self._memory.newest_fence)
-            if role == "watchdog":
-                self._memory.see_fence(command.fence)
+            now = self._clock.now()
+            self._admission.admit(command, self._admission.check_signer(command, now), now)
             evidence = await self._act(command)
         except (Refused, Invalid, Missing) as error:
             return self._result(command, recovery_pb2.RECOVERY_OUTCOME_REFUSED, str(error))
@@ -87,16 +86,16 @@ class Actuator:
             result = self._result(command, recovery_pb2.RECOVERY_OUTCOME_FAILED, str(error))
         else:
             result = self._result(command, recovery_pb2.RECOVERY_OUTCOME_DONE, evidence)
-        self._memory.keep(command, result, self._clock.now())
+        self._memory.keep(command, result, self._admission.newest_fence, self._clock.now())
         return result
 
     async def _act(self, command: RecoveryCommand) -> str:
         running = {seen.name: bool(seen.pid) for seen in await self._ask(self._manager.processes)}
         if command.action == recovery_pb2.RECOVERY_ACTION_RESTART:
-            grace_s = admission.seconds(command.arguments, "grace_s", GRACE_S, _LONGEST_GRACE_S)
+            grace_s = arguments.seconds(command.arguments, "grace_s", GRACE_S, _LONGEST_GRACE_S)
             instances = units.restarts(self._limits.units, command.target, running)
             return "; ".join([await self._restart(instance, grace_s) for instance in instances]) or "none was running"
-        replicas = admission.count(command.arguments, "replicas")
+        replicas = arguments.count(command.arguments, "replicas")
         change = units.scale(self._limits.units, command.target, replicas, running)
         told = [await self._start(instance) for instance in change.start]
         told += [await self._stop(instance, GRACE_S) for instance in change.stop]

@@ -40,8 +40,9 @@ class Memory:
             raise Refused("another command had this id", field="command_id", place=command.command_id)
         return RecoveryResult.FromString(base64.b64decode(kept["result"]))
 
-    def keep(self, command: RecoveryCommand, result: RecoveryResult, now: datetime) -> None:
+    def keep(self, command: RecoveryCommand, result: RecoveryResult, newest_fence: int, now: datetime) -> None:
         """Remember a command that was carried out, durably, and forget those that have expired."""
+        self.newest_fence = newest_fence
         self._done[command.command_id] = {
             "signature": base64.b64encode(command.signature).decode(),
             "result": base64.b64encode(result.SerializeToString()).decode(),
@@ -50,9 +51,6 @@ class Memory:
         self._done = {command_id: kept for command_id, kept in self._done.items()
                       if datetime.fromisoformat(kept["until"]) >= now or command_id == command.command_id}
         self._write()
-
-    def see_fence(self, fence: int) -> None:
-        self.newest_fence = max(self.newest_fence, fence)
 
     def _write(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,14 +15,20 @@ ISSUERS: tuple[Role, ...] = ("watchdog", "operator")
 class Admission:
     """What one executor remembers of commands: ids until they expire, and the highest lease number of a watchdog.
 
-    It forgets with its process, so what is carried out must be harmless when done twice.
+    It forgets with its process, so what is carried out must be harmless when done twice; `newest_fence` may be given
+    by an executor that kept it.
     """
 
-    def __init__(self, trust: TrustStore, skew: timedelta = SKEW) -> None:
+    def __init__(self, trust: TrustStore, skew: timedelta = SKEW, newest_fence: int = 0) -> None:
         self._trust = trust
         self._skew = skew
-        self._newest_fence = 0
+        self._newest_fence = newest_fence
         self._used: dict[str, tuple[bytes, datetime, RecoveryResult | None]] = {}
+
+    @property
+    def newest_fence(self) -> int:
+        """The highest lease number of a watchdog that was seen."""
+        return self._newest_fence
 
     def check_signer(self, command: RecoveryCommand, now: datetime) -> Role:
         """The role it was signed in. Raises Refused: nobody vouches for this command, so nobody is to be answered."""
