@@ -1,11 +1,15 @@
 """What every test may use: one real broker and one real database a run, started when the first test asks."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.harness.servers import start_database, start_kafka
+from tests.harness.servers import start_database, start_jaeger, start_kafka
+from tests.harness.stack import LocalStack
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +40,30 @@ def mongo_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server = start_database(tmp_path_factory.mktemp("database"))
     yield f"mongodb://{server.address}"
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """The whole platform, brought up by its own command with traces going to a real Jaeger.
+
+    `LEPTON_TEST_STACK` names the home of one that is left running, for quick turns while writing a test.
+    """
+    kept = os.environ.get("LEPTON_TEST_STACK")
+    home = Path(kept) if kept else tmp_path_factory.mktemp("stack")
+    server, otlp = start_jaeger(tmp_path_factory.mktemp("jaeger"))
+    environment = {"LEPTON_OTLP_ENDPOINT": otlp, "LEPTON_TRACE_RATIO": "0.01"}
+    running = LocalStack(home / "home", home / "config", environment, f"http://{server.address}")
+    running.up()
+    yield running
+    if not kept:
+        running.down()
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def trained_stack(stack: LocalStack) -> LocalStack:
+    """The stack after the example's first events: `phishing` has a champion, and a predictor serves it."""
+    done = subprocess.run([sys.executable, "-m", "examples.phishing.replay", "--limit", "60", "--rate", "60"],
+                          env=stack.client_env, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return stack

@@ -26,7 +26,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from river import datasets
 
 from lepton.contracts.pb import predictions_pb2
-from lepton_ai import Credentials
+from lepton_ai._credentials import Credentials, resolve
 
 PIPELINE = "phishing"
 LABEL_DELAY_EVENTS = 20
@@ -106,7 +106,7 @@ class Replay:
         self.score = Score()
         self.all_scored = asyncio.Event()
         self.rest = httpx.AsyncClient(base_url=credentials.rest, timeout=30,
-                                      headers={"authorization": f"Bearer {credentials.bearer}"})
+                                      headers={"authorization": credentials.authorization})
         bootstrap = credentials.kafka
         self.producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, acks="all")
         self.consumer = AIOKafkaConsumer(f"lepton-predictions-{PIPELINE}", bootstrap_servers=bootstrap,
@@ -197,7 +197,7 @@ class Replay:
 async def replay(options: Options) -> int:
     started = time.monotonic()
     stream = [(index, x, y) for index, (x, y) in enumerate(rows())]
-    async with Replay(Credentials.resolve(), options) as run:
+    async with Replay(resolve(), options) as run:
         before = await run.champion()
         if not before:
             first, stream = stream[:FIRST_BATCH], stream[FIRST_BATCH:]

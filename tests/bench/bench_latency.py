@@ -19,7 +19,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from lepton_ai import Credentials
+from lepton_ai._credentials import resolve
 from tests.bench.results import machine, write
 from tests.harness.ledger import ids_of_prediction, numbered_body, phishing_rows
 
@@ -41,9 +41,8 @@ async def round_trips(bootstrap: str, send_to: str, read_from: str, ids_of: Call
 
     async def read() -> None:
         async for record in consumer:
-            for event_id in ids_of(record.value):
-                if event_id in sent:
-                    took.append(time.perf_counter() - sent.pop(event_id))
+            now = time.perf_counter()
+            took.extend(now - sent.pop(event_id) for event_id in ids_of(record.value) if event_id in sent)
             if len(took) == count:
                 return
 
@@ -73,7 +72,7 @@ def summary(took: list[float]) -> dict[str, float]:
 
 
 async def measure(rate: float, seconds: float) -> dict[str, Any]:
-    bootstrap = Credentials.resolve().kafka
+    bootstrap = resolve().kafka
     scratch = f"bench-floor-{uuid.uuid4().hex[:8]}"
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
