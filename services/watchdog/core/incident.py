@@ -1,0 +1,64 @@
+"""The life of an incident: suspected, commanded, verified, escalated; which step may follow, and what is noted."""
+
+import hashlib
+
+from msgspec.structs import replace
+
+from services.watchdog.core.inputs import Incident, Note, Tick
+
+SUSPECTED, COMMANDED, VERIFIED, ESCALATED = "suspected", "commanded", "verified", "escalated"
+
+# Verified is the end; a symptom that comes back is a new incident.
+FOLLOWS: dict[str, frozenset[str]] = {
+    SUSPECTED: frozenset({COMMANDED, VERIFIED, ESCALATED}),
+    COMMANDED: frozenset({COMMANDED, VERIFIED, ESCALATED}),
+    ESCALATED: frozenset({COMMANDED, VERIFIED}),
+    VERIFIED: frozenset(),
+}
+
+# A document stays small however long an incident lasts: its beginning and its latest notes are kept.
+FIRST_NOTES, LAST_NOTES = 10, 40
+
+
+def opened(symptom: str, cause: str, target: str, pipeline: str, detail: str, tick: Tick) -> Incident:
+    """A new incident; its id follows from what it is about and when, so a replay gives the same."""
+    seed = f"{symptom}:{cause}@{tick.wall_s:.3f}"
+    return Incident(
+        id="inc-" + hashlib.sha256(seed.encode()).hexdigest()[:16], symptom=symptom, cause=cause, target=target,
+        pipeline=pipeline, state=SUSPECTED, opened_s=tick.wall_s, since=tick.monotonic_s,
+        timeline=(Note(tick.wall_s, "opened", detail),))
+
+
+def commanded(incident: Incident, command_id: str, what: str, verify_s: float, tick: Tick) -> Incident:
+    """The next rung was taken: `what` was commanded, to be proven within `verify_s`."""
+    return _move(incident, COMMANDED, f"commanded {what}", command_id, tick, decided_s=tick.wall_s,
+                 command_ids=(*incident.command_ids, command_id), rung=incident.rung + 1, action=what,
+                 commanded_at=tick.monotonic_s, deadline=tick.monotonic_s + verify_s, answered="")
+
+
+def verified(incident: Incident, verdict: str, tick: Tick) -> Incident:
+    return _move(incident, VERIFIED, "verified", verdict, tick, closed_s=tick.wall_s, verdict=verdict)
+
+
+def escalated(incident: Incident, verdict: str, tick: Tick) -> Incident:
+    """The ladder ended: a person has to act. The incident stays open until its symptom is gone."""
+    return _move(incident, ESCALATED, "escalated", verdict, tick, verdict=verdict)
+
+
+def answered(incident: Incident, outcome: str, evidence: str, tick: Tick) -> Incident:
+    """The executor of the latest command answered."""
+    return noted(replace(incident, answered=outcome), f"answered {outcome}", evidence, tick)
+
+
+def noted(incident: Incident, what: str, detail: str, tick: Tick) -> Incident:
+    """Something worth telling happened; the state stays."""
+    timeline = (*incident.timeline, Note(tick.wall_s, what, detail))
+    if len(timeline) > FIRST_NOTES + LAST_NOTES:
+        timeline = timeline[:FIRST_NOTES] + timeline[-LAST_NOTES:]
+    return replace(incident, timeline=timeline)
+
+
+def _move(incident: Incident, state: str, what: str, detail: str, tick: Tick, **changes: object) -> Incident:
+    if state not in FOLLOWS[incident.state]:
+        raise ValueError(f"{state} does not follow {incident.state}")
+    return noted(replace(incident, state=state, **changes), what, detail, tick)

@@ -1,0 +1,230 @@
+"""Everything the watchdog's decisions may depend on, as values that a journal can hold; time comes as ticks only."""
+
+from typing import Final
+
+import msgspec
+
+READY: Final = "ready"
+STARTING: Final = "starting"
+LEAVING: Final = frozenset({"draining", "stopped"})
+
+
+class Input(msgspec.Struct, frozen=True, tag=True):
+    """Base of all inputs; the tag is the class's name."""
+
+
+class Tick(Input, frozen=True):
+    """A look at the clocks. `gap_s` is how long after the tick before it came; inputs given with it came by then."""
+
+    monotonic_s: float
+    wall_s: float
+    gap_s: float
+
+
+class Beat(Input, frozen=True):
+    """A heartbeat. `lag_s` is how old it was when read, known of the watchdog's own only (one clock)."""
+
+    instance: str
+    service: str
+    boot_id: str
+    state: str
+    line_stopped: str = ""
+    lag_s: float | None = None
+
+
+class Announced(Input, frozen=True):
+    """An entry of `lepton-instances`; `gone` when the instance took itself off."""
+
+    instance: str
+    service: str = ""
+    state: str = ""
+    gone: bool = False
+
+
+class QualityRule(msgspec.Struct, frozen=True):
+    """A Pipeline's `watch.quality`."""
+
+    metric: str
+    window: int
+    min_labels: int
+    drop: float
+
+
+class Rules(Input, frozen=True):
+    """What a Pipeline says of watching and healing; `quality` None: it has no label."""
+
+    pipeline: str
+    deleted: bool = False
+    quality: QualityRule | None = None
+    bad_share: float = 0.3
+    window_s: float = 5.0
+    min_rows: int = 50
+    budget_actions: int = 6
+    budget_per_s: float = 600.0
+    cool_down_s: float = 20.0
+    notify: tuple[str, ...] = ()
+
+
+class ModelSeen(Input, frozen=True):
+    """The registry's state of a model; `metrics` are the champion's at publication, on `held_out` rows."""
+
+    model: str
+    revision: int
+    champion: int
+    previous: int
+    metrics: dict[str, float] = {}
+    held_out: int = 0
+
+
+class SourceRows(msgspec.Struct, frozen=True):
+    """Rows of one source in one interval; `outliers` and `missing` count among the accepted."""
+
+    source: str
+    accepted: int
+    rejected: int
+    outliers: int
+    missing: int
+
+
+class RowsSeen(Input, frozen=True):
+    """A data-quality summary of a pipeline; `age_s` after its interval ended."""
+
+    pipeline: str
+    sources: tuple[SourceRows, ...]
+    age_s: float = 0.0
+
+
+class Judged(Input, frozen=True):
+    """A prediction whose outcome is known. `chance`: probability given to the true class (classification);
+    `score`: probability of the second of two classes."""
+
+    pipeline: str
+    version: int
+    truth: str | float
+    answer: str | float
+    chance: float | None = None
+    score: float | None = None
+
+
+class RunEnded(Input, frozen=True):
+    """A training run reached `state`: succeeded, rejected, failed or cancelled."""
+
+    model: str
+    run_id: str
+    state: str
+    why: str = ""
+
+
+class Answered(Input, frozen=True):
+    """What became of a command: done, refused or failed."""
+
+    command_id: str
+    outcome: str
+    evidence: str = ""
+
+
+class Note(msgspec.Struct, frozen=True):
+    """A line in an incident's timeline; `at_s` wall time since the epoch."""
+
+    at_s: float
+    what: str
+    detail: str = ""
+
+
+class Incident(msgspec.Struct, frozen=True):
+    """One thing that is or was wrong. `state`: suspected, commanded, verified, escalated.
+
+    From `rung` on: working memory, which a watchdog that takes over does without.
+    """
+
+    id: str
+    symptom: str
+    cause: str
+    target: str
+    pipeline: str
+    state: str
+    opened_s: float
+    decided_s: float = 0.0
+    closed_s: float = 0.0
+    timeline: tuple[Note, ...] = ()
+    command_ids: tuple[str, ...] = ()
+    verdict: str = ""
+    rung: int = 0
+    action: str = ""
+    commanded_at: float = 0.0
+    deadline: float = 0.0
+    answered: str = ""
+    boot_id: str = ""
+    from_version: int = 0
+    labels: int = 0
+    since: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """What may be open only once."""
+        return f"{self.symptom}:{self.cause}"
+
+
+class Leads(Input, frozen=True):
+    """The lease was won (`fence` > 0, with the incidents that are open, and those lately closed) or lost (0)."""
+
+    fence: int
+    incidents: tuple[Incident, ...] = ()
+
+
+class AlreadyOpen(Input, frozen=True):
+    """The store holds another incident for what was to be opened: go on with that one."""
+
+    incident: Incident
+
+
+class Command(msgspec.Struct, frozen=True):
+    """A recovery command to be signed and sent; it is void `valid_s` after it was issued."""
+
+    command_id: str
+    action: str
+    target: str
+    arguments: dict[str, str]
+    cause: str
+    incident_id: str
+    valid_s: float
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """An incident as it now stands, with the command that goes with it, and what a person is told (empty: nothing)."""
+
+    incident: Incident
+    command: Command | None = None
+    alert: str = ""
+    notify: tuple[str, ...] = ()
+
+
+class Thresholds(Input, frozen=True):
+    """What is judged by, for everything no Pipeline speaks of. The first entry of a journal.
+
+    `own`: name of this instance, whose heartbeats show that the bus carries. `canary_s`: how old the newest of them
+    may be while others are judged. `reconnect_s`: longest time granted to clients of a broker that came back.
+    """
+
+    own: str
+    silence_s: float = 2.5
+    start_grace_s: float = 15.0
+    unheard_s: float = 20.0
+    canary_s: float = 1.5
+    reconnect_s: float = 8.0
+    pause_s: float = 1.0
+    verify_s: float = 15.0
+    restart_actions: int = 6
+    restart_cool_down_s: float = 5.0
+    restart_per_s: float = 600.0
+    all_restarts: int = 30
+    retry_s: float = 60.0
+    rollback_verify_s: float = 60.0
+    retrain_verify_s: float = 300.0
+    quarantine_verify_s: float = 30.0
+    no_labels_s: float = 20.0
+    patience_s: float = 30.0
+
+
+AnyInput = (Tick | Beat | Announced | Rules | ModelSeen | RowsSeen | Judged | RunEnded | Answered | Leads | AlreadyOpen
+            | Thresholds)

@@ -1,0 +1,1 @@
+"""How good answers and rows are: predictions joined with outcomes, a stated test of chance, shares of bad rows."""

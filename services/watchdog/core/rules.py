@@ -1,0 +1,87 @@
+"""Which signals are symptoms: thresholds as data, one function a kind of symptom."""
+
+from dataclasses import dataclass
+
+from services.watchdog.core.inputs import Tick
+from services.watchdog.core.quality.loss import judge
+from services.watchdog.core.state import State
+
+SILENCE, QUALITY_LOSS, BROKEN_DATA = "silence", "quality_loss", "broken_data"
+LINE_STOPPED, TRAINING_FAILURE = "line_stopped", "training_failure"
+
+BUS = "dependency:broker"
+
+
+@dataclass(frozen=True, slots=True)
+class Symptom:
+    """Something that is wrong now. `about`: instance, model or pipeline; `source` for broken data only."""
+
+    kind: str
+    about: str
+    detail: str
+    pipeline: str = ""
+    source: str = ""
+    boot_id: str = ""
+    version: int = 0
+
+
+def symptoms(state: State, tick: Tick) -> list[Symptom]:
+    """All that is wrong at this tick, worst first."""
+    now = tick.monotonic_s
+    return [*silence(state, now), *stopped_lines(state), *broken_data(state, now), *quality_loss(state),
+            *training_failures(state)]
+
+
+def silence(state: State, now: float) -> list[Symptom]:
+    """Silent processes; or, when all are silent together or nothing comes back to ourselves, the bus itself."""
+    lives, limits = state.lives, state.thresholds
+    if lives.stalled_s(now) > limits.silence_s:
+        return [Symptom(SILENCE, BUS, "our own heartbeats do not come back")]
+    if not lives.may_judge(now):
+        return []
+    if lives.all_silent(now):
+        return [Symptom(SILENCE, BUS, "every other process fell silent at once")]
+    if lives.all_overdue(now):
+        return []
+    return [Symptom(SILENCE, life.instance, f"no heartbeat for {now - life.heard_at:.1f} s", boot_id=life.boot_id)
+            for life in lives.others() if lives.silent(life, now)]
+
+
+def stopped_lines(state: State) -> list[Symptom]:
+    """Processes whose dead-letter limit stopped a line."""
+    return [Symptom(LINE_STOPPED, life.instance, life.line_stopped, boot_id=life.boot_id)
+            for life in state.lives.others() if life.line_stopped]
+
+
+def broken_data(state: State, now: float) -> list[Symptom]:
+    """Sources whose rows are bad; when no other source delivers, the pipeline's data as a whole."""
+    found = []
+    for name, sources in sorted(state.sources.items()):
+        rules = state.rules.get(name)
+        if rules is None:
+            continue
+        bad = sources.bad(rules, now)
+        alone = [source for source in bad if not sources.others_deliver(source, bad, now)]
+        found += [Symptom(BROKEN_DATA, name, f"{share.value:.0%} of {share.rows} rows of {source} are bad", name,
+                          source) for source, share in bad.items() if source not in alone]
+        if alone:
+            told = ", ".join(f"{source} ({bad[source].value:.0%} bad)" for source in alone)
+            # To quarantine them would stop the pipeline; a person has to decide.
+            found.append(Symptom(BROKEN_DATA, name, f"no other source delivers good rows besides {told}", name))
+    return found
+
+
+def quality_loss(state: State) -> list[Symptom]:
+    """Champions that answer worse on labelled predictions than when they were published."""
+    found = []
+    for name, window in sorted(state.windows.items()):
+        loss, model = judge(window, state.reference(name)), state.models.get(name)
+        if loss is not None and loss.lost and model is not None:
+            found.append(Symptom(QUALITY_LOSS, name, loss.text(window.rule.metric), name, version=model.champion))
+    return found
+
+
+def training_failures(state: State) -> list[Symptom]:
+    """Models whose latest run failed."""
+    return [Symptom(TRAINING_FAILURE, model, f"run {run.run_id} failed: {run.why}", model)
+            for model, run in sorted(state.runs.items()) if run.state == "failed"]

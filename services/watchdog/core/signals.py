@@ -1,0 +1,131 @@
+"""Who is expected to be alive, when each was last heard, and whether the bus carries at all.
+
+Silence counts from when a heartbeat was received, by this process's monotonic ticks: clocks of others do not matter.
+The watchdog's own heartbeats take the same way as all others; while they do not come back, or come late, nothing is
+said of anybody.
+"""
+
+from dataclasses import dataclass, field
+
+from services.watchdog.core.inputs import LEAVING, READY, STARTING, Announced, Beat, Thresholds, Tick
+
+# Heartbeats come twice a second; one that is this late makes its sender a suspect.
+OVERDUE_S = 1.25
+# With fewer others, their falling silent together says nothing.
+FEWEST_OTHERS = 2
+# A process that said goodbye is forgotten after this time.
+FORGET_S = 600.0
+
+
+@dataclass(slots=True)
+class Life:
+    """One process. `heard_at`: when silence began to count; `heard`: whether it ever sent a heartbeat to us."""
+
+    instance: str
+    service: str
+    heard_at: float
+    heard: bool = False
+    boot_id: str = ""
+    state: str = ""
+    line_stopped: str = ""
+
+    @property
+    def leaving(self) -> bool:
+        return self.state in LEAVING
+
+    def limit_s(self, thresholds: Thresholds) -> float:
+        """How long it may be silent; one that is starting gets longer, one never heard may not even have begun."""
+        if not self.heard:
+            return thresholds.unheard_s
+        return thresholds.start_grace_s if self.state == STARTING else thresholds.silence_s
+
+
+@dataclass(slots=True)
+class Lives:
+    """All processes, the watchdog's own included."""
+
+    thresholds: Thresholds
+    by_name: dict[str, Life] = field(default_factory=dict)
+    own_heard_at: float | None = None
+    own_lag_s: float = 0.0
+    stalled_since: float | None = None
+    amnesty_until: float = 0.0
+
+    def beat(self, beat: Beat, now: float) -> None:
+        life = self.by_name.setdefault(beat.instance, Life(beat.instance, beat.service, now))
+        if beat.line_stopped:
+            life.line_stopped = beat.line_stopped
+        elif beat.boot_id != life.boot_id or beat.state == READY:
+            life.line_stopped = ""
+        life.heard_at, life.heard = now, True
+        life.service, life.boot_id, life.state = beat.service, beat.boot_id, beat.state
+        if beat.instance == self.thresholds.own and beat.lag_s is not None:
+            self.own_lag_s = beat.lag_s
+            if beat.lag_s <= self.thresholds.canary_s:
+                self.own_heard_at = now
+
+    def announce(self, entry: Announced, now: float) -> None:
+        """An entry makes an instance expected; only heartbeats keep it from being silent."""
+        if entry.gone:
+            self.by_name.pop(entry.instance, None)
+        elif entry.instance not in self.by_name:
+            self.by_name[entry.instance] = Life(entry.instance, entry.service, now, state=entry.state)
+        elif not self.by_name[entry.instance].heard:
+            self.by_name[entry.instance].state = entry.state
+
+    def look(self, tick: Tick) -> None:
+        """Take note of what this tick says of ourselves: a pause of our own, a bus that stalls or flows again."""
+        now = tick.monotonic_s
+        if self.own_heard_at is None:
+            # From the first tick on, our own heartbeat is expected like anybody's.
+            self.own_heard_at = now
+        if tick.gap_s > self.thresholds.pause_s:
+            self._start_over(now)
+        stalled = now - self.own_heard_at > self.thresholds.canary_s
+        if stalled and self.stalled_since is None:
+            self.stalled_since = self.own_heard_at
+        elif not stalled and self.stalled_since is not None:
+            self._flows_again(now, now - self.stalled_since)
+            self.stalled_since = None
+        for name in [name for name, life in self.by_name.items() if life.leaving and now - life.heard_at > FORGET_S]:
+            del self.by_name[name]
+
+    def forgive(self, now: float) -> None:
+        """Everybody fell silent together and some are back: the rest get the time that reconnecting may take."""
+        self._flows_again(now, self.thresholds.reconnect_s)
+
+    def may_judge(self, now: float) -> bool:
+        """Whether silence means anything at this moment."""
+        return self.stalled_since is None and now >= self.amnesty_until
+
+    def stalled_s(self, now: float) -> float:
+        """How long our own heartbeats have not come back; 0 while they do."""
+        return now - self.stalled_since if self.stalled_since is not None else 0.0
+
+    def others(self) -> list[Life]:
+        """Those expected to beat, without ourselves."""
+        return [life for name, life in self.by_name.items() if name != self.thresholds.own and not life.leaving]
+
+    def silent(self, life: Life, now: float) -> bool:
+        return not life.leaving and now - life.heard_at > life.limit_s(self.thresholds)
+
+    def all_silent(self, now: float) -> bool:
+        """Whether every other process that was ever heard is silent, and there are enough to make that telling."""
+        heard = [life for life in self.others() if life.heard]
+        return len(heard) >= FEWEST_OTHERS and all(self.silent(life, now) for life in heard)
+
+    def all_overdue(self, now: float) -> bool:
+        """Whether every other process that was ever heard is late: perhaps about to be silent together."""
+        heard = [life for life in self.others() if life.heard]
+        return len(heard) >= FEWEST_OTHERS and all(now - life.heard_at > OVERDUE_S for life in heard)
+
+    def _start_over(self, now: float) -> None:
+        """We ourselves stood still: what came meanwhile was not seen, so silence counts from now."""
+        for life in self.by_name.values():
+            life.heard_at = max(life.heard_at, now)
+        self.own_heard_at = now
+        self.stalled_since = None
+
+    def _flows_again(self, now: float, stalled_s: float) -> None:
+        # Clients of a broker that was away come back one by one; the longer it was away, the later the last of them.
+        self.amnesty_until = max(self.amnesty_until, now + min(self.thresholds.reconnect_s, 2 * stalled_s))

@@ -1,0 +1,107 @@
+"""All the watchdog knows, folded from inputs; it holds no opinion."""
+
+from dataclasses import dataclass, field
+
+from services.watchdog.core.inputs import (
+    Announced,
+    AnyInput,
+    Beat,
+    Judged,
+    ModelSeen,
+    RowsSeen,
+    Rules,
+    RunEnded,
+    Thresholds,
+    Tick,
+)
+from services.watchdog.core.quality.loss import Reference, Window
+from services.watchdog.core.quality.sources import Sources
+from services.watchdog.core.signals import Lives
+
+
+@dataclass(slots=True)
+class State:
+    """Signals by what they are about."""
+
+    thresholds: Thresholds
+    lives: Lives = field(init=False)
+    rules: dict[str, Rules] = field(default_factory=dict)
+    models: dict[str, ModelSeen] = field(default_factory=dict)
+    windows: dict[str, Window] = field(default_factory=dict)
+    """By pipeline: labelled predictions of its present champion."""
+    labels: dict[str, int] = field(default_factory=dict)
+    """By pipeline, labelled predictions seen of any version."""
+    news: dict[str, float] = field(default_factory=dict)
+    """By pipeline, when a labelled prediction or a new champion was seen last."""
+    sources: dict[str, Sources] = field(default_factory=dict)
+    runs: dict[str, RunEnded] = field(default_factory=dict)
+    """By model, the run that ended last."""
+    ended: dict[str, float] = field(default_factory=dict)
+    """By model, when that was seen."""
+
+    def __post_init__(self) -> None:
+        self.lives = Lives(self.thresholds)
+
+    def fold(self, one: AnyInput, tick: Tick) -> None:
+        """Take in an input that came by this tick."""
+        now = tick.monotonic_s
+        match one:
+            case Beat():
+                self.lives.beat(one, now)
+            case Announced():
+                self.lives.announce(one, now)
+            case Rules():
+                self._rule(one)
+            case ModelSeen():
+                self._model(one, now)
+            case RowsSeen() if one.pipeline in self.rules:
+                self.sources.setdefault(one.pipeline, Sources()).see(one, self.rules[one.pipeline], now)
+            case Judged():
+                self._judged(one, now)
+            case RunEnded():
+                self.runs[one.model] = one
+                self.ended[one.model] = now
+            case _:
+                # Tick, Leads and what concerns incidents are the engine's.
+                return
+
+    def reference(self, model: str) -> Reference | None:
+        """What the champion's watched metric was at publication; None when it was not measured then."""
+        seen, rules = self.models.get(model), self.rules.get(model)
+        if seen is None or rules is None or rules.quality is None:
+            return None
+        value = seen.metrics.get(rules.quality.metric)
+        return None if value is None else Reference(value, seen.held_out)
+
+    def fresh_window(self, model: str) -> None:
+        """Forget the labelled predictions so far: what comes now is judged by itself."""
+        rules = self.rules.get(model)
+        if rules is not None and rules.quality is not None:
+            self.windows[model] = Window(rules.quality)
+
+    def _rule(self, rules: Rules) -> None:
+        if rules.deleted:
+            for known in (self.rules, self.windows, self.sources, self.runs, self.ended):
+                known.pop(rules.pipeline, None)
+            return
+        before = self.rules.get(rules.pipeline)
+        self.rules[rules.pipeline] = rules
+        if before is None or before.quality != rules.quality:
+            self.windows.pop(rules.pipeline, None)
+            self.fresh_window(rules.pipeline)
+
+    def _model(self, seen: ModelSeen, now: float) -> None:
+        before = self.models.get(seen.model)
+        if before is not None and seen.revision < before.revision:
+            return
+        self.models[seen.model] = seen
+        if before is None or before.champion != seen.champion:
+            self.fresh_window(seen.model)
+            self.news[seen.model] = now
+
+    def _judged(self, row: Judged, now: float) -> None:
+        self.news[row.pipeline] = now
+        self.labels[row.pipeline] = self.labels.get(row.pipeline, 0) + 1
+        window, model = self.windows.get(row.pipeline), self.models.get(row.pipeline)
+        if window is not None and model is not None and row.version == model.champion:
+            window.add(row)

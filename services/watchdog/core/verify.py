@@ -1,0 +1,154 @@
+"""Whether what was wrong is well again, and whether an action already shows that it did not help."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from services.watchdog.core.inputs import READY, STARTING, Incident, Tick
+from services.watchdog.core.quality.loss import judge
+from services.watchdog.core.rules import BUS
+from services.watchdog.core.signals import Life
+from services.watchdog.core.state import State
+
+# Summaries come every two seconds and take a moment: rows counted before a quarantine took hold are not held
+# against it.
+SUMMARY_S = 3.0
+
+
+class Finding(Enum):
+    """`OPEN`: neither proven nor disproven yet. `WAIT`: the same, and nothing more may be done about it now."""
+
+    WELL = "well"
+    WORSE = "worse"
+    OPEN = "open"
+    WAIT = "wait"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    finding: Finding
+    why: str = ""
+
+
+OPEN, WAIT = Verdict(Finding.OPEN), Verdict(Finding.WAIT)
+
+
+def look(incident: Incident, state: State, tick: Tick) -> Verdict:
+    """What the signals say of the incident at this tick."""
+    now = tick.monotonic_s
+    match incident.symptom:
+        case "silence":
+            return _bus(state, now) if incident.cause == BUS else _process(incident, state, now)
+        case "quality_loss":
+            return _refused(incident) or _quality(incident, state, now)
+        case "broken_data":
+            return _refused(incident) or _data(incident, state, now)
+        case "line_stopped":
+            return _line(incident, state)
+    return _training(incident, state)
+
+
+def _refused(incident: Incident) -> Verdict | None:
+    refused = incident.state == "commanded" and incident.answered in ("refused", "failed")
+    return Verdict(Finding.WORSE, f"the command was {incident.answered}") if refused else None
+
+
+def _bus(state: State, now: float) -> Verdict:
+    """Well once our own heartbeats come back, and those of somebody else, where there is somebody."""
+    lives = state.lives
+    others = [life for life in lives.others() if life.heard]
+    heard = [life for life in others if not lives.silent(life, now)]
+    if lives.stalled_since is None and (heard or not others):
+        return Verdict(Finding.WELL, f"heartbeats flow again ({len(heard)} of {len(others)} processes)")
+    return OPEN
+
+
+def _process(incident: Incident, state: State, now: float) -> Verdict:
+    """Well once a new process is ready, or the old one speaks again; only a bus that carries shows anything else."""
+    life = state.lives.by_name.get(incident.target.removeprefix("instance:"))
+    if life is None or life.leaving:
+        return Verdict(Finding.WELL, "it said goodbye: nobody expects it any more")
+    if not state.lives.may_judge(now):
+        return WAIT
+    if not life.heard or state.lives.silent(life, now) or life.heard_at <= incident.since:
+        return _refused(incident) or OPEN
+    if life.boot_id != incident.boot_id:
+        return _new_process(incident, life, state, now)
+    if life.state != READY:
+        return OPEN
+    # The same process speaks again. If a restart is under way, its result is waited for.
+    if incident.state != "commanded" or now >= incident.deadline or _refused(incident):
+        return Verdict(Finding.WELL, "it came back by itself")
+    return OPEN
+
+
+def _new_process(incident: Incident, life: Life, state: State, now: float) -> Verdict:
+    if life.state == READY:
+        known = incident.boot_id != ""
+        return Verdict(Finding.WELL, f"a new process is ready (boot {life.boot_id})" if known else "it is ready")
+    limits = state.thresholds
+    if life.state == STARTING and now < incident.commanded_at + limits.verify_s + limits.start_grace_s:
+        # On a busy machine a start takes its time; another restart would only set it back.
+        return WAIT
+    return OPEN
+
+
+def _quality(incident: Incident, state: State, now: float) -> Verdict:
+    model, window = state.models.get(incident.pipeline), state.windows.get(incident.pipeline)
+    if model is None or window is None:
+        return Verdict(Finding.WELL, "the pipeline is gone")
+    loss = judge(window, state.reference(incident.pipeline))
+    replaced = model.champion != incident.from_version
+    if incident.state == "commanded" and not replaced:
+        run = state.runs.get(incident.pipeline)
+        ended = state.ended.get(incident.pipeline, 0.0) > incident.commanded_at
+        if run is not None and ended and run.state in ("failed", "rejected", "cancelled"):
+            return Verdict(Finding.WORSE, f"run {run.run_id} {run.state}: {run.why}")
+        return OPEN
+    if loss is not None:
+        told = f"version {model.champion}: {loss.text(window.rule.metric)}"
+        return Verdict(Finding.WORSE if loss.lost else Finding.WELL, told)
+    if incident.state == "suspected":
+        # Too few labels to say anything of a version that came meanwhile.
+        return WAIT
+    return _held_out(incident, state, now) if replaced and incident.action == "retrain" else OPEN
+
+
+def _held_out(incident: Incident, state: State, now: float) -> Verdict:
+    """When labels stop coming, the rows a retrained version was measured on at publication must do."""
+    reference, news = state.reference(incident.pipeline), state.news.get(incident.pipeline, now)
+    if reference is None or now - news < state.thresholds.no_labels_s:
+        return OPEN
+    return Verdict(Finding.WELL, f"no more labels come; on {reference.rows} held-out rows the new version reached "
+                                 f"{reference.value:.3f}")
+
+
+def _data(incident: Incident, state: State, now: float) -> Verdict:
+    rules, sources = state.rules.get(incident.pipeline), state.sources.get(incident.pipeline)
+    if rules is None or sources is None:
+        return Verdict(Finding.WELL, "the pipeline is gone")
+    bad = sources.bad(rules, now)
+    source = incident.cause.partition("/")[2]
+    if incident.state != "commanded":
+        still = source in bad if source else bool(bad)
+        return OPEN if still else Verdict(Finding.WELL, "the bad rows stopped")
+    if now < incident.commanded_at + rules.window_s + SUMMARY_S:
+        return OPEN
+    share = sources.share(source, rules, now, incident.commanded_at + SUMMARY_S)
+    if share.rows >= rules.min_rows and share.value > rules.bad_share:
+        return OPEN
+    told = f"{share.value:.0%} bad rows" if share.rows else "no rows"
+    return Verdict(Finding.WELL, f"{told} of {source} since the quarantine")
+
+
+def _line(incident: Incident, state: State) -> Verdict:
+    life = state.lives.by_name.get(incident.target.removeprefix("instance:"))
+    if life is None or not life.line_stopped:
+        return Verdict(Finding.WELL, "the line moves again")
+    return OPEN
+
+
+def _training(incident: Incident, state: State) -> Verdict:
+    run = state.runs.get(incident.pipeline)
+    if run is not None and run.state == "failed":
+        return OPEN
+    return Verdict(Finding.WELL, "the next run did not fail" if run is not None else "the pipeline is gone")

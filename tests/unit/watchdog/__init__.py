@@ -1,0 +1,1 @@
+"""The watchdog's decisions, driven by ticks and inputs alone."""
