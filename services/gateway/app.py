@@ -1,0 +1,141 @@
+"""What the gateway is made of, in start order."""
+
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from lepton.bus import kafka
+from lepton.bus.care import Care
+from lepton.bus.presence import Connection, announce
+from lepton.bus.producer import Producer
+from lepton.bus.records import Broker
+from lepton.bus.table import OnChange, Table
+from lepton.clock import Clock, SystemClock
+from lepton.contracts import codec, topics
+from lepton.contracts.pb.models_pb2 import ModelState
+from lepton.contracts.pb.pipelines_pb2 import PipelineState
+from lepton.contracts.pb.telemetry_pb2 import Instance
+from lepton.contracts.signing import Identity
+from lepton.contracts.topics import Topic
+from lepton.errors import Missing
+from lepton.runtime.doors import HttpDoor
+from lepton.runtime.service import Service, Stage
+from lepton.store.announce import Announcement, Relay
+from lepton.store.documents import DocumentDatabase
+from lepton.store.incidents import Incidents
+from lepton.store.keys import Keys
+from lepton.store.mongo import Database
+from lepton.store.pipelines import Pipelines as PipelineStore
+from lepton.store.runs import Runs
+from lepton.store.segments import Segments
+from services.gateway.core.limits import Limits
+from services.gateway.core.routing import Routing
+from services.gateway.edge import rest
+from services.gateway.edge.predictors import Predictors
+from services.gateway.flow.access import Access
+from services.gateway.flow.audit import Audit
+from services.gateway.flow.commands import Commands
+from services.gateway.flow.data import Data
+from services.gateway.flow.gateway import Gateway
+from services.gateway.flow.models import Models
+from services.gateway.flow.operations import Operations
+from services.gateway.flow.pipelines import Catalogue, Pipelines
+from services.gateway.flow.predictions import Predictions
+from services.gateway.flow.streams import Streams
+from services.gateway.settings import GatewaySettings
+
+Kind = TypeVar("Kind", bound=Message)
+
+# A topic that is followed shows signs of life every second; this much silence makes the gateway not ready.
+TABLE_DEADLINE_S = 30.0
+
+
+def build(settings: GatewaySettings) -> Service:
+    """The gateway on Kafka and the database its settings name."""
+    clock = SystemClock()
+    database = Database.connect(settings.mongo_url.get_secret_value(), settings.mongo_database)
+    return assemble(settings, kafka.connect(settings.broker_options(), clock), database, clock)
+
+
+def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDatabase, clock: Clock) -> Service:
+    """The same on any broker and database."""
+    service = Service("gateway", settings, clock)
+    service.add(Stage.STORE, "database", database)
+    service.add(Stage.STORE, "broker", Connection(broker))
+    producer = Producer(broker, settings.instance, service.telemetry)
+    service.add(Stage.BUS, "producer", producer)
+
+    def describe(instance: Instance) -> None:
+        instance.address = door.address
+
+    announce(service, producer, describe)
+    registry = _follow(service, broker, Topic.MODELS, ModelState)
+    announced = _follow(service, broker, Topic.PIPELINES, PipelineState)
+
+    streams = Streams(broker, settings.instance, clock)
+    audit = Audit(producer, settings.instance, clock)
+    store = PipelineStore(database, clock)
+    catalogue = Catalogue(announced, store)
+
+    async def publish(announcement: Announcement) -> None:
+        await producer.send(Topic.PIPELINES, announcement.value, key=announcement.key)
+
+    relay = Relay([store.announcing], publish, clock)
+    service.spawn("relay", relay.run)
+
+    pool = Predictors(service.telemetry)
+    service.add(Stage.FLOW, "predictors", pool)
+    predictions = Predictions(Routing(), pool, registry.values, clock, settings.predict_timeout_s)
+    instances = _follow(service, broker, Topic.INSTANCES, Instance, predictions.heard)
+
+    access = Access(Keys(database), Limits(settings.rate_per_s, settings.rate_burst), audit, clock,
+                    settings.key_cache_s)
+    commands = Commands(producer, streams, audit, clock, _operator(settings))
+    gateway = Gateway(
+        access=access,
+        pipelines=Pipelines(catalogue, store, broker, relay, audit, settings.kafka_replication),
+        data=Data(catalogue, producer, streams, Segments(database), service.telemetry, clock),
+        predictions=predictions,
+        models=Models(registry.values, Runs(database, clock), catalogue, producer, commands, audit, clock),
+        operations=Operations(instances, Incidents(database), registry.values, catalogue, streams, clock),
+        commands=commands,
+    )
+    service.add(Stage.FLOW, "first key", _FirstKey(access, settings))
+    app = rest.create(gateway, service.telemetry, clock, settings.max_body_bytes)
+    door = HttpDoor(app, settings.host, settings.port, drain_s=settings.drain_s)
+    service.add(Stage.DOOR, "rest", door)
+    return service
+
+
+def _operator(settings: GatewaySettings) -> Identity | None:
+    """The identity that signs people's recovery commands; without one the gateway serves, and refuses those."""
+    try:
+        return Identity.load(settings.keys_dir / "operator.json")
+    except Missing:
+        return None
+
+
+def _follow(service: Service, broker: Broker, topic: Topic, kind: type[Kind],
+            on_change: OnChange[Kind] | None = None) -> Table[Kind]:
+    """A compacted topic: read to its end at start, then followed for as long as the process lives."""
+    name = topics.name(topic)
+    care = Care(service.clock, service.health.check(name, TABLE_DEADLINE_S), service.telemetry)
+    table = Table(broker, name, lambda record: codec.decode_as(topic, kind, record.value or b""),
+                  client_id=service.settings.instance, care=care, on_change=on_change)
+    service.add(Stage.BUS, name, table)
+    service.spawn(f"follow {name}", table.run)
+    return table
+
+
+class _FirstKey:
+    """Makes the first admin key before the door opens."""
+
+    def __init__(self, access: Access, settings: GatewaySettings) -> None:
+        self._access = access
+        self._file = settings.bootstrap_file
+
+    async def start(self) -> None:
+        await self._access.bootstrap(self._file)
+
+    async def stop(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,98 @@
+"""Which predictor a request goes to: the least loaded one that serves the model and has not failed lately."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from lepton.contracts.pb import telemetry_pb2
+from lepton.errors import Missing, Unavailable
+
+# Instances announce themselves every two seconds; three announcements missed in a row is silence.
+SILENT_S = 6.5
+FAILURES_TO_EJECT = 3
+FIRST_EJECTION_S = 1.0
+LONGEST_EJECTION_S = 30.0
+
+
+@dataclass(slots=True)
+class Replica:
+    """One predictor as it announced itself, and how it did for us."""
+
+    instance: str
+    boot_id: str
+    address: str
+    ready: bool
+    models: dict[str, int]
+    load: float
+    heard_at: float
+    in_flight: int = 0
+    served: int = 0
+    failures: int = 0
+    ejections: int = 0
+    ejected_until: float = field(default=float("-inf"))
+
+
+class Routing:
+    """Times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._replicas: dict[str, Replica] = {}
+
+    def heard(self, instance: telemetry_pb2.Instance, now: float) -> None:
+        """Take in an announcement; a new start of a process is judged afresh."""
+        old = self._replicas.get(instance.instance)
+        new = Replica(
+            instance.instance, instance.boot_id, instance.address,
+            instance.state == telemetry_pb2.INSTANCE_STATE_READY,
+            {model.model: model.version for model in instance.models}, instance.load, now,
+        )
+        if old is not None and old.boot_id == new.boot_id:
+            new.in_flight, new.served = old.in_flight, old.served
+            new.failures, new.ejections, new.ejected_until = old.failures, old.ejections, old.ejected_until
+        self._replicas[instance.instance] = new
+
+    def gone(self, instance: str) -> None:
+        self._replicas.pop(instance, None)
+
+    def pick(self, model: str | None, now: float, tried: Iterable[str] = ()) -> Replica:
+        """The replica to ask for `model` (None: for anything), leaving out those `tried`.
+
+        Raises Missing when predictors are there but none serves the model, Unavailable when none can be asked.
+        """
+        left_out = set(tried)
+        present = [one for one in self._replicas.values() if now - one.heard_at < SILENT_S]
+        serving = [one for one in present if one.ready and (model is None or model in one.models)]
+        open_ones = [one for one in serving if one.instance not in left_out]
+        if not serving and any(one.ready for one in present):
+            raise Missing(f"no predictor serves {model}", remedy="train a model, or wait until one has loaded it")
+        if not open_ones:
+            raise Unavailable("no predictor can be asked now", field="predictor", remedy="try again in a moment")
+        # When all have failed lately, asking one of them is still better than asking none.
+        well = [one for one in open_ones if one.ejected_until <= now] or open_ones
+        return min(well, key=lambda one: (one.load + one.in_flight, one.served))
+
+    def began(self, replica: Replica) -> None:
+        replica.in_flight += 1
+        replica.served += 1
+
+    def ended(self, replica: Replica, *, failed: bool, now: float) -> None:
+        """Count the answer; a row of failures ejects the replica, each time for twice as long."""
+        current = self._replicas.get(replica.instance, replica)
+        for one in {id(replica): replica, id(current): current}.values():
+            one.in_flight = max(0, one.in_flight - 1)
+        if current.boot_id != replica.boot_id:
+            return
+        if not failed:
+            current.failures = current.ejections = 0
+            return
+        current.failures += 1
+        if current.failures >= FAILURES_TO_EJECT:
+            length_s = min(LONGEST_EJECTION_S, FIRST_EJECTION_S * 2**current.ejections)
+            current.ejected_until = now + length_s
+            current.ejections += 1
+            current.failures = 0
+
+    def serves(self, model: str, now: float) -> bool:
+        with suppress(Missing, Unavailable):
+            return bool(self.pick(model, now))
+        return False

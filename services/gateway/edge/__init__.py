@@ -1,0 +1,1 @@
+"""The wires of the gateway: REST in, gRPC to predictors out."""

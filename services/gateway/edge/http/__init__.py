@@ -1,0 +1,1 @@
+"""What every HTTP route shares: request context, callers, the form of answers."""

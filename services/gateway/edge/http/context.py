@@ -1,0 +1,153 @@
+"""What surrounds every request: its id, its trace, its size limit, its count, and the answer when it fails."""
+
+import logging
+import re
+import secrets
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextvars import ContextVar
+from http import HTTPStatus
+from typing import Any
+
+from opentelemetry.trace import SpanKind, Status, StatusCode
+from starlette.responses import Response
+
+from lepton.clock import Clock
+from lepton.contracts import names
+from lepton.errors import LeptonError
+from lepton.runtime import tracing
+from lepton.runtime.telemetry import Telemetry
+from services.gateway.edge.errors import TooLarge, headers_of, problem_of, status_of
+from services.gateway.edge.http.answers import answer
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+REQUEST_ID = "x-request-id"
+_GIVEN_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_current: ContextVar[str] = ContextVar("request_id", default="")
+
+log = logging.getLogger(__name__)
+
+
+def request_id() -> str:
+    """Id of the request this code runs for; the client's own where it sent one."""
+    return _current.get()
+
+
+def failure(error: LeptonError, path: str, status: HTTPStatus | None = None) -> Response:
+    """The answer for an outcome, the protocol's form below /v2, problem+json elsewhere; `status` None: as the table."""
+    said, headers = status or status_of(error), headers_of(error)
+    if path.startswith("/v2"):
+        return answer({"error": str(error)}, said, headers)
+    return answer(problem_of(error, request_id(), said), said, headers, "application/problem+json")
+
+
+class RequestContext:
+    """Outermost layer. A failure that is no outcome is a bug: logged, and answered 500 without saying what it was."""
+
+    def __init__(self, app: App, telemetry: Telemetry, clock: Clock, max_body_bytes: int) -> None:
+        self._app = app
+        self._telemetry = telemetry
+        self._clock = clock
+        self._max_body_bytes = max_body_bytes
+        self._requests = telemetry.counter(names.HTTP_REQUESTS, "Requests answered")
+        self._seconds = telemetry.histogram(names.HTTP_SECONDS, "Length of a request")
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        given = headers.get(REQUEST_ID, "")
+        reset = _current.set(given if _GIVEN_ID.fullmatch(given) else secrets.token_hex(8))
+        try:
+            await self._traced(scope, receive, send, headers)
+        finally:
+            _current.reset(reset)
+
+    async def _traced(self, scope: Message, receive: Receive, send: Send, headers: dict[str, str]) -> None:
+        began = self._clock.monotonic()
+        method = scope["method"]
+        sent = _Sent(send, {REQUEST_ID: request_id()})
+        with self._telemetry.span_from(headers.get(tracing.HEADER), method, kind=SpanKind.SERVER,
+                                       **{"http.request.method": method, "url.path": scope["path"]}) as span:
+            if (current := tracing.traceparent()) is not None:
+                sent.headers[tracing.HEADER] = current
+            await self._bounded(scope, receive, sent, headers)
+            route = _route(scope)
+            span.update_name(f"{method} {route}")
+            span.set_attribute("http.route", route)
+            span.set_attribute("http.response.status_code", sent.status)
+            if sent.status >= 500:
+                span.set_status(Status(StatusCode.ERROR))
+        self._requests.add(1, {"route": route, "method": method, "status": str(sent.status)})
+        self._seconds.record(self._clock.monotonic() - began, {"route": route, "method": method})
+
+    async def _bounded(self, scope: Message, receive: Receive, send: "_Sent", headers: dict[str, str]) -> None:
+        bounded = _Bounded(receive, self._max_body_bytes)
+        try:
+            bounded.check(headers.get("content-length", "0"))
+            await self._app(scope, bounded, send)
+        except LeptonError as error:
+            await self._fail(scope, receive, send, failure(error, scope["path"]))
+        except Exception:
+            log.exception("a request failed", extra={"request_id": request_id(), "path": scope["path"]})
+            self._telemetry.error("request", "a request failed in a way nobody foresaw", scope["path"])
+            crash = {"type": "about:blank", "title": "Internal Server Error", "status": 500, "request_id": request_id(),
+                     "detail": "this is a bug of ours; the log has it under the request id"}
+            await self._fail(scope, receive, send, answer(crash, 500, media_type="application/problem+json"))
+
+    async def _fail(self, scope: Message, receive: Receive, send: "_Sent", response: Response) -> None:
+        # Once an answer has begun nothing can be taken back; the connection ends short, which a client sees.
+        if not send.began:
+            await response(scope, receive, send)
+
+
+class _Sent:
+    """`send` that adds headers to the answer and remembers its status."""
+
+    def __init__(self, send: Send, headers: dict[str, str]) -> None:
+        self._send = send
+        self.headers = headers
+        self.status = 500
+        self.began = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.began = True
+            self.status = message["status"]
+            added = [(name.encode(), value.encode()) for name, value in self.headers.items()]
+            message["headers"] = [*message.get("headers", []), *added]
+        await self._send(message)
+
+
+class _Bounded:
+    """`receive` that refuses a body once it grows past the limit, whatever length was announced."""
+
+    def __init__(self, receive: Receive, limit_bytes: int) -> None:
+        self._receive = receive
+        self._limit_bytes = limit_bytes
+        self._seen_bytes = 0
+
+    def check(self, announced: str) -> None:
+        """Raises TooLarge from what the client announced, before anything is read."""
+        if announced.isdigit() and int(announced) > self._limit_bytes:
+            raise self._too_large()
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self._seen_bytes += len(message.get("body", b""))
+        if self._seen_bytes > self._limit_bytes:
+            raise self._too_large()
+        return message
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"the body is larger than {self._limit_bytes} bytes", field="body",
+                        remedy="send it in several requests")
+
+
+def _route(scope: Message) -> str:
+    route = scope.get("route")
+    return str(getattr(route, "path", "(none)"))

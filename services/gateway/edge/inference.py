@@ -1,0 +1,94 @@
+"""The Open Inference Protocol over REST, below /v2; bodies are read raw: its clients send no JSON content type."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from services.gateway.edge import tensors
+from services.gateway.edge.http.answers import Responses, answer, body, described, plain
+from services.gateway.edge.http.callers import Predicts, TheGateway
+from services.gateway.flow.gateway import Gateway
+
+router = APIRouter(prefix="/v2", tags=["inference protocol"])
+
+_TENSOR = {"name": "https", "datatype": "FP64", "shape": [1], "data": [1.0]}
+_INFER = body("Tensors as JSON, or raw behind the JSON with `Inference-Header-Content-Length`.", {
+    "application/json": ({"type": "object", "required": ["inputs"]}, {"id": "r-1", "inputs": [_TENSOR]}),
+    "application/octet-stream": ({"type": "string", "format": "binary"}, "")})
+_ANSWER: dict[str, Any] = {"type": "object", "properties": {
+    "model_name": {"type": "string"}, "model_version": {"type": "string"}, "id": {"type": "string"},
+    "outputs": {"type": "array", "items": {"type": "object"}}}}
+_INFERRED: Responses = {200: described("One answer a row.", _ANSWER, {
+    "model_name": "phishing", "model_version": "2", "id": "r-1",
+    "outputs": [{"name": "label", "datatype": "BOOL", "shape": [1], "data": [True]}]})}
+_METADATA: Responses = {200: described("Tensors the model takes and gives.", {"type": "object"}, {
+    "name": "phishing", "versions": ["2"], "platform": "onnx",
+    "inputs": [{"name": "https", "datatype": "FP64", "shape": [-1]}],
+    "outputs": [{"name": "label", "datatype": "BOOL", "shape": [-1]}]})}
+
+
+@router.get("/health/live", summary="Is the server alive")
+async def live() -> Response:
+    """Open to all: answers while the process does."""
+    return Response(status_code=200)
+
+
+@router.get("/health/ready", summary="Is the server ready", responses={503: {"description": "No predictor is."}})
+async def ready(gateway: TheGateway) -> Response:
+    """Open to all: whether some predictor can be asked."""
+    return Response(status_code=200 if gateway.predictions.ready() else 503)
+
+
+@router.get("", summary="Server metadata", responses={
+    200: described("Who answers.", {"type": "object"}, {"name": "lepton", "version": "0.1.0", "extensions": []})})
+async def server(request: Request, gateway: TheGateway, _: Predicts) -> Response:
+    return answer(plain(await gateway.predictions.server_metadata(_authorization(request))))
+
+
+@router.get("/models/{model}", summary="Model metadata", responses=_METADATA)
+async def metadata(model: str, request: Request, gateway: TheGateway, _: Predicts) -> Response:
+    return answer(plain(await gateway.predictions.metadata(_authorization(request), model)))
+
+
+@router.get("/models/{model}/versions/{version}", summary="Metadata of a version", responses=_METADATA)
+async def version_metadata(model: str, version: str, request: Request, gateway: TheGateway, _: Predicts) -> Response:
+    return answer(plain(await gateway.predictions.metadata(_authorization(request), model, version)))
+
+
+@router.get("/models/{model}/ready", summary="Is a model ready")
+async def model_ready(model: str, request: Request, gateway: TheGateway, _: Predicts) -> Response:
+    return await _ready(request, gateway, model, "")
+
+
+@router.get("/models/{model}/versions/{version}/ready", summary="Is a version ready")
+async def version_ready(model: str, version: str, request: Request, gateway: TheGateway, _: Predicts) -> Response:
+    return await _ready(request, gateway, model, version)
+
+
+@router.post("/models/{model}/infer", summary="Infer", openapi_extra=_INFER, responses=_INFERRED)
+async def infer(model: str, request: Request, gateway: TheGateway, _: Predicts) -> Response:
+    return await _infer(request, gateway, model, "")
+
+
+@router.post("/models/{model}/versions/{version}/infer", summary="Infer with a version", openapi_extra=_INFER,
+             responses=_INFERRED)
+async def version_infer(model: str, version: str, request: Request, gateway: TheGateway, _: Predicts) -> Response:
+    return await _infer(request, gateway, model, version)
+
+
+async def _infer(request: Request, gateway: Gateway, model: str, version: str) -> Response:
+    header = request.headers.get(tensors.BINARY_HEADER)
+    asked, wanted = tensors.read(model, version, await request.body(), header)
+    content, json_length = tensors.write(await gateway.predictions.infer(_authorization(request), asked), wanted)
+    if json_length is None:
+        return Response(content, media_type="application/json")
+    return Response(content, headers={tensors.BINARY_HEADER: str(json_length)}, media_type="application/octet-stream")
+
+
+async def _ready(request: Request, gateway: Gateway, model: str, version: str) -> Response:
+    is_ready = await gateway.predictions.model_ready(_authorization(request), model, version)
+    return answer({"name": model, "ready": is_ready}, 200 if is_ready else 503)
+
+
+def _authorization(request: Request) -> str:
+    return request.headers["authorization"]

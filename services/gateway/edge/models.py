@@ -1,0 +1,166 @@
+"""REST routes of models: read, predict, train, promote, roll back; and of the runs that make them."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from google.protobuf import json_format
+from pydantic import BaseModel, ConfigDict, Field
+
+from lepton.contracts.pb.models_pb2 import ModelManifest, ModelState, ModelVersion
+from lepton.contracts.pb.prediction_pb2 import PredictRequest
+from lepton.contracts.pb.training_pb2 import TrainingProgress
+from services.gateway.edge.errors import Malformed
+from services.gateway.edge.http.answers import Responses, answer, described, plain, schema
+from services.gateway.edge.http.callers import Count, Predicts, Reads, TheGateway, Trains
+from services.gateway.edge.http.context import request_id
+from services.gateway.flow.models import Asked, Run, Training
+
+router = APIRouter(prefix="/v1", tags=["models"])
+runs_router = APIRouter(prefix="/v1/runs", tags=["runs"])
+
+_ROW = {"https": 1.0, "age_of_domain": 1}
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Predict(_Request):
+    """Rows to predict, by the names of the Pipeline's fields."""
+
+    rows: list[dict[str, Any]] = Field(min_length=1, max_length=100_000, examples=[[_ROW]],
+                                       description="A field left out or null is missing.")
+    version: int = Field(default=0, ge=0, description="0: the version in production.")
+    request_id: str = Field(default="", max_length=256, description="Echoed; the event id of a single row.")
+
+
+class Train(_Request):
+    """One training run. What is left out is the Pipeline's."""
+
+    kind: Literal["train", "fine_tune"] = Field(default="train", description="`fine_tune` starts from a version.")
+    family: str = Field(default="", examples=["mlp"])
+    parameters: dict[str, Any] = Field(default_factory=dict, examples=[{"epochs": 40}])
+    data_pipeline: str = Field(default="", description="Learn from this pipeline's rows; they must have the same form.")
+    parent_version: int = Field(default=0, ge=0, description="Version to fine-tune; 0: the champion.")
+    max_rows: int = Field(default=0, ge=0, description="Newest rows to learn from; 0: the Pipeline's window.")
+    promote: bool = Field(default=True, description="False keeps a good candidate out of production until promoted.")
+    command_id: str = Field(default="", max_length=128, pattern=r"^[A-Za-z0-9._-]*$",
+                            description="Sent again, it starts nothing new.")
+
+
+class Promote(_Request):
+    version: int = Field(ge=1)
+
+
+class RollBack(_Request):
+    from_version: int = Field(default=0, ge=0, description="Version to leave; 0: the champion.")
+
+
+_MANIFEST = schema(ModelManifest)["properties"]
+_STATE = schema(ModelState, versions={"type": "array", "items": schema(
+    ModelVersion, without=["manifest"], **_MANIFEST)})
+_STATE_EXAMPLE = {
+    "model": "phishing", "revision": 3, "champion": 2, "previous_champion": 1, "reason": "promoted",
+    "changed_at": "2026-01-31T12:00:00Z", "versions": [{
+        "version": 2, "status": "READY", "family": "logistic_regression", "metrics": {"accuracy": 0.91},
+        "lineage": {"run_id": "run-1f0c", "parent_version": 1, "train_rows": 800}}]}
+_COMMAND = {"title": "Command", "type": "object", "properties": {
+    "command_id": {"type": "string"}, "run_id": {"type": "string"}}}
+_RUN = schema(TrainingProgress, kind={"type": "string"}, reason={"type": "string"}, family={"type": "string"},
+              issuer={"type": "string"}, cancel_requested={"type": "boolean"})
+_RUN_EXAMPLE = {"run_id": "run-1f0c", "command_id": "request-77", "model": "phishing", "state": "SUCCEEDED",
+                "epoch": 40, "epochs": 40, "metrics": {"accuracy": 0.91}, "version": 2, "rows": 1000}
+_ASKED: Responses = {202: described("The command is durable; the trainer does it.", _COMMAND,
+                         {"command_id": "request-77", "run_id": "run-1f0c"})}
+_PREDICTED: dict[str, Any] = {
+    "title": "Prediction", "type": "object", "properties": {
+        "model": {"type": "string"}, "version": {"type": "integer"}, "request_id": {"type": "string"},
+        "rows": {"type": "array", "items": {"type": "object", "properties": {
+            "number": {"type": "number"}, "label": {"type": "string"},
+            "probabilities": {"type": "object", "additionalProperties": {"type": "number"}}}}}}}
+
+
+def model_view(state: ModelState) -> dict[str, Any]:
+    """A model as it is shown: what the signed manifest says stands beside the version's status."""
+    shown = plain(state)
+    for version in shown["versions"]:
+        version |= version.pop("manifest", {})
+        del version["signature"]
+    del shown["signature"]
+    return shown
+
+
+def run_view(run: Run) -> dict[str, Any]:
+    command = plain(run.command)
+    asked = {name: command[name] for name in ("kind", "reason", "family", "issuer")}
+    return {**asked, **plain(run.progress), "cancel_requested": run.cancel_requested}
+
+
+def _asked(asked: Asked) -> Response:
+    return answer({"command_id": asked.command_id, "run_id": asked.run_id}, 202)
+
+
+@router.get("/models", summary="List models", responses={
+    200: described("All models, by name.", _STATE, [_STATE_EXAMPLE], many=True)})
+async def list_all(gateway: TheGateway, _: Reads) -> Response:
+    return answer([model_view(state) for state in gateway.models.all()])
+
+
+@router.get("/models/{model}", summary="Read a model", responses={
+    200: described("Its champion and kept versions.", _STATE, _STATE_EXAMPLE)})
+async def get(model: str, gateway: TheGateway, _: Reads) -> Response:
+    return answer(model_view(gateway.models.get(model)))
+
+
+@router.post("/models/{model}/predict", summary="Predict rows by named fields", responses={
+    200: described("One answer a row, in order, all by the same version.", _PREDICTED, {
+        "model": "phishing", "version": 2, "request_id": "",
+        "rows": [{"label": "true", "probabilities": {"false": 0.08, "true": 0.92}}]})})
+async def predict(model: str, wanted: Predict, request: Request, gateway: TheGateway, _: Predicts) -> Response:
+    """Ask the least loaded predictor; one that does not answer is replaced by another once."""
+    message = PredictRequest(model=model, version=wanted.version, request_id=wanted.request_id or request_id())
+    try:
+        for row in wanted.rows:
+            json_format.ParseDict(row, message.rows.add())
+    except (json_format.ParseError, ValueError) as error:
+        raise Malformed(f"a row cannot be read: {error}", field="rows") from error
+    response = await gateway.predictions.predict(request.headers["authorization"], message)
+    rows = [{name: value for name, value in plain(row).items() if name != "probabilities" or value}
+            for row in response.rows]
+    return answer({"model": response.model, "version": response.version, "request_id": response.request_id,
+                   "rows": rows})
+
+
+@router.post("/models/{model}/train", summary="Train a model", status_code=202, responses=_ASKED)
+async def train(model: str, wanted: Train, gateway: TheGateway, caller: Trains) -> Response:
+    """Ask for one run over the pipeline's stored rows. Follow it at `/v1/runs/{run_id}`."""
+    return _asked(await gateway.models.train(caller, model, Training(**wanted.model_dump())))
+
+
+@router.post("/models/{model}/promote", summary="Make a version champion", status_code=202, responses=_ASKED)
+async def promote(model: str, wanted: Promote, gateway: TheGateway, caller: Trains) -> Response:
+    return _asked(await gateway.models.promote(caller, model, wanted.version))
+
+
+@router.post("/models/{model}/rollback", summary="Return to the champion before", status_code=202, responses={
+    202: described("The command is durable; its result appears at `/v1/recovery`.", _COMMAND,
+                   {"command_id": "operator-5c"})})
+async def roll_back(model: str, wanted: RollBack, gateway: TheGateway, caller: Trains) -> Response:
+    command = await gateway.models.roll_back(caller, model, wanted.from_version)
+    return answer({"command_id": command.command_id}, 202)
+
+
+@runs_router.get("", summary="List runs", responses={200: described("Newest first.", _RUN, [_RUN_EXAMPLE], many=True)})
+async def runs(gateway: TheGateway, _: Reads, limit: Count = 50,
+               model: Annotated[str | None, Query(description="Only of this model.")] = None) -> Response:
+    return answer([run_view(run) for run in await gateway.models.runs(model, limit)])
+
+
+@runs_router.get("/{run_id}", summary="Read a run", responses={200: described("How far it is.", _RUN, _RUN_EXAMPLE)})
+async def run(run_id: str, gateway: TheGateway, _: Reads) -> Response:
+    return answer(run_view(await gateway.models.run(run_id)))
+
+
+@runs_router.post("/{run_id}/cancel", summary="Cancel a run", status_code=202, responses=_ASKED)
+async def cancel(run_id: str, gateway: TheGateway, caller: Trains) -> Response:
+    return _asked(await gateway.models.cancel(caller, run_id))

@@ -1,0 +1,35 @@
+"""Who did what, as a hash chain on the audit topic: an operation is recorded before it takes effect."""
+
+import asyncio
+import hashlib
+
+from lepton.bus.producer import Producer
+from lepton.clock import Clock
+from lepton.contracts.pb.incidents_pb2 import AuditRecord
+from lepton.contracts.topics import Topic
+
+
+class Audit:
+    """Chain of this process: sequence from 1, each record with the hash of the one before, the first with none."""
+
+    def __init__(self, producer: Producer, writer: str, clock: Clock) -> None:
+        self._producer = producer
+        self._writer = writer
+        self._clock = clock
+        self._sequence = 0
+        self._head = b""
+        self._turn = asyncio.Lock()
+
+    async def record(self, actor: str, action: str, object_: str, detail: str = "") -> None:
+        """Raises Unavailable when it cannot be written: then the operation must not happen either.
+
+        An operation that fails after this leaves the record of an attempt.
+        """
+        async with self._turn:
+            record = AuditRecord(writer=self._writer, sequence=self._sequence + 1, previous_hash=self._head,
+                                 actor=actor, action=action, object=object_, detail=detail)
+            record.at.FromDatetime(self._clock.now())
+            value = record.SerializeToString(deterministic=True)
+            await self._producer.send(Topic.AUDIT, record, key=self._writer)
+            self._sequence += 1
+            self._head = hashlib.sha256(value).digest()

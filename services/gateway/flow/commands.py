@@ -1,0 +1,70 @@
+"""How an operator's recovery command is signed and sent, and what was answered."""
+
+import secrets
+from collections.abc import Mapping
+from datetime import timedelta
+
+from lepton.bus.producer import Producer
+from lepton.clock import Clock
+from lepton.contracts import codec, topics
+from lepton.contracts.pb.recovery_pb2 import RecoveryAction, RecoveryCommand, RecoveryResult
+from lepton.contracts.signing import Identity, sign_message
+from lepton.contracts.topics import Topic
+from lepton.errors import Invalid, Refused
+from services.gateway.core.auth import Caller
+from services.gateway.flow.audit import Audit
+from services.gateway.flow.streams import Streams
+
+# Long enough to wait out a broker restart, short enough that nobody is surprised by an old command.
+VALID_S = 120
+KINDS = ("instance", "service", "model", "pipeline")
+
+
+class Commands:
+    """Recovery commands of people; those of the watchdog go their own way on the same topic."""
+
+    def __init__(self, producer: Producer, streams: Streams, audit: Audit, clock: Clock,
+                 identity: Identity | None) -> None:
+        self._producer = producer
+        self._streams = streams
+        self._audit = audit
+        self._clock = clock
+        self._identity = identity
+
+    async def send(self, caller: Caller, action: str, target: str, arguments: Mapping[str, str],
+                   cause: str) -> RecoveryCommand:
+        """Sign and send one command; returns it once durable. Whoever executes it answers on its own.
+
+        Raises Invalid for an unknown action or target, Refused where the gateway has no operator identity.
+        """
+        if self._identity is None:
+            raise Refused("this gateway has no operator identity", field="keys_dir",
+                          remedy="make one with `python -m deploy.identities` and set LEPTON_KEYS_DIR")
+        kind, _, name = target.partition(":")
+        if kind not in KINDS or not name:
+            raise Invalid(f"{target!r} is no target", field="target",
+                          remedy=f"write one of {', '.join(f'{kind}:<name>' for kind in KINDS)}")
+        now = self._clock.now()
+        command = RecoveryCommand(
+            command_id=f"operator-{secrets.token_hex(8)}", action=_action(action), target=target,
+            arguments=dict(arguments), cause=cause or "operator", issuer=f"operator:{caller.key_id}")
+        command.issued_at.FromDatetime(now)
+        command.expires_at.FromDatetime(now + timedelta(seconds=VALID_S))
+        sign_message(self._identity, command)
+        await self._audit.record(caller.key_id, f"recovery.{action.lower()}", target, command.command_id)
+        await self._producer.send(Topic.RECOVERY_COMMANDS, command, key=target)
+        return command
+
+    async def results(self, count: int) -> list[RecoveryResult]:
+        """The newest answers to recovery commands, whoever sent them, newest first."""
+        records = await self._streams.latest(topics.name(Topic.RECOVERY_RESULTS), count)
+        return [codec.decode_as(Topic.RECOVERY_RESULTS, RecoveryResult, record.value)
+                for record in records if record.value]
+
+
+def _action(name: str) -> RecoveryAction.ValueType:
+    wanted = f"RECOVERY_ACTION_{name.upper()}"
+    if name.upper() == "UNSPECIFIED" or wanted not in RecoveryAction.keys():  # noqa: SIM118  a descriptor, no mapping
+        known = [key.removeprefix("RECOVERY_ACTION_") for key in RecoveryAction.keys()[1:]]
+        raise Invalid(f"{name!r} is no action", field="action", remedy=f"one of {', '.join(known)}")
+    return RecoveryAction.Value(wanted)

@@ -1,0 +1,27 @@
+"""Everything the gateway does, in one object for its doors."""
+
+from dataclasses import dataclass
+
+from services.gateway.core.auth import Caller
+from services.gateway.flow.access import Access
+from services.gateway.flow.commands import Commands
+from services.gateway.flow.data import Data
+from services.gateway.flow.models import Models
+from services.gateway.flow.operations import Operations
+from services.gateway.flow.pipelines import Pipelines
+from services.gateway.flow.predictions import Predictions
+
+__all__ = ["Caller", "Gateway"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The verbs by noun."""
+
+    access: Access
+    pipelines: Pipelines
+    data: Data
+    predictions: Predictions
+    models: Models
+    operations: Operations
+    commands: Commands

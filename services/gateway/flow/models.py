@@ -1,0 +1,176 @@
+"""Models as the registry announces them, and the commands that train, promote and roll them back."""
+
+import json
+import secrets
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lepton.bus.producer import Producer
+from lepton.clock import Clock
+from lepton.contracts.pb.models_pb2 import ModelState
+from lepton.contracts.pb.recovery_pb2 import RecoveryCommand
+from lepton.contracts.pb.training_pb2 import RunState, TrainingCommand, TrainingKind, TrainingProgress
+from lepton.contracts.pipeline import Pipeline, from_json
+from lepton.contracts.topics import Topic
+from lepton.errors import Invalid, Missing, Refused
+from lepton.store.runs import Run, Runs, run_id_of
+from services.gateway.core.auth import Caller
+from services.gateway.flow.audit import Audit
+from services.gateway.flow.commands import Commands
+from services.gateway.flow.pipelines import Catalogue
+
+__all__ = ["Asked", "Models", "Run", "Training"]
+
+# Runs asked for here that the trainer may not have queued yet, and how long it may take to.
+MAX_ASKED = 1000
+ASKED_S = 60.0
+KINDS = {"train": TrainingKind.TRAINING_KIND_TRAIN, "fine_tune": TrainingKind.TRAINING_KIND_FINE_TUNE}
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a client may say of a run; what is left empty is the Pipeline's."""
+
+    kind: str = "train"
+    family: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    data_pipeline: str = ""
+    parent_version: int = 0
+    max_rows: int = 0
+    promote: bool = True
+    command_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A command that is durable on its way to the trainer, and the run it is about."""
+
+    command_id: str
+    run_id: str
+
+
+class Models:
+    """Verbs on models. The registry belongs to the trainer: everything here is a question or a command."""
+
+    def __init__(self, registry: Mapping[str, ModelState], runs: Runs, catalogue: Catalogue, producer: Producer,
+                 commands: Commands, audit: Audit, clock: Clock) -> None:
+        self._registry = registry
+        self._runs = runs
+        self._catalogue = catalogue
+        self._producer = producer
+        self._commands = commands
+        self._audit = audit
+        self._clock = clock
+        self._asked: OrderedDict[str, TrainingCommand] = OrderedDict()
+
+    def all(self) -> list[ModelState]:
+        return [self._registry[name] for name in sorted(self._registry)]
+
+    def get(self, model: str) -> ModelState:
+        if model not in self._registry:
+            raise Missing(f"there is no model {model}", remedy="train one, or wait until its first run has succeeded")
+        return self._registry[model]
+
+    async def train(self, caller: Caller, model: str, wanted: Training) -> Asked:
+        """Ask for one run; returns once the command is durable. The same `command_id` again starts nothing new.
+
+        Raises Missing for an unknown pipeline, InvalidPipeline for family or parameters that cannot be, Refused when
+        the rows to learn from have another form than the model takes.
+        """
+        pipeline = await self._catalogue.spec(model)
+        if pipeline.task is None:
+            raise Invalid(f"pipeline {model} has no label to learn", field="events.label", remedy="declare one")
+        await self._check_data(pipeline, wanted.data_pipeline)
+        if wanted.family or wanted.parameters:
+            _check_model(pipeline, wanted)
+        if wanted.parent_version:
+            self._check_version(model, wanted.parent_version)
+        command = self._command(caller, model, KINDS[wanted.kind], wanted.command_id)
+        command.family = wanted.family
+        command.parameters_json = json.dumps(wanted.parameters, sort_keys=True) if wanted.parameters else ""
+        command.data_pipeline = wanted.data_pipeline
+        command.parent_version = wanted.parent_version
+        command.max_rows = wanted.max_rows
+        command.promote = wanted.promote
+        await self._send(caller, f"model.{wanted.kind}", command)
+        self._asked[run_id_of(command.command_id)] = command
+        if len(self._asked) > MAX_ASKED:
+            self._asked.popitem(last=False)
+        return Asked(command.command_id, run_id_of(command.command_id))
+
+    async def promote(self, caller: Caller, model: str, version: int) -> Asked:
+        """Ask the trainer to make a kept version champion."""
+        self._check_version(model, version)
+        command = self._command(caller, model, TrainingKind.TRAINING_KIND_PROMOTE)
+        command.parent_version = version
+        await self._send(caller, "model.promote", command)
+        return Asked(command.command_id, run_id_of(command.command_id))
+
+    async def roll_back(self, caller: Caller, model: str, from_version: int = 0) -> RecoveryCommand:
+        """Ask the trainer to leave `from_version` (0: the champion) for the version before it."""
+        state = self.get(model)
+        leaving = from_version or state.champion
+        if leaving != state.champion:
+            raise Refused(f"version {leaving} of {model} is not the champion", field="from_version",
+                          remedy=f"the champion is version {state.champion}")
+        return await self._commands.send(caller, "ROLL_BACK", f"model:{model}", {"from_version": str(leaving)},
+                                         "operator")
+
+    async def cancel(self, caller: Caller, run_id: str) -> Asked:
+        run = await self.run(run_id)
+        command = self._command(caller, run.command.model, TrainingKind.TRAINING_KIND_CANCEL)
+        command.cancel_run_id = run_id
+        await self._send(caller, "run.cancel", command)
+        return Asked(command.command_id, run_id)
+
+    async def runs(self, model: str | None, count: int) -> list[Run]:
+        """Newest first."""
+        return await self._runs.list(model, count)
+
+    async def run(self, run_id: str) -> Run:
+        """A run asked for here is known at once, also before the trainer has queued it. Raises Missing."""
+        try:
+            return await self._runs.get(run_id)
+        except Missing:
+            command = self._asked.get(run_id)
+            now_s = self._clock.now().timestamp()
+            if command is None or now_s - command.issued_at.ToNanoseconds() / 1e9 > ASKED_S:
+                raise
+        progress = TrainingProgress(run_id=run_id, command_id=command.command_id, model=command.model,
+                                    state=RunState.RUN_STATE_QUEUED, at=command.issued_at)
+        return Run(run_id, command, progress, owner="", fence=0, cancel_requested=False)
+
+    async def _check_data(self, pipeline: Pipeline, data_pipeline: str) -> None:
+        if not data_pipeline:
+            return
+        data = await self._catalogue.spec(data_pipeline)
+        if (data.input_schema_digest(), data.label_type) != (pipeline.input_schema_digest(), pipeline.label_type):
+            raise Refused(f"rows of {data_pipeline} have another form than {pipeline.name} takes",
+                          field="data_pipeline", remedy="its fields and label must have the same names and types")
+
+    def _check_version(self, model: str, version: int) -> None:
+        if version not in {kept.version for kept in self.get(model).versions}:
+            raise Missing(f"version {version} of {model} is not kept", field="version")
+
+    def _command(self, caller: Caller, model: str, kind: TrainingKind.ValueType, command_id: str = "",
+                 ) -> TrainingCommand:
+        command = TrainingCommand(command_id=command_id or f"request-{secrets.token_hex(8)}", kind=kind, model=model,
+                                  issuer=caller.key_id, reason="command")
+        command.issued_at.FromDatetime(self._clock.now())
+        return command
+
+    async def _send(self, caller: Caller, action: str, command: TrainingCommand) -> None:
+        await self._audit.record(caller.key_id, action, command.model, command.command_id)
+        await self._producer.send(Topic.TRAINING_COMMANDS, command, key=command.model)
+
+
+def _check_model(pipeline: Pipeline, wanted: Training) -> None:
+    """Raises InvalidPipeline where the Pipeline with this family and these parameters could not be."""
+    data = pipeline.to_data()
+    model = data.get("model", {})
+    family = wanted.family or model.get("family")
+    # Another family starts from its own defaults: what was set for the Pipeline's may mean nothing to it.
+    kept = model.get("parameters", {}) if family == model.get("family") else {}
+    from_json(json.dumps({**data, "model": {**model, "family": family, "parameters": {**kept, **wanted.parameters}}}))

@@ -1,0 +1,97 @@
+"""The state of the whole: instances, incidents, lags, and one page that has them all."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lepton.bus.table import Table
+from lepton.clock import Clock
+from lepton.contracts import topics
+from lepton.contracts.pb import telemetry_pb2
+from lepton.contracts.pb.incidents_pb2 import Incident, IncidentState
+from lepton.contracts.pb.models_pb2 import ModelState
+from lepton.contracts.pb.pipelines_pb2 import PipelineState
+from lepton.contracts.topics import Topic
+from lepton.errors import LeptonError, Unavailable
+from lepton.store.incidents import Incidents
+from services.gateway.core.routing import SILENT_S
+from services.gateway.flow.pipelines import Catalogue
+from services.gateway.flow.streams import Lag, Streams
+
+# Per pipeline: the services that consume it in a group, and what they read.
+READERS: Mapping[str, tuple[Topic, ...]] = {
+    "ingest": (Topic.EVENTS, Topic.LABELS),
+    "predictor": (Topic.FEATURES,),
+}
+
+
+class Operations:
+    """Answers from what is known here; a part that cannot be asked is named, the rest is still shown."""
+
+    def __init__(self, instances: Table[telemetry_pb2.Instance], incidents: Incidents,
+                 registry: Mapping[str, ModelState], catalogue: Catalogue, streams: Streams, clock: Clock) -> None:
+        self._instances = instances
+        self._incidents = incidents
+        self._registry = registry
+        self._catalogue = catalogue
+        self._streams = streams
+        self._clock = clock
+
+    def instances(self) -> list[tuple[telemetry_pb2.Instance, bool]]:
+        """Every process that announced itself and did not leave, and whether it has gone silent since."""
+        now_s = self._clock.now().timestamp()
+        found = [self._instances.values[name] for name in sorted(self._instances.values)]
+        return [(one, now_s - one.at.ToNanoseconds() / 1e9 > SILENT_S) for one in found]
+
+    async def incidents(self, count: int) -> list[Incident]:
+        """Newest first."""
+        return await self._incidents.list(count)
+
+    async def incident(self, incident_id: str) -> Incident:
+        return await self._incidents.get(incident_id)
+
+    async def lags(self) -> list[Lag]:
+        return await self._streams.lags(_groups(self._catalogue.states()))
+
+    async def status(self) -> dict[str, Any]:
+        """One page for a person: processes, pipelines, models, lags, open incidents, and what could not be asked."""
+        problems: list[str] = []
+        lags = await self._or_problem(self.lags(), problems)
+        incidents = await self._or_problem(self.incidents(50), problems)
+        open_ones = [one for one in incidents if one.state != IncidentState.INCIDENT_STATE_VERIFIED]
+        return {
+            "instances": [{
+                "instance": one.instance, "service": one.service, "silent": silent,
+                "state": telemetry_pb2.InstanceState.Name(one.state).removeprefix("INSTANCE_STATE_"),
+                "address": one.address, "load": one.load, "provider": one.provider,
+                "models": {model.model: model.version for model in one.models},
+            } for one, silent in self.instances()],
+            "pipelines": [{"name": state.name, "version": state.version, "generation": state.generation,
+                           "partitions": state.partitions} for state in self._catalogue.states()],
+            "models": [{"model": state.model, "champion": state.champion, "previous": state.previous_champion,
+                        "versions": len(state.versions), "reason": state.reason}
+                       for _, state in sorted(self._registry.items())],
+            "lags": [{"group": lag.group, "topic": lag.topic, "records": lag.records} for lag in lags],
+            "incidents": [{"incident_id": one.incident_id, "symptom": one.symptom, "target": one.target,
+                           "state": IncidentState.Name(one.state).removeprefix("INCIDENT_STATE_"),
+                           "opened_at": one.opened_at.ToJsonString()} for one in open_ones],
+            "problems": problems,
+        }
+
+    async def _or_problem(self, asked: Any, problems: list[str]) -> list[Any]:
+        try:
+            return list(await asked)
+        except Unavailable as error:
+            problems.append(str(error))
+        except LeptonError as error:
+            problems.append(error.message)
+        return []
+
+
+def _groups(states: list[PipelineState]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for state in states:
+        suffix = f".g{state.generation}" if state.generation > 1 else ""
+        for service, read in READERS.items():
+            groups[f"{service}.{state.name}{suffix}"] = [
+                topics.name(topic, state.name, state.generation) for topic in read]
+    return groups

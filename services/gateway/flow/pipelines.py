@@ -1,0 +1,151 @@
+"""Which pipelines there are, and how one comes to be, changes and ends."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from lepton.bus.records import Broker, TopicPlan
+from lepton.bus.table import Table
+from lepton.contracts import topics
+from lepton.contracts.pb.pipelines_pb2 import PipelineState
+from lepton.contracts.pipeline import Pipeline, Problem, compatible, from_json, parse
+from lepton.errors import Missing, Refused
+from lepton.store.announce import Relay
+from lepton.store.pipelines import Pipelines as PipelineStore
+from services.gateway.core.auth import Caller
+from services.gateway.flow.audit import Audit
+
+
+class Incompatible(Refused):
+    """A specification that rows and models of the current one cannot go on under; `problems` says why."""
+
+    def __init__(self, name: str, reasons: list[str]) -> None:
+        remedy = "apply it as a new generation (`new_generation`), which starts new topics and a new model"
+        super().__init__(f"pipeline {name} cannot change like this: {reasons[0]}", field="generation", remedy=remedy)
+        self.problems = [Problem("(document)", 0, reason, remedy) for reason in reasons]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What `apply` left behind: `created` a pipeline that was not there, `changed` an announcement under way."""
+
+    state: PipelineState
+    created: bool
+    changed: bool
+
+
+class Catalogue:
+    """Current pipelines as fast as the topic tells them, and what this process applied even before that."""
+
+    def __init__(self, table: Table[PipelineState], store: PipelineStore) -> None:
+        self._table = table
+        self._store = store
+        self._ours: dict[str, PipelineState] = {}
+        self._parsed: dict[str, Pipeline] = {}
+
+    def remember(self, state: PipelineState) -> None:
+        """Take in what the database said, unless something newer is known."""
+        last = self._ours.get(state.name)
+        if last is None or last.version < state.version:
+            self._ours[state.name] = state
+
+    def last(self, name: str) -> PipelineState | None:
+        """The newest state known here, deleted ones included."""
+        known = [state for state in (self._table.values.get(name), self._ours.get(name)) if state is not None]
+        return max(known, key=lambda state: state.version, default=None)
+
+    def states(self) -> list[PipelineState]:
+        """All that are not deleted, by name."""
+        names = sorted({*self._table.values, *self._ours})
+        return [state for name in names if (state := self.last(name)) is not None and not state.deleted]
+
+    async def state(self, name: str) -> PipelineState:
+        """Raises Missing. The database is asked only for a name that is not known here yet."""
+        state = self.last(name)
+        if state is None:
+            state = await self._store.get(name)
+            self.remember(state)
+        if state.deleted:
+            raise Missing(f"there is no pipeline {name}")
+        return state
+
+    async def spec(self, name: str) -> Pipeline:
+        return self.parsed(await self.state(name))
+
+    def parsed(self, state: PipelineState) -> Pipeline:
+        found = self._parsed.get(state.spec_digest)
+        if found is None:
+            if len(self._parsed) > 2000:
+                self._parsed.clear()
+            found = self._parsed[state.spec_digest] = from_json(state.spec_json)
+        return found
+
+
+class Pipelines:
+    """Verbs on pipelines. A change is durable when a verb returns; the relay announces it right after."""
+
+    def __init__(self, catalogue: Catalogue, store: PipelineStore, broker: Broker, relay: Relay, audit: Audit,
+                 replication: int) -> None:
+        self._catalogue = catalogue
+        self._store = store
+        self._broker = broker
+        self._relay = relay
+        self._audit = audit
+        self._replication = replication
+
+    def validate(self, text: str) -> Pipeline:
+        """Raises InvalidPipeline with every problem."""
+        return parse(text)
+
+    async def apply(self, caller: Caller, text: str, *, new_generation: bool = False) -> Applied:
+        """Make the specification in `text` (YAML or JSON) current; the same one again changes nothing.
+
+        Topics exist before anyone hears of the pipeline. Raises InvalidPipeline, Incompatible, Refused, Unavailable.
+        """
+        pipeline = parse(text)
+        with suppress(Missing):
+            # Another gateway may have changed it a moment ago.
+            self._catalogue.remember(await self._store.get(pipeline.name))
+        before = self._catalogue.last(pipeline.name)
+        digest = pipeline.digest()
+        same = before is not None and not before.deleted and before.spec_digest == digest
+        if before is not None and same and not new_generation:
+            return Applied(before, created=False, changed=False)
+        generation = before.generation if before is not None else 1
+        if before is not None and new_generation:
+            generation += 1
+        elif before is not None and (reasons := compatible(self._catalogue.parsed(before), pipeline)):
+            raise Incompatible(pipeline.name, reasons)
+        await self._audit.record(caller.key_id, "pipeline.apply", pipeline.name, f"g{generation} {digest}")
+        await self._broker.create_topics([TopicPlan(*plan) for plan in topics.plans(
+            pipeline.name, generation, pipeline.partitions, self._replication)])
+        state = await self._store.apply(pipeline.name, pipeline.canonical_json(), digest, generation,
+                                        pipeline.partitions, caller.key_id)
+        self._relay.kick()
+        self._catalogue.remember(state)
+        return Applied(state, created=before is None or before.deleted, changed=True)
+
+    async def get(self, name: str) -> dict[str, Any]:
+        return self.view(await self._catalogue.state(name))
+
+    async def export(self, name: str) -> str:
+        """The specification as YAML, every default written out."""
+        return (await self._catalogue.spec(name)).to_yaml()
+
+    def list(self) -> list[dict[str, Any]]:
+        return [self.view(state) for state in self._catalogue.states()]
+
+    async def delete(self, caller: Caller, name: str) -> None:
+        """End a pipeline: every service lets go of it. Its topics and rows stay until their retention ends them."""
+        await self._catalogue.state(name)
+        await self._audit.record(caller.key_id, "pipeline.delete", name)
+        self._catalogue.remember(await self._store.delete(name, caller.key_id))
+        self._relay.kick()
+
+    def view(self, state: PipelineState) -> dict[str, Any]:
+        """What a client is shown of a pipeline."""
+        return {
+            "name": state.name, "version": state.version, "generation": state.generation,
+            "partitions": state.partitions, "digest": state.spec_digest, "applied_by": state.applied_by,
+            "applied_at": state.applied_at.ToJsonString(), "spec": self._catalogue.parsed(state).to_data(),
+        }

@@ -1,0 +1,134 @@
+"""How a prediction request finds a predictor, and what happens when that one does not answer."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from lepton.clock import Clock
+from lepton.contracts.pb import grpc_service_pb2 as inference
+from lepton.contracts.pb.models_pb2 import ModelState
+from lepton.contracts.pb.prediction_pb2 import PredictRequest, PredictResponse
+from lepton.contracts.pb.telemetry_pb2 import Instance
+from lepton.errors import LeptonError, Missing, Unavailable
+from services.gateway.core.routing import Replica, Routing
+
+PREDICTOR = "predictor"
+# With less than this left, a second try could not answer in time.
+SHORTEST_TRY_S = 0.01
+
+Answer = TypeVar("Answer")
+
+
+class TooLate(Unavailable):
+    """No answer within the time the request had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What travels with a request to a predictor: the caller's own key, and the seconds that are left."""
+
+    authorization: str
+    timeout_s: float
+
+
+class PredictorPool(Protocol):
+    """Connections to predictors, by address. Each method raises the outcomes of lepton.errors.
+
+    Unavailable: this one could not be reached, another may be. TooLate: no answer within `call.timeout_s`.
+    """
+
+    async def predict(self, address: str, request: PredictRequest, call: Call) -> PredictResponse: ...
+
+    async def infer(self, address: str, request: inference.ModelInferRequest,
+                    call: Call) -> inference.ModelInferResponse: ...
+
+    async def model_metadata(self, address: str, request: inference.ModelMetadataRequest,
+                             call: Call) -> inference.ModelMetadataResponse: ...
+
+    async def model_ready(self, address: str, request: inference.ModelReadyRequest, call: Call) -> bool: ...
+
+    async def server_metadata(self, address: str, call: Call) -> inference.ServerMetadataResponse: ...
+
+
+class Predictions:
+    """A prediction changes nothing, so a request that met a dead predictor is tried once more, on another."""
+
+    def __init__(self, routing: Routing, pool: PredictorPool, registry: Mapping[str, ModelState], clock: Clock,
+                 timeout_s: float) -> None:
+        self._routing = routing
+        self._pool = pool
+        self._registry = registry
+        self._clock = clock
+        self._timeout_s = timeout_s
+
+    async def heard(self, name: str, instance: Instance | None) -> None:
+        """Follow lepton-instances; None: the process left."""
+        if instance is None:
+            self._routing.gone(name)
+        elif instance.service == PREDICTOR:
+            self._routing.heard(instance, self._clock.monotonic())
+
+    async def predict(self, authorization: str, request: PredictRequest) -> PredictResponse:
+        """Raises Missing (no such model), Invalid (the rows), Busy, Unavailable, TooLate."""
+        return await self._ask(request.model, authorization, lambda at, call: self._pool.predict(at, request, call))
+
+    async def infer(self, authorization: str, request: inference.ModelInferRequest) -> inference.ModelInferResponse:
+        return await self._ask(request.model_name, authorization, lambda at, call: self._pool.infer(at, request, call))
+
+    async def metadata(self, authorization: str, model: str, version: str = "") -> inference.ModelMetadataResponse:
+        request = inference.ModelMetadataRequest(name=model, version=version)
+        return await self._ask(model, authorization, lambda at, call: self._pool.model_metadata(at, request, call))
+
+    async def model_ready(self, authorization: str, model: str, version: str = "") -> bool:
+        """Raises Missing for a model nobody knows."""
+        request = inference.ModelReadyRequest(name=model, version=version)
+        return await self._ask(model, authorization, lambda at, call: self._pool.model_ready(at, request, call))
+
+    async def server_metadata(self, authorization: str) -> inference.ServerMetadataResponse:
+        return await self._ask(None, authorization, self._pool.server_metadata)
+
+    def ready(self) -> bool:
+        """Whether any predictor can be asked now."""
+        try:
+            self._routing.pick(None, self._clock.monotonic())
+        except Unavailable:
+            return False
+        return True
+
+    async def _ask(self, model: str | None, authorization: str,
+                   send: Callable[[str, Call], Awaitable[Answer]]) -> Answer:
+        ends_at = self._clock.monotonic() + self._timeout_s
+        first = self._pick(model)
+        try:
+            return await self._try(first, send, Call(authorization, self._timeout_s))
+        except TooLate:
+            raise
+        except Unavailable:
+            left_s = ends_at - self._clock.monotonic()
+            if left_s < SHORTEST_TRY_S:
+                raise
+            second = self._pick(model, first.instance)
+            return await self._try(second, send, Call(authorization, left_s))
+
+    def _pick(self, model: str | None, *tried: str) -> Replica:
+        try:
+            return self._routing.pick(model, self._clock.monotonic(), tried)
+        except Missing:
+            if model is not None and model in self._registry and self._registry[model].champion:
+                raise Unavailable(f"no predictor has loaded {model} yet", field="predictor",
+                                  remedy="try again in a moment") from None
+            raise
+
+    async def _try(self, replica: Replica, send: Callable[[str, Call], Awaitable[Answer]], call: Call) -> Answer:
+        self._routing.began(replica)
+        failed = True
+        try:
+            answer = await send(replica.address, call)
+            failed = False
+            return answer
+        except LeptonError as error:
+            # Whatever it said, it answered; only silence and refusals to connect count against it.
+            failed = isinstance(error, Unavailable)
+            raise
+        finally:
+            self._routing.ended(replica, failed=failed, now=self._clock.monotonic())
