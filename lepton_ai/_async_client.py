@@ -1,0 +1,220 @@
+"""The verbs of the SDK, for programs that run an event loop; `LeptonClient` offers the same to those that do not."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+from lepton.clock import Clock
+from lepton.errors import Invalid, LeptonError, Missing, Refused, Unavailable
+from lepton_ai import _credentials, _infer, _models, _progress, _report
+from lepton_ai._data import Dataset, Rows, field_name, from_rows
+from lepton_ai._loading import Loading
+from lepton_ai._models import AsyncDeployment, Deployment, Model, Row, Run
+from lepton_ai._monitor import Health, health_from
+from lepton_ai._transport import Transport
+
+_POLL_S: Final = 0.25
+# A run queued behind others may wait long; one that says nothing at all for this long is not coming.
+QUEUE_S: Final = 600.0
+SERVED_S: Final = 60.0
+SUMMARIES: Final = 10
+_FAILURES: Final[Mapping[str, type[LeptonError]]] = {"data": Invalid, "parameter": Invalid, "resource": Unavailable}
+
+
+class AsyncLeptonClient:
+    """Lepton as one caller sees it.
+
+    Args:
+        key, secret, region: each a value, or the name of an environment variable or of an entry in the credentials
+            file that `make up` writes.
+        progress: where the state of long calls is shown; a terminal's stderr by default.
+    """
+
+    def __init__(self, key: str = _credentials.KEY, secret: str = _credentials.SECRET,
+                 region: str = _credentials.REGION, *, progress: _progress.Progress | None = None,
+                 clock: Clock | None = None) -> None:
+        self._transport = Transport(_credentials.resolve(key, secret, region), clock)
+        self._progress = progress or _progress.default()
+        self._loading = Loading(self._transport, self._progress)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    @property
+    def transport(self) -> Transport:
+        """For calls this client has no verb for."""
+        return self._transport
+
+    async def load_data(self, source: str | Path | Sequence[Row], *, label: str | None = None,
+                        name: str | None = None) -> Dataset:
+        """A data set that is already loaded under the name, else the rows of the file of that name, else rows given.
+
+        The label is `label`, else a column label, target or y, else the last column. Returns once every row is stored
+        or refused; the same rows again are not sent twice. Raises Missing, Invalid, Unavailable.
+        """
+        given = source if isinstance(source, str | Path) else from_rows(source)
+        return await self._loading.load(given, name, label)
+
+    async def data_clean(self, data: Dataset) -> Dataset:
+        """The data set under cleaning rules that repair missing values and outliers, with a `report` to read."""
+        path = f"/v1/pipelines/{data.pipeline}"
+        spec = (await self._transport.get(path))["spec"]
+        if _infer.is_derived(spec):
+            spec = _infer.cleaned(spec)
+            await self._transport.post("/v1/pipelines", spec)
+        refused = await self._loading.refused(path)
+        accepted = int((await self._transport.get(f"{path}/rows"))["accepted"])
+        rows = data.rows
+        if rows is not None:
+            fields, source = _report.from_rows(rows, spec), f"{len(rows)} rows"
+        else:
+            fields, source = _report.from_statistics(await self._statistics(data.pipeline), spec), "the champion's data"
+        report = _report.CleaningReport(
+            dataset=data.name, pipeline=data.pipeline, label=f"{data.label} ({data.label_because})",
+            rows=len(rows) if rows else None, accepted=accepted, rejected=len(rows) - accepted if rows else None,
+            identical=_report.identical_rows(rows) if rows else None, fields=fields, rejections=refused,
+            notes=rows.notes if rows else ("the rows are not at hand: only what a trained version froze is known",),
+            source=source)
+        return Dataset(data.name, data.pipeline, data.label, data.label_because, accepted, data.fields, rows, report)
+
+    async def train_model(self, family: str, data: Dataset, *, parameters: Mapping[str, Any] | None = None) -> Model:
+        """A new version learnt from all rows. It is not served before `deploy_model`.
+
+        Raises Invalid (family, parameters or data do not fit, with the remedy), Unavailable.
+        """
+        task = _infer.task_for(family)
+        spec = (await self._transport.get(f"/v1/pipelines/{data.pipeline}"))["spec"]
+        if task is not None and task != _infer.task_of(spec):
+            clean = spec["clean"]
+            data = await self._loading.variant(data, task)
+            spec = {**(await self._transport.get(f"/v1/pipelines/{data.pipeline}"))["spec"], "clean": clean}
+            await self._transport.post("/v1/pipelines", spec)
+        return await self._train(data.pipeline, {"kind": "train", "family": family, "parameters": parameters or {}})
+
+    async def fine_tune(self, model: Model, data: str | Path | Dataset | Sequence[Row], *, label: str | None = None,
+                        parameters: Mapping[str, Any] | None = None) -> Model:
+        """A new version that starts from `model` and learns from other rows of the same columns and types."""
+        spec = (await self._transport.get(f"/v1/pipelines/{model.name}"))["spec"]
+        if isinstance(data, Dataset):
+            loaded = data if data.rows is None else await self._loading.load(data.rows, data.name, label, spec)
+        else:
+            source: str | Path | Rows = data if isinstance(data, str | Path) else from_rows(data)
+            loaded = await self._loading.load(source, None, label, spec)
+        return await self._train(model.name, {
+            "kind": "fine_tune", "family": model.family, "parameters": parameters or {},
+            "data_pipeline": loaded.pipeline, "parent_version": model.version})
+
+    async def deploy_model(self, model: Model) -> AsyncDeployment:
+        """Make the version champion, and return once a predictor answers with it. Raises Refused, Unavailable."""
+        await self._promote(model)
+        return Deployment(model.name, model.version, self._urls(model.name), self.predict)
+
+    async def predict(self, model: str | Model | AsyncDeployment, rows: Sequence[Row], *,
+                      over: Literal["rest", "grpc"] = "rest") -> list[dict[str, Any]]:
+        """Answers in the order of `rows`, all by one version. Names may be those of fields or of columns."""
+        name = model if isinstance(model, str) else model.model if isinstance(model, Deployment) else model.name
+        version = 0 if isinstance(model, str) else model.version
+        named = [{field_name(column): value for column, value in row.items()} for row in rows]
+        if over == "grpc":
+            return await self._transport.predict(name, version, named)
+        answer = await self._transport.post(f"/v1/models/{name}/predict", {"rows": named, "version": version})
+        return list(answer["rows"])
+
+    async def monitor_model(self, deployment: AsyncDeployment | Model | str) -> Health:
+        """The health of a deployment at this moment: a text, and a picture where a notebook shows it."""
+        name = deployment if isinstance(deployment, str) else (
+            deployment.model if isinstance(deployment, Deployment) else deployment.name)
+        state = await self._transport.get(f"/v1/models/{name}")
+        version = int(state["champion"]) if isinstance(deployment, str) else deployment.version
+        summaries = await self._transport.get(f"/v1/pipelines/{name}/quality", limit=SUMMARIES)
+        return health_from(name, version, state, await self._transport.get("/v1/status"), summaries)
+
+    async def export_pipeline(self, data: Dataset | Model | str) -> str:
+        """The Pipeline as YAML, every default written out, ready for `lepton apply`."""
+        name = data if isinstance(data, str) else data.pipeline if isinstance(data, Dataset) else data.name
+        return await self._transport.text(f"/v1/pipelines/{name}/export")
+
+    async def _train(self, model: str, wanted: Mapping[str, Any]) -> Model:
+        # Named here, so that the call can be repeated when its answer is lost.
+        command = {**wanted, "promote": False, "command_id": f"sdk-{uuid.uuid4().hex}"}
+        asked = await self._transport.post(f"/v1/models/{model}/train", command)
+        run = await self._ended(str(asked["run_id"]))
+        if run.state != "succeeded":
+            raise _not_trained(run)
+        state = await self._await_version(model, run.version)
+        found = _models.model_from(state, run.version)
+        self._progress.done(str(found))
+        return found
+
+    async def _ended(self, run_id: str) -> Run:
+        clock = self._transport.clock
+        moved_at, before = clock.monotonic(), None
+        while True:
+            run = _models.run_from(await self._transport.get(f"/v1/runs/{run_id}"))
+            if run.ended:
+                return run
+            if run != before:
+                before, moved_at = run, clock.monotonic()
+            elif clock.monotonic() - moved_at > QUEUE_S:
+                raise Unavailable(f"run {run_id} is {run.state} and does not move", remedy="see `lepton status`")
+            self._progress.show(f"{run.state}" + (f", epoch {run.epoch} of {run.epochs}" if run.epochs else ""))
+            await clock.sleep(_POLL_S)
+
+    async def _await_version(self, model: str, version: int) -> Mapping[str, Any]:
+        """The model's state once it lists the version: the registry's announcement follows the run's end."""
+        clock = self._transport.clock
+        deadline = clock.monotonic() + SERVED_S
+        while True:
+            try:
+                state: Mapping[str, Any] = await self._transport.get(f"/v1/models/{model}")
+                _models.model_from(state, version)
+            except Missing:
+                if clock.monotonic() > deadline:
+                    raise
+            else:
+                return state
+            await clock.sleep(_POLL_S)
+
+    async def _promote(self, model: Model) -> None:
+        clock = self._transport.clock
+        await self._transport.post(f"/v1/models/{model.name}/promote", {"version": model.version})
+        deadline = clock.monotonic() + SERVED_S
+        while True:
+            status = await self._transport.get("/v1/status")
+            health = health_from(model.name, model.version, {}, status, [])
+            if any(one.serves and one.version == model.version for one in health.replicas):
+                self._progress.done(f"{model.name} version {model.version} is served")
+                return
+            if clock.monotonic() > deadline:
+                raise Unavailable(f"no predictor answers with {model.name} version {model.version} yet",
+                                  remedy="see `lepton status` and `lepton incidents`")
+            self._progress.show(f"{model.name} version {model.version} is being loaded")
+            await clock.sleep(_POLL_S)
+
+    async def _statistics(self, model: str) -> Sequence[Mapping[str, Any]]:
+        try:
+            return _models.statistics_of(await self._transport.get(f"/v1/models/{model}"))
+        except Missing:
+            return []
+
+    def _urls(self, model: str) -> dict[str, str]:
+        credentials = self._transport.credentials
+        urls = {"predict": f"{credentials.rest}/v1/models/{model}/predict",
+                "open inference": f"{credentials.rest}/v2/models/{model}/infer"}
+        return {**urls, "grpc": credentials.grpc} if credentials.grpc else urls
+
+
+def _not_trained(run: Run) -> LeptonError:
+    if run.state == "failed":
+        outcome = _FAILURES.get(run.failure_class, LeptonError)
+        return outcome(run.failure or "the run failed", place=f"run {run.run_id}", remedy=run.remedy or None)
+    measured = ", ".join(f"{name} {value:.4g}" for name, value in sorted(run.metrics.items()))
+    why = f"the candidate did not pass its gate ({measured})" if run.state == "rejected" else f"the run was {run.state}"
+    return Refused(why, place=f"run {run.run_id}")

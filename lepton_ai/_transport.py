@@ -1,0 +1,144 @@
+"""How a call reaches Lepton and what its answer means: deadlines, retries on Busy and Unavailable, typed errors."""
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import grpc
+import httpx
+from google.protobuf import json_format, struct_pb2
+
+from lepton.clock import Clock, SystemClock
+from lepton.contracts.pb import prediction_pb2, prediction_pb2_grpc
+from lepton.errors import Busy, Invalid, LeptonError, Missing, Refused, Unavailable
+from lepton_ai._credentials import Credentials
+
+TIMEOUT_S: Final = 30.0
+_ATTEMPT_TIMEOUT_S: Final = 15.0
+_BACKOFF_S, _MAX_BACKOFF_S = 0.1, 2.0
+_START_IT: Final = "start Lepton with `make up`, and see `lepton status`"
+
+_BY_STATUS: Final[dict[int, type[LeptonError]]] = {
+    400: Invalid, 413: Invalid, 415: Invalid, 422: Invalid, 401: Refused, 403: Refused, 409: Refused, 412: Refused,
+    404: Missing, 410: Missing, 429: Busy, 502: Unavailable, 503: Unavailable, 504: Unavailable,
+}
+_BY_CODE: Final[dict[grpc.StatusCode, type[LeptonError]]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: Invalid, grpc.StatusCode.UNAUTHENTICATED: Refused,
+    grpc.StatusCode.PERMISSION_DENIED: Refused, grpc.StatusCode.FAILED_PRECONDITION: Refused,
+    grpc.StatusCode.NOT_FOUND: Missing, grpc.StatusCode.RESOURCE_EXHAUSTED: Busy,
+    grpc.StatusCode.UNAVAILABLE: Unavailable, grpc.StatusCode.DEADLINE_EXCEEDED: Unavailable,
+}
+
+
+class Transport:
+    """Calls of one caller to one region. `close` lets go of its connections."""
+
+    def __init__(self, credentials: Credentials, clock: Clock | None = None, timeout_s: float = TIMEOUT_S) -> None:
+        self.credentials = credentials
+        self.clock = clock or SystemClock()
+        self._timeout_s = timeout_s
+        self._http = httpx.AsyncClient(base_url=credentials.rest, timeout=min(timeout_s, _ATTEMPT_TIMEOUT_S),
+                                       headers={"authorization": credentials.authorization})
+        self._channel: grpc.aio.Channel | None = None
+
+    async def close(self) -> None:
+        await self._http.aclose()
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def get(self, path: str, **parameters: str | int) -> Any:
+        return (await self.call("GET", path, params=parameters)).json()
+
+    async def text(self, path: str) -> str:
+        return (await self.call("GET", path)).text
+
+    async def post(self, path: str, body: Any = None) -> Any:
+        """Send JSON. Only calls that may be repeated without a second effect are made this way: all of them are."""
+        answer = await self.call("POST", path, json=body)
+        return answer.json() if answer.content else None
+
+    async def call(self, method: str, path: str, **request: Any) -> httpx.Response:
+        """The answer, once there is a good one. Raises the outcome it stands for, Unavailable past the deadline."""
+        deadline = self.clock.monotonic() + self._timeout_s
+        backoff_s = _BACKOFF_S
+        while True:
+            try:
+                return await self._once(method, path, request)
+            except (Busy, Unavailable) as failure:
+                wait_s = failure.retry_after_s if isinstance(failure, Busy) else backoff_s
+                if self.clock.monotonic() + wait_s >= deadline:
+                    raise
+            # Spread, so that clients that failed together do not come back together.
+            await self.clock.sleep(wait_s * random.uniform(0.8, 1.2))  # noqa: S311 -- no secret is made of it
+            backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
+
+    async def _once(self, method: str, path: str, request: Mapping[str, Any]) -> httpx.Response:
+        try:
+            answer = await self._http.request(method, path, **request)
+        except httpx.TransportError as failure:
+            raise Unavailable(f"no answer from {self.credentials.rest} ({type(failure).__name__})",
+                              remedy=_START_IT) from failure
+        if answer.is_success:
+            return answer
+        raise problem(answer)
+
+    async def predict(self, model: str, version: int, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Answers of the region's predictor over gRPC, by named fields, in the order of `rows`."""
+        if not self.credentials.grpc:
+            raise Missing("the region names no predictor", field="grpc", remedy="leave out over=\"grpc\"")
+        if self._channel is None:
+            self._channel = grpc.aio.insecure_channel(self.credentials.grpc)
+        request = prediction_pb2.PredictRequest(model=model, version=version, rows=[_struct(row) for row in rows])
+        stub = prediction_pb2_grpc.PredictionStub(self._channel)
+        try:
+            answer = await stub.Predict(request, timeout=self._timeout_s,
+                                        metadata=(("authorization", self.credentials.authorization),))
+        except grpc.aio.AioRpcError as failure:
+            outcome = _BY_CODE.get(failure.code(), LeptonError)
+            raise outcome(failure.details() or failure.code().name, place=self.credentials.grpc) from failure
+        return [_answer(row) for row in answer.rows]
+
+
+def problem(answer: httpx.Response) -> LeptonError:
+    """The outcome a problem+json answer stands for, with all the problems it lists."""
+    try:
+        told = answer.json()
+    except ValueError:
+        told = {}
+    told = told if isinstance(told, dict) else {}
+    message = str(told.get("detail") or told.get("title") or told.get("error") or f"HTTP {answer.status_code}")
+    listed = [_line(one) for one in told.get("problems", []) if isinstance(one, dict)]
+    outcome = _BY_STATUS.get(answer.status_code, LeptonError)
+    where: dict[str, Any] = {name: told.get(name) for name in ("field", "place", "remedy")}
+    if len(listed) > 1:
+        # The first is in the message already; all of them are what a person wants to see at once.
+        message, where = "\n".join([f"{len(listed)} problems:", *listed]), {}
+    if outcome is Busy:
+        return Busy(message, retry_after_s=_seconds(answer.headers.get("retry-after")), **where)
+    return outcome(message, **where)
+
+
+def _line(told: Mapping[str, Any]) -> str:
+    line = f"line {told['line']}, " if told.get("line") else ""
+    remedy = f" ({told['remedy']})" if told.get("remedy") else ""
+    return f"  {line}{told.get('path', '')}: {told.get('message', '')}{remedy}"
+
+
+def _seconds(text: str | None) -> float:
+    try:
+        return max(0.0, float(text)) if text else 1.0
+    except ValueError:
+        return 1.0
+
+
+def _struct(row: Mapping[str, Any]) -> struct_pb2.Struct:
+    try:
+        return json_format.ParseDict(dict(row), struct_pb2.Struct())
+    except json_format.ParseError as failure:
+        raise Invalid(f"a row is not made of JSON values: {failure}", field="rows") from failure
+
+
+def _answer(row: prediction_pb2.RowPrediction) -> dict[str, Any]:
+    if row.WhichOneof("answer") == "number":
+        return {"number": row.number}
+    return {"label": row.label, "probabilities": dict(row.probabilities)}

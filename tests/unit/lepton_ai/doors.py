@@ -1,0 +1,158 @@
+"""A small gateway on a real port: answers in the gateway's form from memory, and what it was asked is kept."""
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from lepton_ai._credentials import Credentials
+
+KEY_ID = "lk_0123456789abcdef"
+SECRET = "s" * 43
+Answer = tuple[int, Any]
+
+
+class Desk:
+    """Pipelines, rows, models and runs as a gateway tells of them. Every run succeeds with the next version."""
+
+    def __init__(self) -> None:
+        self.pipelines: dict[str, dict[str, Any]] = {}
+        self.events: dict[str, dict[str, dict[str, Any]]] = {}
+        self.refuse: dict[str, str] = {}
+        self.dead: dict[str, list[dict[str, Any]]] = {}
+        self.models: dict[str, dict[str, Any]] = {}
+        self.runs: dict[str, dict[str, Any]] = {}
+        self.commands: list[dict[str, Any]] = []
+        self.outcome: dict[str, Any] = {"state": "SUCCEEDED", "metrics": {"accuracy": 0.9}}
+        self.asked: Counter[str] = Counter()
+        self.fail: list[tuple[int, dict[str, str], Any]] = []
+        self.quality: list[dict[str, Any]] = []
+        self.incidents: list[dict[str, Any]] = []
+
+    def answer(self, method: str, path: str, body: bytes) -> Answer:
+        self.asked[f"{method} {path}"] += 1
+        match (method, path.strip("/").split("/")):
+            case ("GET", ["v1", "pipelines"]):
+                return 200, list(self.pipelines.values())
+            case ("POST", ["v1", "pipelines"]):
+                return self._apply(json.loads(body))
+            case ("GET", ["v1", "pipelines", name]) if name in self.pipelines:
+                return 200, self.pipelines[name]
+            case ("POST", ["v1", "pipelines", name, "events"]) if name in self.pipelines:
+                return self._take(name, body)
+            case ("GET", ["v1", "pipelines", name, "rows"]) if name in self.pipelines:
+                return 200, {"accepted": len(self.events[name]), "outcomes": len(self.events[name])}
+            case ("GET", ["v1", "pipelines", name, "dead-letters"]) if name in self.pipelines:
+                return 200, self.dead[name]
+            case ("GET", ["v1", "pipelines", _, "quality"]):
+                return 200, self.quality
+            case ("GET", ["v1", "status"]):
+                return 200, self._status()
+            case ("GET", ["v1", "runs", run_id]):
+                return 200, self.runs[run_id]
+            case (_, ["v1", "models", name, *rest]):
+                return self._model(name, rest, json.loads(body) if body else {})
+        return 404, {"title": "Not Found", "status": 404, "detail": f"nothing at {path}"}
+
+    def _apply(self, spec: dict[str, Any]) -> Answer:
+        name = spec["metadata"]["name"]
+        before = self.pipelines.get(name)
+        if before is None or before["spec"] != spec:
+            version = before["version"] + 1 if before else 1
+            at = f"2026-01-01T00:00:{len(self.pipelines):02d}.{version:03d}Z"
+            self.pipelines[name] = {"name": name, "version": version, "applied_at": at, "spec": spec}
+        self.events.setdefault(name, {})
+        self.dead.setdefault(name, [])
+        return 200, self.pipelines[name]
+
+    def _take(self, name: str, body: bytes) -> Answer:
+        id_member = self.pipelines[name]["spec"]["events"]["id"]
+        for line in body.splitlines():
+            event = json.loads(line)
+            wrong = [field for field in self.refuse if field in event]
+            if wrong:
+                self.dead[name].append({"place": f"t/0@{len(self.dead[name])}", "reason": self.refuse[wrong[0]],
+                                        "field": wrong[0]})
+            else:
+                self.events[name][event[id_member]] = event
+        return 202, {"accepted": len(body.splitlines())}
+
+    def _model(self, name: str, rest: list[str], asked: dict[str, Any]) -> Answer:
+        if rest == ["train"]:
+            return self._train(name, asked)
+        if name not in self.models:
+            return 404, {"detail": f"there is no model {name}", "title": "Not Found"}
+        if rest == ["promote"]:
+            self.models[name]["champion"] = asked["version"]
+        if rest == ["predict"]:
+            return 200, {"rows": [{"number": float(len(row)), "row": row} for row in asked["rows"]]}
+        return 200, self.models[name]
+
+    def _train(self, name: str, asked: dict[str, Any]) -> Answer:
+        self.commands.append({"model": name, **asked})
+        run_id = f"run-{asked['command_id']}"
+        state = self.models.setdefault(name, {"model": name, "champion": 0, "versions": []})
+        version = len(state["versions"]) + 1
+        self.runs[run_id] = {"run_id": run_id, "version": version, **self.outcome}
+        if self.outcome["state"] == "SUCCEEDED":
+            state["versions"].append({"version": version, "family": asked["family"], "metrics": self.outcome["metrics"],
+                                      "lineage": {"run_id": run_id, "parent_version": asked.get("parent_version", 0)}})
+        return 202, {"run_id": run_id, "command_id": asked["command_id"]}
+
+    def _status(self) -> dict[str, Any]:
+        served = {name: state["champion"] for name, state in self.models.items() if state["champion"]}
+        return {"instances": [{"instance": "predictor-0", "service": "predictor", "silent": False, "state": "READY",
+                               "load": 0.0, "provider": "CPUExecutionProvider", "models": served}],
+                "lags": [], "incidents": self.incidents, "problems": []}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: "_Server"
+
+    def _answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        desk = self.server.desk
+        headers: dict[str, str] = {}
+        if self.headers.get("authorization") != f"Bearer {KEY_ID}.{SECRET}":
+            status, told = 401, {"detail": "no valid key", "field": "authorization"}
+        elif desk.fail:
+            status, headers, told = desk.fail.pop(0)
+        else:
+            status, told = desk.answer(self.command, self.path.partition("?")[0], body)
+        data = told.encode() if isinstance(told, str) else json.dumps(told).encode()
+        self.send_response(status)
+        for name, value in {**headers, "content-length": str(len(data))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_POST = do_DELETE = _answer
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Requests are kept in the desk's `asked`; standard error belongs to the test."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.desk = desk
+
+
+@contextmanager
+def open_door(desk: Desk) -> Iterator[Credentials]:
+    """The desk behind a port of its own, as credentials that reach it."""
+    server = _Server(desk)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield Credentials(KEY_ID, SECRET, f"http://127.0.0.1:{server.server_address[1]}")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
