@@ -91,7 +91,7 @@ def load(home: Path) -> Stack | None:
     try:
         ports = json.loads(file.read_text())["ports"]
         missing = [name for name in _names() if not isinstance(ports.get(name), int)]
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Invalid("the record of ports cannot be read", place=str(file), remedy="remove it") from error
     if missing:
         raise Invalid("the record of ports is not complete", field=missing[0], place=str(file), remedy="remove it")
