@@ -61,8 +61,10 @@ def _key(home: Path, _: argparse.Namespace) -> int:
     return 0
 
 
-def _jaeger(_: Path, __: argparse.Namespace) -> int:
+def _jaeger(_: Path, arguments: argparse.Namespace) -> int:
     if not jaeger.present():
+        if arguments.if_built:
+            return 1
         say("Building Jaeger from source: about five minutes on two cores, once")
     command = " ".join(jaeger.command())
     quiet = " ".join(f"{name}={value}" for name, value in jaeger.QUIET.items())
@@ -96,6 +98,8 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         if name == "up":
             command.add_argument("--example", action="store_true", help="run examples/phishing once the stack is up")
+        if name == "jaeger":
+            command.add_argument("--if-built", action="store_true", help="do not build it: exit 1 when it is not")
         if name == "pid":
             command.add_argument("name", help="as in `status`, for instance predictor-0")
     return parser

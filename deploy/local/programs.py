@@ -74,7 +74,9 @@ def services(stack: Stack) -> list[Program]:
 
 def shared_environment(stack: Stack) -> dict[str, str]:
     """What every process is told: the caller's environment, then what this installation decides."""
-    return {"LEPTON_LOG_FORMAT": "text", **_QUIET, **os.environ, HOME_MARK: str(stack.home), "LEPTON_HOST": "127.0.0.1",
+    # Without it, every start of every service would compile all of its own modules.
+    passed = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {"LEPTON_LOG_FORMAT": "text", **_QUIET, **passed, HOME_MARK: str(stack.home), "LEPTON_HOST": "127.0.0.1",
             "LEPTON_KAFKA_BOOTSTRAP": stack.kafka, "LEPTON_MONGO_URL": stack.mongo,
             "LEPTON_KEYS_DIR": str(stack.home / "keys"), "LEPTON_TRUST_DIR": str(stack.home / "trust")}
 
