@@ -65,7 +65,9 @@ class DeadLetters:
         dead = {REASON: error.message, FIELD: error.field, PLACE: record.place, ATTEMPTS: str(attempts),
                 AT: self._clock.now().isoformat(), SERVICE: self._service}
         added = tuple((name, value.encode()[:MAX_REASON_BYTES]) for name, value in dead.items() if value)
-        return Outgoing(topics.dead_letter_name(record.topic), record.value, record.key,
+        # A record of nothing at all can be read but, by most clients, not be written.
+        value = b"" if record.value is None and record.key is None else record.value
+        return Outgoing(topics.dead_letter_name(record.topic), value, record.key,
                         _without_ours(record.headers) + added)
 
     def _count(self, record: Record) -> None:

@@ -38,13 +38,14 @@ def build(settings: IngestSettings) -> Service:
     return assemble(settings, Service("ingest", settings), broker, database)
 
 
-def assemble(settings: IngestSettings, service: Service, broker: Broker, database: DocumentDatabase) -> Service:
-    """The service over any broker and database."""
+def assemble(settings: IngestSettings, service: Service, broker: Broker, database: DocumentDatabase,
+             dead_letters: DeadLetters | None = None) -> Service:
+    """The service over any broker and database; `dead_letters` counts by the topics' own limits unless given."""
     clock, telemetry = service.clock, service.telemetry
     trust = TrustStore.load(settings.trust_dir)
     producer = Producer(broker, settings.instance)
     around = Surroundings(settings, clock, service.health, telemetry, broker, producer, service.spawn,
-                          DeadLetters("ingest", clock))
+                          dead_letters or DeadLetters("ingest", clock))
 
     async def line(accepting: Accepting) -> Line:
         return open_line(around, accepting, Keeping(Segments(database), lambda: accepting.spec))

@@ -16,8 +16,8 @@ from services.ingest.core.quality import (
     RawEvent,
     Rejected,
     Rejection,
-    epoch_us,
     explain,
+    moment,
     source_of,
     typed,
 )
@@ -80,11 +80,7 @@ class Labels:
         found = self._decode(record.value)
         event_id = _name(found.event_id, "event_id")
         entity = event_id if found.entity is None else _name(found.entity, "entity")
-        time = found.label_time
-        if time is None:
-            time = record.timestamp_ms * 1000
-        elif not isinstance(time, datetime):
-            time = epoch_us(time, "label_time")
+        time = moment(found.label_time, record, "label_time")
         return self.outcome(event_id, entity, found.label, time, with_event=False)
 
     def outcome(self, event_id: str, entity: str, label: float | bool | str, time: datetime | int, *,

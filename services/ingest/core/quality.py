@@ -19,6 +19,9 @@ UNKNOWN_SOURCE = "unknown"
 MAX_ID_CHARS = 256
 _INT64 = (-(2**63), 2**63 - 1)
 _MEMBER = re.compile(r"(?:at `\$\.([^`]*)`|field `([^`]*)`)")
+# Times there can leave the calendar when their zone is taken into account.
+_EDGES = frozenset({1, 9999})
+_YEAR = attrgetter("year")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 Headers = tuple[tuple[str, bytes], ...]
@@ -166,7 +169,7 @@ class Validator:
     def _date_all(self, events: Sequence[RawEvent], intake: Intake) -> None:
         """Event times; the broker's where the event says none."""
         times = list(map(self._time, intake.rows))
-        if set(map(type, times)) <= {datetime}:
+        if set(map(type, times)) <= {datetime} and _EDGES.isdisjoint(map(_YEAR, times)):
             intake.times = times
             return
         kept: list[int] = []
@@ -175,10 +178,7 @@ class Validator:
             try:
                 if time is None and envelope is not None and envelope.time is not None:
                     time = _header_time(envelope.time)
-                if time is None:
-                    time = events[intake.positions[index]].timestamp_ms * 1000
-                elif not isinstance(time, datetime):
-                    time = epoch_us(time, self._time_member)
+                time = moment(time, events[intake.positions[index]], self._time_member)
             except Rejected as error:
                 source = envelope.source if envelope else UNKNOWN_SOURCE
                 intake.rejections.append(_because(intake.positions[index], error, source))
@@ -197,6 +197,17 @@ def source_of(headers: Headers) -> str:
         if name == SOURCE:
             return value.decode("utf-8", "replace")
     return UNKNOWN_SOURCE
+
+
+def moment(time: datetime | float | None, event: RawEvent, member: str) -> datetime | int:
+    """When something was: a datetime, or microseconds since the epoch; the broker's time where nothing is said."""
+    if time is None:
+        return event.timestamp_ms * 1000
+    if not isinstance(time, datetime):
+        return epoch_us(time, member)
+    if time.year in _EDGES:
+        raise Rejected("out_of_range", f"{time.isoformat()} is no time between the years 2 and 9998", member)
+    return time
 
 
 def epoch_us(value: float, member: str) -> int:

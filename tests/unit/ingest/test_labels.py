@@ -53,6 +53,7 @@ def test_labels_compare_by_value() -> None:
     ({"event_id": "a", "entity": "\n", "label": True}, "malformed", "entity"),
     ({"event_id": "a", "label": True, "label_time": "noon"}, "wrong_type", "label_time"),
     ({"event_id": "a", "label": True, "label_time": 1e300}, "out_of_range", "label_time"),
+    ({"event_id": "a", "label": True, "label_time": "0001-01-01T00:00:00+14:00"}, "out_of_range", "label_time"),
     ({"label": True}, "missing", "event_id"), ({"event_id": "a"}, "missing", "label"),
     ({"event_id": "a", "label": None}, "missing", "label"), ([], "wrong_type", None),
 ])

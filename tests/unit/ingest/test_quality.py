@@ -65,6 +65,8 @@ def test_an_event_becomes_typed_values(validator: Validator) -> None:
     ({"at": "2026-06-01"}, "wrong_type", "at"),
     ({"at": True}, "wrong_type", "at"),
     ({"at": 1e300}, "out_of_range", "at"),
+    ({"at": "0001-01-01T00:00:00+14:00"}, "out_of_range", "at"),
+    ({"at": "9999-12-31T23:59:59-12:00"}, "out_of_range", "at"),
     ({"at": -1e14}, "out_of_range", "at"),
     ({"order": ""}, "out_of_range", "order"),
     ({"order": "x" * 257}, "out_of_range", "order"),
