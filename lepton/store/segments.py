@@ -176,7 +176,7 @@ class Segments:
                        rows=int(document["rows"]), digest=digest, data=data)
 
     def _remember(self, digest: str, data: bytes) -> None:
-        if len(data) > self._cache_bytes:
+        if len(data) > self._cache_bytes or digest in self._cached:
             return
         self._cached[digest] = data
         self._cached_bytes += len(data)

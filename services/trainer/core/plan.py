@@ -88,8 +88,8 @@ class Plan(Block):
     family: Family
     parameters: Parameters
     gate: Gate
-    max_rows: int
-    """Newest labelled rows to learn from."""
+    rows: int
+    """Labelled rows beside the plan, the held-out ones included."""
     snapshot: Snapshot
     parent: Rival | None = None
     champion: Rival | None = None

@@ -26,7 +26,7 @@ def plan(fields: Mapping[str, FieldType], *, task: str = "classification", label
         "spec_version": 1, "spec_digest": "0" * 64, "input_schema_digest": "1" * 64, "task": task, "label": "label",
         "label_type": label_type, "fields": planned, "outliers": Outliers(), "family": family,
         "parameters": Parameters(), "gate": Gate(metric="accuracy" if task == "classification" else "r2"),
-        "max_rows": 0, "snapshot": Snapshot(ranges=()), "promote": True, "reason": "command"}
+        "rows": 0, "snapshot": Snapshot(ranges=()), "promote": True, "reason": "command"}
     return Plan(**{**whole, **changes})
 
 

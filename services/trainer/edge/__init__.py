@@ -1,0 +1,1 @@
+"""The trainer's wires: commands in, recovery commands in, announced pipelines in, run processes out."""

@@ -1,0 +1,155 @@
+"""From a claimed command to a folder a worker can work in: spec, rows, parent and champion, fixed for the run."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import cast
+
+import pyarrow as pa
+
+from lepton.clock import Clock
+from lepton.contracts import pipeline as pipelines
+from lepton.contracts.pb.models_pb2 import MODEL_TASK_REGRESSION, ModelState, ModelVersion
+from lepton.contracts.pb.pipelines_pb2 import PipelineState
+from lepton.contracts.pb.training_pb2 import TRAINING_KIND_FINE_TUNE, TrainingCommand
+from lepton.contracts.pipeline import Pipeline
+from lepton.contracts.pipeline_blocks import Gate, LabelType, ModelSpec, Task
+from lepton.errors import Missing, Unavailable
+from lepton.store.runs import ClaimedRun
+from services.trainer.core.dataset import MIN_HELD_OUT_ROWS, MIN_TRAIN_ROWS, check_enough
+from services.trainer.core.failure import bad_parameter, no_resource
+from services.trainer.core.plan import (
+    Plan,
+    Rival,
+    family_and_parameters,
+    planned_fields,
+    warm_parent,
+)
+from services.trainer.flow import snapshots
+from services.trainer.flow.ports import Bounds, Folder, Pipelines, Stores, Tell
+
+PLAN, DATA, PARENT, CHAMPION = "plan.json", "data.arrow", "parent.npz", "champion.onnx"
+# A command may overtake the announcement of the pipeline it is about.
+ANNOUNCED_WITHIN_S, LOOK_EVERY_S = 5.0, 0.1
+# So many pipelines are kept parsed; beyond it one is parsed again.
+_KEPT_SPECS = 256
+
+
+@lru_cache(maxsize=_KEPT_SPECS)
+def parsed(spec_json: str) -> Pipeline:
+    return pipelines.from_json(spec_json)
+
+
+class Planner:
+    """Makes plans. All that one needs is copied into the run's folder, so that the run can be resumed as it was."""
+
+    def __init__(self, stores: Stores, announced: Pipelines, bounds: Bounds, tell: Tell, clock: Clock) -> None:
+        self._stores = stores
+        self._announced = announced
+        self._bounds = bounds
+        self._tell = tell
+        self._clock = clock
+
+    async def plan(self, run: ClaimedRun, folder: Folder) -> Plan:
+        """The run's plan: the one in its folder, else a new one, written last. Raises RunFailed or Unavailable."""
+        kept = await folder.read(PLAN)
+        if kept is not None:
+            return Plan.from_json(kept)
+        command = run.command
+        state = await self._pipeline(command.model)
+        spec = parsed(state.spec_json)
+        family, parameters = family_and_parameters(spec, command)
+        data_state = await self._pipeline(command.data_pipeline) if command.data_pipeline else state
+        data = _same_form(spec, parsed(data_state.spec_json))
+        model, gate = _learnable(spec)
+        taken = await snapshots.take(self._stores.segments, data, data_state.generation,
+                                     command.max_rows or model.train.window_rows)
+        if taken.rows.num_rows < MIN_TRAIN_ROWS + MIN_HELD_OUT_ROWS:
+            check_enough(taken.rows.num_rows, 0)
+        registry = await self._registry(command.model)
+        champion = await self._champion(registry, spec, folder)
+        parent = await self._parent(command, family, spec, registry, taken.rows.num_rows, folder)
+        plan = Plan(
+            run_id=run.run_id, command_id=command.command_id, model=command.model, data_pipeline=data.name,
+            generation=data_state.generation, spec_version=state.version, spec_digest=state.spec_digest,
+            input_schema_digest=spec.input_schema_digest(), task=cast(Task, spec.task), label=spec.label_field or "",
+            label_type=cast(LabelType, spec.label_type), label_categories=spec.label_categories,
+            fields=planned_fields(spec), outliers=spec.clean.outliers, family=family, parameters=parameters, gate=gate,
+            rows=taken.rows.num_rows, snapshot=taken.snapshot, parent=parent, champion=champion,
+            champion_version=registry.champion, promote=command.promote, reason=command.reason,
+            memory_mb=self._bounds.memory_mb, limit_s=self._bounds.limit_s)
+        await folder.write(DATA, _file(taken.rows))
+        await folder.write(PLAN, plan.to_json().encode())
+        return plan
+
+    async def _pipeline(self, name: str) -> PipelineState:
+        until = self._clock.monotonic() + ANNOUNCED_WITHIN_S
+        while (state := self._announced().get(name)) is None or state.deleted:
+            if self._clock.monotonic() >= until:
+                raise bad_parameter(f"there is no pipeline {name}", "apply it first")
+            await self._clock.sleep(LOOK_EVERY_S)
+        return state
+
+    async def _registry(self, model: str) -> ModelState:
+        try:
+            return await self._stores.models.state(model)
+        except Missing:
+            return ModelState(model=model)
+
+    async def _champion(self, registry: ModelState, spec: Pipeline, folder: Folder) -> Rival | None:
+        """The champion beside the plan, where it can be measured on the same rows."""
+        version = _version(registry.versions, registry.champion)
+        if version is None or version.manifest.input_schema_digest != spec.input_schema_digest():
+            return None
+        if (version.manifest.task == MODEL_TASK_REGRESSION) != (spec.task == "regression"):
+            return None
+        try:
+            await folder.write(CHAMPION, await self._stores.artifacts.get(version.manifest.sha256))
+        except (Missing, Unavailable) as error:
+            # Its bytes are damaged or gone. The candidate is then the way out, and must not wait for them.
+            self._tell.trouble("champion_unreadable", str(error), f"{registry.model} version {version.version}")
+            return None
+        return Rival(version=version.version, classes=tuple(version.manifest.classes))
+
+    async def _parent(self, command: TrainingCommand, family: str, spec: Pipeline, registry: ModelState, rows: int,
+                      folder: Folder) -> Rival | None:
+        warm_start = spec.model is not None and spec.model.train.warm_start
+        number = warm_parent(command, family, spec.input_schema_digest(), rows, warm_start, registry.versions,
+                             registry.champion)
+        version = _version(registry.versions, number)
+        if version is None:
+            return None
+        try:
+            await folder.write(PARENT, await self._stores.artifacts.get(version.manifest.lineage.weights_sha256))
+        except (Missing, Unavailable) as error:
+            if command.kind == TRAINING_KIND_FINE_TUNE:
+                raise no_resource(f"the weights of version {number} cannot be read: {error.message}",
+                                  "train instead of fine-tuning, or restore the artefact") from error
+            self._tell.trouble("weights_unreadable", str(error), f"{registry.model} version {number}")
+            return None
+        return Rival(version=number, classes=tuple(version.manifest.classes))
+
+
+def _learnable(spec: Pipeline) -> tuple[ModelSpec, Gate]:
+    if spec.model is None or spec.gate is None or spec.task is None:
+        raise bad_parameter(f"pipeline {spec.name} has no label to learn", "add events.label to the Pipeline")
+    return spec.model, spec.gate
+
+
+def _same_form(spec: Pipeline, data: Pipeline) -> Pipeline:
+    if (data.input_schema_digest(), data.label_type, data.task) != (
+            spec.input_schema_digest(), spec.label_type, spec.task):
+        raise bad_parameter(f"rows of {data.name} have another form than {spec.name} takes",
+                            "name a pipeline with the same fields and label, in the same order")
+    return data
+
+
+def _version(versions: Sequence[ModelVersion], number: int) -> ModelVersion | None:
+    return next((one for one in versions if one.version == number), None) if number else None
+
+
+def _file(rows: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data

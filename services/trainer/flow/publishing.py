@@ -1,0 +1,95 @@
+"""From a worker's result to the registry: verdict of the gate, signatures, artefacts, one immutable version a run."""
+
+import json
+from dataclasses import dataclass
+
+from google.protobuf.json_format import ParseDict
+
+from lepton.clock import Clock
+from lepton.contracts.pb.models_pb2 import (
+    VERSION_STATUS_READY,
+    VERSION_STATUS_REJECTED,
+    ModelManifest,
+    ModelVersion,
+)
+from lepton.contracts.signing import Identity, sign_manifest
+from lepton.errors import Missing
+from lepton.store.runs import ClaimedRun
+from services.trainer.core.gate import Verdict, decide
+from services.trainer.core.plan import Plan
+from services.trainer.flow.ports import Folder, Stores, Tell
+
+MODEL, WEIGHTS, RESULT = "model.onnx", "weights.npz", "result.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A version in the registry; `reasons` say why its gate kept it out, empty when it passed."""
+
+    version: ModelVersion
+    champion: bool
+    reasons: tuple[str, ...]
+
+
+class ChampionChanged(Exception):
+    """Another version answers now than the one the candidate was measured against."""
+
+
+class Publisher:
+    """The only writer of new versions. What it does for a run twice has one effect."""
+
+    def __init__(self, stores: Stores, identity: Identity, tell: Tell, clock: Clock) -> None:
+        self._stores = stores
+        self._identity = identity
+        self._tell = tell
+        self._clock = clock
+
+    async def published(self, run: ClaimedRun) -> Published | None:
+        """What this run published before its last owner was stopped."""
+        try:
+            state = await self._stores.models.state(run.command.model)
+        except Missing:
+            return None
+        for version in state.versions:
+            if version.manifest.lineage.run_id == run.run_id:
+                rejected = version.status == VERSION_STATUS_REJECTED
+                return Published(version, state.champion == version.version,
+                                 ("it did not pass its gate",) if rejected else ())
+        return None
+
+    async def publish(self, run: ClaimedRun, plan: Plan, folder: Folder) -> Published:
+        """Raises Refused when the run's fence is old, ChampionChanged when the verdict holds no more."""
+        result = json.loads(await _needed(folder, RESULT))
+        manifest = ParseDict(result["manifest"], ModelManifest())
+        verdict = decide(plan.gate, manifest.metrics, manifest.champion_metrics if result["compared"] else None)
+        promote = verdict.passed and plan.promote
+        if promote and await self._champion(plan.model) != plan.champion_version:
+            raise ChampionChanged
+        version = await self._signed(manifest, verdict)
+        await self._stores.artifacts.put(await _needed(folder, MODEL))
+        await self._stores.artifacts.put(await _needed(folder, WEIGHTS))
+        await self._stores.models.publish(plan.model, version, promote, run.fence)
+        self._tell.announce()
+        return Published(version, promote, verdict.reasons)
+
+    async def _champion(self, model: str) -> int:
+        try:
+            return (await self._stores.models.state(model)).champion
+        except Missing:
+            return 0
+
+    async def _signed(self, manifest: ModelManifest, verdict: Verdict) -> ModelVersion:
+        number = await self._stores.models.next_version(manifest.model)
+        manifest.version = number
+        manifest.created_at.FromDatetime(self._clock.now())
+        version = ModelVersion(model=manifest.model, version=number, manifest=manifest,
+                               status=VERSION_STATUS_READY if verdict.passed else VERSION_STATUS_REJECTED)
+        sign_manifest(self._identity, version)
+        return version
+
+
+async def _needed(folder: Folder, name: str) -> bytes:
+    data = await folder.read(name)
+    if data is None:
+        raise RuntimeError(f"the run's folder has a result but no {name}")
+    return data

@@ -1,0 +1,279 @@
+"""One run from claim to end: plan, process, verdict, version; resumed by whoever claims it next when its owner dies."""
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Awaitable
+
+from lepton.clock import Clock
+from lepton.contracts.pb import recovery_pb2, training_pb2
+from lepton.contracts.pb.recovery_pb2 import RecoveryResult
+from lepton.contracts.pb.training_pb2 import RunFailure, RunState, TrainingProgress
+from lepton.errors import Busy, Missing, Refused, Unavailable
+from lepton.store.runs import ClaimedRun
+from services.trainer.core.failure import RunFailed, no_resource, of_error
+from services.trainer.core.plan import Plan
+from services.trainer.flow.planning import Planner
+from services.trainer.flow.ports import Bounds, Folder, Folders, Stores, Tell
+from services.trainer.flow.publishing import RESULT, ChampionChanged, Published, Publisher
+from services.trainer.flow.requests import recovery_command_id
+
+PROGRESS, FAILURE = "progress.jsonl", "failure.json"
+IDLE_S, FOLLOW_S, AGAIN_S = 0.25, 0.2, 1.0
+# A process that dies without a word goes on from its checkpoint; the third death is no accident.
+MAX_DEATHS = 3
+# Each time the champion changes under a run, its candidate must be measured anew.
+MAX_REMATCHES = 3
+
+SUCCEEDED, REJECTED = training_pb2.RUN_STATE_SUCCEEDED, training_pb2.RUN_STATE_REJECTED
+FAILED, CANCELLED = training_pb2.RUN_STATE_FAILED, training_pb2.RUN_STATE_CANCELLED
+_CLASSES = {"data": training_pb2.FAILURE_CLASS_DATA, "parameter": training_pb2.FAILURE_CLASS_PARAMETER,
+            "resource": training_pb2.FAILURE_CLASS_RESOURCE, "internal": training_pb2.FAILURE_CLASS_INTERNAL}
+
+
+log = logging.getLogger(__name__)
+
+
+class Cancelled(Exception):
+    """Somebody asked for the end of the run."""
+
+
+class Stopping(Exception):
+    """This process is about to end; the run is left for the next owner."""
+
+
+class Training:
+    """Claims runs and carries them out; `work` may run several times side by side."""
+
+    def __init__(self, stores: Stores, planner: Planner, publisher: Publisher, folders: Folders, tell: Tell,
+                 bounds: Bounds, clock: Clock) -> None:
+        self._stores = stores
+        self._planner = planner
+        self._publisher = publisher
+        self._folders = folders
+        self._tell = tell
+        self._bounds = bounds
+        self._clock = clock
+        self._processes = asyncio.Semaphore(bounds.processes)
+
+    async def work(self, owner: str, stop: asyncio.Event) -> None:
+        """Claim and run until `stop`. A database or bus that is away is waited for."""
+        while not stop.is_set():
+            try:
+                run = await self._stores.runs.claim(owner, self._bounds.lease_s)
+                if run is not None:
+                    await self._held(run, stop)
+                    continue
+            except (Unavailable, Busy) as error:
+                self._tell.trouble("runs_wait", str(error), "run queue")
+                await self._clock.sleep(AGAIN_S)
+            await self._clock.sleep(IDLE_S)
+
+    async def sweep(self) -> None:
+        """Remove folders of runs that are over: their last owner died after the end and before removing them."""
+        for run_id in await self._folders.names():
+            try:
+                over = (await self._stores.runs.get(run_id)).progress.state not in (
+                    training_pb2.RUN_STATE_QUEUED, training_pb2.RUN_STATE_RUNNING)
+            except Missing:
+                over = True
+            if over:
+                await self._folders.of(run_id).remove()
+
+    async def _held(self, run: ClaimedRun, stop: asyncio.Event) -> None:
+        """Carry a run out while its lease is kept."""
+        folder = self._folders.of(run.run_id)
+        began = self._clock.monotonic()
+        with self._tell.span(run.command.traceparent, run.command.model, run.run_id):
+            try:
+                await self._while_leased(run, self._carry_out(run, folder, stop))
+            except Stopping:
+                return
+            except Refused as error:
+                # Another owner has the run, and the folder with it when it is on this machine.
+                self._tell.trouble("run_lost", str(error), run.run_id)
+                return
+            await folder.remove()
+        state = (await self._stores.runs.get(run.run_id)).progress.state
+        self._tell.ended(run.command.model, RunState.Name(state).removeprefix("RUN_STATE_").lower(),
+                         self._clock.monotonic() - began)
+
+    async def _while_leased(self, run: ClaimedRun, work: Awaitable[None]) -> None:
+        async def everything() -> None:
+            async with asyncio.TaskGroup() as group:
+                keeper = group.create_task(self._keep_lease(run))
+                await work
+                keeper.cancel()
+
+        try:
+            await everything()
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+    async def _keep_lease(self, run: ClaimedRun) -> None:
+        """Renew until cancelled. Raises Refused when the lease is lost."""
+        while True:
+            await self._clock.sleep(self._bounds.lease_s / 3)
+            # A database that is away cannot give the lease to another either; the fence guards every write.
+            with contextlib.suppress(Unavailable):
+                await self._stores.runs.renew(run.run_id, run.fence, self._bounds.lease_s)
+
+    async def _carry_out(self, run: ClaimedRun, folder: Folder, stop: asyncio.Event) -> None:
+        """To the run's end, in whatever state; raises only what leaves it unfinished."""
+        try:
+            if run.command.kind == training_pb2.TRAINING_KIND_PROMOTE:
+                await self._promote(run)
+                return
+            published = await self._patiently(run, folder, stop)
+        except (Stopping, Unavailable, Busy, Refused):
+            raise
+        except Cancelled:
+            await self._end(run, CANCELLED)
+        except Exception as error:
+            failure = of_error(error)
+            if failure.failure_class == "internal":
+                log.exception("run %s failed", run.run_id)
+            await self._end(run, FAILED, RunFailure(failure_class=_CLASSES[failure.failure_class],
+                                                    message=failure.message, remedy=failure.remedy))
+        else:
+            await self._end_published(run, published)
+
+    async def _patiently(self, run: ClaimedRun, folder: Folder, stop: asyncio.Event) -> Published:
+        """Train and publish, waiting for a database that is away."""
+        while True:
+            try:
+                return await self._train(run, folder, stop)
+            except (Unavailable, Busy) as error:
+                self._tell.trouble("run_waits", str(error), run.run_id)
+                await self._clock.sleep(AGAIN_S)
+                if stop.is_set():
+                    raise Stopping from error
+
+    async def _train(self, run: ClaimedRun, folder: Folder, stop: asyncio.Event) -> Published:
+        for _ in range(MAX_REMATCHES):
+            if (before := await self._publisher.published(run)) is not None:
+                return before
+            plan = await self._planner.plan(run, folder)
+            async with self._processes:
+                await self._learn(run, plan, folder, stop)
+            try:
+                return await self._publisher.publish(run, plan, folder)
+            except ChampionChanged:
+                await folder.remove()
+        raise no_resource("the champion changed again and again while the candidate was measured", "run it once more")
+
+    async def _learn(self, run: ClaimedRun, plan: Plan, folder: Folder, stop: asyncio.Event) -> None:
+        """Have the worker fill the folder with a result. Raises RunFailed with what it failed of."""
+        exit_code: int | None = None
+        for deaths in range(MAX_DEATHS + 1):
+            if await folder.read(RESULT) is not None:
+                return
+            if (failure := await folder.read(FAILURE)) is not None:
+                told = json.loads(failure)
+                raise RunFailed(told["class"], told["message"], told["remedy"])
+            if deaths < MAX_DEATHS:
+                exit_code = await self._follow(run, plan, folder, stop)
+        self._tell.trouble("run_died", await folder.log_tail(), run.run_id)
+        raise no_resource(f"the run's process died {MAX_DEATHS} times without a word, the last time with {exit_code}",
+                          "look for the kernel's out-of-memory killer; give it more memory or fewer rows")
+
+    async def _follow(self, run: ClaimedRun, plan: Plan, folder: Folder, stop: asyncio.Event) -> int | None:
+        """One life of the run's process."""
+        await self._heed(run, stop)
+        process = await folder.launch()
+        told = b""
+        try:
+            while process.exit_code is None:
+                # A database that is away for a moment is no reason to stop learning.
+                with contextlib.suppress(Unavailable):
+                    await self._heed(run, stop)
+                    told = await self._tell_news(run, plan, folder, told)
+                await self._clock.sleep(FOLLOW_S)
+        finally:
+            await process.kill()
+        return process.exit_code
+
+    async def _heed(self, run: ClaimedRun, stop: asyncio.Event) -> None:
+        if stop.is_set():
+            raise Stopping
+        if (await self._stores.runs.get(run.run_id)).cancel_requested:
+            raise Cancelled
+
+    async def _tell_news(self, run: ClaimedRun, plan: Plan, folder: Folder, told: bytes) -> bytes:
+        lines = await folder.read(PROGRESS) or b""
+        if lines != told and lines.endswith(b"\n"):
+            await self._tell_progress(run, plan, lines)
+            return lines
+        return told
+
+    async def _tell_progress(self, run: ClaimedRun, plan: Plan, lines: bytes) -> None:
+        figures = json.loads(lines.splitlines()[-1])
+        progress = self._progress(run, training_pb2.RUN_STATE_RUNNING)
+        progress.epoch, progress.epochs = figures.pop("epoch"), figures.pop("epochs")
+        progress.metrics.update(figures)
+        progress.rows = plan.rows
+        await self._stores.runs.progress(run.run_id, run.fence, progress)
+        await self._tell.progress(progress)
+
+    async def _promote(self, run: ClaimedRun) -> None:
+        model, version = run.command.model, run.command.parent_version
+        try:
+            await self._stores.models.promote(model, version)
+        except (Missing, Refused) as error:
+            raise RunFailed("parameter", error.message, error.remedy or "promote a version that is kept and passed "
+                                                                        "its gate") from error
+        self._tell.announce()
+        await self._end(run, SUCCEEDED, version=version)
+
+    async def _end_published(self, run: ClaimedRun, published: Published) -> None:
+        metrics = dict(published.version.manifest.metrics)
+        if published.reasons:
+            failure = RunFailure(message="; ".join(published.reasons),
+                                 remedy="train on more or newer rows, or move the gate")
+            await self._end(run, REJECTED, failure, published.version.version, metrics)
+        else:
+            await self._end(run, SUCCEEDED, None, published.version.version, metrics)
+
+    async def _end(self, run: ClaimedRun, state: RunState.ValueType, failure: RunFailure | None = None,
+                   version: int = 0, metrics: dict[str, float] | None = None) -> None:
+        """Tell, then finish: killed in between, the run is claimed again and told again, never left untold."""
+        await self._stores.runs.renew(run.run_id, run.fence, self._bounds.lease_s)
+        progress = self._progress(run, state)
+        progress.version = version
+        progress.metrics.update(metrics or {})
+        if failure is not None:
+            progress.failure.CopyFrom(failure)
+        await self._stores.runs.progress(run.run_id, run.fence, self._as_running(progress))
+        await self._tell.progress(progress)
+        if run.command.reason == "recovery":
+            await self._answer(run, progress)
+        await self._stores.runs.finish(run.run_id, run.fence, state, version, failure)
+
+    async def _answer(self, run: ClaimedRun, ended: TrainingProgress) -> None:
+        done = ended.state == SUCCEEDED
+        evidence = f"{run.run_id} {RunState.Name(ended.state).removeprefix('RUN_STATE_').lower()}"
+        if ended.version:
+            evidence += f": version {ended.version}"
+        if ended.HasField("failure"):
+            evidence += f", {ended.failure.message}"
+        result = RecoveryResult(
+            command_id=recovery_command_id(run.command), target=f"model:{run.command.model}", evidence=evidence,
+            outcome=recovery_pb2.RECOVERY_OUTCOME_DONE if done else recovery_pb2.RECOVERY_OUTCOME_FAILED,
+            incident_id=run.command.incident_id)
+        result.at.FromDatetime(self._clock.now())
+        await self._tell.result(result)
+
+    def _progress(self, run: ClaimedRun, state: RunState.ValueType) -> TrainingProgress:
+        progress = TrainingProgress(run_id=run.run_id, command_id=run.command.command_id, model=run.command.model,
+                                    state=state)
+        progress.at.FromDatetime(self._clock.now())
+        return progress
+
+    @staticmethod
+    def _as_running(ended: TrainingProgress) -> TrainingProgress:
+        """What the store keeps until `finish` ends it."""
+        running = TrainingProgress()
+        running.CopyFrom(ended)
+        running.state = training_pb2.RUN_STATE_RUNNING
+        return running

@@ -1,0 +1,76 @@
+"""When rows alone call for a run: enough labelled rows for the first, then every so many more."""
+
+import asyncio
+
+from lepton.clock import Clock
+from lepton.contracts.pb import training_pb2
+from lepton.contracts.pb.pipelines_pb2 import PipelineState
+from lepton.contracts.pb.training_pb2 import TrainingCommand
+from lepton.contracts.pipeline_blocks import Train
+from lepton.errors import Unavailable
+from services.trainer.core.plan import runs_due
+from services.trainer.flow.planning import parsed
+from services.trainer.flow.ports import Bounds, Pipelines, Stores, Tell
+from services.trainer.flow.requests import ROWS
+from services.trainer.flow.snapshots import labelled_rows
+
+_WAITING = (training_pb2.RUN_STATE_QUEUED, training_pb2.RUN_STATE_RUNNING)
+
+
+class RowTrigger:
+    """Queues runs by row count. Their command ids follow from the count, so a restart queues none twice."""
+
+    def __init__(self, stores: Stores, announced: Pipelines, tell: Tell, bounds: Bounds, clock: Clock) -> None:
+        self._stores = stores
+        self._announced = announced
+        self._tell = tell
+        self._bounds = bounds
+        self._clock = clock
+        self._asked: dict[tuple[str, int], int] = {}
+
+    async def watch(self, stop: asyncio.Event, every_s: float) -> None:
+        while not stop.is_set():
+            await self._clock.sleep(every_s)
+            try:
+                for state in list(self._announced().values()):
+                    await self.look(state)
+            except Unavailable as error:
+                self._tell.trouble("rows_uncounted", str(error), "segments")
+
+    async def look(self, state: PipelineState) -> bool:
+        """Queue the run that a pipeline's rows call for; False when there is none.
+
+        While a run of the model is under way, or ended less than the row pause ago, nothing is queued: a queue of runs
+        on ever the same rows would only keep the machine from its other work.
+        """
+        train = _train(state)
+        if train is None:
+            return False
+        rows = await labelled_rows(self._stores.segments, state.name, state.generation)
+        due = runs_due(rows, train.first_rows, train.every_rows)
+        asked = (state.name, state.generation)
+        if due <= self._asked.get(asked, 0) or await self._at_rest(state.name):
+            return False
+        command = TrainingCommand(
+            command_id=f"rows-{state.name}-{state.generation}-{due}", kind=training_pb2.TRAINING_KIND_TRAIN,
+            model=state.name, promote=True, issuer="trainer", reason=ROWS)
+        command.issued_at.FromDatetime(self._clock.now())
+        queued = await self._stores.runs.enqueue(command)
+        self._asked[asked] = due
+        return queued
+
+    async def _at_rest(self, model: str) -> bool:
+        now_s = self._clock.now().timestamp()
+        for run in await self._stores.runs.list(model, limit=5):
+            if run.progress.state in _WAITING:
+                return True
+            if run.command.reason == ROWS and now_s - run.progress.at.ToNanoseconds() / 1e9 < self._bounds.row_pause_s:
+                return True
+        return False
+
+
+def _train(state: PipelineState) -> Train | None:
+    if state.deleted:
+        return None
+    spec = parsed(state.spec_json)
+    return None if spec.model is None or spec.task is None else spec.model.train
