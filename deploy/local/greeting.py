@@ -57,7 +57,8 @@ def _producer(stack: Stack, key: credentials.Key | None) -> str:
     if key is None or _get(stack, key, f"/v1/pipelines/{EXAMPLE}") is None:
         return "(a Kafka producer line follows once the example is applied: lepton apply -f " \
                "examples/phishing/pipeline.yaml)"
-    event = json.dumps({"event_id": "by-hand-1", "entity_id": "by-hand", **_ROW})
+    # A new id each time: the same one again would rightly have no second effect.
+    event = json.dumps({"event_id": "by-hand-'$(date +%s)'", "entity_id": "by-hand", **_ROW})
     return (f"echo '{event}' | {stack.console_producer} --bootstrap-server {stack.kafka} "
             f"--topic lepton-events-{EXAMPLE}")
 
