@@ -62,7 +62,7 @@ class Relay:
     async def run(self, stop: asyncio.Event) -> None:
         """Drain whenever kicked, and every `every_s`, until `stop`; what is pending at the stop is still published.
 
-        A database or bus that is away is tried again at the next turn. Returns within `every_s` of the stop.
+        A database or bus that is away is tried again at the next turn.
         """
         while True:
             self._wanted.clear()
@@ -74,7 +74,7 @@ class Relay:
                 log.warning("announcements wait: %s", error)
             if asked_to_stop:
                 return
-            await pause(self._wanted, self._every_s, self._clock)
+            await pause(stop, self._every_s, self._clock, self._wanted)
 
     async def _announce(self, collection: Documents, document: Document) -> None:
         revision = int(document["revision"])

@@ -2,10 +2,12 @@
 
 from lepton.clock import Clock
 from lepton.contracts.pb.incidents_pb2 import Incident, IncidentState
-from lepton.errors import Missing, Refused
+from lepton.errors import Busy, Missing, Refused
 from lepton.store.announce import announced
 from lepton.store.documents import Document, DocumentDatabase, Documents
 from lepton.store.runs import MAX_SKEW_S
+
+_TRIES = 5
 
 
 class Incidents:
@@ -27,14 +29,17 @@ class Incidents:
         incident.revision = 1
         document = {"_id": incident.incident_id, "open_key": symptom_key, "opened_at_s": _opened(incident),
                     **_fields(incident)}
-        if await self._documents.insert(document):
-            return incident
-        same = await self._documents.get(incident.incident_id)
-        if same is not None:
-            return _decode(same)
-        already = await self._documents.find({"open_key": symptom_key}, limit=1)
-        # Closed between the two reads: the caller sees the symptom again if it still holds.
-        return _decode(already[0]) if already else incident
+        for _ in range(_TRIES):
+            if await self._documents.insert(document):
+                return incident
+            same = await self._documents.get(incident.incident_id)
+            if same is not None:
+                return _decode(same)
+            already = await self._documents.find({"open_key": symptom_key}, limit=1)
+            if already:
+                return _decode(already[0])
+            # It was closed between the two reads: try again.
+        raise Busy(f"incidents about {symptom_key} open and close at the same time")
 
     async def advance(self, incident: Incident) -> Incident:
         """Store the next state of an open incident, given with the revision it was read at; returns it, revision + 1.

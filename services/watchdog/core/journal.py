@@ -11,6 +11,8 @@ INPUTS, DECISIONS = "signal", "decision"
 
 # Ticks without any input are kept back until there is something to write, or so many of them: ten seconds' worth.
 MAX_QUIET = 40
+# Keeps a record below the topic's limit of a megabyte.
+MAX_IN_ENTRY = 500
 
 _inputs = msgspec.json.Decoder(list[AnyInput])
 _decisions = msgspec.json.Decoder(list[Decision])
@@ -29,7 +31,8 @@ class Journal:
         self._quiet += 1
         if not inputs and not decisions and self._quiet < MAX_QUIET:
             return []
-        entries = [(INPUTS, msgspec.json.encode(self._pending).decode())]
+        entries = [(INPUTS, msgspec.json.encode(self._pending[start:start + MAX_IN_ENTRY]).decode())
+                   for start in range(0, len(self._pending), MAX_IN_ENTRY)]
         if decisions:
             entries.append((DECISIONS, msgspec.json.encode(decisions).decode()))
         self._pending, self._quiet = [], 0

@@ -46,6 +46,7 @@ class Lives:
 
     thresholds: Thresholds
     by_name: dict[str, Life] = field(default_factory=dict)
+    born_at: float | None = None
     own_heard_at: float | None = None
     own_lag_s: float = 0.0
     stalled_since: float | None = None
@@ -76,14 +77,16 @@ class Lives:
     def look(self, tick: Tick) -> None:
         """Take note of what this tick says of ourselves: a pause of our own, a bus that stalls or flows again."""
         now = tick.monotonic_s
-        if self.own_heard_at is None:
-            # From the first tick on, our own heartbeat is expected like anybody's.
-            self.own_heard_at = now
+        if self.born_at is None:
+            self.born_at = now
         if tick.gap_s > self.thresholds.pause_s:
             self._start_over(now)
-        stalled = now - self.own_heard_at > self.thresholds.canary_s
+        # The first heartbeat of our own may take as long as any start.
+        allowed_s = self.thresholds.start_grace_s if self.own_heard_at is None else self.thresholds.canary_s
+        newest = self.born_at if self.own_heard_at is None else self.own_heard_at
+        stalled = now - newest > allowed_s
         if stalled and self.stalled_since is None:
-            self.stalled_since = self.own_heard_at
+            self.stalled_since = newest
         elif not stalled and self.stalled_since is not None:
             self._flows_again(now, now - self.stalled_since)
             self.stalled_since = None
@@ -96,7 +99,7 @@ class Lives:
 
     def may_judge(self, now: float) -> bool:
         """Whether silence means anything at this moment."""
-        return self.stalled_since is None and now >= self.amnesty_until
+        return self.own_heard_at is not None and self.stalled_since is None and now >= self.amnesty_until
 
     def stalled_s(self, now: float) -> float:
         """How long our own heartbeats have not come back; 0 while they do."""
@@ -123,7 +126,9 @@ class Lives:
         """We ourselves stood still: what came meanwhile was not seen, so silence counts from now."""
         for life in self.by_name.values():
             life.heard_at = max(life.heard_at, now)
-        self.own_heard_at = now
+        self.born_at = now
+        if self.own_heard_at is not None:
+            self.own_heard_at = now
         self.stalled_since = None
 
     def _flows_again(self, now: float, stalled_s: float) -> None:

@@ -1,0 +1,148 @@
+"""Everything the watchdog is made of, in start order."""
+
+from lepton.bus import kafka
+from lepton.bus.care import Care
+from lepton.bus.deadletter import DeadLetters
+from lepton.bus.producer import Producer
+from lepton.bus.records import Broker
+from lepton.contracts import names
+from lepton.contracts.pb.telemetry_pb2 import Instance
+from lepton.contracts.pb.telemetry_pb2 import Telemetry as Heartbeat
+from lepton.contracts.signing import Identity, TrustStore
+from lepton.contracts.topics import Topic
+from lepton.runtime.loops import Loop
+from lepton.runtime.service import Service, Stage
+from lepton.store.announce import Announcement, Relay
+from lepton.store.documents import DocumentDatabase
+from lepton.store.incidents import Incidents, Lease
+from lepton.store.mongo import Database
+from services.watchdog.core.inputs import Command, Decision, Thresholds
+from services.watchdog.edge import announced, quality, results, telemetry
+from services.watchdog.edge.announced import AnnouncedPipelines
+from services.watchdog.edge.feeds import Feed, Refusals
+from services.watchdog.edge.notify import Notifier
+from services.watchdog.edge.records import Audit, JournalLog
+from services.watchdog.edge.recovery import Commands
+from services.watchdog.flow.acting import Acting, Voice
+from services.watchdog.flow.observing import Observing
+from services.watchdog.flow.watching import Watching
+from services.watchdog.settings import WatchdogSettings
+
+FOLLOW_DEADLINE_S = 30.0
+TICK_DEADLINE_S = 5.0
+
+
+def build(settings: WatchdogSettings) -> Service:
+    """The service over the real broker and database. Raises LeptonError when keys cannot be read."""
+    broker = kafka.connect(settings.broker_options())
+    database = Database.connect(settings.mongo_url.get_secret_value(), settings.mongo_database)
+    return assemble(settings, Service("watchdog", settings), broker, database)
+
+
+def assemble(settings: WatchdogSettings, service: Service, broker: Broker, database: DocumentDatabase) -> Service:
+    """The service over any broker and database."""
+    clock, own = service.clock, settings.instance
+    trust = TrustStore.load(settings.trust_dir)
+    identity = Identity.load(settings.keys_dir / "watchdog.json")
+    producer = Producer(broker, own, service.telemetry)
+    # What is written all the time has a producer of its own, and no spans: a command may not wait for it.
+    scribe = Producer(broker, f"{own}-scribe")
+    incidents = Incidents(database)
+
+    async def publish(announcement: Announcement) -> None:
+        await scribe.send(Topic.INCIDENTS, announcement.value, key=announcement.key)
+
+    def care(what: str) -> Care:
+        return Care(clock, service.health.check(what, FOLLOW_DEADLINE_S), service.telemetry)
+
+    relay = Relay([incidents.announcing], publish, clock)
+    notifier = Notifier(settings.notify.get_secret_value().split())
+    observing = Observing(own, clock)
+    voice = _voice(service, Commands(producer, identity, own, clock, service.telemetry), Audit(producer, own, clock),
+                   relay, notifier)
+    acting = Acting(incidents, Lease(database, clock), observing, voice, clock, owner=own, lease_s=settings.lease_s)
+    watching = Watching(_thresholds(settings), observing, acting.decide, JournalLog(scribe, own).write, clock,
+                        settings.tick_s)
+    refusals = Refusals(broker, DeadLetters("watchdog", clock), Care(clock, telemetry=service.telemetry), own)
+    platform = Feed(broker, {**telemetry.source(observing), **results.source(observing)}, refusals, care("platform"),
+                    f"{own}-platform")
+
+    def follow(pipeline: str, generation: int) -> Loop:
+        feed = Feed(broker, quality.source(observing, pipeline, generation), refusals,
+                    Care(clock, telemetry=service.telemetry), f"{own}-{pipeline}")
+        return service.spawn(f"follow {pipeline}", feed.run)
+
+    instances = telemetry.instances(broker, observing, care("instances"), own)
+    models = announced.models(broker, observing, trust, care("models"), own)
+    pipelines = AnnouncedPipelines(broker, observing, follow, care("pipelines"), own)
+    progress = service.health.check("ticks", TICK_DEADLINE_S)
+
+    service.add(Stage.STORE, "database", database)
+    service.add(Stage.BUS, "broker", _Reachable(broker))
+    for name, resource in (("producer", producer), ("scribe", scribe), ("refusals", refusals)):
+        service.add(Stage.BUS, name, resource)
+    _pulse(service, scribe)
+    for name, table in (("instances", instances), ("models", models), ("pipelines", pipelines)):
+        service.add(Stage.BUS, name, table)
+    service.spawn("announce incidents", relay.run)
+    service.spawn("notify", notifier.run)
+    service.spawn("write journal", watching.write)
+    service.spawn("follow instances", instances.run)
+    service.spawn("follow models", models.run)
+    service.spawn("follow platform", platform.run)
+    service.spawn("tick", lambda stop: watching.tick(stop, progress))
+    service.spawn("act", acting.act)
+    service.spawn("lead", acting.lead)
+    # Last: it begins a feed for each pipeline, spawned into a service that has started.
+    service.spawn("follow pipelines", pipelines.run)
+    return service
+
+
+class _Reachable:
+    """The broker as a resource: start fails in one clear line when it cannot be reached."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.start = broker.ping
+        self.stop = broker.close
+
+
+def _thresholds(settings: WatchdogSettings) -> Thresholds:
+    return Thresholds(own=settings.instance, silence_s=settings.silence_s, start_grace_s=settings.start_grace_s,
+                      unheard_s=settings.unheard_s, verify_s=settings.verify_s, restart_actions=settings.restarts,
+                      all_restarts=settings.all_restarts)
+
+
+def _voice(service: Service, commands: Commands, audit: Audit, relay: Relay, notifier: Notifier) -> Voice:
+    reached = service.telemetry.counter(names.INCIDENTS)
+
+    async def command(one: Command, fence: int) -> None:
+        with service.telemetry.span("heal") as span:
+            span.set_attribute(names.SPAN_COMMAND, one.command_id)
+            span.set_attribute(names.SPAN_INCIDENT, one.incident_id)
+            await commands.send(one.command_id, one.action, one.target, one.arguments, cause=one.cause,
+                                incident_id=one.incident_id, valid_s=one.valid_s, fence=fence)
+
+    def tell(decision: Decision) -> None:
+        incident = decision.incident
+        reached.add(1, {"symptom": incident.symptom, "state": incident.state})
+        if decision.alert:
+            notifier.tell(f"{incident.symptom} of {incident.cause} ({incident.state})", decision.alert,
+                          decision.notify)
+
+    return Voice(command, audit.record, relay.kick, tell)
+
+
+def _pulse(service: Service, producer: Producer) -> None:
+    instance = service.settings.instance
+
+    async def beat(heartbeat: Heartbeat) -> None:
+        await producer.send(Topic.TELEMETRY, heartbeat, key=instance)
+
+    async def announce(message: Instance | None) -> None:
+        await producer.send(Topic.INSTANCES, message, key=instance)
+
+    def describe(message: Instance) -> None:
+        """The watchdog has no door of its own; its admin address is filled in already."""
+
+    service.spawn("heartbeat", lambda stop: service.telemetry.heartbeat_loop(stop, beat), Stage.BUS)
+    service.spawn("announce", lambda stop: service.telemetry.announce_loop(stop, announce, describe), Stage.BUS)

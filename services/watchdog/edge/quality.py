@@ -1,0 +1,33 @@
+"""What flows through one pipeline: predictions, outcomes and summaries of its rows."""
+
+from lepton.bus.consumer import Message
+from lepton.contracts import topics
+from lepton.contracts.pb.outcomes_pb2 import Outcome
+from lepton.contracts.pb.predictions_pb2 import PredictionServed
+from lepton.contracts.pb.quality_pb2 import QualitySummary
+from lepton.contracts.topics import Topic
+from services.watchdog.edge.feeds import Source
+from services.watchdog.flow.observing import Observing
+
+# Labels come late: predictions made before a restart are still joined with them.
+PREDICTIONS = 2_000
+# Some minutes of summaries: which sources usually deliver is known again after a restart.
+SUMMARIES = 300
+
+
+def source(observing: Observing, pipeline: str, generation: int) -> dict[str, Source]:
+    def predicted(message: Message) -> None:
+        if isinstance(message.payload, PredictionServed):
+            observing.predicted(pipeline, message.payload)
+
+    def turned_out(message: Message) -> None:
+        if isinstance(message.payload, Outcome):
+            observing.turned_out(pipeline, message.payload)
+
+    def summary(message: Message) -> None:
+        if isinstance(message.payload, QualitySummary):
+            observing.summary(message.payload)
+
+    return {topics.name(Topic.PREDICTIONS, pipeline, generation): Source(predicted, PREDICTIONS),
+            topics.name(Topic.OUTCOMES, pipeline, generation): Source(turned_out),
+            topics.name(Topic.QUALITY, pipeline, generation): Source(summary, SUMMARIES)}

@@ -1,0 +1,1 @@
+"""The watchdog's verbs: observe, watch, lead, act."""

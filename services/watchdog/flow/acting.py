@@ -1,0 +1,159 @@
+"""Who may act, and acting: the lease with its fence, and each decision made durable before it takes effect."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from lepton.clock import Clock
+from lepton.errors import Busy, LeptonError, Refused, Unavailable
+from lepton.runtime.loops import pause
+from lepton.store.incidents import Incidents, Lease
+from services.watchdog.core.inputs import AlreadyOpen, Command, Decision, Incident, Leads
+from services.watchdog.flow import translate
+from services.watchdog.flow.observing import Observing
+
+LEASE = "watchdog"
+RECENT = 50
+RETRY_S = 0.2
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """How the watchdog speaks. `command` and `audit` raise Unavailable; the others never wait and never raise."""
+
+    command: Callable[[Command, int], Awaitable[None]]
+    audit: Callable[[str, str, str], Awaitable[None]]
+    announce: Callable[[], None]
+    tell: Callable[[Decision], None]
+
+
+class Acting:
+    """Carries out decisions, one after the other, for as long as the lease is held under which they were made."""
+
+    def __init__(self, incidents: Incidents, lease: Lease, observing: Observing, voice: Voice, clock: Clock, *,
+                 owner: str, lease_s: float) -> None:
+        self._incidents = incidents
+        self._lease = lease
+        self._observing = observing
+        self._voice = voice
+        self._clock = clock
+        self._owner = owner
+        self._lease_s = lease_s
+        self._fence = 0
+        self._held_until = 0.0
+        self._decisions: asyncio.Queue[tuple[int, Decision]] = asyncio.Queue()
+        self._revisions: dict[str, int] = {}
+
+    @property
+    def leading(self) -> bool:
+        """Whether the lease is surely held now: judged by our own clock, from before it was asked for."""
+        return self._fence > 0 and self._clock.monotonic() < self._held_until
+
+    def decide(self, fence: int, decisions: Sequence[Decision]) -> None:
+        """Queue decisions made under `fence`."""
+        for decision in decisions:
+            self._decisions.put_nowait((fence, decision))
+
+    async def lead(self, stop: asyncio.Event) -> None:
+        """Keep the lease, or wait for it, until `stop`; then let another have it."""
+        while not stop.is_set():
+            try:
+                await self._keep_lease()
+            except (Unavailable, Busy) as error:
+                log.warning("the lease cannot be kept now: %s", error)
+            if self._fence and not self.leading:
+                self._lose()
+            await pause(stop, self._lease_s / 5, self._clock)
+        if self._fence:
+            try:
+                await self._lease.release(LEASE, self._fence)
+            except Unavailable as error:
+                log.warning("the lease is left to run out: %s", error)
+
+    async def act(self, stop: asyncio.Event) -> None:
+        """Carry out decisions until `stop`."""
+        while not stop.is_set():
+            try:
+                async with asyncio.timeout(RETRY_S):
+                    fence, decision = await self._decisions.get()
+            except TimeoutError:
+                continue
+            await self._carry_out(fence, decision, stop)
+
+    async def _keep_lease(self) -> None:
+        asked_at = self._clock.monotonic()
+        if self._fence and not self.leading:
+            # We stood still for too long: another may have led meanwhile. Begin anew from the store.
+            self._lose()
+        if self._fence:
+            if not await self._lease.renew(LEASE, self._fence, self._lease_s):
+                self._lose()
+            else:
+                self._held_until = asked_at + self._lease_s
+            return
+        fence = await self._lease.acquire(LEASE, self._owner, self._lease_s)
+        if fence is not None:
+            known = {one.incident_id: one for one in await self._incidents.list(RECENT)}
+            known |= {one.incident_id: one for one in await self._incidents.still_open()}
+            self._revisions = {name: one.revision for name, one in known.items()}
+            self._fence, self._held_until = fence, asked_at + self._lease_s
+            log.info("%s leads, fence %d", self._owner, fence)
+            self._observing.put(Leads(fence, tuple(translate.from_message(one) for one in known.values())))
+
+    def _lose(self) -> None:
+        log.warning("%s no longer leads", self._owner)
+        self._fence = 0
+        self._observing.put(Leads(0))
+
+    async def _carry_out(self, fence: int, decision: Decision, stop: asyncio.Event) -> None:
+        """Store, record, command, tell; tried again while database or bus are away and the lease holds."""
+        while fence == self._fence and self.leading:
+            try:
+                if await self._store(decision.incident):
+                    await self._command(decision, fence)
+                return
+            except (Unavailable, Busy) as error:
+                log.warning("incident %s waits: %s", decision.incident.id, error)
+                if await pause(stop, RETRY_S, self._clock):
+                    return
+            except LeptonError as error:
+                # Refused, Missing: the store knows another story. Begin anew from it.
+                log.error("incident %s was changed by another: %s", decision.incident.id, error)
+                self._lose()
+                return
+        log.warning("a decision of fence %d about %s was dropped: the lease is lost", fence, decision.incident.cause)
+
+    async def _store(self, incident: Incident) -> bool:
+        """Whether the decision still stands: False when the store holds another open incident for the same."""
+        message = translate.to_message(incident)
+        revision = self._revisions.get(incident.id)
+        if revision is None:
+            stored = await self._incidents.open(message, incident.key)
+            self._revisions[stored.incident_id] = stored.revision
+            if stored.incident_id != incident.id:
+                self._observing.put(AlreadyOpen(translate.from_message(stored)))
+                return False
+        else:
+            message.revision = revision
+            try:
+                stored = await self._incidents.advance(message)
+            except Refused:
+                stored = await self._incidents.get(incident.id)
+                message.revision = stored.revision
+                if stored != message:
+                    raise
+                # It was written by a call whose answer was lost.
+            self._revisions[incident.id] = stored.revision
+        self._voice.announce()
+        return True
+
+    async def _command(self, decision: Decision, fence: int) -> None:
+        command = decision.command
+        if command is not None:
+            await self._voice.audit(command.action, command.target,
+                                    f"command {command.command_id}, incident {command.incident_id}")
+            await self._voice.command(command, fence)
+        self._voice.tell(decision)
