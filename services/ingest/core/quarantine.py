@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-# (quarantined, when it was decided in milliseconds since the epoch by the broker)
-Decision = tuple[bool, int]
+# When something was decided: the broker's time in milliseconds, then the offset, as several may share a millisecond.
+Moment = tuple[int, int]
+Decision = tuple[bool, Moment]
 MAX_SOURCES = 1000
 
 
@@ -23,12 +24,12 @@ class Quarantine:
         """For keeping: lifted quarantines too, so that an older record of one cannot bring it back."""
         return self._decisions
 
-    def decide(self, source: str, quarantined: bool, at_ms: int) -> bool:
+    def decide(self, source: str, quarantined: bool, at: Moment) -> bool:
         """Whether this changed what is quarantined."""
         known = self._decisions.get(source)
-        if known is not None and known[1] >= at_ms:
+        if known is not None and known[1] >= at:
             return False
-        self._decisions[source] = (quarantined, at_ms)
+        self._decisions[source] = (quarantined, at)
         if len(self._decisions) > MAX_SOURCES:
             self._forget()
         before = self._sources
@@ -36,8 +37,8 @@ class Quarantine:
         return before != self._sources
 
     def merge(self, decisions: Mapping[str, Decision]) -> None:
-        for source, (quarantined, at_ms) in decisions.items():
-            self.decide(source, quarantined, at_ms)
+        for source, (quarantined, at) in decisions.items():
+            self.decide(source, quarantined, at)
 
     def _forget(self) -> None:
         """Lifted quarantines go first, the oldest before others."""

@@ -134,7 +134,7 @@ class RecoveryCommands:
             # Not again: meanwhile another command may have decided otherwise.
             return f"{before.evidence} (done before)"
         evidence = await self._ingest.quarantine(command.target.removeprefix(TARGET), command.arguments["source"],
-                                                 VERBS[command.action], record.timestamp_ms)
+                                                 VERBS[command.action], (record.timestamp_ms, record.offset))
         self._done = {one: done for one, done in self._done.items() if done.until > at}
         self._done[command.command_id] = _Done(evidence, command.expires_at.ToDatetime(UTC) + self._skew)
         return evidence

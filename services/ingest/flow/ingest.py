@@ -7,9 +7,9 @@ from lepton.clock import Clock
 from lepton.contracts.pb.models_pb2 import ModelState
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pipeline import from_json
-from lepton.errors import Missing, Refused
+from lepton.errors import Invalid, Missing, Refused
 from services.ingest.core.cleaning import Bounds, bounds_of
-from services.ingest.core.quarantine import Quarantine
+from services.ingest.core.quarantine import Moment, Quarantine
 from services.ingest.flow.accepting import Accepting, ContinueTrace, Spec
 
 
@@ -55,7 +55,10 @@ class Ingest:
             self._announced.discard(name)
             return
         self._announced.add(name)
-        spec = Spec(from_json(state.spec_json), state.version, max(state.generation, 1), state.partitions)
+        pipeline = from_json(state.spec_json)
+        if pipeline.name != name:
+            raise Invalid(f"the spec announced as {name} is that of {pipeline.name}", field="metadata.name", place=name)
+        spec = Spec(pipeline, state.version, max(state.generation, 1), state.partitions)
         running = self._lines.get(name)
         if running is not None and running[0].spec.generation == spec.generation:
             if spec.version > running[0].spec.version:
@@ -76,13 +79,13 @@ class Ingest:
     def quarantine_of(self, name: str) -> Quarantine:
         return self._quarantines.setdefault(name, Quarantine())
 
-    async def quarantine(self, name: str, source: str, quarantined: bool, at_ms: int) -> str:
+    async def quarantine(self, name: str, source: str, quarantined: bool, at: Moment) -> str:
         """Turn a source's events away, or take them again; what was done, for a person. Raises Missing, Refused."""
         if not source:
             raise Refused("the command names no source", field="arguments.source", remedy="give the source")
         if name not in self._announced:
             raise Missing(f"there is no pipeline {name}", field="target", remedy="see `lepton get pipelines`")
-        changed = self.quarantine_of(name).decide(source, quarantined, at_ms)
+        changed = self.quarantine_of(name).decide(source, quarantined, at)
         now = "quarantined" if source in self.quarantine_of(name).sources else "accepted"
         return f"source {source} of pipeline {name} is {now}" + ("" if changed else ", as it was before")
 

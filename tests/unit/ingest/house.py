@@ -28,6 +28,7 @@ from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.signing import Identity, Role, TrustedKey, sign_message
 from lepton.contracts.topics import Topic
 from lepton.runtime.service import Service
+from lepton.store.documents import DocumentDatabase
 from lepton.store.memory import MemoryDatabase
 from services.ingest.app import assemble
 from services.ingest.settings import IngestSettings
@@ -44,7 +45,8 @@ class House:
 
     folder: Path
     broker: Broker = field(default_factory=MemoryBroker)
-    database: MemoryDatabase = field(default_factory=MemoryDatabase)
+    database: DocumentDatabase = field(default_factory=MemoryDatabase)
+    name: str = SHOP
     identities: dict[str, Identity] = field(default_factory=dict)
 
     async def furnish(self) -> None:
@@ -73,21 +75,20 @@ class House:
         await writer.send(Outgoing(topics.name(topic, **where), body, key.encode()))
         await writer.stop()
 
-    async def apply(self, spec: Pipeline, version: int = 1, generation: int = 1, partitions: int = 2,
-                    name: str = SHOP) -> None:
+    async def apply(self, spec: Pipeline, version: int = 1, generation: int = 1, partitions: int = 2) -> None:
         """Announce a pipeline as the gateway does: topics first."""
         await self.broker.create_topics(
-            [TopicPlan(*plan) for plan in topics.plans(name, generation, partitions)])
-        state = PipelineState(name=name, version=version, generation=generation, partitions=partitions,
+            [TopicPlan(*plan) for plan in topics.plans(self.name, generation, partitions)])
+        state = PipelineState(name=self.name, version=version, generation=generation, partitions=partitions,
                               spec_json=spec.canonical_json(), spec_digest=spec.digest(), applied_by="lk_0")
         state.applied_at.FromDatetime(datetime.now(UTC))
-        await self.write(Topic.PIPELINES, state, name)
+        await self.write(Topic.PIPELINES, state, self.name)
 
     async def send(self, *values: Any, topic: Topic = Topic.EVENTS, partition: int | None = 0, headers: Headers = (),
                    generation: int = 1, key: bytes | None = b"k") -> list[Record]:
         writer = self.broker.writer("producer")
         await writer.start()
-        name = topics.name(topic, SHOP, generation)
+        name = topics.name(topic, self.name, generation)
         sent = await writer.send_all([
             Outgoing(name, record(value).value, key, headers, partition) for value in values])
         await writer.stop()
@@ -95,21 +96,21 @@ class House:
 
     async def crown(self, low: float, high: float, revision: int = 1, signer: str = "trainer") -> None:
         """Announce a champion whose snapshot had prices between `low` and `high`."""
-        manifest = ModelManifest(model=SHOP, version=revision, statistics=[
+        manifest = ModelManifest(model=self.name, version=revision, statistics=[
             FieldStatistics(field="price", outlier_low=low, outlier_high=high)])
-        state = ModelState(model=SHOP, revision=revision, champion=revision, versions=[
-            ModelVersion(model=SHOP, version=revision, status=VERSION_STATUS_READY, manifest=manifest)])
+        state = ModelState(model=self.name, revision=revision, champion=revision, versions=[
+            ModelVersion(model=self.name, version=revision, status=VERSION_STATUS_READY, manifest=manifest)])
         state.changed_at.FromDatetime(datetime.now(UTC))
         state.reason = "published"
         sign_message(self.identities[signer], state)
-        await self.write(Topic.MODELS, state, SHOP)
+        await self.write(Topic.MODELS, state, self.name)
 
     async def command(self, action: "RecoveryAction.ValueType", source: str, *, signer: str = "watchdog",
                       command_id: str = "c-1", **changes: Any) -> RecoveryCommand:
         now = datetime.now(UTC)
-        command = RecoveryCommand(command_id=command_id, action=action, target=f"pipeline:{SHOP}", issuer="watchdog",
-                                  arguments={"source": source} if source else {}, cause="test", incident_id="i-1",
-                                  fence=changes.pop("fence", 1))
+        command = RecoveryCommand(
+            command_id=command_id, action=action, target=f"pipeline:{self.name}", issuer="watchdog", cause="test",
+            arguments={"source": source} if source else {}, incident_id="i-1", fence=changes.pop("fence", 1))
         command.issued_at.FromDatetime(now + timedelta(seconds=changes.pop("issued_in_s", 0)))
         command.expires_at.FromDatetime(now + timedelta(seconds=changes.pop("expires_in_s", 60)))
         for name, value in changes.items():
@@ -119,12 +120,12 @@ class House:
         return command
 
     async def read(self, topic: Topic, generation: int = 1) -> list[Record]:
-        pipeline_name = SHOP if topic.per_pipeline else None
+        pipeline_name = self.name if topic.per_pipeline else None
         return await read_all(self.broker, topics.name(topic, pipeline_name, generation))
 
     async def letters(self, topic: Topic = Topic.EVENTS) -> list[dict[str, str]]:
         """Headers of the dead letters, the prefix left out."""
-        found = await read_all(self.broker, topics.dead_letter_name(topics.name(topic, SHOP)))
+        found = await read_all(self.broker, topics.dead_letter_name(topics.name(topic, self.name)))
         return [{name.removeprefix("lepton-dead-"): value.decode() for name, value in one.headers} for one in found]
 
     async def rows(self, generation: int = 1) -> list[dict[str, Any]]:

@@ -8,24 +8,24 @@ from services.ingest.core.quarantine import MAX_SOURCES, Quarantine
 
 def test_a_source_is_quarantined_until_it_is_restored() -> None:
     quarantine = Quarantine()
-    assert quarantine.decide("till", True, 1)
+    assert quarantine.decide("till", True, (1, 0))
     assert quarantine.sources == {"till"}
-    assert not quarantine.decide("till", True, 2)
-    assert quarantine.decide("till", False, 3)
+    assert not quarantine.decide("till", True, (2, 1))
+    assert quarantine.decide("till", False, (2, 2))
     assert quarantine.sources == frozenset()
 
 
 def test_an_older_decision_changes_nothing() -> None:
     quarantine = Quarantine()
-    quarantine.decide("till", False, 5)
-    assert not quarantine.decide("till", True, 4)
-    assert not quarantine.decide("till", True, 5)
+    quarantine.decide("till", False, (5, 5))
+    assert not quarantine.decide("till", True, (4, 6))
+    assert not quarantine.decide("till", True, (5, 5))
     assert quarantine.sources == frozenset()
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.integers(0, 1000)), unique_by=lambda one: one[2]),
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.tuples(st.integers(0, 9), st.integers(0, 1000))), unique_by=lambda one: one[2]),
        st.randoms())
-def test_order_of_hearing_does_not_matter(decisions: list[tuple[str, bool, int]], random: object) -> None:
+def test_order_of_hearing_does_not_matter(decisions: list[tuple[str, bool, tuple[int, int]]], random: object) -> None:
     shuffled = list(decisions)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     first, second, third = Quarantine(), Quarantine(), Quarantine()
@@ -39,8 +39,8 @@ def test_order_of_hearing_does_not_matter(decisions: list[tuple[str, bool, int]]
 
 def test_lifted_quarantines_are_forgotten_before_those_in_force() -> None:
     quarantine = Quarantine()
-    quarantine.decide("held", True, 0)
+    quarantine.decide("held", True, (0, 0))
     for number in range(MAX_SOURCES + 5):
-        quarantine.decide(f"s{number}", False, number + 1)
+        quarantine.decide(f"s{number}", False, (number + 1, 0))
     assert len(quarantine.decisions) == MAX_SOURCES
     assert quarantine.sources == {"held"}

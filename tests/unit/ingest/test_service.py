@@ -5,6 +5,7 @@ from typing import Any
 from lepton.bus.deadletter import DeadLetters
 from lepton.clock import SystemClock
 from lepton.contracts import codec, features, topics
+from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pb.quality_pb2 import QualitySummary
 from lepton.contracts.pb.telemetry_pb2 import Instance, Telemetry
 from lepton.contracts.topics import Topic
@@ -198,6 +199,19 @@ async def test_a_new_version_is_adopted_and_an_unfit_one_is_not(house: House) ->
         await until(adopted, "the new field")
         versions = {dict(one.headers)["lepton-spec-version"] for one in await house.read(Topic.FEATURES)}
         assert versions == {b"1", b"3"}
+
+
+async def test_a_spec_under_another_name_or_unreadable_is_not_followed(house: House) -> None:
+    async with living(house) as service:
+        await house.apply(pipeline(("name: shop", "name: other")))
+        await house.apply(pipeline(), version=2)
+        state = PipelineState(name=SHOP, version=3, generation=1, partitions=2, spec_json="{}", spec_digest="x",
+                              applied_by="lk_0")
+        state.applied_at.FromSeconds(1)
+        await house.write(Topic.PIPELINES, state, SHOP)
+        await house.send(order(1))
+        await accepted(house, 1)
+        assert service.health.ready
 
 
 async def test_a_new_generation_and_a_deletion_move_the_work(house: House) -> None:

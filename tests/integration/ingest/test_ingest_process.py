@@ -1,0 +1,164 @@
+"""The real process over the real broker and database: it does its work, stops in good order, and survives kill -9."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from lepton.bus import kafka
+from lepton.contracts import features
+from lepton.contracts.topics import Topic
+from lepton.runtime.settings import BrokerOptions
+from lepton.store.mongo import Database
+from lepton.store.segments import Segments
+from tests.unit.ingest.house import House, until
+from tests.unit.ingest.samples import order, pipeline
+
+pytestmark = [pytest.mark.kafka, pytest.mark.mongo, pytest.mark.process]
+ROOT = Path(__file__).parents[3]
+DRAIN_S = 8
+
+
+@dataclass
+class Place:
+    """Where one test's ingest works."""
+
+    house: House
+    environment: dict[str, str]
+    log: Path
+
+    @contextmanager
+    def ingest(self, instance: str = "ingest") -> Iterator[subprocess.Popen[bytes]]:
+        """The process, killed at the end if it still lives."""
+        environment = {**self.environment, "LEPTON_INSTANCE": f"{instance}-{self.house.name}"}
+        with self.log.open("ab") as sink:
+            process = subprocess.Popen([sys.executable, "-m", "services.ingest"], cwd=ROOT, env=environment,
+                                       stdout=sink, stderr=sink)
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait(10)
+
+    def said(self) -> str:
+        return self.log.read_text()[-4000:]
+
+
+@pytest_asyncio.fixture
+async def place(tmp_path: Path, kafka_bootstrap: str, mongo_url: str) -> AsyncIterator[Place]:
+    name = f"p{uuid.uuid4().hex[:8]}"
+    broker = kafka.connect(BrokerOptions(bootstrap=kafka_bootstrap, client_id="test-ingest"))
+    database = Database.connect(mongo_url, f"ingest_{name}")
+    house = House(tmp_path, broker, database, name)
+    await house.furnish()
+    environment = {**{key: value for key, value in os.environ.items() if not key.startswith("LEPTON_")},
+                   "LEPTON_KAFKA_BOOTSTRAP": kafka_bootstrap, "LEPTON_MONGO_URL": mongo_url,
+                   "LEPTON_MONGO_DATABASE": f"ingest_{name}", "LEPTON_TRUST_DIR": str(tmp_path / "trust"),
+                   "LEPTON_DRAIN_S": str(DRAIN_S), "LEPTON_LOG_FORMAT": "text"}
+    yield Place(house, environment, tmp_path / "ingest.log")
+    await house.write(Topic.PIPELINES, None, name)
+    await database.stop()
+    await broker.close()
+
+
+async def rows(place: Place, count: int, timeout_s: float = 60) -> list[dict[str, Any]]:
+    async def enough() -> list[dict[str, Any]]:
+        found = await place.house.rows()
+        return found if len(found) >= count else []
+
+    found: list[dict[str, Any]] = await until(enough, f"{count} rows; it said: {place.said()}", timeout_s)
+    return found
+
+
+async def stored(place: Place, stream: str) -> list[str]:
+    """Event ids in the segments of a stream."""
+    column = "_event_id" if stream == "features" else "event_id"
+    found: list[str] = []
+    async for segment in Segments(place.house.database).read(stream, place.house.name, 1):
+        found += features.decode_table(segment.data).column(column).to_pylist()
+    return found
+
+
+async def all_stored(place: Place, stream: str, count: int) -> list[str]:
+    async def enough() -> list[str]:
+        found = await stored(place, stream)
+        return found if len(found) >= count else []
+
+    found: list[str] = await until(enough, f"{count} {stream} in segments; it said: {place.said()}", 60)
+    return found
+
+
+def spec(place: Place) -> Any:
+    return pipeline(("name: shop", f"name: {place.house.name}"))
+
+
+async def ended(process: "subprocess.Popen[bytes]", timeout_s: float) -> int:
+    return await asyncio.wait_for(asyncio.to_thread(process.wait), timeout_s)
+
+
+async def test_events_and_labels_go_all_the_way_and_sigterm_ends_it_in_good_order(place: Place) -> None:
+    house = place.house
+    await house.apply(spec(place))
+    with place.ingest() as process:
+        await house.send(order(1, items=3), b"junk", order(2), order(1), headers=(("ce_source", b"till"),))
+        await house.send({"event_id": "o-1", "label": True}, topic=Topic.LABELS)
+        assert sorted(row["_event_id"] for row in await rows(place, 2)) == ["o-1", "o-2"]
+        assert sorted(await all_stored(place, "features", 2)) == ["o-1", "o-2"]
+        assert await all_stored(place, "outcomes", 1) == ["o-1"]
+        (letter,) = await house.letters()
+        assert letter["reason"].startswith("malformed: not JSON")
+        assert letter["place"].startswith(f"lepton-events-{house.name}/0@")
+        process.send_signal(signal.SIGTERM)
+        assert await ended(process, DRAIN_S + 4) == 0, place.said()
+
+
+async def test_kill_9_amid_numbered_events_loses_and_doubles_nothing(place: Place) -> None:
+    house, total = place.house, 6000
+    await house.apply(spec(place), partitions=3)
+
+    async def produce() -> None:
+        for start in range(0, total, 100):
+            await house.send(*(order(number) for number in range(start, start + 100)), partition=start // 100 % 3)
+            await house.send(*({"event_id": f"o-{number}", "label": True} for number in range(start, start + 100)),
+                             topic=Topic.LABELS, partition=start // 100 % 3)
+
+    producing = asyncio.ensure_future(produce())
+    for kill_at in (500, 2500, 4500):
+        with place.ingest() as process:
+            await rows(place, kill_at)
+            process.send_signal(signal.SIGKILL)
+            assert await ended(process, 10) == -signal.SIGKILL
+    await producing
+    with place.ingest() as process:
+        found = Counter(row["_event_id"] for row in await rows(place, total, 90))
+        wanted = {f"o-{number}" for number in range(total)}
+        assert set(found) == wanted
+        assert max(found.values()) == 1
+        for stream in ("features", "outcomes"):
+            kept = Counter(await all_stored(place, stream, total))
+            assert set(kept) == wanted
+            assert max(kept.values()) == 1
+        assert len(await house.outcomes()) == total
+        assert await house.letters() == []
+        process.send_signal(signal.SIGTERM)
+        assert await ended(process, DRAIN_S + 4) == 0, place.said()
+
+
+async def test_without_a_database_it_says_so_in_one_line_and_exits_3(place: Place) -> None:
+    place.environment["LEPTON_MONGO_URL"] = "mongodb://127.0.0.1:1"
+    with place.ingest() as process:
+        assert await ended(process, 30) == 3
+    assert "cannot start" in place.said()
+    assert "Traceback" not in place.said()
