@@ -52,13 +52,16 @@ class Transport:
     async def text(self, path: str) -> str:
         return (await self.call("GET", path)).text
 
-    async def post(self, path: str, body: Any = None) -> Any:
-        """Send JSON. Only calls that may be repeated without a second effect are made this way: all of them are."""
-        answer = await self.call("POST", path, json=body)
+    async def post(self, path: str, body: Any = None, *, repeatable: bool = True) -> Any:
+        """Send JSON; `repeatable` says that sending it twice has no second effect."""
+        answer = await self.call("POST", path, repeatable=repeatable, json=body)
         return answer.json() if answer.content else None
 
-    async def call(self, method: str, path: str, **request: Any) -> httpx.Response:
-        """The answer, once there is a good one. Raises the outcome it stands for, Unavailable past the deadline."""
+    async def call(self, method: str, path: str, *, repeatable: bool = True, **request: Any) -> httpx.Response:
+        """The answer, once there is a good one. Raises the outcome it stands for, Unavailable past the deadline.
+
+        What is not repeatable is tried again only after Busy, which says that nothing was done.
+        """
         deadline = self.clock.monotonic() + self._timeout_s
         backoff_s = _BACKOFF_S
         while True:
@@ -66,7 +69,8 @@ class Transport:
                 return await self._once(method, path, request)
             except (Busy, Unavailable) as failure:
                 wait_s = failure.retry_after_s if isinstance(failure, Busy) else backoff_s
-                if self.clock.monotonic() + wait_s >= deadline:
+                done_perhaps = isinstance(failure, Unavailable) and not repeatable
+                if done_perhaps or self.clock.monotonic() + wait_s >= deadline:
                     raise
             # Spread, so that clients that failed together do not come back together.
             await self.clock.sleep(wait_s * random.uniform(0.8, 1.2))  # noqa: S311 -- no secret is made of it

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import yaml
+
 from lepton_ai._credentials import Credentials
 
 KEY_ID = "lk_0123456789abcdef"
@@ -31,6 +33,9 @@ class Desk:
         self.fail: list[tuple[int, dict[str, str], Any]] = []
         self.quality: list[dict[str, Any]] = []
         self.incidents: list[dict[str, Any]] = []
+        self.labels: list[dict[str, Any]] = []
+        self.keys: dict[str, dict[str, Any]] = {}
+        self.orders: list[dict[str, Any]] = []
 
     def answer(self, method: str, path: str, body: bytes) -> Answer:
         self.asked[f"{method} {path}"] += 1
@@ -38,7 +43,7 @@ class Desk:
             case ("GET", ["v1", "pipelines"]):
                 return 200, list(self.pipelines.values())
             case ("POST", ["v1", "pipelines"]):
-                return self._apply(json.loads(body))
+                return self._apply(yaml.safe_load(body))
             case ("GET", ["v1", "pipelines", name]) if name in self.pipelines:
                 return 200, self.pipelines[name]
             case ("POST", ["v1", "pipelines", name, "events"]) if name in self.pipelines:
@@ -49,6 +54,24 @@ class Desk:
                 return 200, self.dead[name]
             case ("GET", ["v1", "pipelines", _, "quality"]):
                 return 200, self.quality
+            case ("POST", ["v1", "pipelines", "validate"]):
+                return self._validate(body.decode())
+            case ("GET", ["v1", "pipelines", name, "export"]) if name in self.pipelines:
+                return 200, json.dumps(self.pipelines[name]["spec"])
+            case ("DELETE", ["v1", "pipelines", name]) if name in self.pipelines:
+                return 204, self.pipelines.pop(name) and ""
+            case ("POST", ["v1", "pipelines", name, "labels"]) if name in self.pipelines:
+                self.labels += [json.loads(line) for line in body.splitlines()]
+                return 202, {"accepted": len(self.labels)}
+            case (_, ["v1", "keys", *rest]):
+                return self._keys(method, rest, body)
+            case ("POST", ["v1", "recovery"]):
+                self.orders.append(json.loads(body))
+                return 202, {"command_id": "operator-1", "executor": "ingest"}
+            case ("GET", ["v1", "incidents", *rest]):
+                return 200, {one["incident_id"]: one for one in self.incidents}[rest[0]] if rest else self.incidents
+            case ("GET", ["v1", "models"]):
+                return 200, list(self.models.values())
             case ("GET", ["v1", "status"]):
                 return 200, self._status()
             case ("GET", ["v1", "runs", run_id]):
@@ -57,13 +80,27 @@ class Desk:
                 return self._model(name, rest, json.loads(body) if body else {})
         return 404, {"title": "Not Found", "status": 404, "detail": f"nothing at {path}"}
 
+    def _validate(self, text: str) -> Answer:
+        spec = yaml.safe_load(text)
+        if "events" not in spec:
+            return 200, {"valid": False, "problems": [{"path": "events", "line": 1, "message": "is required"}]}
+        return 200, {"valid": True, "problems": [], "spec": spec}
+
+    def _keys(self, method: str, rest: list[str], body: bytes) -> Answer:
+        if method == "POST":
+            self.keys["lk_new"] = json.loads(body)
+            return 201, {"key_id": "lk_new", "key": "lk_new.secret"}
+        if method == "DELETE":
+            return 204, self.keys.pop(rest[0]) and ""
+        return 200, [{"key_id": key_id, **told} for key_id, told in self.keys.items()]
+
     def _apply(self, spec: dict[str, Any]) -> Answer:
         name = spec["metadata"]["name"]
         before = self.pipelines.get(name)
         if before is None or before["spec"] != spec:
             version = before["version"] + 1 if before else 1
             at = f"2026-01-01T00:00:{len(self.pipelines):02d}.{version:03d}Z"
-            self.pipelines[name] = {"name": name, "version": version, "applied_at": at, "spec": spec}
+            self.pipelines[name] = {"name": name, "version": version, "generation": 1, "applied_at": at, "spec": spec}
         self.events.setdefault(name, {})
         self.dead.setdefault(name, [])
         return 200, self.pipelines[name]
@@ -87,6 +124,8 @@ class Desk:
             return 404, {"detail": f"there is no model {name}", "title": "Not Found"}
         if rest == ["promote"]:
             self.models[name]["champion"] = asked["version"]
+        if rest == ["rollback"]:
+            return 202, {"command_id": "operator-2"}
         if rest == ["predict"]:
             return 200, {"rows": [{"number": float(len(row)), "row": row} for row in asked["rows"]]}
         return 200, self.models[name]

@@ -69,6 +69,13 @@ async def test_busy_waits_as_long_as_it_is_told(desk: Desk, transport: Transport
     assert len(clock.slept) == 1 and 5.6 <= clock.slept[0] <= 8.4
 
 
+async def test_what_may_have_been_done_is_not_done_again(desk: Desk, transport: Transport) -> None:
+    desk.fail = [(429, {}, {}), (503, {}, {"detail": "gone"})]
+    with pytest.raises(Unavailable, match="gone"):
+        await transport.post("/v1/keys", {"scopes": []}, repeatable=False)
+    assert desk.keys == {}
+
+
 async def test_trying_ends_at_the_deadline(desk: Desk, transport: Transport) -> None:
     desk.fail = [(429, {"retry-after": "soon"}, {"detail": "too much"})] * 200
     with pytest.raises(Busy, match="too much"):

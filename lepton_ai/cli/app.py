@@ -1,0 +1,23 @@
+"""How the command line is put together, and how a failure is said: one line on stderr, exit 1."""
+
+import sys
+
+import typer
+
+from lepton.errors import LeptonError
+from lepton_ai.cli import data, models, operations, stack
+
+app = typer.Typer(name="lepton", help="Keeps machine-learning models alive on live data.", no_args_is_help=True,
+                  pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+
+for commands in (stack, data, models, operations):
+    commands.add_to(app)
+
+
+def run() -> None:
+    """Exit codes: 0 done, 1 it could not be, 2 wrong usage, 130 interrupted; of `up`, `down` and `status`, theirs."""
+    try:
+        app()
+    except LeptonError as failure:
+        sys.stderr.write(f"lepton: {failure}\n")
+        raise SystemExit(1) from None

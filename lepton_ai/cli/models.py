@@ -1,0 +1,85 @@
+"""Commands of models: predict, train, promote, rollback, and the list of them."""
+
+import uuid
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lepton.errors import Invalid, Missing
+from lepton_ai import AsyncLeptonClient
+from lepton_ai._transport import Transport
+from lepton_ai.cli import data
+from lepton_ai.cli.session import Form, Output, ask, parse_json, read_rows, say, show, with_client
+
+Name = Annotated[str, typer.Argument(help="Name of a model; it is its pipeline's.")]
+VERSIONS = ("version", "status", "family", "metrics", "lineage.parent_version", "lineage.train_rows", "created_at")
+
+
+def add_to(app: typer.Typer) -> None:
+    for command in (models, predict, train, promote, rollback):
+        app.command()(command)
+
+
+def models(name: Annotated[str, typer.Argument(help="Show the versions of this one.")] = "",
+           output: Output = Form.TABLE) -> None:
+    """Show models, or the versions of one."""
+    if not name:
+        data.get(data.Kind.MODELS, "", output, limit=20)
+        return
+
+    async def read(transport: Transport) -> Any:
+        return await transport.get(f"/v1/models/{name}")
+    state = ask(read)
+    if output is not Form.TABLE:
+        show(state, output)
+        return
+    say(f"{name}: champion {state['champion'] or 'none'}, before it {state['previous_champion'] or 'none'}")
+    show(sorted(state["versions"], key=lambda one: -int(one["version"])), output, VERSIONS)
+
+
+def predict(name: Name, rows: Annotated[list[str] | None, typer.Argument(help="Rows as JSON objects.")] = None,
+            file: Annotated[Path | None, typer.Option("--file", "-f", help="Rows in a file; - is stdin.")] = None,
+            over_grpc: Annotated[bool, typer.Option("--grpc", help="Ask the region's predictor itself.")] = False,
+            output: Output = Form.TABLE) -> None:
+    """Predict rows by named fields."""
+    wanted = [parse_json(row, "argument") for row in rows or []] + (read_rows(file) if file is not None else [])
+    if not wanted or not all(isinstance(row, dict) for row in wanted):
+        raise Invalid("needs rows as JSON objects", field="rows", remedy="""lepton predict NAME '{"field": 1.5}'""")
+
+    async def asked(client: AsyncLeptonClient) -> list[dict[str, Any]]:
+        return await client.predict(name, wanted, over="grpc" if over_grpc else "rest")
+    answers = with_client(asked)
+    show(answers, output, [column for column in ("number", "label", "probabilities") if column in answers[0]])
+
+
+def train(name: Name, family: Annotated[str, typer.Option(help="The Pipeline's, when left out.")] = "",
+          parameters: Annotated[str, typer.Option(help="As a JSON object; the Pipeline's, when left out.")] = "{}",
+          fine_tune: Annotated[bool, typer.Option("--fine-tune", help="Start from the champion.")] = False,
+          promote: Annotated[bool, typer.Option(help="Serve it when it passes its gate.")] = True) -> None:
+    """Ask for one training run; follow it with `lepton get runs RUN`."""
+    body = {"kind": "fine_tune" if fine_tune else "train", "family": family, "promote": promote,
+            "parameters": parse_json(parameters, "--parameters"), "command_id": f"cli-{uuid.uuid4().hex}"}
+
+    async def post(transport: Transport) -> Any:
+        return await transport.post(f"/v1/models/{name}/train", body)
+    say(f"{name}: run {ask(post)['run_id']} asked for")
+
+
+def promote(name: Name, version: Annotated[int, typer.Argument(min=1)]) -> None:
+    """Make a kept version champion."""
+    async def post(transport: Transport) -> Any:
+        return await transport.post(f"/v1/models/{name}/promote", {"version": version})
+    ask(post)
+    say(f"{name}: version {version} is to be champion")
+
+
+def rollback(name: Name) -> None:
+    """Leave the champion for the version before it."""
+    async def post(transport: Transport) -> Any:
+        state = await transport.get(f"/v1/models/{name}")
+        if not state["previous_champion"]:
+            raise Missing(f"{name} has no version to return to", field="previous_champion")
+        return await transport.post(f"/v1/models/{name}/rollback", {"from_version": state["champion"]},
+                                    repeatable=False)
+    say(f"{name}: command {ask(post)['command_id']} sent; see `lepton get recovery`")

@@ -1,0 +1,96 @@
+"""Commands of operators: incidents, quarantine and keys."""
+
+from typing import Annotated, Any
+
+import typer
+
+from lepton.clock import SystemClock
+from lepton_ai._transport import Transport
+from lepton_ai.cli import data
+from lepton_ai.cli.session import Form, Limit, Output, ask, say, show
+
+KEY_COLUMNS = ("key_id", "scopes", "description", "revoked", "created_by", "created_at")
+SCOPES = "read, write, predict, train or admin"
+_FOLLOW_S = 1.0
+
+quarantine = typer.Typer(help="Keep the rows of a source out, or let them in again.", no_args_is_help=True)
+keys = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
+Pipeline = Annotated[str, typer.Argument(help="Name of a pipeline.")]
+Source = Annotated[str, typer.Argument(help="A producer, as its events name it (ce_source).")]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(incidents)
+    app.add_typer(quarantine, name="quarantine")
+    app.add_typer(keys, name="keys")
+
+
+def incidents(incident_id: Annotated[str, typer.Argument(help="Show everything of this one.")] = "",
+              follow: Annotated[bool, typer.Option("--follow", "-f", help="Show what happens, until Ctrl-C.")] = False,
+              output: Output = Form.TABLE, limit: Limit = 20) -> None:
+    """Show what went wrong and what was done about it."""
+    if follow:
+        ask(lambda transport: _follow(transport, incident_id, limit))
+    data.get(data.Kind.INCIDENTS, incident_id, output, limit)
+
+
+@quarantine.command("add")
+def quarantine_add(pipeline: Pipeline, source: Source) -> None:
+    """Divert a source's rows to the dead letters from now on."""
+    _order("QUARANTINE", pipeline, source)
+
+
+@quarantine.command("lift")
+def quarantine_lift(pipeline: Pipeline, source: Source) -> None:
+    """Accept a source's rows again."""
+    _order("RESTORE", pipeline, source)
+
+
+@keys.command("create")
+def keys_create(scopes: Annotated[list[str], typer.Option("--scope", help=f"{SCOPES}; may be given again.")],
+                description: Annotated[str, typer.Option(help="Who it is for.")] = "") -> None:
+    """Make a key. It is shown once, now."""
+    async def post(transport: Transport) -> Any:
+        return await transport.post("/v1/keys", {"scopes": scopes, "description": description}, repeatable=False)
+    say(ask(post)["key"])
+
+
+@keys.command("list")
+def keys_list(output: Output = Form.TABLE) -> None:
+    """Show every key, without its secret."""
+    async def read(transport: Transport) -> Any:
+        return await transport.get("/v1/keys")
+    show(ask(read), output, KEY_COLUMNS)
+
+
+@keys.command("revoke")
+def keys_revoke(key_id: Annotated[str, typer.Argument(help="As `lepton keys list` shows it.")]) -> None:
+    """End a key for good."""
+    async def remove(transport: Transport) -> None:
+        await transport.call("DELETE", f"/v1/keys/{key_id}")
+    ask(remove)
+    say(f"{key_id}: revoked")
+
+
+def _order(action: str, pipeline: str, source: str) -> None:
+    async def post(transport: Transport) -> Any:
+        order = {"action": action, "target": f"pipeline:{pipeline}", "arguments": {"source": source},
+                 "cause": "operator"}
+        return await transport.post("/v1/recovery", order, repeatable=False)
+    told = ask(post)
+    say(f"{pipeline}: command {told['command_id']} sent to {told.get('executor', 'ingest')}; see `lepton get recovery`")
+
+
+async def _follow(transport: Transport, incident_id: str, limit: int) -> None:
+    """Print each event of each incident once, in the order they happened."""
+    clock = SystemClock()
+    seen: set[tuple[str, int]] = set()
+    while True:
+        found = [await transport.get(f"/v1/incidents/{incident_id}")] if incident_id else await transport.get(
+            "/v1/incidents", limit=limit)
+        new = [(event["at"], one, event) for one in found for at, event in enumerate(one.get("timeline", []))
+               if (one["incident_id"], at) not in seen]
+        for when, one, event in sorted(new, key=lambda entry: str(entry[0])):
+            say(f"{when}  {one['incident_id']}  {one['symptom']} at {one['target']}: {event['what']} {event['detail']}")
+        seen |= {(one["incident_id"], at) for one in found for at in range(len(one.get("timeline", [])))}
+        await clock.sleep(_FOLLOW_S)

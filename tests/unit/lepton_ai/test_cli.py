@@ -1,0 +1,204 @@
+"""The command line does what its words say, and tells a failure in one line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from lepton.errors import Invalid, Missing
+from lepton_ai.cli.app import app
+from tests.harness.wait import poll_until
+from tests.unit.lepton_ai.doors import KEY_ID, SECRET, Desk, open_door
+
+ROOT = Path(__file__).resolve().parents[3]
+Lepton = Callable[..., Result]
+PIPELINE = """apiVersion: lepton/v1
+kind: Pipeline
+metadata: {name: shop}
+events: {id: order_id, fields: {amount: {type: float}}}
+"""
+INCIDENT = {"incident_id": "inc-1", "state": "VERIFIED", "symptom": "silence", "target": "instance:predictor-0",
+            "timeline": [{"at": "2026-01-01T00:00:01Z", "what": "suspected", "detail": "no heartbeat"},
+                         {"at": "2026-01-01T00:00:04Z", "what": "verified", "detail": "ready again"}]}
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shop.yaml").write_text(PIPELINE, "utf-8")
+    return Desk()
+
+
+@pytest.fixture
+def where(desk: Desk) -> Iterator[list[str]]:
+    with open_door(desk) as credentials:
+        yield ["--key", KEY_ID, "--secret", SECRET, "--region", credentials.rest]
+
+
+@pytest.fixture
+def lepton(where: list[str]) -> Lepton:
+    def run(*arguments: str, stdin: str | None = None) -> Result:
+        done = CliRunner().invoke(app, [*where, *arguments], input=stdin)
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done
+    return run
+
+
+def test_a_pipeline_is_applied_shown_compared_and_deleted(lepton: Lepton, desk: Desk, tmp_path: Path) -> None:
+    assert lepton("diff", "-f", "shop.yaml").exit_code == 1
+    assert "shop version 1" in lepton("apply", "-f", "shop.yaml").stdout
+    assert lepton("diff", "-f", "shop.yaml").exit_code == 0
+    (tmp_path / "shop.yaml").write_text(PIPELINE.replace("float", "int"), "utf-8")
+    changed = lepton("diff", "-f", "-", stdin=PIPELINE.replace("float", "int"))
+    assert changed.exit_code == 1
+    assert "-      type: float" in changed.stdout and "+      type: int" in changed.stdout
+    assert "shop" in lepton("get", "pipelines").stdout
+    assert json.loads(lepton("export", "shop").stdout)["kind"] == "Pipeline"
+    assert lepton("delete", "shop", stdin="n\n").exit_code == 1
+    assert "shop" in desk.pipelines
+    assert "deleted" in lepton("delete", "shop", "--yes").stdout
+    assert desk.pipelines == {}
+
+
+def test_every_mistake_of_a_file_is_told(lepton: Lepton, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("kind: Pipeline\n", "utf-8")
+    with pytest.raises(Invalid, match="line 1, events: is required"):
+        lepton("diff", "-f", "bad.yaml")
+    with pytest.raises(Missing, match="cannot be read"):
+        lepton("apply", "-f", "nothing.yaml")
+
+
+def test_events_and_labels_are_sent(lepton: Lepton, desk: Desk, tmp_path: Path) -> None:
+    lepton("apply", "-f", "shop.yaml")
+    (tmp_path / "events.json").write_text('[{"order_id": "a"}, {"order_id": "b"}]', "utf-8")
+    assert "2 events sent" in lepton("send", "shop", "-f", "events.json").stdout
+    assert "1 labels sent" in lepton("send", "shop", "--labels", "-f", "-",
+                                     stdin='{"event_id": "a", "label": 1}\n\n').stdout
+    assert set(desk.events["shop"]) == {"a", "b"}
+    assert desk.labels == [{"event_id": "a", "label": 1}]
+
+
+@pytest.mark.parametrize(("text", "why"), [("", "needs JSON objects"), ("[1]", "needs JSON objects"),
+                                           ("{}\n{", "line 2"), ("order,amount\n", "not JSON")])
+def test_what_is_no_event_is_not_sent(text: str, why: str, lepton: Lepton) -> None:
+    with pytest.raises(Invalid, match=why):
+        lepton("send", "shop", "-f", "-", stdin=text)
+
+
+def test_models_are_trained_shown_promoted_and_asked(lepton: Lepton, desk: Desk) -> None:
+    assert "run run-" in train(lepton)
+    train(lepton)
+    assert "version 2" in lepton("promote", "shop", "2").stdout
+    desk.models["shop"] |= {"previous_champion": 1, "revision": 3}
+    assert "champion 2, before it 1" in lepton("models", "shop").stdout
+    assert "shop" in lepton("models").stdout
+    assert json.loads(lepton("models", "shop", "-o", "json").stdout)["champion"] == 2
+    assert "operator-2" in lepton("rollback", "shop").stdout
+    assert "2" in lepton("predict", "shop", '{"amount": 1, "Item No": 2}').stdout
+    rows = json.loads(lepton("predict", "shop", "-f", "-", "-o", "json", stdin='{"Item No": 2}').stdout)
+    assert rows[0]["row"] == {"item_no": 2}
+    desk.models["shop"]["previous_champion"] = 0
+    with pytest.raises(Missing, match="no version to return to"):
+        lepton("rollback", "shop")
+
+
+def train(lepton: Lepton) -> str:
+    return lepton("train", "shop", "--family", "mlp", "--parameters", '{"epochs": 3}', "--no-promote").stdout
+
+
+@pytest.mark.parametrize("row", ["5", "{", "[]"])
+def test_a_row_that_is_no_object_is_refused(row: str, lepton: Lepton) -> None:
+    with pytest.raises(Invalid):
+        lepton("predict", "shop", row)
+    with pytest.raises(Invalid, match="needs rows"):
+        lepton("predict", "shop")
+
+
+def test_incidents_are_listed_and_read(lepton: Lepton, desk: Desk) -> None:
+    assert lepton("incidents").exit_code == 0
+    desk.incidents = [INCIDENT]
+    assert "silence" in lepton("incidents").stdout
+    assert "no heartbeat" in lepton("incidents", "inc-1").stdout
+    assert "inc-1" in lepton("get", "incidents", "-o", "yaml").stdout
+
+
+def test_quarantine_and_keys_are_orders(lepton: Lepton, desk: Desk) -> None:
+    lepton("quarantine", "add", "shop", "till-3")
+    lepton("quarantine", "lift", "shop", "till-3")
+    assert [(one["action"], one["target"], one["arguments"]) for one in desk.orders] == [
+        ("QUARANTINE", "pipeline:shop", {"source": "till-3"}), ("RESTORE", "pipeline:shop", {"source": "till-3"})]
+    made = lepton("keys", "create", "--scope", "read", "--scope", "predict", "--description", "the shop").stdout
+    assert made == "lk_new.secret\n"
+    assert "read predict" in lepton("keys", "list").stdout
+    assert "revoked" in lepton("keys", "revoke", "lk_new").stdout
+    assert desk.keys == {}
+
+
+def test_data_of_a_pipeline_needs_its_name(lepton: Lepton) -> None:
+    with pytest.raises(Invalid, match="those of a pipeline"):
+        lepton("get", "rows")
+    lepton("apply", "-f", "shop.yaml")
+    assert "accepted: 0" in lepton("get", "rows", "shop").stdout
+    assert lepton("get", "quality", "shop").exit_code == lepton("get", "dead-letters", "shop").exit_code == 0
+
+
+def test_the_key_is_printed_as_a_header_takes_it(lepton: Lepton) -> None:
+    assert lepton("key").stdout == f"{KEY_ID}.{SECRET}\n"
+
+
+def test_logs_show_the_last_lines_of_each_process(lepton: Lepton, tmp_path: Path) -> None:
+    with pytest.raises(Missing, match="no logs"):
+        lepton("logs", "--home", str(tmp_path))
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "ingest.log").write_text("one\ntwo\n", "utf-8")
+    (tmp_path / "logs" / "kafka.log").write_text("three\n", "utf-8")
+    assert lepton("logs", "--home", str(tmp_path), "-n", "1").stdout == "ingest       two\nkafka        three\n"
+    assert lepton("logs", "ingest", "--home", str(tmp_path), "-n", "0").stdout == ""
+    assert lepton("logs", "ingest", "--home", str(tmp_path)).stdout == "one\ntwo\n"
+    with pytest.raises(Missing, match="there are ingest, kafka"):
+        lepton("logs", "inget", "--home", str(tmp_path))
+
+
+def process(*arguments: str, **more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", "from lepton_ai.cli import main; main()", *arguments], cwd=ROOT,
+                            env={**os.environ, **more}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_failure_is_one_line_and_exit_1(tmp_path: Path) -> None:
+    run = process("get", "pipelines", XDG_CONFIG_HOME=str(tmp_path))
+    shown, error = run.communicate(timeout=30)
+    assert (run.returncode, shown) == (1, "")
+    assert error.startswith("lepton: no key id") and error.count("\n") == 1
+
+
+def test_the_stacks_own_exit_code_is_passed_on(tmp_path: Path) -> None:
+    run = process("status", "--home", str(tmp_path / "nothing"))
+    _, error = run.communicate(timeout=60)
+    assert run.returncode == 1
+    assert "no stack was brought up here" in error
+
+
+@pytest.mark.parametrize("command", [["incidents", "--follow"], ["logs", "--follow", "--home", "HOME"]])
+def test_following_goes_on_until_it_is_interrupted(command: list[str], desk: Desk, where: list[str],
+                                                   tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    log = tmp_path / "logs" / "ingest.log"
+    log.write_text("first\n", "utf-8")
+    desk.incidents = [{**INCIDENT, "timeline": INCIDENT["timeline"][:1]}]
+    run = process(*where, *[str(tmp_path) if word == "HOME" else word for word in command])
+    assert run.stdout is not None
+    assert "first" in (line := run.stdout.readline()) or "no heartbeat" in line
+    desk.incidents = [INCIDENT]
+    log.write_text("first\nsecond\n", "utf-8")
+    assert "second" in (line := run.stdout.readline()) or "ready again" in line
+    run.send_signal(signal.SIGINT)
+    poll_until(lambda: run.poll() is not None, "the command ended", 20)
+    run.communicate()
+    assert run.returncode == 130
