@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lepton.bus.aio.admin import KafkaAdmin
-from lepton.bus.aio.reader import KafkaReader, Subscription
+from lepton.bus.aio.client import Subscription
+from lepton.bus.aio.reader import KafkaReader
 from lepton.bus.aio.writer import KafkaTransactionalWriter, KafkaWriter
 from lepton.bus.records import Assigned, Place, Reader, Revoked, TopicPlan, TransactionalWriter, Writer
 from lepton.clock import Clock, SystemClock

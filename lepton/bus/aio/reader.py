@@ -8,25 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, errors
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.structs import TopicPartition
 
-from lepton.bus.aio.failures import outcome, unreachable
+from lepton.bus.aio.client import Subscription, close_consumer, open_consumer
+from lepton.bus.aio.failures import outcome
 from lepton.bus.records import Assigned, Place, Record, Revoked
 from lepton.clock import Clock
-from lepton.errors import LeptonError, Missing, Refused, Unavailable
+from lepton.errors import LeptonError, Refused, Unavailable
 
-SESSION_TIMEOUT_MS = 6_000
-HEARTBEAT_MS = 1_000
-REBALANCE_TIMEOUT_MS = 15_000
-# Must exceed the rebalance timeout: a JoinGroup is answered only when the whole group has joined.
-REQUEST_TIMEOUT_MS = 20_000
-# A seek waits for the fetch in flight, so this bounds how late it takes effect.
-FETCH_WAIT_MS = 250
-PARTITION_FETCH_BYTES = 4 * 1024 * 1024
-TOPICS_WITHIN_S = 10.0
 CALL_TIMEOUT_S = 20.0
-CLOSE_TIMEOUT_S = 5.0
 # How long `poll` rides over failures before it says so.
 PATIENCE_S = 60.0
 BACKOFF_S = 0.5
@@ -34,18 +24,6 @@ BACKOFF_S = 0.5
 QUIET_S = 10.0
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Subscription:
-    """What a reader reads and as whom."""
-
-    topics: tuple[str, ...]
-    group: str | None
-    client_id: str
-    start: str = "earliest"
-    on_assigned: Assigned | None = None
-    on_revoked: Revoked | None = None
 
 
 class KafkaReader:
@@ -58,6 +36,8 @@ class KafkaReader:
         self._consumer: AIOKafkaConsumer | None = None
         self._held: frozenset[Place] = frozenset()
         self._paused: set[Place] = set()
+        # Where a reader without a group goes on when its client is replaced, however long that takes.
+        self._resume_at: dict[Place, int] = {}
         self._listener_error: Exception | None = None
         self._failing_since: float | None = None
         self._quiet = _Quiet(clock.monotonic())
@@ -71,81 +51,33 @@ class KafkaReader:
         await self._close(leave=True)
 
     async def rejoin(self) -> None:
-        positions = self._positions()
         await self._close(leave=False)
-        await self._open(positions)
+        await self._open()
 
-    async def _open(self, positions: Mapping[Place, int] | None = None) -> None:
-        told = self._subscription
-        consumer = AIOKafkaConsumer(
-            **{**self._connection, "client_id": told.client_id}, group_id=told.group,
-            group_instance_id=told.client_id if told.group else None, isolation_level="read_committed",
-            enable_auto_commit=False, auto_offset_reset=told.start, session_timeout_ms=SESSION_TIMEOUT_MS,
-            heartbeat_interval_ms=HEARTBEAT_MS, rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
-            request_timeout_ms=REQUEST_TIMEOUT_MS, fetch_max_wait_ms=FETCH_WAIT_MS, metadata_max_age_ms=60_000,
-            max_partition_fetch_bytes=PARTITION_FETCH_BYTES, partition_assignment_strategy=(RangePartitionAssignor,))
-        try:
-            await consumer.start()
-            counts = await self._partition_counts(consumer)
-        except (errors.KafkaError, OSError, TimeoutError) as error:
-            await consumer.stop()
-            if isinstance(error, errors.KafkaConnectionError):
-                raise await unreachable(self._connection) from error
-            raise outcome(error, f"read {', '.join(told.topics)}") from error
-        except BaseException:
-            await consumer.stop()
-            raise
+    async def _open(self) -> None:
+        consumer, counts = await open_consumer(self._connection, self._subscription, self._clock)
         self._consumer = consumer
         self._quiet = _Quiet(self._clock.monotonic())
-        if told.group is None:
-            self._assign_all(consumer, counts, positions or {})
+        if self._subscription.group is None:
+            self._assign_all(consumer, counts)
         else:
-            consumer.subscribe(list(told.topics), listener=_Listener(self))
+            consumer.subscribe(list(self._subscription.topics), listener=_Listener(self))
 
-    async def _partition_counts(self, consumer: AIOKafkaConsumer) -> dict[str, int]:
-        """Partitions of each topic; waits a little for topics that are just being created."""
-        deadline = self._clock.monotonic() + TOPICS_WITHIN_S
-        while True:
-            await consumer.topics()
-            absent = sorted(set(self._subscription.topics) - await consumer.topics())
-            if not absent:
-                return {topic: await self._count(consumer, topic) for topic in self._subscription.topics}
-            if self._clock.monotonic() > deadline:
-                raise Missing(f"no such topic: {', '.join(absent)}", remedy="create it; the broker does not by itself")
-            await self._clock.sleep(BACKOFF_S)
-
-    @staticmethod
-    async def _count(consumer: AIOKafkaConsumer, topic: str) -> int:
-        # The public `partitions_for_topic` knows only topics already subscribed to.
-        return len(await consumer._client._wait_on_metadata(topic))
-
-    def _assign_all(self, consumer: AIOKafkaConsumer, counts: Mapping[str, int],
-                    positions: Mapping[Place, int]) -> None:
+    def _assign_all(self, consumer: AIOKafkaConsumer, counts: Mapping[str, int]) -> None:
         places = [Place(topic, number) for topic, count in counts.items() for number in range(count)]
         consumer.assign([_tp(place) for place in places])
         self._held = frozenset(places)
-        for place, offset in positions.items():
-            if place in self._held and offset >= 0:
+        for place, offset in self._resume_at.items():
+            if place in self._held:
                 consumer.seek(_tp(place), offset)
         self._apply_pauses(consumer)
 
     async def _close(self, *, leave: bool) -> None:
+        self._resume_at |= {place: at for place in self._held if (at := self.position(place)) >= 0}
         consumer, self._consumer = self._consumer, None
         self._held = frozenset()
-        if consumer is None:
-            return
-        if leave and self._subscription.group is not None and consumer._coordinator is not None:
-            # aiokafka leaves on stop only without an instance name; a planned stop should free the partitions at once.
-            consumer._coordinator._group_instance_id = None
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await consumer.stop()
-        except (errors.KafkaError, OSError, TimeoutError) as error:
-            _log.warning("a reader of %s was closed without a goodbye: %s", self._subscription.topics,
-                         type(error).__name__)
-            with suppress(errors.KafkaError, OSError, TimeoutError):
-                async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                    await consumer._client.close()
+        if consumer is not None:
+            await close_consumer(consumer, self._subscription, leave=leave)
 
     # -- rebalances, called by aiokafka -------------------------------------------------------------------------
 
@@ -213,14 +145,13 @@ class KafkaReader:
         if now - self._failing_since > PATIENCE_S:
             raise translated from failure
         _log.warning("a reader of %s starts again: %s", self._subscription.topics, translated.message)
-        positions = self._positions()
         await self._clock.sleep(BACKOFF_S)
         await self._close(leave=False)
-        await self._reopen(positions)
+        await self._reopen()
 
-    async def _reopen(self, positions: Mapping[Place, int] | None = None) -> bool:
+    async def _reopen(self) -> bool:
         try:
-            await self._open(positions)
+            await self._open()
         except Unavailable as error:
             now = self._clock.monotonic()
             self._failing_since = self._failing_since if self._failing_since is not None else now
@@ -313,9 +244,6 @@ class KafkaReader:
         except (errors.KafkaError, OSError, TimeoutError) as error:
             raise outcome(error, f"ask for offsets of {', '.join(self._subscription.topics)}") from error
         return {Place(tp.topic, tp.partition): offset for tp, offset in found.items()}
-
-    def _positions(self) -> dict[Place, int]:
-        return {place: self.position(place) for place in self._held}
 
     def _apply_pauses(self, consumer: AIOKafkaConsumer) -> None:
         with suppress(errors.IllegalStateError):

@@ -3,9 +3,9 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaProducer, errors
 from aiokafka.structs import TopicPartition
@@ -26,6 +26,8 @@ TOPIC_WITHIN_S = 3.0
 CLOSE_TIMEOUT_S = 5.0
 # An owner that vanished mid-transaction holds readers back this long, unless a new owner comes first.
 TRANSACTION_TIMEOUT_MS = 30_000
+
+Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
 
@@ -86,6 +88,15 @@ class _Dispatch:
             if isinstance(end, BaseException):
                 raise end
         return [record for record in placed if record is not None]
+
+    async def send_one(self, record: Outgoing) -> Record:
+        """The same for one, sharing a batch with others sent at the same time."""
+        check_size(record)
+        place = await self._place(record, next(self._spread), {})
+        answer = await (await self._producer.send(place.topic, record.value, record.key, place.partition,
+                                                  headers=list(record.headers)))
+        return Record(place.topic, place.partition, answer.offset, record.key, record.value, record.headers,
+                      answer.timestamp)
 
     async def _place(self, record: Outgoing, keyless: int, counts: dict[str, int]) -> Place:
         if record.topic not in counts:
@@ -160,6 +171,7 @@ class KafkaWriter:
     def __init__(self, connection: Mapping[str, Any]) -> None:
         self._connection = connection
         self._producer: AIOKafkaProducer | None = None
+        self._dispatch: _Dispatch
         self._opening = asyncio.Lock()
 
     async def start(self) -> None:
@@ -171,13 +183,17 @@ class KafkaWriter:
             await close_producer(producer)
 
     async def send(self, record: Outgoing) -> Record:
-        return (await self.send_all([record]))[0]
+        return await self._deliver(lambda dispatch: dispatch.send_one(record), [record])
 
     async def send_all(self, records: Sequence[Outgoing]) -> list[Record]:
+        return await self._deliver(lambda dispatch: dispatch.send(records), records)
+
+    async def _deliver(self, hand_over: Callable[[_Dispatch], Awaitable[Result]],
+                       records: Sequence[Outgoing]) -> Result:
         producer = await self._open()
         try:
             async with asyncio.timeout(DELIVERY_TIMEOUT_S):
-                return await _Dispatch(producer).send(records)
+                return await hand_over(self._dispatch)
         except LeptonError:
             raise
         except (errors.KafkaError, OSError, TimeoutError) as error:
@@ -194,6 +210,7 @@ class KafkaWriter:
         async with self._opening:
             if self._producer is None:
                 self._producer = await open_producer(self._connection)
+                self._dispatch = _Dispatch(self._producer)
             return self._producer
 
     async def _give_up(self, producer: AIOKafkaProducer) -> None:

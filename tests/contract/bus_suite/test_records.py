@@ -148,6 +148,6 @@ async def test_a_poll_gives_no_more_than_asked_for(broker: Broker, make_topic: M
 
 
 async def test_a_reader_of_an_absent_topic_says_which(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lepton.bus.aio.reader.TOPICS_WITHIN_S", 0.5)
+    monkeypatch.setattr("lepton.bus.aio.client.TOPICS_WITHIN_S", 0.5)
     with pytest.raises(Missing, match="suite-no-such-topic"):
         await broker.reader(["suite-no-such-topic"], group=None, client_id="suite").start()

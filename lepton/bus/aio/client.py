@@ -1,0 +1,96 @@
+"""How one aiokafka consumer is set up for a subscription, and taken down again."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, errors
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+
+from lepton.bus.aio.failures import outcome, unreachable
+from lepton.bus.records import Assigned, Revoked
+from lepton.clock import Clock
+from lepton.errors import Missing
+
+SESSION_TIMEOUT_MS = 6_000
+HEARTBEAT_MS = 1_000
+REBALANCE_TIMEOUT_MS = 15_000
+# Must exceed the rebalance timeout: a JoinGroup is answered only when the whole group has joined.
+REQUEST_TIMEOUT_MS = 20_000
+# A seek waits for the fetch in flight, so this bounds how late it takes effect.
+FETCH_WAIT_MS = 500
+PARTITION_FETCH_BYTES = 4 * 1024 * 1024
+TOPICS_WITHIN_S = 10.0
+TOPICS_EVERY_S = 0.25
+CLOSE_TIMEOUT_S = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """What a reader reads and as whom."""
+
+    topics: tuple[str, ...]
+    group: str | None
+    client_id: str
+    start: str = "earliest"
+    on_assigned: Assigned | None = None
+    on_revoked: Revoked | None = None
+
+
+async def open_consumer(connection: Mapping[str, Any], told: Subscription,
+                        clock: Clock) -> tuple[AIOKafkaConsumer, dict[str, int]]:
+    """A started consumer that reads nothing yet, and the partitions of each topic.
+
+    Raises Unavailable with the reason, Refused, or Missing when a topic is absent.
+    """
+    consumer = AIOKafkaConsumer(
+        **{**connection, "client_id": told.client_id}, group_id=told.group,
+        group_instance_id=told.client_id if told.group else None, isolation_level="read_committed",
+        enable_auto_commit=False, auto_offset_reset=told.start, session_timeout_ms=SESSION_TIMEOUT_MS,
+        heartbeat_interval_ms=HEARTBEAT_MS, rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
+        request_timeout_ms=REQUEST_TIMEOUT_MS, fetch_max_wait_ms=FETCH_WAIT_MS, metadata_max_age_ms=60_000,
+        max_partition_fetch_bytes=PARTITION_FETCH_BYTES, partition_assignment_strategy=(RangePartitionAssignor,))
+    try:
+        await consumer.start()
+        return consumer, await _partition_counts(consumer, told, clock)
+    except (errors.KafkaError, OSError, TimeoutError) as error:
+        await consumer.stop()
+        if isinstance(error, errors.KafkaConnectionError):
+            raise await unreachable(connection) from error
+        raise outcome(error, f"read {', '.join(told.topics)}") from error
+    except BaseException:
+        await consumer.stop()
+        raise
+
+
+async def _partition_counts(consumer: AIOKafkaConsumer, told: Subscription, clock: Clock) -> dict[str, int]:
+    """Waits a little for topics that are just being created."""
+    deadline = clock.monotonic() + TOPICS_WITHIN_S
+    while True:
+        absent = sorted(set(told.topics) - await consumer.topics())
+        if not absent:
+            # The public `partitions_for_topic` knows only topics already subscribed to.
+            return {topic: len(await consumer._client._wait_on_metadata(topic)) for topic in told.topics}
+        if clock.monotonic() > deadline:
+            raise Missing(f"no such topic: {', '.join(absent)}", remedy="create it; the broker does not by itself")
+        await clock.sleep(TOPICS_EVERY_S)
+
+
+async def close_consumer(consumer: AIOKafkaConsumer, told: Subscription, *, leave: bool) -> None:
+    """Close it within seconds; `leave`: give the partitions to the others now, instead of keeping them for the name."""
+    if leave and told.group is not None and consumer._coordinator is not None:
+        # aiokafka leaves on stop only without an instance name.
+        consumer._coordinator._group_instance_id = None
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await consumer.stop()
+    except (errors.KafkaError, OSError, TimeoutError) as error:
+        _log.warning("a reader of %s was closed without a goodbye: %s", told.topics, type(error).__name__)
+        with suppress(errors.KafkaError, OSError, TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await consumer._client.close()
