@@ -1,6 +1,7 @@
 """`python -m deploy.local up|down|status|key|pid|jaeger`: which command does what, and how its failure is said."""
 
 import argparse
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ DEFAULT_HOME = programs.ROOT / ".local"
 def main() -> int:
     """Exit codes: 0 done, 1 it could not be (one line on stderr says why), 2 wrong usage, 130 interrupted."""
     arguments = _parser().parse_args()
+    # What libraries warn of while something is away would stand around the one line that says it.
+    logging.getLogger().addHandler(logging.NullHandler())
     home = arguments.home.expanduser().resolve()
     try:
         return int(arguments.run(home, arguments))

@@ -188,13 +188,15 @@ def wait_until(probe: Callable[[], bool], timeout_s: float, every_s: float = 0.1
     return True
 
 
-def last_words(log: Path) -> str:
-    """The most telling of a log's last lines, for an error that fits on one."""
+def last_words(log: Path, since: int = 0) -> str:
+    """The most telling of the last lines a log got after its first `since` bytes; "" when there are none."""
     if not log.exists():
-        return "it wrote no log"
-    lines = [line.strip() for line in log.read_text(errors="replace")[-6000:].splitlines() if line.strip()]
+        return ""
+    with log.open("rb") as file:
+        file.seek(max(since, log.stat().st_size - 6000))
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
     telling = [line for line in lines[-40:] if "error" in line.lower() or "remedy" in line.lower()]
-    return (telling or lines or ["its log is empty"])[-1][:400]
+    return (telling or lines or [""])[-1][:400]
 
 
 def require_plain(home: Path) -> None:

@@ -59,6 +59,7 @@ class _Run:
     control: ProcessManager = field(init=False)
     began_manager: bool = False
     began: list[str] = field(default_factory=list)
+    log_sizes: dict[str, int] = field(default_factory=dict)
 
     def bring_up(self) -> None:
         servers, services = programs.servers(self.stack), programs.services(self.stack)
@@ -110,6 +111,8 @@ class _Run:
         for program in wanted:
             if not self.control.process(program.name).pid:
                 self.began.append(program.name)
+                log = self._log(program)
+                self.log_sizes[program.name] = log.stat().st_size if log.exists() else 0
                 self.control.start(program.name)
         for program in wanted:
             with step(program.name) as told:
@@ -117,19 +120,25 @@ class _Run:
                 told.note = f"ready (pid {self.control.process(program.name).pid})"
 
     def _await_ready(self, program: Program, deadline: float) -> None:
-        log = self.stack.logs / f"{program.name}.log"
+        log = self._log(program)
         first_pid = self.control.process(program.name).pid
         while not program.ready():
             now = self.control.process(program.name)
             if now.state in _DEAD or (now.pid and first_pid and now.pid != first_pid):
-                said = now.spawn_error or processes.last_words(log)
+                said = self._last_words(program) or now.spawn_error or "it said nothing"
                 raise Unavailable(f"{program.name} ended while it was starting (exit {now.exit_status}): {said}",
                                   place=str(log), remedy="correct that and run `lepton up` again")
             if time.monotonic() > deadline:
-                raise Unavailable(f"{program.name} was not ready in time: {processes.last_words(log)}", place=str(log),
+                raise Unavailable(f"{program.name} was not ready in time: {self._last_words(program)}", place=str(log),
                                   remedy="see that file; a machine under heavy load may need a second `lepton up`")
             first_pid = first_pid or now.pid
             time.sleep(0.1)
+
+    def _log(self, program: Program) -> Path:
+        return self.stack.logs / f"{program.name}.log"
+
+    def _last_words(self, program: Program) -> str:
+        return processes.last_words(self._log(program), self.log_sizes.get(program.name, 0))
 
 
 def _prepare(home: Path) -> None:
