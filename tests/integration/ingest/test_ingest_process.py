@@ -156,6 +156,34 @@ async def test_kill_9_amid_numbered_events_loses_and_doubles_nothing(place: Plac
         assert await ended(process, DRAIN_S + 4) == 0, place.said()
 
 
+async def test_a_frozen_process_is_replaced_and_does_no_harm_when_it_wakes(place: Place) -> None:
+    house, total = place.house, 3000
+    await house.apply(spec(place), partitions=2)
+    with place.ingest("first") as first, place.ingest("second") as second:
+        sent = 0
+        for frozen in (first, second):
+            for start in range(sent, sent + total // 3, 50):
+                await house.send(*(order(number) for number in range(start, start + 50)), partition=start // 50 % 2)
+            sent += total // 3
+            await rows(place, sent - 100)
+            frozen.send_signal(signal.SIGSTOP)
+            for start in range(sent, sent + total // 6, 50):
+                await house.send(*(order(number) for number in range(start, start + 50)), partition=start // 50 % 2)
+            sent += total // 6
+            # The other one has everything only after it has taken the partitions over.
+            await rows(place, sent)
+            frozen.send_signal(signal.SIGCONT)
+        found = Counter(row["_event_id"] for row in await rows(place, total))
+        assert set(found) == {f"o-{number}" for number in range(total)}
+        assert max(found.values()) == 1
+        kept = Counter(await all_stored(place, "features", total))
+        assert set(kept) == set(found)
+        assert max(kept.values()) == 1
+        for process in (first, second):
+            process.send_signal(signal.SIGTERM)
+            assert await ended(process, DRAIN_S + 4) == 0, place.said()
+
+
 async def test_without_a_database_it_says_so_in_one_line_and_exits_3(place: Place) -> None:
     place.environment["LEPTON_MONGO_URL"] = "mongodb://127.0.0.1:1"
     with place.ingest() as process:

@@ -23,8 +23,11 @@ def test_an_older_decision_changes_nothing() -> None:
     assert quarantine.sources == frozenset()
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.tuples(st.integers(0, 9), st.integers(0, 1000))), unique_by=lambda one: one[2]),
-       st.randoms())
+MOMENTS = st.tuples(st.integers(0, 9), st.integers(0, 1000))
+DECISIONS = st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), MOMENTS), unique_by=lambda one: one[2])
+
+
+@given(DECISIONS, st.randoms())
 def test_order_of_hearing_does_not_matter(decisions: list[tuple[str, bool, tuple[int, int]]], random: object) -> None:
     shuffled = list(decisions)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
