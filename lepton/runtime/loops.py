@@ -62,16 +62,16 @@ class Loop:
                 self._ended(self, None)
 
 
-async def pause(stop: asyncio.Event, seconds: float, clock: Clock) -> bool:
-    """Wait `seconds` or until `stop` is set, whichever is first; True when it was set."""
+async def pause(stop: asyncio.Event, seconds: float, clock: Clock, *wakes: asyncio.Event) -> bool:
+    """Wait `seconds`, or until `stop` or one of `wakes` is set, whichever is first; True when `stop` was set."""
     if stop.is_set():
         return True
-    stopping = asyncio.ensure_future(stop.wait())
-    sleeping = asyncio.ensure_future(clock.sleep(seconds))
+    waits = [asyncio.ensure_future(one) for one in (
+        stop.wait(), clock.sleep(seconds), *(wake.wait() for wake in wakes))]
     try:
-        await asyncio.wait({stopping, sleeping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for one in (stopping, sleeping):
+        for one in waits:
             one.cancel()
-        await asyncio.gather(stopping, sleeping, return_exceptions=True)
+        await asyncio.gather(*waits, return_exceptions=True)
     return stop.is_set()

@@ -53,6 +53,9 @@ def headers_of(error: LeptonError) -> dict[str, str]:
             return {"retry-after": str(max(1, math.ceil(error.retry_after_s)))}
         case Unavailable():
             return {"retry-after": str(RETRY_UNAVAILABLE_S)}
+        case TooLarge():
+            # What is left of the body is not read, so the connection cannot carry another request.
+            return {"connection": "close"}
         case Refused() if error.field == "authorization":
             return {"www-authenticate": 'Bearer realm="lepton"'}
         case _:

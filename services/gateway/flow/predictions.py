@@ -107,7 +107,13 @@ class Predictions:
             left_s = ends_at - self._clock.monotonic()
             if left_s < SHORTEST_TRY_S:
                 raise
-            second = self._pick(model, first.instance)
+            try:
+                second = self._pick(model, first.instance)
+            except LeptonError:
+                second = None
+            if second is None:
+                # What the one said that was asked tells more than that there is no other.
+                raise
             return await self._try(second, send, Call(authorization, left_s))
 
     def _pick(self, model: str | None, *tried: str) -> Replica:
@@ -121,14 +127,12 @@ class Predictions:
 
     async def _try(self, replica: Replica, send: Callable[[str, Call], Awaitable[Answer]], call: Call) -> Answer:
         self._routing.began(replica)
-        failed = True
+        failed = False
         try:
-            answer = await send(replica.address, call)
-            failed = False
-            return answer
-        except LeptonError as error:
-            # Whatever it said, it answered; only silence and refusals to connect count against it.
-            failed = isinstance(error, Unavailable)
+            return await send(replica.address, call)
+        except Unavailable:
+            # Any other outcome is an answer, and a caller who went away says nothing about the predictor.
+            failed = True
             raise
         finally:
             self._routing.ended(replica, failed=failed, now=self._clock.monotonic())

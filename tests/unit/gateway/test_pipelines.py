@@ -1,0 +1,109 @@
+"""How a pipeline comes to be, changes and ends."""
+
+from pathlib import Path
+
+from lepton.bus.memory import MemoryBroker
+from lepton.contracts import topics
+from lepton.contracts.topics import Topic
+from lepton.store.memory import MemoryDatabase
+from tests.harness.wait import apoll_until
+from tests.unit.gateway.house import PIPELINE, House, open_house
+from tests.unit.gateway.test_access import assert_problem
+
+
+async def announced(house: House, version: int) -> None:
+    async def probe() -> bool:
+        return any(state.version == version for state in await house.messages(Topic.PIPELINES))
+    await apoll_until(probe, f"version {version} on lepton-pipelines", 5)
+
+
+async def test_applying_makes_topics_then_announces(house: House) -> None:
+    response = await house.apply()
+    assert response.status_code == 201
+    said = response.json()
+    assert (said["name"], said["version"], said["generation"], said["partitions"], said["changed"]) == (
+        "shop", 1, 1, 4, True)
+    assert said["spec"]["events"]["fields"]["price"]["type"] == "float"
+    wanted = [name for name, *_ in topics.plans("shop", 1, 4)]
+    described = await house.broker.describe_topics(wanted)
+    assert sorted(described) == sorted(wanted)
+    assert described["lepton-events-shop"].partitions == 4
+    await announced(house, 1)
+    (state,) = await house.messages(Topic.PIPELINES)
+    assert (state.name, state.partitions, state.applied_by) == ("shop", 4, said["applied_by"])
+
+
+async def test_the_same_again_changes_nothing_and_a_change_is_a_new_version(house: House) -> None:
+    await house.apply()
+    again = await house.apply()
+    assert (again.status_code, again.json()["version"], again.json()["changed"]) == (200, 1, False)
+    changed = await house.apply(PIPELINE + "gate: {metric: accuracy, at_least: 0.6}\n")
+    assert (changed.status_code, changed.json()["version"], changed.json()["changed"]) == (200, 2, True)
+    await announced(house, 2)
+
+
+async def test_every_mistake_comes_back_at_once_with_its_line(house: House) -> None:
+    broken = PIPELINE.replace("type: float", "type: flaot").replace("partitions: 4", "partitions: none")
+    response = await house.apply(broken)
+    assert_problem(response, 422)
+    problems = {one["path"]: one for one in response.json()["problems"]}
+    assert problems["events.fields.price.type"]["line"] == 9
+    assert problems["events.partitions"]["line"] == 7
+    assert await house.messages(Topic.PIPELINES) == []
+    checked = (await house.admin.post("/v1/pipelines/validate", content=broken)).json()
+    assert checked["valid"] is False
+    assert len(checked["problems"]) == len(problems)
+    assert (await house.admin.post("/v1/pipelines/validate", content=PIPELINE)).json()["valid"] is True
+
+
+async def test_an_incompatible_change_needs_a_new_generation(house: House) -> None:
+    await house.apply()
+    other = PIPELINE.replace("price: {type: float, range: [0, 1000]}", "price: {type: int}")
+    refused = await house.apply(other)
+    assert_problem(refused, 409, field="generation")
+    assert refused.json()["problems"][0]["message"] == "field price changes from float to int"
+    accepted = (await house.apply(other, new_generation=True)).json()
+    assert (accepted["version"], accepted["generation"]) == (2, 2)
+    assert "lepton-events-shop-g2" in await house.broker.list_topics()
+
+
+async def test_a_change_of_partitions_needs_a_new_generation_too(house: House) -> None:
+    await house.apply()
+    assert_problem(await house.apply(PIPELINE.replace("partitions: 4", "partitions: 6")), 409)
+    wider = await house.apply(PIPELINE.replace("partitions: 4", "partitions: 6"), new_generation=True)
+    assert wider.json()["partitions"] == 6
+
+
+async def test_a_deleted_pipeline_is_gone_until_it_is_applied_again(house: House) -> None:
+    await house.apply()
+    assert (await house.admin.delete("/v1/pipelines/shop")).status_code == 204
+    assert_problem(await house.admin.get("/v1/pipelines/shop"), 404)
+    assert (await house.admin.get("/v1/pipelines")).json() == []
+    await announced(house, 2)
+    assert (await house.messages(Topic.PIPELINES))[-1].deleted
+    back = await house.apply()
+    assert (back.status_code, back.json()["version"]) == (201, 3)
+
+
+async def test_an_exported_pipeline_applies_as_the_same(house: House) -> None:
+    await house.apply()
+    exported = (await house.admin.get("/v1/pipelines/shop/export")).text
+    assert exported.startswith("apiVersion: lepton/v1")
+    assert (await house.apply(exported)).json()["changed"] is False
+
+
+async def test_pipelines_are_known_again_after_a_restart(tmp_path: Path) -> None:
+    broker, database = MemoryBroker(), MemoryDatabase()
+    async with open_house(tmp_path, broker, database) as first:
+        await first.apply()
+    async with open_house(tmp_path, broker, database) as second:
+        assert (await second.admin.get("/v1/pipelines/shop")).json()["version"] == 1
+        assert (await second.apply()).json()["changed"] is False
+
+
+async def test_what_does_not_exist_is_named(house: House) -> None:
+    for path in ("/v1/pipelines/none", "/v1/pipelines/none/export", "/v1/pipelines/none/rows",
+                 "/v1/pipelines/none/quality", "/v1/pipelines/none/dead-letters", "/v1/models/none",
+                 "/v1/runs/none", "/v1/incidents/none", "/v1/nothing"):
+        assert_problem(await house.admin.get(path), 404)
+    assert_problem(await house.admin.put("/v1/pipelines"), 405)

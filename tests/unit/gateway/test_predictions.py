@@ -1,0 +1,188 @@
+"""Predictions by named fields and by tensors: who is asked, with what, and what happens when that one fails."""
+
+from pathlib import Path
+from typing import Any
+
+import grpc
+import msgspec
+import numpy as np
+
+from lepton.contracts.pb import models_pb2
+from lepton.contracts.topics import Topic
+from tests.unit.gateway.house import House, open_house, predictor
+from tests.unit.gateway.test_access import assert_problem
+
+PREDICT = "/v1/models/shop/predict"
+INFER = "/v2/models/shop/infer"
+ROW = {"price": 2.5, "colour": "red", "missing": None}
+
+
+async def test_a_prediction_by_named_fields_carries_key_deadline_and_trace(house: House) -> None:
+    async with predictor(house) as (said, _):
+        parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        response = await house.admin.post(PREDICT, json={"rows": [ROW, {}], "request_id": "r-1"},
+                                          headers={"traceparent": parent})
+        assert response.status_code == 200, response.text
+        answer = {"label": "predictor-0", "probabilities": {"predictor-0": 0.75}}
+        assert response.json() == {"model": "shop", "version": 7, "request_id": "r-1", "rows": [answer, answer]}
+        (asked,) = said.asked
+        assert dict(asked.rows[0]) == ROW
+        assert said.metadata[0]["authorization"] == house.admin.headers["authorization"]
+        assert said.metadata[0]["traceparent"] == parent
+        assert 5 < said.deadlines[0] <= 10
+
+
+async def test_a_request_of_the_wrong_form_is_refused_with_the_field(house: House) -> None:
+    wrong: list[Any] = [{}, {"rows": []}, {"rows": [1]}, {"rows": [{}], "verson": 1}, {"rows": "x"}]
+    for body in wrong:
+        refused = await house.admin.post(PREDICT, json=body)
+        assert_problem(refused, 422)
+        assert refused.json()["problems"][0]["path"].startswith(("rows", "verson"))
+    broken = await house.admin.post(PREDICT, content="{", headers={"content-type": "application/json"})
+    assert_problem(broken, 400, field="body")
+
+
+async def test_the_least_loaded_replica_is_asked(house: House) -> None:
+    async with predictor(house, "predictor-0", load=5) as (busy, _), predictor(house, "predictor-1") as (idle, _):
+        for _ in range(3):
+            await house.admin.post(PREDICT, json={"rows": [ROW]})
+        assert (len(busy.asked), len(idle.asked)) == (0, 3)
+
+
+async def test_a_dead_predictor_is_replaced_by_another_once(house: House) -> None:
+    async with predictor(house, "predictor-0") as (_, server), predictor(house, "predictor-1", load=9) as (other, _):
+        await server.stop(0)
+        for _ in range(5):
+            response = await house.admin.post(PREDICT, json={"rows": [ROW]})
+            assert response.json()["rows"][0]["label"] == "predictor-1"
+        assert len(other.asked) == 5
+
+
+async def test_without_another_replica_the_failure_is_said_and_may_be_tried_again(house: House) -> None:
+    async with predictor(house) as (_, server):
+        await server.stop(0)
+        refused = await house.admin.post(PREDICT, json={"rows": [ROW]})
+        assert_problem(refused, 503, field="predictor")
+        assert refused.headers["retry-after"] == "1"
+
+
+async def test_an_answer_that_does_not_come_in_time_is_not_asked_for_twice(tmp_path: Path) -> None:
+    async with open_house(tmp_path, predict_timeout_s=0.3) as house, predictor(house, "predictor-0") as (slow, _), \
+            predictor(house, "predictor-1", load=9) as (other, _):
+        slow.hangs = True
+        assert_problem(await house.admin.post(PREDICT, json={"rows": [ROW]}), 504)
+        assert (len(slow.asked), len(other.asked)) == (1, 0)
+
+
+CODES = {
+    grpc.StatusCode.INVALID_ARGUMENT: 422, grpc.StatusCode.NOT_FOUND: 404, grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403, grpc.StatusCode.FAILED_PRECONDITION: 409,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429, grpc.StatusCode.INTERNAL: 503, grpc.StatusCode.UNAVAILABLE: 503,
+}
+
+
+async def test_what_a_predictor_refuses_is_said_in_http(house: House) -> None:
+    async with predictor(house) as (said, _):
+        for code, status in CODES.items():
+            said.fails = (code, "because")
+            refused = await house.admin.post(PREDICT, json={"rows": [ROW]})
+            assert refused.status_code == status, code
+            assert "because" in refused.json()["detail"]
+            assert (await house.admin.post(INFER, content=b'{"inputs": []}')).json()["error"].count("because") == 1
+
+
+async def test_a_model_nobody_has_is_missing_and_one_that_loads_is_unavailable(house: House) -> None:
+    assert_problem(await house.admin.post(PREDICT, json={"rows": [ROW]}), 503)
+    async with predictor(house, model="other"):
+        assert_problem(await house.admin.post(PREDICT, json={"rows": [ROW]}), 404)
+        state = models_pb2.ModelState(model="shop", revision=1, champion=1, key_id="trainer", signature=b"s",
+                                      reason="published")
+        state.changed_at.GetCurrentTime()
+        await house.announce(Topic.MODELS, "shop", state)
+        await house.until("/v1/models/shop", lambda said: said.status_code == 200, "the model to be known")
+        assert_problem(await house.admin.post(PREDICT, json={"rows": [ROW]}), 503, field="predictor")
+
+
+async def test_tensors_in_json_come_back_in_json(house: House) -> None:
+    tensors = [
+        {"name": "b", "datatype": "BOOL", "shape": [2], "data": [True, False]},
+        {"name": "i", "datatype": "INT64", "shape": [2, 2], "data": [[1, 2], [3, 4]]},
+        {"name": "u", "datatype": "UINT8", "shape": [1], "data": [255]},
+        {"name": "f", "datatype": "FP32", "shape": [2], "data": [0.5, 1]},
+        {"name": "d", "datatype": "FP64", "shape": [1], "data": [0.1]},
+        {"name": "s", "datatype": "BYTES", "shape": [2], "data": ["rot", "grün"]},
+    ]
+    async with predictor(house) as (said, _):
+        # tritonclient sends no JSON content type.
+        response = await house.admin.post(INFER, content=msgspec.json.encode({"id": "r", "inputs": tensors}))
+        assert response.status_code == 200, response.text
+        told = response.json()
+        assert (told["id"], told["model_name"], told["model_version"]) == ("r", "shop", "7")
+        flat = {one["name"]: one["data"] for one in tensors} | {"i": [1, 2, 3, 4]}
+        assert {one["name"]: one["data"] for one in told["outputs"]} == flat
+        assert said.asked[0].raw_input_contents[5] == b"\x03\0\0\0rot\x05\0\0\0gr\xc3\xbcn"
+
+
+async def test_raw_tensors_follow_the_json_both_ways(house: House) -> None:
+    values = np.array([0.5, -1.5], np.float32)
+    head = msgspec.json.encode({
+        "inputs": [{"name": "f", "datatype": "FP32", "shape": [2], "parameters": {"binary_data_size": 8}},
+                   {"name": "j", "datatype": "INT32", "shape": [1], "data": [4]},
+                   {"name": "h", "datatype": "FP16", "shape": [1], "parameters": {"binary_data_size": 2}}],
+        "outputs": [{"name": "f", "parameters": {"binary_data": True}}, {"name": "j"}]})
+    body = head + values.tobytes() + np.array([2], np.float16).tobytes()
+    async with predictor(house) as (said, _):
+        response = await house.admin.post(INFER, content=body, headers={
+            "inference-header-content-length": str(len(head))})
+        assert response.status_code == 200, response.text
+        length = int(response.headers["inference-header-content-length"])
+        told = msgspec.json.decode(response.content[:length])
+        assert np.frombuffer(response.content[length:], np.float32).tolist() == [0.5, -1.5]
+        assert [one.get("parameters") for one in told["outputs"]] == [{"binary_data_size": 8}, None, None]
+        assert told["outputs"][1]["data"] == [4]
+        assert [one.name for one in said.asked[0].outputs] == ["f", "j"]
+
+
+WRONG_TENSORS: list[tuple[dict[str, Any], int]] = [
+    ({"name": "f", "datatype": "FP32", "shape": [2], "data": [1.0]}, 422),
+    ({"name": "f", "datatype": "FP32", "shape": [1], "data": ["x"]}, 422),
+    ({"name": "f", "datatype": "INT8", "shape": [1], "data": [300]}, 422),
+    ({"name": "f", "datatype": "INT64", "shape": [1], "data": [1.5]}, 422),
+    ({"name": "f", "datatype": "BOOL", "shape": [1], "data": [1]}, 422),
+    ({"name": "f", "datatype": "BYTES", "shape": [1], "data": [1]}, 422),
+    ({"name": "f", "datatype": "FP128", "shape": [1], "data": [1]}, 422),
+    ({"name": "f", "datatype": "FP32", "shape": [-1], "data": [1]}, 422),
+    ({"name": "f", "datatype": "FP32", "shape": [1]}, 422),
+    ({"name": "f", "datatype": "FP32", "shape": [1], "parameters": {"binary_data_size": 4}}, 400),
+    ({"name": "f", "shape": [1]}, 400),
+]
+
+
+async def test_a_tensor_that_cannot_be_is_refused_in_the_protocol_s_form(house: House) -> None:
+    for tensor, status in WRONG_TENSORS:
+        refused = await house.admin.post(INFER, content=msgspec.json.encode({"inputs": [tensor]}))
+        assert refused.status_code == status, refused.text
+        assert refused.json().keys() == {"error"}
+
+
+async def test_bytes_that_belong_to_no_input_and_wrong_lengths_are_refused(house: House) -> None:
+    head = b'{"inputs": []}'
+    for content, length in ((head + b"1234", len(head)), (head, 9999), (head, "x")):
+        refused = await house.admin.post(INFER, content=content, headers={
+            "inference-header-content-length": str(length)})
+        assert refused.status_code == 400
+
+
+async def test_the_protocol_s_metadata_and_readiness(house: House) -> None:
+    assert (await house.admin.get("/v2/health/ready")).status_code == 503
+    async with predictor(house) as (said, _):
+        assert (await house.admin.get("/v2/health/ready")).status_code == 200
+        assert (await house.admin.get("/v2")).json()["extensions"] == ["binary_tensor_data"]
+        told = (await house.admin.get("/v2/models/shop")).json()
+        assert told["inputs"] == [{"name": "price", "datatype": "FP64", "shape": [-1]}]
+        assert (await house.admin.get("/v2/models/shop/versions/3")).json()["versions"] == ["3"]
+        assert (await house.admin.get("/v2/models/shop/ready")).json() == {"name": "shop", "ready": True}
+        assert (await house.admin.get("/v2/models/shop/versions/9/ready")).status_code == 503
+        assert (await house.admin.post("/v2/models/shop/versions/3/infer", content=b'{"inputs": []}')).is_success
+        assert said.asked[-1].model_version == "3"
+        assert (await house.admin.get("/v2/models/none")).status_code == 404
