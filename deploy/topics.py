@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -50,6 +51,8 @@ def _compare(wanted: TopicPlan, found: TopicPlan) -> list[str]:
     lines = []
     if wanted.partitions != found.partitions:
         lines.append(f"{wanted.name}: {found.partitions} partitions, {wanted.partitions} wanted")
+    if wanted.replication != found.replication:
+        lines.append(f"{wanted.name}: {found.replication} replicas, {wanted.replication} wanted")
     for key, value in wanted.config.items():
         if (actual := found.config.get(key)) != value:
             lines.append(f"{wanted.name}: {key} is {actual or 'unset'}, {value} wanted")
@@ -79,6 +82,8 @@ def main(arguments: Sequence[str]) -> int:
     if list(arguments) not in (["create"], ["check"]):
         sys.stderr.write(USAGE + "\n")
         return EXIT_USAGE
+    # What the client library logs of a failed connection is said once, by us, with the remedy.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     return asyncio.run(_run(arguments[0], runtime_settings.load(runtime_settings.LeptonSettings)))
 
 

@@ -21,7 +21,7 @@ class Connection:
     def __init__(self, broker: Broker, expected: Iterable[Topic] | None = None) -> None:
         """`expected` None: every topic of the platform, dead letters included."""
         self._broker = broker
-        self._expected = [name for name, _, _ in topics.plans()] if expected is None else [
+        self._expected = [name for name, *_ in topics.plans()] if expected is None else [
             topics.name(topic) for topic in expected]
 
     async def start(self) -> None:

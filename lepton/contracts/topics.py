@@ -245,17 +245,27 @@ def platform_topics() -> tuple[Topic, ...]:
     return tuple(topic for topic in Topic if not topic.per_pipeline)
 
 
+class Plan(NamedTuple):
+    """How a topic is to be created, in the order of the broker's own plan."""
+
+    name: str
+    partitions: int
+    config: dict[str, str]
+    replication: int
+
+
 def plans(pipeline: str | None = None, generation: int = 1, partitions: int = DEFAULT_PARTITIONS,
-          replication: int = 1) -> list[tuple[str, int, dict[str, str]]]:
-    """Name, partitions and settings of a pipeline's topics, or (None) of the platform's, dead-letter topics included.
+          replication: int = 1) -> list[Plan]:
+    """A pipeline's topics, or (None) the platform's, dead-letter topics included.
 
     `partitions` are the pipeline's; dead letters lie in one partition, in the order they were refused.
     """
-    wanted: list[tuple[str, int, dict[str, str]]] = []
+    wanted: list[Plan] = []
     for topic in platform_topics() if pipeline is None else pipeline_topics():
         one = spec(topic)
         called = name(topic, pipeline, generation)
-        wanted.append((called, partitions if one.partitions == "pipeline" else one.partitions, one.config(replication)))
+        count = partitions if one.partitions == "pipeline" else one.partitions
+        wanted.append(Plan(called, count, one.config(replication), replication))
         if one.dead_letter is not None:
-            wanted.append((dead_letter_name(called), 1, one.dead_letter_config(replication)))
+            wanted.append(Plan(dead_letter_name(called), 1, one.dead_letter_config(replication), replication))
     return wanted

@@ -102,7 +102,7 @@ def test_platform_topics_are_located_without_a_pipeline() -> None:
 
 
 def test_plans_of_a_pipeline_follow_its_partitions_and_bring_dead_letters() -> None:
-    found = {called: (partitions, config) for called, partitions, config in plans("phishing", 2, 4)}
+    found = {called: (partitions, config) for called, partitions, config, _ in plans("phishing", 2, 4)}
     assert found["lepton-events-phishing-g2"][0] == 4
     assert found["lepton-events-phishing-g2-dead-letters"][0] == 1
     assert found["lepton-quality-phishing-g2"][0] == 1
@@ -110,8 +110,13 @@ def test_plans_of_a_pipeline_follow_its_partitions_and_bring_dead_letters() -> N
     assert found["lepton-ingest-state-phishing-g2"][1]["cleanup.policy"] == "compact"
 
 
+def test_plans_carry_the_replication_the_broker_is_asked_for() -> None:
+    assert {plan.replication for plan in plans("phishing", replication=3)} == {3}
+    assert {plan.config["min.insync.replicas"] for plan in plans(replication=3)} == {"2"}
+
+
 def test_platform_plans_name_no_pipeline() -> None:
-    called = [one for one, _, _ in plans()]
+    called = [one for one, *_ in plans()]
     assert "lepton-telemetry" in called
     assert not [one for one in called if "events" in one or "<" in one]
 
