@@ -51,7 +51,7 @@ class Models:
         return 1 if document is None else int(document["last_version"]) + 1
 
     async def publish(self, model: str, version: ModelVersion, promote: bool, fence: int) -> ModelState:
-        """Add a version and, when `promote`, make it champion; the same version again has no second effect.
+        """Add a version and, when `promote`, make it champion; a second version of the same run has no effect.
 
         Raises Refused when `fence` is older than one already used for this model, when the number is not the next,
         or when a rejected version is to be promoted.
@@ -60,7 +60,7 @@ class Models:
             raise Refused(f"version {version.version} of {model} is not ready and cannot be promoted", field="promote")
 
         def change(state: ModelState) -> bool:
-            if any(kept.version == version.version and kept.signature == version.signature for kept in state.versions):
+            if any(_same(kept, version) for kept in state.versions):
                 return False
             state.versions.add().CopyFrom(version)
             state.reason = "rejected" if version.status == _REJECTED else "published"
@@ -147,6 +147,13 @@ class Models:
         stamp.FromDatetime(self._clock.now())
         state.changed_at.CopyFrom(stamp)
         self._sign(state)
+
+
+def _same(kept: ModelVersion, version: ModelVersion) -> bool:
+    """Whether both are the work of one run: of two owners of a run, each believing to hold it, one publishes."""
+    run_id = version.manifest.lineage.run_id
+    return (kept.version == version.version and kept.signature == version.signature) or (
+        run_id != "" and kept.manifest.lineage.run_id == run_id)
 
 
 def _kept(state: ModelState, version: int) -> ModelVersion:

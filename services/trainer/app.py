@@ -75,7 +75,7 @@ def assemble(settings: TrainerSettings, service: Service, broker: Broker, databa
 
     pipelines = AnnouncedPipelines(broker, care("pipelines"), settings.instance)
     training = Training(stores, Planner(stores, pipelines.states, bounds, tell, clock),
-                        Publisher(stores, identity, tell, clock), folders, tell, bounds, clock)
+                        Publisher(stores, identity, bounds.lease_s, tell, clock), folders, tell, bounds, clock)
     trigger = RowTrigger(stores, pipelines.states, tell, bounds, clock)
     requests = Requests(stores, pipelines.states, tell, clock)
     commands = _Doors(Commands(requests), RecoveryCommands(requests, admission, tell.result, clock))

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lepton.contracts.features import EVENT_ID, OCCURRED_AT, SOURCE_OFFSET, decode_table
 from services.trainer.core.failure import bad_data, bad_parameter
 
-EVENT_ID, OCCURRED_AT, SOURCE_OFFSET = "_event_id", "_occurred_at", "_source_offset"
 LABEL = "_label"
 _PARTITION = "_partition"
 TRAIN, VALIDATION, HELD_OUT = 0, 1, 2
@@ -24,17 +24,11 @@ MAX_LABEL = 1e30
 MIN_TRAIN_ROWS, MIN_HELD_OUT_ROWS = 8, 2
 
 
-def read_segment(data: bytes) -> pa.Table:
-    """The rows of one stored segment: an Arrow IPC stream of any number of batches."""
-    with pa.ipc.open_stream(data) as reader:
-        return reader.read_all()
-
-
 def features_of(segments: Iterable[tuple[int, bytes]], fields: Sequence[str]) -> pa.Table:
     """Feature rows of (partition, bytes) pairs, with `fields` and what orders them; an absent column is all null."""
     tables = []
     for partition, data in segments:
-        table = read_segment(data)
+        table = decode_table(data)
         kept = [name for name in (EVENT_ID, OCCURRED_AT, SOURCE_OFFSET, *fields) if name in table.column_names]
         tables.append(table.select(kept).replace_schema_metadata(None).append_column(
             _PARTITION, pa.array(np.full(table.num_rows, partition, dtype=np.int32))))
@@ -43,7 +37,7 @@ def features_of(segments: Iterable[tuple[int, bytes]], fields: Sequence[str]) ->
 
 def outcomes_of(segments: Iterable[tuple[int, bytes]]) -> pa.Table:
     """Outcome rows, in the order they were stored."""
-    tables = [read_segment(data).replace_schema_metadata(None) for _, data in segments]
+    tables = [decode_table(data).replace_schema_metadata(None) for _, data in segments]
     return pa.concat_tables(tables) if tables else None
 
 

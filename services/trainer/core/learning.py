@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from lepton.contracts.features import EVENT_ID
 from lepton.contracts.pb.models_pb2 import (
     MODEL_TASK_CLASSIFICATION,
     MODEL_TASK_REGRESSION,
@@ -18,7 +19,6 @@ from lepton.contracts.pb.models_pb2 import (
 )
 from services.trainer.core import handlers, loop, metrics, models, prepare
 from services.trainer.core.dataset import (
-    EVENT_ID,
     HELD_OUT,
     LABEL,
     TRAIN,

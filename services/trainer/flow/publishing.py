@@ -38,8 +38,9 @@ class ChampionChanged(Exception):
 class Publisher:
     """The only writer of new versions. What it does for a run twice has one effect."""
 
-    def __init__(self, stores: Stores, identity: Identity, tell: Tell, clock: Clock) -> None:
+    def __init__(self, stores: Stores, identity: Identity, lease_s: float, tell: Tell, clock: Clock) -> None:
         self._stores = stores
+        self._lease_s = lease_s
         self._identity = identity
         self._tell = tell
         self._clock = clock
@@ -68,9 +69,12 @@ class Publisher:
         version = await self._signed(manifest, verdict)
         await self._stores.artifacts.put(await _needed(folder, MODEL))
         await self._stores.artifacts.put(await _needed(folder, WEIGHTS))
-        await self._stores.models.publish(plan.model, version, promote, run.fence)
+        # A fence that is old by now is found out here; the registry knows only those that were used on it.
+        await self._stores.runs.renew(run.run_id, run.fence, self._lease_s)
+        state = await self._stores.models.publish(plan.model, version, promote, run.fence)
         self._tell.announce()
-        return Published(version, promote, verdict.reasons)
+        mine = next(one for one in state.versions if one.manifest.lineage.run_id == run.run_id)
+        return Published(mine, state.champion == mine.version, verdict.reasons)
 
     async def _champion(self, model: str) -> int:
         try:

@@ -125,3 +125,11 @@ async def test_changes_at_once_are_all_kept_under_growing_revisions(models: Mode
     await asyncio.gather(models.promote("m", 2), models.publish("m", version(3), promote=False, fence=1))
     state = await models.state("m")
     assert (state.revision, state.champion, len(state.versions)) == (4, 2, 3)
+
+
+async def test_of_two_versions_of_one_run_one_is_published(models: Models) -> None:
+    first, second = version(1), version(2)
+    first.manifest.lineage.run_id = second.manifest.lineage.run_id = "run-1"
+    await models.publish("m", first, promote=True, fence=1)
+    state = await models.publish("m", second, promote=True, fence=2)
+    assert [kept.version for kept in state.versions] == [1]

@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 from sklearn import datasets
 
+from lepton.contracts.features import EVENT_ID
 from lepton.contracts.pipeline_blocks import FieldType, Gate, MissingPolicy, Outliers, Parameters
-from services.trainer.core.dataset import EVENT_ID, LABEL
+from services.trainer.core.dataset import LABEL
 from services.trainer.core.plan import Plan, PlannedField, Snapshot
 from services.trainer.core.prepare import ARROW_TYPES
 

@@ -63,7 +63,8 @@ def test_no_rows_give_no_answers(learned: Learned) -> None:
 @pytest.mark.parametrize("fields", [
     {"c": "category"}, {"b": "bool"}, {"n": "int"}, {"t": "text", "x": "float"}])
 def test_any_mix_of_field_types_can_be_exported(fields: dict[str, FieldType]) -> None:
-    values: dict[str, list[Any]] = {"c": ["a", "b"], "b": [True, False], "n": [1, 2], "t": ["hello", "bye"], "x": [0.5, None]}
+    values: dict[str, list[Any]] = {"c": ["a", "b"], "b": [True, False], "n": [1, 2], "t": ["hello", "bye"],
+                                    "x": [0.5, None]}
     columns = {name: values[name] * 30 for name in fields}
     plan = samples.plan(fields, parameters=Parameters(epochs=2))
     found = learn(plan, Given(samples.rows(columns, [True, False] * 30, fields)), [])

@@ -10,8 +10,9 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from lepton.contracts.features import EVENT_ID
 from lepton.contracts.pipeline_blocks import Gate, MissingPolicy, Outliers, Parameters
-from services.trainer.core.dataset import EVENT_ID, HELD_OUT, LABEL, roles
+from services.trainer.core.dataset import HELD_OUT, LABEL, roles
 from services.trainer.core.export.session import Session
 from services.trainer.core.failure import RunFailed
 from services.trainer.core.handlers import Checkpoint
