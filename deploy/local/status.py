@@ -1,6 +1,7 @@
 """What a person sees of a running installation: every process, the lag of every topic, every model."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from lepton.runtime.settings import LeptonSettings, load
 
 SERVICES = ("gateway", "ingest", "trainer", "predictor", "watchdog", "actuator")
 _TIMEOUT_S = 5.0
+_WIDTH = 140
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ def status(home: Path) -> bool:
     stack = ports.load(home)
     if stack is None:
         raise Missing("no stack was brought up here", place=str(home), remedy="`lepton up`")
-    console = Console()
+    # Into a file or a pipe nothing is wrapped at a width that nobody has.
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     control = processes.manager(home)
     if not control.alive():
         console.print(f"stopped: nothing runs under {home} (`lepton up` starts it; its data is kept)")
@@ -60,7 +63,8 @@ def _process_table(stack: Stack) -> tuple[Table, bool]:
     known = {program.name: program for program in [*programs.servers(stack), *programs.services(stack)]}
     table = Table(title="processes", title_justify="left")
     for heading in ("name", "state", "ready", "pid", "up", "CPU s", "MB", "ports"):
-        table.add_column(heading, justify="left" if heading in ("name", "state", "ready", "ports") else "right")
+        table.add_column(heading, justify="left" if heading in ("name", "state", "ready", "ports") else "right",
+                         no_wrap=heading != "ports")
     healthy = True
     for process in processes.manager(stack.home).processes():
         program = known[process.name]
