@@ -23,8 +23,8 @@ from lepton.contracts.pipeline_blocks import (
     Serve,
     Watch,
 )
-from lepton.contracts.pipeline_rules import Blocks, check, check_name, label_type, structural, task_of
-from lepton.contracts.pipeline_yaml import PathKey, Problem, Source, path_text, read, write
+from lepton.contracts.reading.lines import PathKey, Problem, Source, path_text, read, write
+from lepton.contracts.reading.rules import Blocks, check, check_name, label_type, structural, task_of
 from lepton.errors import Invalid
 
 __all__ = ["InvalidPipeline", "Pipeline", "Problem", "compatible", "from_json", "parse"]

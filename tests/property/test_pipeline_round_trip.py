@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lepton.contracts.pipeline import InvalidPipeline, compatible, from_json, parse
-from lepton.contracts.pipeline_yaml import read, write
+from lepton.contracts.reading.lines import read, write
 
 NAMES = st.from_regex(r"\A[a-z][a-z0-9_]{0,10}\Z").filter(lambda name: name not in (
     "default", "event_id", "occurred_at", "the_label"))

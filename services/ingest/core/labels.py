@@ -11,16 +11,8 @@ from lepton.contracts.pb.outcomes_pb2 import Outcome
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.pipeline_blocks import FieldSpec
 from services.ingest.core.cloudevents import Mode, mode_of
-from services.ingest.core.quality import (
-    MAX_ID_CHARS,
-    RawEvent,
-    Rejected,
-    Rejection,
-    explain,
-    moment,
-    source_of,
-    typed,
-)
+from services.ingest.core.quality import RawEvent, Rejected, Rejection, explain, moment, source_of
+from services.ingest.core.schema import MAX_ID_CHARS, typed
 
 _MEMBERS = {"float": "number", "int": "number", "bool": "flag", "category": "category"}
 

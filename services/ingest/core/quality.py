@@ -1,23 +1,20 @@
 """Decides of each raw event whether it is accepted as typed values, or the one reason why not; no value is coerced."""
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from lepton.contracts.envelope import CONTENT_TYPE, ID, SOURCE, TIME, TRACEPARENT
 from lepton.contracts.pipeline import Pipeline
-from lepton.contracts.pipeline_blocks import FieldSpec
 from services.ingest.core.cloudevents import Envelope, Misfit, Mode, check_version, mode_of, opened
+from services.ingest.core.schema import MAX_ID_CHARS, members_of, struct_of
 
 UNKNOWN_SOURCE = "unknown"
-MAX_ID_CHARS = 256
-_INT64 = (-(2**63), 2**63 - 1)
 _MEMBER = re.compile(r"(?:at `\$\.([^`]*)`|field `([^`]*)`)")
 # Times there can leave the calendar when their zone is taken into account.
 _EDGES = frozenset({1, 9999})
@@ -85,8 +82,8 @@ class Validator:
         self._id_member = pipeline.events.id
         self._entity_member = pipeline.events.entity_member
         self._time_member = pipeline.events.time
-        self._attributes = {member: f"m{index}" for index, member in enumerate(_members(pipeline))}
-        self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(_struct(pipeline, self._attributes)).decode
+        self._attributes = {member: f"m{index}" for index, member in enumerate(members_of(pipeline))}
+        self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(struct_of(pipeline, self._attributes)).decode
         self._id = self.column(self._id_member)
         self._entity = self.column(self._entity_member)
         self._time = self.column(self._time_member)
@@ -291,46 +288,3 @@ def _keep(intake: Intake, kept: list[int]) -> None:
         for name in ("rows", "positions", "envelopes"):
             column = getattr(intake, name)
             setattr(intake, name, [column[index] for index in kept])
-
-
-def _members(pipeline: Pipeline) -> list[str]:
-    events = pipeline.events
-    members = [events.id, events.entity_member, events.time, *pipeline.fields]
-    if events.label is not None and events.label.arrives == "with_event":
-        members.append(events.label.field)
-    return list(dict.fromkeys(members))
-
-
-def _struct(pipeline: Pipeline, attributes: dict[str, str]) -> type[msgspec.Struct]:
-    fields: list[Any] = []
-    for member, attribute in attributes.items():
-        kind, required = _kind_of(pipeline, member)
-        fields.append((attribute, kind) if required else (attribute, kind | None, None))
-    return msgspec.defstruct("Event", fields, kw_only=True, gc=False, frozen=True,
-                             rename={attribute: member for member, attribute in attributes.items()})
-
-
-def _kind_of(pipeline: Pipeline, member: str) -> tuple[Any, bool]:
-    spec = pipeline.events.fields.get(member)
-    if spec is not None:
-        return typed(spec), spec.required
-    if member == pipeline.label_field:
-        return typed(FieldSpec(type=pipeline.label_type, categories=pipeline.label_categories)), False  # type: ignore[arg-type]
-    if member == pipeline.events.time:
-        return Annotated[datetime, msgspec.Meta(tz=True)] | int | float, False
-    name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARS)]
-    return name | Annotated[int, msgspec.Meta(ge=_INT64[0], le=_INT64[1])], False
-
-
-def typed(spec: FieldSpec) -> Any:
-    """The strict type of a field's value."""
-    low, high = spec.range or (None, None)
-    if spec.type == "float":
-        return Annotated[float, msgspec.Meta(ge=low, le=high)] if spec.range else float
-    if spec.type == "int":
-        bounds = _INT64 if low is None or high is None else (
-            max(_INT64[0], math.ceil(low)), min(_INT64[1], math.floor(high)))
-        return Annotated[int, msgspec.Meta(ge=bounds[0], le=bounds[1])]
-    if spec.type == "bool":
-        return bool
-    return Literal[spec.categories] if spec.categories else str

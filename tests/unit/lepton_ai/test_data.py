@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lepton.contracts.pipeline_rules import FIELD_NAME
+from lepton.contracts.reading.rules import FIELD_NAME
 from lepton.errors import Invalid, Missing
 from lepton_ai import _data
 from lepton_ai._data import find_file, from_rows, read

@@ -25,7 +25,7 @@ from lepton.contracts.pipeline_blocks import (
     Serve,
     Watch,
 )
-from lepton.contracts.pipeline_yaml import PathKey
+from lepton.contracts.reading.lines import PathKey
 
 FIELD_NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
 Finding = tuple[PathKey, str, str]
