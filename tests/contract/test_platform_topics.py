@@ -16,6 +16,7 @@ from lepton.contracts import topics
 from lepton.contracts.topics import Topic
 from lepton.runtime.settings import BrokerOptions
 from tests.harness.servers import start_kafka
+from tests.harness.wait import apoll_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,6 +35,11 @@ async def broker(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
         BrokerOptions(request.getfixturevalue("bootstrap"), "topics-test"))
     yield opened
     await opened.delete_topics(await opened.list_topics())
+
+    async def gone() -> bool:
+        return await opened.list_topics() == []
+
+    await apoll_until(gone, "the topics are gone")
     await opened.close()
 
 
