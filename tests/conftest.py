@@ -1,15 +1,46 @@
 """What every test may use: one real broker and one real database a run, started when the first test asks."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.harness.servers import start_database, start_jaeger, start_kafka
 from tests.harness.stack import LocalStack
+
+NEEDS = {"kafka_bootstrap": "kafka", "mongo_url": "mongo", "stack": "process", "trained_stack": "process"}
+"""Fixture -> the marker a test that uses it must carry, so that `-m` can choose by what is there."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a run in which a test uses a server without saying so."""
+    unmarked = [f"{item.nodeid} uses {fixture} and lacks pytest.mark.{marker}"
+                for item in items for fixture, marker in NEEDS.items()
+                if fixture in getattr(item, "fixturenames", ()) and item.get_closest_marker(marker) is None]
+    if unmarked:
+        raise pytest.UsageError("\n".join(unmarked))
+
+
+@pytest.fixture(autouse=True)
+def only_this_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A test that reaches for another machine fails, even where the code under test swallows the refusal."""
+    reached: list[object] = []
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX and not str(address[0]).startswith(("127.", "::1", "localhost")):
+            reached.append(address)
+            raise ConnectionRefusedError(f"a test may only reach this machine, not {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    yield
+    assert not reached, f"reached for another machine: {reached}"
 
 
 @pytest.fixture(scope="session")

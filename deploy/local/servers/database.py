@@ -29,7 +29,7 @@ def command(directory: Path, port: int) -> list[str]:
     config.touch()
     return [str(environment() / "bin" / "python"), str(environment() / "bin" / "secantusd-py"), "--config",
             str(config), "--host", "127.0.0.1", "--port", str(port), "--storage-path", str(directory / "data"),
-            "--sync-on-commit", "--log-level", "WARNING"]
+            "--sync-on-commit", "--cache-size", "256M", "--oplog-max-entries", "1000", "--log-level", "WARNING"]
 
 
 def answers(port: int, host: str = "127.0.0.1") -> bool:
