@@ -109,9 +109,12 @@ class Service:
     async def _start(self) -> None:
         await self.admin.start()
         self.telemetry.admin_address = self.admin.address
-        for stage, name, resource in sorted(self._planned, key=lambda one: one[0]):
-            await resource.start()
-            self._started.append((stage, name, resource))
+        # What already runs may spawn more while the rest starts, so the plan is asked again after each.
+        while self._planned:
+            following = min(self._planned, key=lambda one: one[0])
+            self._planned.remove(following)
+            await following[2].start()
+            self._started.append(following)
         self._open = True
         self.health.enter(telemetry_pb2.INSTANCE_STATE_READY)
         log.info("%s is ready", self.settings.instance, extra={"admin": self.admin.address})

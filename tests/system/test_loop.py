@@ -25,8 +25,10 @@ pytestmark = [pytest.mark.kafka, pytest.mark.mongo, pytest.mark.process]
 def infer_request(row: dict[str, float], request_id: str = "") -> oip.ModelInferRequest:
     request = oip.ModelInferRequest(model_name="phishing", id=request_id)
     for name, value in row.items():
-        tensor = request.inputs.add(name=name, datatype="FP64", shape=[1])
-        tensor.contents.fp64_contents.append(value)
+        if isinstance(value, int):
+            request.inputs.add(name=name, datatype="INT64", shape=[1]).contents.int64_contents.append(value)
+        else:
+            request.inputs.add(name=name, datatype="FP64", shape=[1]).contents.fp64_contents.append(value)
     return request
 
 

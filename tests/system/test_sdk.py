@@ -30,7 +30,8 @@ def write_rows(path: Path, first: int, last: int) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([*data.feature_names, "target"])
-        writer.writerows([*map(float, x), float(y)] for x, y in list(zip(data.data, data.target, strict=True))[first:last])
+        rows = list(zip(data.data, data.target, strict=True))[first:last]
+        writer.writerows([*map(float, x), float(y)] for x, y in rows)
 
 
 async def test_the_program_runs_unchanged_and_serves_the_fine_tuned_model(stack: LocalStack, tmp_path: Path) -> None:

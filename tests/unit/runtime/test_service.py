@@ -266,3 +266,28 @@ async def test_a_taken_port_is_named_and_exits_3(caplog: pytest.LogCaptureFixtur
     assert f"cannot listen on 127.0.0.1:{port}" in caplog.text
     first.request_stop()
     assert await running == 0
+
+
+async def test_a_loop_spawned_while_the_rest_still_starts_runs_too() -> None:
+    diary: Diary = []
+    service = new_service()
+    spawned = asyncio.Event()
+
+    async def parent(stop: asyncio.Event) -> None:
+        service.spawn("child", diarist(diary, "child"))
+        spawned.set()
+        await stop.wait()
+
+    class Door(Part):
+        async def start(self) -> None:
+            await spawned.wait()
+            await super().start()
+
+    service.spawn("parent", parent)
+    service.add(Stage.DOOR, "door", Door(diary, "door"))
+    running = asyncio.ensure_future(service.run())
+    await until_open(service, running)
+    service.request_stop()
+    assert await running == 0
+    assert diary.count("+child") == 1
+    assert diary.index("-door") < diary.index("-child")
