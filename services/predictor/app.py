@@ -1,15 +1,15 @@
 """Builds the predictor: every concrete object, in the order in which it starts."""
 
-import asyncio
-
 from lepton.bus import kafka
 from lepton.bus.care import Care
+from lepton.bus.presence import Connection, announce
 from lepton.bus.producer import Producer
-from lepton.contracts.pb import telemetry_pb2
+from lepton.bus.records import Broker
+from lepton.contracts.pb.telemetry_pb2 import Instance
 from lepton.contracts.signing import TrustStore
-from lepton.contracts.topics import Topic
 from lepton.runtime.service import Service, Stage
 from lepton.store.artifacts import Artifacts, FileArtifacts
+from lepton.store.documents import DocumentDatabase
 from lepton.store.keys import Keys
 from lepton.store.mongo import Database
 from services.predictor.core.engine import Setup
@@ -35,14 +35,20 @@ FOLLOW_S = 10.0
 
 
 def build(settings: PredictorSettings) -> Service:
-    """Raises Unavailable when CUDA was asked for and is not to be had, Missing without trusted keys."""
-    service = Service("predictor", settings)
+    """The service over the real broker and database.
+
+    Raises Unavailable when CUDA was asked for and is not to be had, Missing without trusted keys.
+    """
+    return assemble(settings, Service("predictor", settings), kafka.connect(settings.broker_options()),
+                    Database.connect(settings.mongo_url.get_secret_value(), settings.mongo_database))
+
+
+def assemble(settings: PredictorSettings, service: Service, broker: Broker, database: DocumentDatabase) -> Service:
+    """The service over any broker and database."""
     telemetry, clock = service.telemetry, service.clock
     options = settle_device(Options(settings.device, settings.intra_op_threads))
     provider = provider_of(options)
 
-    database = Database.connect(settings.mongo_url.get_secret_value(), settings.mongo_database)
-    broker = kafka.connect(settings.broker_options(), clock)
     producer = Producer(broker, settings.instance)
     library = Library(Sources(Artifacts(database), FileArtifacts(settings.state_dir / settings.instance / "models"),
                               TrustStore.load(settings.trust_dir)),
@@ -69,11 +75,18 @@ def build(settings: PredictorSettings) -> Service:
                      lambda server: prediction.register(answers, server)],
                     inference.drain, service.health, clock)
 
+    def describe(message: Instance) -> None:
+        message.address, message.provider, message.load = door.address, provider, library.in_use()
+        for shown in library.shown():
+            if shown.serving:
+                message.models.add(model=shown.model, version=shown.version, revision=shown.revision)
+
     service.add(Stage.STORE, "database", database)
+    service.add(Stage.STORE, "broker", Connection(broker))
     service.add(Stage.BUS, "producer", producer)
+    announce(service, producer, describe)
     service.add(Stage.BUS, "pipelines", pipelines)
     service.add(Stage.BUS, "registry", updates)
-    _pulse(service, producer, library, door, provider)
     service.spawn("follow registry", updates.table.run)
     service.spawn("take up models", updates.run)
     service.spawn("follow pipelines", pipelines.table.run)
@@ -83,27 +96,3 @@ def build(settings: PredictorSettings) -> Service:
     service.spawn("show readiness", door.follow)
     service.add(Stage.DOOR, "grpc", door)
     return service
-
-
-def _pulse(service: Service, producer: Producer, library: Library, door: GrpcDoor, provider: str) -> None:
-    """Heartbeats and announcements, which begin before and end after everything else."""
-    instance = service.settings.instance
-
-    async def heartbeat(message: telemetry_pb2.Telemetry) -> None:
-        await producer.send(Topic.TELEMETRY, message, key=instance)
-
-    async def announce(message: telemetry_pb2.Instance | None) -> None:
-        await producer.send(Topic.INSTANCES, message, key=instance)
-
-    def describe(message: telemetry_pb2.Instance) -> None:
-        message.address, message.provider = door.address, provider
-        message.load = library.in_use()
-        for shown in library.shown():
-            if shown.serving:
-                message.models.add(model=shown.model, version=shown.version, revision=shown.revision)
-
-    async def announcing(stop: asyncio.Event) -> None:
-        await service.telemetry.announce_loop(stop, announce, describe)
-
-    service.spawn("heartbeats", lambda stop: service.telemetry.heartbeat_loop(stop, heartbeat), Stage.BUS)
-    service.spawn("instance", announcing, Stage.BUS)

@@ -1,7 +1,7 @@
 """Which calls need an API key, of which scope, and how a call without the right one ends."""
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 
@@ -19,7 +19,7 @@ OPEN_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerRefl
                  "/grpc.reflection.v1.ServerReflection/")
 """Probes and tools ask these before they have a key; they tell nothing about models or data."""
 
-Handler = grpc.RpcMethodHandler[Any, Any] | None
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 Details = grpc.HandlerCallDetails
 
 
