@@ -9,7 +9,7 @@ from lepton.bus.care import Care
 from lepton.bus.consumer import Consumer, Message, Subscription, message_of
 from lepton.bus.deadletter import DeadLetters
 from lepton.bus.memory import MemoryBroker
-from lepton.bus.records import Outgoing, Place, Record, TopicPlan, TransactionalWriter
+from lepton.bus.records import Outgoing, Place, Record, TopicPlan, TransactionalWriter, Writer
 from lepton.bus.stage import BatchStage
 from lepton.bus.table import StateReader, Table
 from lepton.clock import FakeClock
@@ -17,7 +17,7 @@ from lepton.contracts.pb import outcomes_pb2
 from lepton.contracts.topics import Topic, name
 from lepton.errors import Busy, Invalid, Missing, Unavailable
 from lepton.runtime.health import Health
-from tests.harness.bus import Summing, running
+from tests.harness.bus import Summing, read_all, running
 from tests.harness.wait import apoll_until
 
 
@@ -272,3 +272,101 @@ async def test_memory_refuses_what_kafka_would(clock: FakeClock) -> None:
     assert await broker.group_offsets("never heard of") == {}
     await broker.ping()
     await broker.close()
+
+
+class _Stubborn(MemoryBroker):
+    """Its writers cannot be reached for a while."""
+
+    refusals = 0
+
+    def writer(self, client_id: str) -> Writer:
+        return _StubbornWriter(self, super().writer(client_id))
+
+
+class _StubbornWriter:
+    def __init__(self, broker: _Stubborn, inner: Writer) -> None:
+        self._broker = broker
+        self.start, self.stop, self.flush, self.send_all = inner.start, inner.stop, inner.flush, inner.send_all
+        self._send = inner.send
+
+    async def send(self, record: Outgoing) -> Record:
+        if self._broker.refusals:
+            self._broker.refusals -= 1
+            raise Unavailable("no broker")
+        return await self._send(record)
+
+
+async def test_without_its_dead_letter_a_refused_message_is_not_passed_over(clock: FakeClock) -> None:
+    broker = _Stubborn(clock)
+    await broker.create_topics([TopicPlan("in", 1, {}), TopicPlan("in-dead-letters", 1, {})])
+    await broker.writer("test").send_all([Outgoing("in", b"bad"), Outgoing("in", b"good")])
+    broker.refusals = 2
+    seen: list[bytes | None] = []
+
+    async def handle(message: Message) -> None:
+        seen.append(message.record.value)
+        if message.record.value == b"bad":
+            raise Invalid("bad")
+
+    consumer = Consumer(broker, Subscription(["in"], "group", "one"), handle, Care(clock),
+                        dead_letters=DeadLetters("test", clock, limit=lambda _: 10))
+    async with running(consumer.run):
+        async def done() -> bool:
+            await clock.advance(0.5)
+            return await offsets(broker, 2)
+
+        await apoll_until(done, "both messages")
+    assert seen == [b"bad", b"bad", b"bad", b"good"]
+    letters = await read_all(broker, "in-dead-letters")
+    assert [record.value for record in letters] == [b"bad"]
+    assert dict(letters[0].headers)["lepton-dead-attempts"] == b"3"
+
+
+async def test_a_commit_that_comes_too_late_leaves_the_message_to_the_next_owner(
+        broker: MemoryBroker, clock: FakeClock) -> None:
+    seen: list[tuple[str, bytes | None]] = []
+    thief = broker.reader(["in"], group="group", client_id="one")
+
+    async def slow(message: Message) -> None:
+        seen.append(("slow", message.record.value))
+        if len(seen) == 1:
+            # Another process of the same name comes up while this one is at work.
+            await thief.start()
+
+    consumer = Consumer(broker, Subscription(["in"], "group", "one"), slow, Care(clock),
+                        dead_letters=DeadLetters("test", clock, limit=lambda _: 10))
+    async with running(consumer.run):
+        async def begun() -> bool:
+            return len(thief.assignment()) == 2
+
+        await apoll_until(begun, "the other process")
+        found = await thief.poll(max_records=100, timeout_s=1)
+        assert sum(len(records) for records in found.values()) == 6
+    assert await broker.group_offsets("group") == {}
+    await thief.stop()
+
+
+async def test_a_rebalance_ends_the_wait_of_a_partition_that_went_away(broker: MemoryBroker, clock: FakeClock) -> None:
+    tried: list[bytes | None] = []
+
+    async def away(message: Message) -> None:
+        tried.append(message.record.value)
+        raise Unavailable("away")
+
+    consumer = Consumer(broker, Subscription(["in"], "group", "b"), away, Care(clock),
+                        dead_letters=DeadLetters("test", clock, limit=lambda _: 10))
+    async with running(consumer.run):
+        async def both() -> bool:
+            return len(tried) == 2
+
+        await apoll_until(both, "a first try of both partitions")
+        other = broker.reader(["in"], group="group", client_id="a")
+        await other.start()
+        assert other.assignment() == {Place("in", 0)}
+
+        async def again() -> bool:
+            return len(tried) == 3
+
+        await apoll_until(again, "the partition kept to begin anew")
+        assert tried[2] == b"1"
+        await other.stop()
