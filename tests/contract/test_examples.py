@@ -1,6 +1,7 @@
 """Every topic has examples; the valid ones are read and written back, the invalid ones refused for their reason."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,14 @@ from lepton.contracts import codec, features
 from lepton.contracts.envelope import Envelope
 from lepton.contracts.topics import Topic, spec
 from lepton.errors import Invalid
+from services.ingest.core.labels import Labels
+from services.ingest.core.quality import Rejection, Validator
 from tests.harness import examples
 from tests.harness.examples import Example
 
 SHOWN = [topic for topic in Topic if spec(topic).content.encoding != "private"]
 VALID = [example for topic in SHOWN for example in examples.valid(topic)]
+RAW = (Topic.EVENTS, Topic.LABELS)
 INVALID = [example for topic in SHOWN for example in examples.invalid(topic)]
 
 
@@ -52,6 +56,35 @@ def test_an_invalid_example_is_refused_for_its_reason(example: Example) -> None:
         read(example)
     assert example.reason in refused.value.message
     assert example.field == refused.value.field
+
+
+@dataclass(frozen=True)
+class Sent:
+    """An example as ingest reads it off the log."""
+
+    value: bytes
+    headers: examples.Headers
+    offset: int = 0
+    timestamp_ms: int = 1_795_240_800_000
+
+
+def ingest(example: Example) -> list[Rejection]:
+    sent = [Sent(example.value, example.headers)]
+    if example.topic is Topic.EVENTS:
+        return Validator(examples.pipeline()).read(sent).rejections
+    return Labels(examples.pipeline(), spec_version=1).read(sent).rejections
+
+
+@pytest.mark.parametrize("example", [one for one in VALID if one.topic in RAW], ids=str)
+def test_ingest_accepts_the_valid_ones(example: Example) -> None:
+    assert ingest(example) == []
+
+
+@pytest.mark.parametrize("example", [one for one in INVALID if one.topic in RAW], ids=str)
+def test_ingest_refuses_the_invalid_ones_for_their_reason(example: Example) -> None:
+    (refused,) = ingest(example)
+    assert example.reason in refused.message
+    assert example.field == refused.field
 
 
 @pytest.mark.parametrize("example", VALID, ids=str)
