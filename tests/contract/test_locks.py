@@ -1,6 +1,9 @@
 """Every lock file is complete: hashed, naming no index, and at the versions the whole project is tested with."""
 
+import ast
 import re
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -48,6 +51,38 @@ def test_a_lock_agrees_with_the_environment_the_tests_run_in(lock: Path) -> None
 def test_a_lock_holds_what_its_input_asks_for(lock: Path) -> None:
     asked = asked_for(lock.with_suffix(".in"))
     assert asked <= set(pins(lock))
+
+
+@pytest.mark.parametrize(("lock", "folders"), [
+    *((service, (f"services/{service}", "lepton")) for service in ("gateway", "ingest", "trainer", "predictor",
+                                                                   "watchdog")),
+    ("local", ("deploy", "lepton")), ("sdk", ("lepton_ai", "lepton/contracts")),
+])
+def test_a_lock_holds_what_the_code_imports(lock: str, folders: tuple[str, ...]) -> None:
+    imported = set().union(*(imports(REQUIREMENTS.parent / folder) for folder in folders))
+    distributions = packages_distributions()
+    wanted = {name: {normal(found) for found in distributions.get(name, [name])} for name in imported}
+    held = {normal(name) for name in pins(REQUIREMENTS / f"{lock}.lock")}
+    if "onnxruntime" in held:
+        held.add("onnxruntime-gpu")
+    assert {name for name, any_of in wanted.items() if not any_of & held} == set()
+
+
+def imports(folder: Path) -> set[str]:
+    """Top-level modules from elsewhere that the code under `folder` imports, wherever in a file."""
+    found: set[str] = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found.add(node.module or "")
+    tops = {name.split(".")[0] for name in found}
+    return tops - set(sys.stdlib_module_names) - {"lepton", "lepton_ai", "services", "deploy", "google"}
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def asked_for(path: Path) -> set[str]:
