@@ -19,8 +19,13 @@ Send = Callable[[str, str, str], Awaitable[bool]]
 
 
 async def by_apprise(address: str, title: str, body: str) -> bool:
+    """In a thread: apprise loads a hundred plugins at its first use, and heartbeats must not wait for that."""
+    return await asyncio.to_thread(_tell, address, title, body)
+
+
+def _tell(address: str, title: str, body: str) -> bool:
     channel = Apprise()
-    return bool(channel.add(address)) and bool(await channel.async_notify(title=title, body=body))
+    return bool(channel.add(address)) and bool(channel.notify(title=title, body=body))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Brings each prediction together with its outcome, whichever comes first, within bounded memory."""
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -8,8 +8,10 @@ from services.watchdog.core.inputs import Judged
 
 # An hour of a thousand events a second would not fit; labels later than this many events are not joined here.
 MAX_WAITING = 50_000
-# Rows given on at a tick: enough for any window, and a bound for the journal. The rest is a random thing to leave out.
+# Rows given on at a tick: a bound for the journal. What comes in a burst is given over the next ticks; of a stream that
+# is always faster the oldest are left out, which is no matter of how good they were.
 MAX_GIVEN = 50
+MAX_JUDGED = 500
 
 Value = TypeVar("Value")
 
@@ -53,7 +55,7 @@ class Joiner:
     _predictions: _Waiting[Prediction] = field(init=False)
     _outcomes: _Waiting[str | float] = field(init=False)
     _done: _Waiting[bool] = field(init=False)
-    _judged: list[Judged] = field(default_factory=list)
+    _judged: deque[Judged] = field(default_factory=lambda: deque(maxlen=MAX_JUDGED))
 
     def __post_init__(self) -> None:
         self._predictions, self._outcomes = _Waiting(self.limit), _Waiting(self.limit)
@@ -78,9 +80,8 @@ class Joiner:
             self._judge(event_id, prediction, truth)
 
     def take(self) -> list[Judged]:
-        """What was joined since the last call, at most MAX_GIVEN of it."""
-        given, self._judged = self._judged[:MAX_GIVEN], []
-        return given
+        """What was joined and not yet given, at most MAX_GIVEN rows, in order."""
+        return [self._judged.popleft() for _ in range(min(MAX_GIVEN, len(self._judged)))]
 
     def _judge(self, event_id: str, prediction: Prediction, truth: str | float) -> None:
         self._done.put(event_id, True)

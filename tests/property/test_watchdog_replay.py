@@ -1,0 +1,137 @@
+"""Whatever reaches the watchdog: its journal replays to the same decisions, and its bounds hold."""
+
+from collections import Counter
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.watchdog.core import incident as life
+from services.watchdog.core.engine import Engine
+from services.watchdog.core.inputs import (
+    Announced,
+    Answered,
+    AnyInput,
+    Beat,
+    Decision,
+    Judged,
+    Leads,
+    ModelSeen,
+    QualityRule,
+    RowsSeen,
+    Rules,
+    RunEnded,
+    SourceRows,
+    Thresholds,
+    Tick,
+)
+from services.watchdog.core.journal import Journal, read_decisions, replay
+from services.watchdog.core.quality.join import Joiner, Prediction
+
+NAMES = st.sampled_from(["watchdog", "actuator", "ingest", "gateway", "predictor-0"])
+STATES = st.sampled_from(["ready", "starting", "not_ready", "draining", "stopped"])
+RULE = QualityRule("accuracy", 20, 10, 0.15)
+
+beats = st.builds(Beat, NAMES, NAMES, st.sampled_from(["a", "b"]), STATES,
+                  st.sampled_from(["", "", "", "line is stopped"]), st.sampled_from([None, 0.0, 3.0]))
+inputs: st.SearchStrategy[AnyInput] = st.one_of(
+    beats, beats,
+    st.builds(Announced, NAMES, NAMES, STATES, st.booleans()),
+    st.builds(Rules, st.just("p"), st.booleans(), st.sampled_from([None, RULE]),
+              budget_actions=st.integers(0, 3), cool_down_s=st.floats(0, 5)),
+    st.builds(ModelSeen, st.just("p"), st.integers(1, 5), st.integers(0, 3), st.integers(0, 3),
+              st.just({"accuracy": 0.9}), st.just(100)),
+    st.builds(Judged, st.just("p"), st.integers(1, 3), st.sampled_from(["x", "y"]), st.sampled_from(["x", "y"])),
+    st.builds(lambda bad: RowsSeen("p", (SourceRows("s", 100 - bad, bad, 0, 0), SourceRows("t", 100, 0, 0, 0))),
+              st.integers(0, 100)),
+    st.builds(RunEnded, st.just("p"), st.just("run"), st.sampled_from(["failed", "succeeded", "rejected"])),
+    st.builds(Answered, st.sampled_from(["inc-0-1"]), st.sampled_from(["done", "refused"])),
+    st.builds(Leads, st.integers(0, 3)),
+)
+steps = st.lists(st.tuples(st.sampled_from([0.25, 0.25, 0.25, 0.6, 3.0]), st.lists(inputs, max_size=6)), max_size=120)
+
+
+def live(days: list[tuple[float, list[AnyInput]]]) -> tuple[list[list[Decision]], list[str], list[str]]:
+    """Decisions as made, and the journal's bodies of inputs and of decisions."""
+    thresholds = Thresholds(own="watchdog")
+    engine, journal = Engine(thresholds), Journal(thresholds)
+    made: list[list[Decision]] = []
+    bodies: dict[str, list[str]] = {"signal": [], "decision": []}
+    now = 100.0
+    engine.step(Tick(now, now, 0.0), [Leads(1)])
+    for kind, body in journal.note(Tick(now, now, 0.0), [Leads(1)], []):
+        bodies[kind].append(body)
+    for gap_s, came in days:
+        now += gap_s
+        tick = Tick(now, 1e9 + now, gap_s)
+        # An answer is to a command that was given.
+        named = [Answered(engine.open[next(iter(engine.open))].command_ids[-1], one.outcome)
+                 if isinstance(one, Answered) and engine.open and engine.open[next(iter(engine.open))].command_ids
+                 else one for one in came]
+        decided = engine.step(tick, named)
+        if decided:
+            made.append(decided)
+        for kind, body in journal.note(tick, named, decided):
+            bodies[kind].append(body)
+    for kind, body in journal.note(Tick(now, 1e9 + now, 0.0), [Leads(0)], engine.step(Tick(now, 1e9 + now, 0.0),
+                                                                                      [Leads(0)])):
+        bodies[kind].append(body)
+    return made, bodies["signal"], bodies["decision"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps)
+def test_a_journal_replays_to_the_decisions_that_were_made(days: list[tuple[float, list[AnyInput]]]) -> None:
+    made, signals, decisions = live(days)
+    assert list(replay(signals)) == made
+    assert [read_decisions(body) for body in decisions] == made
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps)
+def test_incidents_move_only_as_they_may_and_commands_stay_within_bounds(
+        days: list[tuple[float, list[AnyInput]]]) -> None:
+    made, _, _ = live(days)
+    decisions = [decision for step in made for decision in step]
+    latest: dict[str, Any] = {}
+    for decision in decisions:
+        incident, before = decision.incident, latest.get(decision.incident.id)
+        if before is None:
+            assert incident.state == life.SUSPECTED
+        else:
+            assert incident.state == before.state or incident.state in life.FOLLOWS[before.state]
+        latest[incident.id] = incident
+        if decision.command is not None:
+            assert decision.command.command_id == incident.command_ids[-1]
+            assert decision.command.target not in ("instance:watchdog", "instance:actuator")
+    ids = Counter(decision.command.command_id for decision in decisions if decision.command)
+    assert all(count == 1 for count in ids.values())
+    targets = Counter(decision.command.target for decision in decisions if decision.command)
+    assert all(count <= 6 for count in targets.values())
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 30)), max_size=200))
+def test_each_event_is_judged_once_whatever_comes_first_and_however_often(
+        arrivals: list[tuple[bool, int]]) -> None:
+    joiner = Joiner("p")
+    given_on: list[Judged] = []
+    for is_prediction, number in arrivals:
+        if is_prediction:
+            joiner.predicted(f"e{number}", Prediction(number, "x"))
+        else:
+            joiner.turned_out(f"e{number}", "x")
+        given_on += joiner.take()
+    both = {number for is_prediction, number in arrivals if is_prediction} & {
+        number for is_prediction, number in arrivals if not is_prediction}
+    assert Counter(row.version for row in given_on) == Counter(both)
+
+
+@given(st.lists(st.integers(0, 1000), max_size=300))
+def test_what_waits_to_be_joined_is_bounded(numbers: list[int]) -> None:
+    joiner = Joiner("p", limit=10)
+    for number in numbers:
+        joiner.predicted(f"e{number}", Prediction(1, "x"))
+        joiner.turned_out(f"o{number}", "x")
+    assert len(joiner._predictions._entries) <= 10
+    assert len(joiner._outcomes._entries) <= 10

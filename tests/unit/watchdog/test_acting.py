@@ -1,0 +1,282 @@
+"""Decisions are carried out once, in order, only under the lease they were made under, and survive outages."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
+
+import pytest
+import pytest_asyncio
+
+from lepton.clock import FakeClock
+from lepton.errors import Unavailable
+from lepton.store.documents import Document, Documents, Index, Match
+from lepton.store.incidents import Incidents, Lease
+from lepton.store.memory import MemoryDatabase
+from services.watchdog.core import incident as life
+from services.watchdog.core.inputs import AlreadyOpen, Command, Decision, Incident, Leads, Tick
+from services.watchdog.flow.acting import Acting, Voice
+from services.watchdog.flow.observing import Observing
+from services.watchdog.flow.translate import from_message, to_message
+from tests.harness.wait import apoll_until
+
+LEASE_S = 5.0
+
+
+class Flaky:
+    """A database that can be away."""
+
+    def __init__(self) -> None:
+        self.real = MemoryDatabase()
+        self.away = False
+
+    def collection(self, name: str) -> Documents:
+        return _FlakyDocuments(self, self.real.collection(name))
+
+    async def ensure(self, index: Index) -> None:
+        await self.real.ensure(index)
+
+    async def ping(self) -> None:
+        await self.real.ping()
+
+    async def migrate(self) -> None:
+        await self.real.migrate()
+
+    async def start(self) -> None:
+        await self.real.start()
+
+    async def stop(self) -> None:
+        await self.real.stop()
+
+    async def close(self) -> None:
+        await self.real.close()
+
+
+class _FlakyDocuments:
+    def __init__(self, database: Flaky, real: Documents) -> None:
+        self._database = database
+        self._real = real
+        self.name = real.name
+
+    def _check(self) -> None:
+        if self._database.away:
+            raise Unavailable("the database is away")
+
+    async def insert(self, document: Document) -> bool:
+        self._check()
+        return await self._real.insert(document)
+
+    async def put(self, document: Document) -> None:
+        self._check()
+        await self._real.put(document)
+
+    async def get(self, key: str) -> Document | None:
+        self._check()
+        return await self._real.get(key)
+
+    async def find(self, match: Match, *, order: str = "_id", limit: int = 0) -> list[Document]:
+        self._check()
+        return await self._real.find(match, order=order, limit=limit)
+
+    async def swap(self, key: str, expected: Match, changes: Document) -> bool:
+        self._check()
+        return await self._real.swap(key, expected, changes)
+
+    async def delete(self, match: Match) -> int:
+        self._check()
+        return await self._real.delete(match)
+
+
+class Skipping(FakeClock):
+    """A clock on which a process that was frozen finds that time has passed."""
+
+    skipped_s = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.skipped_s
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(seconds=self.skipped_s)
+
+
+class Stage:
+    """Acting with everything around it; `sent` and `audited` are what left it."""
+
+    def __init__(self) -> None:
+        self.clock = Skipping()
+        self.database = Flaky()
+        self.observing = Observing("w1", self.clock)
+        self.sent: list[tuple[str, int]] = []
+        self.audited: list[str] = []
+        self.told: list[str] = []
+        self.bus_away = False
+        self.incidents = Incidents(self.database)
+        self.acting = Acting(
+            self.incidents, Lease(self.database, self.clock), self.observing,
+            Voice(self._command, self._audit, lambda: None, lambda decision: self.told.append(decision.alert)),
+            self.clock, owner="w1", lease_s=LEASE_S)
+
+    async def _command(self, command: Command, fence: int) -> None:
+        if self.bus_away:
+            raise Unavailable("the bus is away")
+        self.sent.append((command.command_id, fence))
+
+    async def _audit(self, action: str, target: str, detail: str) -> None:
+        if self.bus_away:
+            raise Unavailable("the bus is away")
+        self.audited.append(detail)
+
+    async def leads(self, fence: int) -> Leads:
+        """Let time pass until the lease is held (or lost) with that fence; what the engine is told."""
+        async def told() -> Leads | None:
+            await self.clock.advance(0.5)
+            found = [one for one in self.observing.take() if isinstance(one, Leads)]
+            return found[-1] if found and found[-1].fence == fence else None
+
+        leads = await apoll_until(told, f"fence {fence}", 10, every_s=0.0)
+        assert leads is not None
+        return leads
+
+    async def until(self, what: str, holds: Callable[[], object]) -> None:
+        async def probe() -> bool:
+            await self.clock.advance(0.1)
+            return bool(holds())
+
+        await apoll_until(probe, what, 10, every_s=0.01)
+
+
+def opened(at: float = 1.0) -> Incident:
+    return life.opened("silence", "process:ingest", "instance:ingest", "", "no heartbeat", Tick(at, 1000.0 + at, 0.25))
+
+
+def restart(incident: Incident, at: float = 1.0) -> Decision:
+    command = Command(f"{incident.id}-{incident.rung + 1}", "restart", incident.target, {}, incident.cause,
+                      incident.id, 15.0)
+    return Decision(life.commanded(incident, command.command_id, "restart", 15, Tick(at, 1000.0 + at, 0.25)), command,
+                    "restart of ingest")
+
+
+@pytest_asyncio.fixture
+async def stage() -> AsyncIterator[Stage]:
+    built = Stage()
+    await built.database.start()
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(built.acting.lead(stop))
+        tasks.create_task(built.acting.act(stop))
+        yield built
+        stop.set()
+        built.database.away = built.bus_away = False
+        await built.clock.advance(10)
+
+
+async def test_a_decision_is_stored_recorded_sent_and_told_in_that_order(stage: Stage) -> None:
+    await stage.leads(1)
+    first = opened()
+    stage.acting.decide(1, [Decision(first), restart(first)])
+    await stage.until("the command", lambda: stage.told[-1:] == ["restart of ingest"])
+    assert stage.sent == [(f"{first.id}-1", 1)]
+    assert len(stage.audited) == 1
+    (stored,) = await stage.incidents.list()
+    assert (stored.revision, list(stored.command_ids)) == (2, [f"{first.id}-1"])
+
+
+async def test_while_the_database_is_away_a_decision_waits_and_loses_nothing(stage: Stage) -> None:
+    await stage.leads(1)
+    stage.database.away = True
+    first = opened()
+    stage.acting.decide(1, [Decision(first), restart(first)])
+    await stage.clock.advance(1)
+    assert stage.sent == []
+    stage.database.away = False
+    await stage.until("the command", lambda: stage.sent)
+    assert stage.sent == [(f"{first.id}-1", 1)]
+
+
+async def test_while_the_bus_is_away_the_command_waits_and_the_incident_is_stored(stage: Stage) -> None:
+    await stage.leads(1)
+    stage.bus_away = True
+    first = opened()
+    stage.acting.decide(1, [restart(first)])
+    await stage.clock.advance(1)
+    stage.bus_away = False
+    await stage.until("the command", lambda: stage.sent)
+    assert len(await stage.incidents.list()) == 1
+
+
+async def test_without_the_lease_nothing_is_done(stage: Stage) -> None:
+    await stage.leads(1)
+    stage.acting.decide(0, [restart(opened())])
+    stage.acting.decide(7, [restart(opened())])
+    await stage.clock.advance(2)
+    assert stage.sent == []
+    assert await stage.incidents.list() == []
+
+
+async def test_a_lease_that_cannot_be_renewed_is_lost_and_taken_again_with_a_higher_fence(stage: Stage) -> None:
+    await stage.leads(1)
+    stage.database.away = True
+    await stage.leads(0)
+    stage.acting.decide(1, [restart(opened())])
+    await stage.clock.advance(1)
+    stage.database.away = False
+    await stage.leads(2)
+    assert stage.sent == []
+
+
+async def test_a_watchdog_that_stood_still_begins_anew_from_the_store(stage: Stage) -> None:
+    await stage.leads(1)
+    first = opened()
+    stage.acting.decide(1, [Decision(first), restart(first)])
+    await stage.until("the command", lambda: stage.sent)
+    # Frozen: no renewal happens, and when it wakes the lease has long run out.
+    stage.clock.skipped_s = 60
+    leads = await stage.leads(2)
+    (incident,) = leads.incidents
+    assert (incident.id, incident.state, incident.command_ids) == (first.id, "commanded", (f"{first.id}-1",))
+
+
+async def test_what_another_watchdog_opened_before_is_gone_on_with(stage: Stage) -> None:
+    await stage.leads(1)
+    theirs = opened(at=0.5)
+    await stage.incidents.open(to_message(theirs), theirs.key)
+    ours = opened(at=2.0)
+    stage.acting.decide(1, [restart(ours)])
+
+
+    def told() -> bool:
+        return any(isinstance(one, AlreadyOpen) and one.incident.id == theirs.id for one in stage.observing.take())
+
+    await stage.until("the other incident", told)
+    assert stage.sent == []
+
+
+async def test_an_incident_that_another_changed_means_the_lease_is_gone(stage: Stage) -> None:
+    await stage.leads(1)
+    first = opened()
+    stage.acting.decide(1, [Decision(first)])
+
+    async def stored() -> bool:
+        await stage.clock.advance(0.1)
+        return bool(await stage.incidents.list())
+
+    await apoll_until(stored, "the incident", 10)
+    (message,) = await stage.incidents.list()
+    message.verdict = "by another"
+    await stage.incidents.advance(message)
+    stage.acting.decide(1, [restart(first)])
+    await stage.leads(2)
+    assert stage.sent == []
+
+
+@pytest.mark.parametrize("state", ["suspected", "commanded", "escalated"])
+def test_an_incident_is_the_same_after_the_wire_but_for_working_memory(state: str) -> None:
+    tick = Tick(5.0, 1005.25, 0.25)
+    incident = opened()
+    if state != "suspected":
+        incident = restart(incident).incident
+    if state == "escalated":
+        incident = life.escalated(incident, "no effect", tick)
+    again = from_message(to_message(incident))
+    for field in ("id", "symptom", "cause", "target", "state", "timeline", "command_ids", "verdict", "opened_s",
+                  "action", "decided_s", "closed_s", "key"):
+        assert getattr(again, field) == getattr(incident, field), field
