@@ -120,6 +120,15 @@ class House:
             stop.set()
             await task
 
+    async def beats(self, count: int) -> None:
+        """Until so many more heartbeats were sent; of two neighbours, sixty take eight seconds."""
+        wanted = self._sequence + count
+
+        async def sent() -> bool:
+            return self._sequence >= wanted
+
+        await apoll_until(sent, f"{count} heartbeats")
+
     @asynccontextmanager
     async def watched(self, **changes: Any) -> AsyncIterator[Service]:
         """The watchdog in this process, running."""

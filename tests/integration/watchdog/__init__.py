@@ -1,0 +1,1 @@
+"""The watchdog as a real process over the real broker and database."""
