@@ -1,7 +1,6 @@
 """How accepted rows become the columns of a features batch."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -35,7 +34,7 @@ class Columns:
         return pa.RecordBatch.from_arrays([
             pa.array(intake.ids, pa.string()),
             pa.array(intake.entities, pa.string()),
-            times(intake.times),
+            pa.array(intake.times, _TIME),
             pa.array(_sources(intake), pa.string()),
             pa.nulls(size, pa.string()),
             pa.array([events[position].offset for position in intake.positions], pa.int64()),
@@ -57,12 +56,6 @@ def encoded(batch: pa.RecordBatch, limit_bytes: int = MAX_BYTES) -> list[bytes]:
         return [data]
     half = batch.num_rows // 2
     return [*encoded(batch.slice(0, half), limit_bytes), *encoded(batch.slice(half), limit_bytes)]
-
-
-def times(values: Sequence[datetime | int]) -> pa.Array:
-    if all(isinstance(value, int) for value in values):
-        return pa.array(values, pa.int64()).cast(_TIME)
-    return pa.array(values, _TIME)
 
 
 def outliers(outlying: "np.ndarray[Any, np.dtype[np.bool_]] | None", size: int) -> pa.Array:

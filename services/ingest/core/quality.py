@@ -82,6 +82,8 @@ class Validator:
         self._id_member = pipeline.events.id
         self._entity_member = pipeline.events.entity_member
         self._time_member = pipeline.events.time
+        # The struct bounds the length of a name, but not that of a field.
+        self._entity_is_field = self._entity_member in pipeline.events.fields
         self._attributes = {member: f"m{index}" for index, member in enumerate(members_of(pipeline))}
         self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(struct_of(pipeline, self._attributes)).decode
         self._id = self.column(self._id_member)
@@ -145,7 +147,8 @@ class Validator:
         """Ids and entities as text; the rows without one become rejections."""
         ids = list(map(self._id, intake.rows))
         entities = ids if self._id_member == self._entity_member else list(map(self._entity, intake.rows))
-        if set(map(type, ids)) | set(map(type, entities)) <= {str} and not _has_control(ids, entities):
+        if set(map(type, ids)) | set(map(type, entities)) <= {str} and not _has_control(ids, entities) \
+                and (not self._entity_is_field or set(map(len, entities)).issubset(range(1, MAX_ID_CHARS + 1))):
             intake.ids, intake.entities = ids, entities
             return
         kept: list[int] = []

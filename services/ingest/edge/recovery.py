@@ -7,16 +7,16 @@ comes to the same decisions, because a command is judged by the broker's time of
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from lepton.bus.care import Care, LagWatch
 from lepton.bus.records import Broker, Record
 from lepton.clock import Clock
 from lepton.contracts import codec, topics
+from lepton.contracts.admission import Admission
 from lepton.contracts.pb import recovery_pb2
 from lepton.contracts.pb.recovery_pb2 import RecoveryCommand, RecoveryResult
-from lepton.contracts.signing import TrustStore, verify_message
+from lepton.contracts.signing import Role, TrustStore
 from lepton.contracts.topics import Topic
 from lepton.errors import Invalid, LeptonError, Refused, Unavailable
 from lepton.runtime.loops import pause
@@ -39,30 +39,19 @@ VERBS: Mapping["recovery_pb2.RecoveryAction.ValueType", bool] = {
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """An executed command; after `until` it would be refused as expired."""
-
-    evidence: str
-    until: datetime
-
-
 class RecoveryCommands:
     """Follows the log without a group: each process of ingest must know what is quarantined."""
 
     def __init__(self, broker: Broker, ingest: Ingest, trust: TrustStore, answer: Answer, care: Care, *,
                  instance: str, skew_s: float) -> None:
         self._ingest = ingest
-        self._trust = trust
         self._answer = answer
         self._care = care
         self._clock: Clock = care.clock
         self._instance = instance
-        self._skew = timedelta(seconds=skew_s)
+        self._admission = Admission(trust, timedelta(seconds=skew_s))
         self._reader = broker.reader([topics.name(Topic.RECOVERY_COMMANDS)], group=None,
                                      client_id=f"{instance}-recovery")
-        self._fence = 0
-        self._done: dict[str, _Done] = {}
         self._unanswered: list[RecoveryResult] = []
 
     async def start(self) -> None:
@@ -105,61 +94,39 @@ class RecoveryCommands:
         return [record for place in sorted(found) for record in found[place]]
 
     async def _execute(self, record: Record, *, settled: bool) -> RecoveryResult | None:
-        """The result to publish; None for a command that is not ours, or (`settled`) whose time is over."""
+        """The result to publish; None for a command that is not ours or nobody vouches for.
+
+        `settled`: it was written before this process started, which answers it only if its time is not over.
+        """
+        at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
         try:
             command = codec.decode_as(Topic.RECOVERY_COMMANDS, RecoveryCommand, record.value or b"")
-        except Invalid as error:
-            self._care.report("invalid_record", str(error), record.place)
+            if not command.target.startswith(TARGET) or command.action not in VERBS:
+                return None
+            role = self._admission.check_signer(command, at)
+        except (Invalid, Refused) as error:
+            self._care.report("command_not_believed", str(error), record.place)
             return None
-        if not command.target.startswith(TARGET) or command.action not in VERBS:
-            return None
+        result = await self._obey(command, role, record, at)
+        log.info("recovery command %s: %s", command.command_id, result.evidence)
+        return None if settled and command.expires_at.ToDatetime(UTC) <= self._clock.now() else result
+
+    async def _obey(self, command: RecoveryCommand, role: Role, record: Record, at: datetime) -> RecoveryResult:
         result = RecoveryResult(command_id=command.command_id, target=command.target, executor=self._instance,
                                 incident_id=command.incident_id)
+        result.at.FromDatetime(self._clock.now())
         try:
-            result.evidence = await self._obey(command, record)
+            self._admission.admit(command, role, at)
+            done, before = self._admission.done_before(command)
+            if done and before is not None:
+                # Told again, not done again: meanwhile another command may have decided otherwise.
+                return before
+            result.evidence = await self._ingest.quarantine(
+                command.target.removeprefix(TARGET), command.arguments["source"], VERBS[command.action],
+                (record.timestamp_ms, record.offset))
             result.outcome = recovery_pb2.RECOVERY_OUTCOME_DONE
+            self._admission.keep(command, result, at)
         except LeptonError as error:
             result.outcome = answer(error)
             result.evidence = str(error)
-        log.info("recovery command %s: %s", command.command_id, result.evidence)
-        now = self._clock.now()
-        result.at.FromDatetime(now)
-        return None if settled and command.expires_at.ToDatetime(UTC) <= now else result
-
-    async def _obey(self, command: RecoveryCommand, record: Record) -> str:
-        at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
-        self._believe(command, at)
-        before = self._done.get(command.command_id)
-        if before is not None:
-            # Not again: meanwhile another command may have decided otherwise.
-            return f"{before.evidence} (done before)"
-        evidence = await self._ingest.quarantine(command.target.removeprefix(TARGET), command.arguments["source"],
-                                                 VERBS[command.action], (record.timestamp_ms, record.offset))
-        self._done = {one: done for one, done in self._done.items() if done.until > at}
-        self._done[command.command_id] = _Done(evidence, command.expires_at.ToDatetime(UTC) + self._skew)
-        return evidence
-
-    def _believe(self, command: RecoveryCommand, at: datetime) -> None:
-        """Raises Refused, with the reason, for a command that may not be executed at `at`."""
-        watchdog = self._verified(command, at)
-        if command.expires_at.ToDatetime(UTC) + self._skew <= at:
-            raise Refused("the command has expired", field="expires_at")
-        if command.issued_at.ToDatetime(UTC) - self._skew > at:
-            raise Refused("the command is from the future", field="issued_at",
-                          remedy="compare the issuer's clock with the broker's")
-        if watchdog:
-            if command.fence < self._fence:
-                raise Refused("a newer watchdog has taken over", field="fence")
-            self._fence = command.fence
-
-    def _verified(self, command: RecoveryCommand, at: datetime) -> bool:
-        """Whether a watchdog issued it; an operator is the other who may. Raises Refused."""
-        try:
-            verify_message(self._trust, "watchdog", command, at)
-        except Refused as error:
-            try:
-                verify_message(self._trust, "operator", command, at)
-            except Refused:
-                raise error from None
-            return False
-        return True
+        return result

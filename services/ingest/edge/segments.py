@@ -140,8 +140,6 @@ class SegmentWriter(Generic[Row]):
     async def _collect(self, place: Place, records: Sequence[Record]) -> None:
         chain = self._chains[place.partition]
         for record in records:
-            if record.offset < chain.next:
-                continue
             row = await self._read(record)
             if row is not None:
                 if chain.rows and self._stream.kind(chain.rows[0]) != self._stream.kind(row):

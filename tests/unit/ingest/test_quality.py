@@ -130,6 +130,8 @@ def test_an_entity_may_be_a_field_and_the_id_may_be_the_entity() -> None:
     by_field = Validator(pipeline(("entity: customer", "entity: items")))
     assert by_field.read([record({"order": "1", "price": 1, "items": 5})]).entities == ["5"]
     assert refused(by_field, {"order": "1", "price": 1}) == ("missing", "items")
+    by_text = Validator(pipeline(("entity: customer", "entity: note")))
+    assert refused(by_text, {"order": "1", "price": 1, "note": ""}) == ("out_of_range", "note")
     by_id = Validator(pipeline(("  entity: customer\n", "")))
     assert by_id.read(records({"order": 1, "price": 1}, {"order": "2", "price": 1})).entities == ["1", "2"]
 
@@ -194,11 +196,13 @@ def test_a_structured_cloudevent_that_is_none_is_refused(
     ([("content-type", b"\xff")], "content_type", "content-type"),
     ([("ce_specversion", b"2.0")], "malformed", None),
     ([("ce_id", b"\xff")], "malformed", None),
-    ([("ce_time", b"noon")], "wrong_type", "ce_time"),
+    ([("ce_id", b"")], "missing", "order"),
+    ([("ce_id", b"x" * 257)], "out_of_range", "order"),
+    ([("ce_id", b"1"), ("ce_time", b"noon")], "wrong_type", "ce_time"),
 ])
 def test_headers_that_cannot_be_read_refuse_the_event(
         validator: Validator, headers: list[tuple[str, bytes]], code: str, field: str | None) -> None:
-    assert refused(validator, {"order": "1", "customer": "c", "price": 1}, tuple(headers)) == (code, field)
+    assert refused(validator, {"customer": "c", "price": 1}, tuple(headers)) == (code, field)
 
 
 def test_a_structured_event_without_value_or_text_is_refused(validator: Validator) -> None:

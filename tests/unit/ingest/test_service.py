@@ -7,6 +7,7 @@ from lepton.clock import SystemClock
 from lepton.contracts import codec, features, topics
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pb.quality_pb2 import QualitySummary
+from lepton.contracts.pb.recovery_pb2 import RECOVERY_ACTION_QUARANTINE
 from lepton.contracts.pb.telemetry_pb2 import Instance, Telemetry
 from lepton.contracts.topics import Topic
 from lepton.store.segments import Segments
@@ -263,6 +264,24 @@ async def test_too_many_dead_letters_stop_the_line_loudly(house: House) -> None:
         await until(not_ready, "the instance to be not ready")
         assert "more than 5 records" in str(service.health.failing())
         assert await house.letters() == []
+
+
+async def test_a_quarantined_source_does_not_stop_the_line(house: House) -> None:
+    async with living(house, DeadLetters("ingest", SystemClock(), limit=lambda _: 5)) as service:
+        await house.apply(pipeline())
+        await house.send(order(1))
+        await accepted(house, 1)
+        await house.command(RECOVERY_ACTION_QUARANTINE, "till")
+
+        async def done() -> Any:
+            return await house.read(Topic.RECOVERY_RESULTS)
+
+        await until(done, "the quarantine")
+        await house.send(*(order(number) for number in range(2, 30)), headers=(("ce_source", b"till"),))
+        await house.send(order(99))
+        assert len(await accepted(house, 2)) == 2
+        assert len(await house.letters()) == 28
+        assert service.health.ready
 
 
 async def test_the_process_tells_its_pulse_and_its_instance(house: House) -> None:
