@@ -4,7 +4,9 @@ from typing import Literal
 
 FailureClass = Literal["data", "parameter", "resource", "internal"]
 
-_OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of memory", "bad_alloc")
+# The last is how a thread's stack that finds no room is told.
+_OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of memory", "bad_alloc",
+                  "resource temporarily unavailable")
 
 
 class RunFailed(Exception):
