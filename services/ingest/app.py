@@ -20,8 +20,9 @@ from lepton.store.documents import DocumentDatabase
 from lepton.store.mongo import Database
 from lepton.store.segments import Segments
 from services.ingest.edge.announced import AnnouncedModels, AnnouncedPipelines
-from services.ingest.edge.line import Line, Surroundings, open_line
+from services.ingest.edge.line import Line, Pace, Surroundings, open_line
 from services.ingest.edge.recovery import RecoveryCommands
+from services.ingest.edge.segments import Bulk
 from services.ingest.flow.accepting import Accepting, ContinueTrace
 from services.ingest.flow.ingest import Ingest
 from services.ingest.flow.keeping import Keeping
@@ -44,7 +45,9 @@ def assemble(settings: IngestSettings, service: Service, broker: Broker, databas
     clock, telemetry = service.clock, service.telemetry
     trust = TrustStore.load(settings.trust_dir)
     producer = Producer(broker, settings.instance)
-    around = Surroundings(settings, clock, service.health, telemetry, broker, producer, service.spawn,
+    pace = Pace(settings.batch_records, settings.summary_interval_s,
+                Bulk(settings.segment_rows, settings.segment_interval_s))
+    around = Surroundings(settings.instance, pace, clock, service.health, telemetry, broker, producer, service.spawn,
                           dead_letters or DeadLetters("ingest", clock))
 
     async def line(accepting: Accepting) -> Line:

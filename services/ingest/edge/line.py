@@ -24,7 +24,6 @@ from services.ingest.edge.events import AcceptHandler, LineTopics
 from services.ingest.edge.segments import Bulk, SegmentWriter, Stream
 from services.ingest.flow.accepting import Accepting
 from services.ingest.flow.keeping import FEATURES, OUTCOMES, Keeping
-from services.ingest.settings import IngestSettings
 
 AGAIN_S = 2.0
 # A rebalance with a dead member takes the session timeout; a broker restart some seconds more.
@@ -38,10 +37,20 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """How much a line takes at once, and how often it speaks."""
+
+    batch_records: int
+    summary_interval_s: float
+    bulk: Bulk
+
+
+@dataclass(frozen=True, slots=True)
 class Surroundings:
     """What every line of this process shares. `dead_letters` counts across lines, topic by topic."""
 
-    settings: IngestSettings
+    instance: str
+    pace: Pace
     clock: Clock
     health: Health
     telemetry: Telemetry
@@ -107,16 +116,16 @@ def _group(accepting: Accepting) -> str:
 def _stage(around: Surroundings, accepting: Accepting, line: LineTopics, care: Care) -> BatchStage:
     handler = AcceptHandler(accepting, line, around.dead_letters, around.telemetry, around.clock)
     group = _group(accepting)
-    client_id = f"{around.settings.instance}.{accepting.spec.name}"
+    client_id = f"{around.instance}.{accepting.spec.name}"
     return BatchStage(around.broker, Subscription([line.events, line.labels], group, client_id), handler, care,
-                      writer_prefix=group, max_records=around.settings.batch_records)
+                      writer_prefix=group, max_records=around.pace.batch_records)
 
 
 def _writer(around: Surroundings, accepting: Accepting, line: LineTopics, keeping: Keeping, owned: _Owned, stream: str,
             care: Care) -> "SegmentWriter[bytes] | SegmentWriter[Outcome]":
-    bulk = Bulk(around.settings.segment_rows, around.settings.segment_interval_s)
+    bulk = around.pace.bulk
     counter = around.telemetry.counter(names.SEGMENT_ROWS, "Rows appended to segments")
-    client_id = f"{around.settings.instance}.{accepting.spec.name}.{stream}"
+    client_id = f"{around.instance}.{accepting.spec.name}.{stream}"
 
     def kept(rows: int) -> None:
         counter.add(rows, {names.PIPELINE: accepting.spec.name, "stream": stream})
@@ -180,9 +189,9 @@ def _summaries(around: Surroundings, accepting: Accepting) -> LoopBody:
     async def body(stop: asyncio.Event) -> None:
         stopped = False
         while not stopped:
-            stopped = await pause(stop, around.settings.summary_interval_s, around.clock)
+            stopped = await pause(stop, around.pace.summary_interval_s, around.clock)
             try:
-                await accepting.summarise(around.settings.instance, send)
+                await accepting.summarise(around.instance, send)
             except LeptonError as error:
                 # Its counts are in the next one.
                 log.warning("no summary of %s: %s", topics.name(Topic.QUALITY, accepting.spec.name), error.message)
