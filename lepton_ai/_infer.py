@@ -23,6 +23,7 @@ MAX_CLASSES: Final = 100
 # Runs of a derived pipeline are asked for by a person, never started by a number of rows.
 _NEVER_ROWS: Final = 1_000_000_000
 _PARTITIONS: Final = 1
+_AS_THE_MODELS: Final = "as in the model's data"
 _OUTLIERS: Final = {"method": "iqr", "k": 3.0}
 UNCLEANED: Final[Mapping[str, Any]] = {"missing": {"default": "mean"}, "outliers": {**_OUTLIERS, "action": "keep"}}
 CLEANED: Final[Mapping[str, Any]] = {"missing": {"default": "mean"}, "outliers": {**_OUTLIERS, "action": "clip"}}
@@ -52,8 +53,8 @@ def event_id(digest: str, index: int) -> str:
     return hashlib.sha256(f"{digest}:{index}".encode()).hexdigest()[:32]
 
 
-def choose_label(rows: Rows, label: str | None, preferred: str | None = None) -> tuple[str, str]:
-    """The label's field and why it is that: asked for, else as the model's, else by its name, else the last column."""
+def choose_label(rows: Rows, label: str | None) -> tuple[str, str]:
+    """The label's field and why it is that: asked for, else by its name, else the last column."""
     names = rows.table.column_names
     if label is not None:
         known = {original: name for name, original in rows.columns.items()}
@@ -62,8 +63,6 @@ def choose_label(rows: Rows, label: str | None, preferred: str | None = None) ->
             raise Invalid(f"no column {label!r} to be the label", field="label",
                           remedy=f"choose one of {', '.join(rows.columns.values())}")
         return found, "asked for"
-    if preferred is not None and preferred in names:
-        return preferred, "as in the model's data"
     for name in LABEL_NAMES:
         if name in names:
             return name, f"the column is called {rows.columns[name]}"
@@ -80,7 +79,8 @@ def derive(name: str, rows: Rows, label: str | None = None, *, task: str | None 
         like: the resource of another pipeline whose fields these rows must have; types and task are taken from it.
     """
     preferred = like["events"]["label"]["field"] if like and like["events"].get("label") else None
-    chosen, because = choose_label(rows, label, preferred)
+    # Other rows for a model have its label; that they lack it is told with whatever else does not fit.
+    chosen, because = (preferred, _AS_THE_MODELS) if preferred and label is None else choose_label(rows, label)
     rows = _as_like(rows, chosen, like) if like else rows
     if len(rows.table.column_names) < 2:
         raise Invalid("the label is the only column", field=chosen, remedy="add columns to predict it from")

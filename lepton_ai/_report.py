@@ -91,8 +91,9 @@ def from_statistics(statistics: Sequence[Mapping[str, Any]], spec: Mapping[str, 
         if one is None:
             lines.append(FieldReport(name, told["type"], None, None, "not known before a version is trained"))
             continue
-        fill = _fill_text(name, told["type"], clean, one.get("mean"), one.get("median"), one.get("mode"))
         bounds = (one["outlier_low"], one["outlier_high"]) if "outlier_low" in one else None
+        fills = _Fills(one.get("mean"), one.get("median"), one.get("mode"), bounds)
+        fill = _fill_text(name, told["type"], clean, fills)
         lines.append(FieldReport(name, told["type"], int(one.get("missing", 0)), None, _repair(fill, bounds, clean)))
     return tuple(lines)
 
@@ -118,7 +119,7 @@ def _field(name: str, kind: str, column: pa.ChunkedArray, clean: Mapping[str, An
     mode = min(counted, key=lambda one: (-one["counts"], str(one["values"])))["values"] if counted else None
     mean = float(values.mean()) if len(values) else None
     median = float(np.median(values)) if len(values) else None
-    fill = _fill_text(name, kind, clean, mean, median, mode)
+    fill = _fill_text(name, kind, clean, _Fills(mean, median, mode, bounds))
     return FieldReport(name, kind, int(pc.sum(column.is_null()).as_py() or 0), outliers, _repair(fill, bounds, clean))
 
 
@@ -137,8 +138,17 @@ def _bounds(values: "np.ndarray[Any, np.dtype[np.float64]]", clean: Mapping[str,
     return (low - reach, high + reach) if spread > 0 else None
 
 
-def _fill_text(name: str, kind: str, clean: Mapping[str, Any], mean: float | None, median: float | None,
-               mode: object) -> str:
+@dataclass(frozen=True, slots=True)
+class _Fills:
+    """What may stand in for a missing value of a column, and the bounds of what is no outlier."""
+
+    mean: float | None
+    median: float | None
+    mode: Any
+    bounds: tuple[float, float] | None
+
+
+def _fill_text(name: str, kind: str, clean: Mapping[str, Any], fills: _Fills) -> str:
     missing = clean.get("missing", {})
     policy = missing.get(name, missing.get("default", "mean"))
     if isinstance(policy, Mapping):
@@ -146,9 +156,15 @@ def _fill_text(name: str, kind: str, clean: Mapping[str, Any], mean: float | Non
     if policy == "drop":
         return "rows without it are rejected"
     if kind not in ("float", "int"):
-        return f"missing become the most frequent, {mode}" if mode is not None else "missing become unknown"
-    value = {"median": median, "mode": mode}.get(policy, mean)
-    return f"missing become the {policy}, about {float(value):.6g}" if isinstance(value, int | float) else "nothing"
+        return f"missing become the most frequent, {fills.mode}" if fills.mode is not None else "missing become unknown"
+    value = {"median": fills.median, "mode": fills.mode}.get(policy, fills.mean)
+    if value is None:
+        return "missing become 0"
+    number = float(value)
+    if fills.bounds is not None and clean.get("outliers", {}).get("action") == "clip":
+        # What stands in is clipped too: a mean that outliers have moved out of bounds comes back to the nearest.
+        number = min(max(number, fills.bounds[0]), fills.bounds[1])
+    return f"missing become the {policy}, about {number:.6g}"
 
 
 def _repair(fill: str, bounds: tuple[float, float] | None, clean: Mapping[str, Any]) -> str:

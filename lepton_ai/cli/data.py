@@ -36,7 +36,7 @@ class Kind(StrEnum):
 COLUMNS: Mapping[Kind, tuple[str, ...]] = {
     Kind.PIPELINES: ("name", "version", "generation", "partitions", "spec.metadata.dataset", "applied_at"),
     Kind.MODELS: ("model", "champion", "previous_champion", "revision", "reason", "changed_at"),
-    Kind.RUNS: ("run_id", "model", "state", "epoch", "epochs", "rows", "version", "metrics", "failure.message"),
+    Kind.RUNS: ("run_id", "model", "kind", "state", "epoch", "epochs", "rows", "version", "metrics", "failure.message"),
     Kind.INSTANCES: ("instance", "service", "state", "silent", "address", "load", "provider"),
     Kind.INCIDENTS: ("incident_id", "state", "symptom", "cause", "target", "opened_at", "closed_at", "verdict"),
     Kind.QUALITY: ("interval_end", "instance", "accepted", "rejected", "duplicates", "quarantined"),

@@ -124,6 +124,8 @@ def test_rows_that_do_not_fit_the_model_say_every_reason() -> None:
     other = rows(rooms=["two", "five"], size=[60.0, 70.0], garden=[1, 2], price=[150, 160])
     with pytest.raises(Invalid) as refused:
         derive("other", other, like=like(derive("houses", HOUSES)))
+    with pytest.raises(Invalid, match="price is missing"):
+        derive("other", rows(rooms=[2], target=[5]), like=like(derive("houses", HOUSES)))
     for reason in ("kind is missing", "garden is not one of the model's", "rooms is no int"):
         assert reason in refused.value.message
 

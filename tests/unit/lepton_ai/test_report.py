@@ -29,7 +29,7 @@ def with_clean(**clean: Any) -> dict[str, Any]:
 def test_missing_values_and_outliers_are_counted() -> None:
     found = by_name(fields_of(ROWS, CLEANED))["a"]
     assert (found.missing, found.outliers) == (2, 1)
-    assert "missing become the mean, about 128.5" in found.repair
+    assert "missing become the mean, about 16.75" in found.repair, "the mean, 128.5, is clipped like every value"
     assert "outliers are clipped to" in found.repair
 
 
@@ -70,7 +70,7 @@ def test_statistics_of_a_version_stand_in_when_rows_are_elsewhere() -> None:
     statistics = [{"field": "a", "missing": 2, "mean": 128.5, "outlier_low": -5.0, "outlier_high": 15.0}]
     fields = by_name(from_statistics(statistics, CLEANED))
     assert (fields["a"].missing, fields["a"].outliers) == (2, None)
-    assert "clipped to -5 to 15" in fields["a"].repair
+    assert fields["a"].repair == "missing become the mean, about 15; outliers are clipped to -5 to 15"
     assert fields["kind"].repair == "not known before a version is trained"
 
 
