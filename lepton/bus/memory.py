@@ -5,8 +5,8 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lepton.bus.memory_group import Group, MemoryReader
-from lepton.bus.partitioner import partition_for
+from lepton.bus.inside.group import Group, MemoryReader
+from lepton.bus.inside.writers import MemoryTransactionalWriter, MemoryWriter
 from lepton.bus.records import (
     Assigned,
     Outgoing,
@@ -17,9 +17,10 @@ from lepton.bus.records import (
     TopicPlan,
     TransactionalWriter,
     Writer,
+    partition_for,
 )
 from lepton.clock import Clock, SystemClock
-from lepton.errors import Invalid, Missing, Refused, Unavailable
+from lepton.errors import Invalid, Missing, Refused
 
 DEFAULT_MAX_RECORD_BYTES = 1_048_588
 
@@ -54,10 +55,10 @@ class MemoryBroker:
         self._arrival = asyncio.Event()
 
     def writer(self, client_id: str) -> Writer:
-        return _MemoryWriter(self)
+        return MemoryWriter(self)
 
     def transactional_writer(self, transactional_id: str) -> TransactionalWriter:
-        return _MemoryTransactionalWriter(self, transactional_id)
+        return MemoryTransactionalWriter(self, transactional_id)
 
     def reader(self, topics: Sequence[str], *, group: str | None, client_id: str, start: str = "earliest",
                on_assigned: Assigned | None = None, on_revoked: Revoked | None = None) -> Reader:
@@ -175,59 +176,3 @@ class MemoryBroker:
     def arrival(self) -> asyncio.Event:
         """Set at the next change of any log or group."""
         return self._arrival
-
-
-class _MemoryWriter:
-    def __init__(self, broker: MemoryBroker) -> None:
-        self._broker = broker
-
-    async def start(self) -> None:
-        """Nothing to connect."""
-
-    async def stop(self) -> None:
-        """Nothing is ever pending."""
-
-    async def send(self, record: Outgoing) -> Record:
-        return (await self.send_all([record]))[0]
-
-    async def send_all(self, records: Sequence[Outgoing]) -> list[Record]:
-        await asyncio.sleep(0)
-        places = self._broker.locate(records)
-        self._broker.check_sizes(records)
-        return self._broker.append(places, records)
-
-    async def flush(self) -> None:
-        """Nothing is ever pending."""
-
-
-class _MemoryTransactionalWriter:
-    def __init__(self, broker: MemoryBroker, transactional_id: str) -> None:
-        self._broker = broker
-        self._id = transactional_id
-        self._epoch: int | None = None
-
-    async def start(self) -> None:
-        self._epoch = self._broker.fence(self._id)
-
-    async def stop(self) -> None:
-        self._epoch = None
-
-    async def commit(self, records: Sequence[Outgoing], offsets: Mapping[Place, int], group: str) -> list[Record]:
-        await asyncio.sleep(0)
-        epoch, self._epoch = self._epoch, None
-        if epoch is None:
-            raise Unavailable(f"the writer {self._id} is closed", remedy="start it")
-        if self._broker.fenced(self._id, epoch):
-            raise Refused(f"cannot commit as {self._id}: a newer holder has taken over")
-        places = self._broker.locate(records)
-        try:
-            self._broker.check_sizes(records)
-        except Invalid:
-            self._broker.append(places, records, visible=False)
-            self._broker.mark(places)
-            raise
-        placed = self._broker.append(places, records)
-        self._broker.mark(places)
-        self._broker.group(group).offsets.update(offsets)
-        self._epoch = epoch
-        return placed

@@ -1,4 +1,4 @@
-"""What a record on the log is, and the operations a broker offers; knows no client library.
+"""What a record on the log is, where its key belongs, and the operations a broker offers; knows no client library.
 
 Both `bus/kafka.py` and `bus/memory.py` implement these protocols and pass the same suite.
 """
@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 Headers = tuple[tuple[str, bytes], ...]
+
+_SEED = 0x9747B28C
+_MIX = 0x5BD1E995
+_WORD = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -55,6 +59,26 @@ class TopicPlan:
     partitions: int
     config: Mapping[str, str]
     replication: int = 1
+
+
+def partition_for(key: bytes, partitions: int) -> int:
+    """The partition Kafka's default partitioner gives `key` in a topic of `partitions`."""
+    return (murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+def murmur2(data: bytes) -> int:
+    """MurmurHash2 as the Java client computes it, as an unsigned 32-bit number."""
+    length = len(data)
+    value = (_SEED ^ length) & _WORD
+    whole = length & ~3
+    for start in range(0, whole, 4):
+        word = int.from_bytes(data[start:start + 4], "little") * _MIX & _WORD
+        word = (word ^ (word >> 24)) * _MIX & _WORD
+        value = (value * _MIX & _WORD) ^ word
+    if whole < length:
+        value = (value ^ int.from_bytes(data[whole:], "little")) * _MIX & _WORD
+    value = (value ^ (value >> 13)) * _MIX & _WORD
+    return value ^ (value >> 15)
 
 
 class Writer(Protocol):

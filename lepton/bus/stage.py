@@ -7,11 +7,11 @@ offset share a transaction, so that a batch counts once.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-from lepton.bus.care import Care, LagWatch, Turn
+from lepton.bus.care import Care, LagWatch, Turn, to_the_end
 from lepton.bus.consumer import Subscription
 from lepton.bus.deadletter import LineStopped
 from lepton.bus.records import Broker, Outgoing, Place, Reader, Record, TransactionalWriter
@@ -24,7 +24,6 @@ MAX_RECORDS = 16_000
 POLL_S = 0.25
 WAIT_S = 1.0
 
-Result = TypeVar("Result")
 OnLimit = Callable[[LineStopped], Awaitable[None]]
 
 _log = logging.getLogger(__name__)
@@ -113,7 +112,7 @@ class BatchStage:
         try:
             await self._loop(stop)
         finally:
-            await _all(self._close(place) for place in list(self._lanes))
+            await to_the_end(self._close(place) for place in list(self._lanes))
             await self._reader.stop()
 
     async def _loop(self, stop: asyncio.Event) -> None:
@@ -157,7 +156,7 @@ class BatchStage:
         """Own exactly the wanted partitions: close what went, open what came, all at once."""
         wanted = frozenset[Place]() if self._stopped_by is not None else self._wanted
         lost, self._lost = self._lost, set()
-        await _all(self._close(place) for place in set(self._lanes) - (wanted - lost))
+        await to_the_end(self._close(place) for place in set(self._lanes) - (wanted - lost))
         for place in set(self._setbacks) - wanted:
             del self._setbacks[place]
         for place in self._due():
@@ -169,10 +168,10 @@ class BatchStage:
 
     async def _open(self, places: Sequence[Place]) -> None:
         # In this order: only behind the fence do the group's offsets and the state stand still.
-        writers = dict(zip(places, await _all(self._fence(place) for place in places), strict=True))
+        writers = dict(zip(places, await to_the_end(self._fence(place) for place in places), strict=True))
         fenced = {place: writer for place, writer in writers.items() if writer is not None}
         state = StateReader(self._broker, self._subscription.client_id, {place.partition for place in fenced})
-        await _all(self._restore(place, writer, state) for place, writer in fenced.items())
+        await to_the_end(self._restore(place, writer, state) for place, writer in fenced.items())
 
     async def _fence(self, place: Place) -> TransactionalWriter | None:
         writer = self._broker.transactional_writer(self._writer_id(place))
@@ -229,7 +228,7 @@ class BatchStage:
                 if records[0].offset < lane.next_offset else records
             if fresh:
                 batches.append(self._batch(place, lane, fresh))
-        return any(await _all(batches))
+        return any(await to_the_end(batches))
 
     async def _batch(self, place: Place, lane: _Lane, records: Sequence[Record]) -> bool:
         with self._care.span(f"process {place.topic}", records):
@@ -294,12 +293,3 @@ class BatchStage:
         now = self._care.clock.monotonic()
         waits = [setback.due - now for setback in self._setbacks.values() if setback.due > now]
         return max(0.01, min([POLL_S, *waits]))
-
-
-async def _all(works: Iterable[Coroutine[None, None, Result]]) -> list[Result]:
-    """Do all at once and to the end, also when one fails; then raise the first failure."""
-    ends = await asyncio.gather(*works, return_exceptions=True)
-    for end in ends:
-        if isinstance(end, BaseException):
-            raise end
-    return [end for end in ends if not isinstance(end, BaseException)]

@@ -11,8 +11,7 @@ from aiokafka import AIOKafkaProducer, errors
 from aiokafka.structs import TopicPartition
 
 from lepton.bus.aio.failures import outcome, unreachable
-from lepton.bus.partitioner import partition_for
-from lepton.bus.records import Outgoing, Place, Record
+from lepton.bus.records import Outgoing, Place, Record, partition_for
 from lepton.errors import Invalid, LeptonError, Missing, Unavailable
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024

@@ -2,8 +2,7 @@
 
 import pytest
 
-from lepton.bus.partitioner import partition_for
-from lepton.bus.records import Broker, Outgoing, Place, TopicPlan
+from lepton.bus.records import Broker, Outgoing, Place, TopicPlan, partition_for
 from lepton.errors import Invalid, Missing, Refused
 from tests.contract.bus_suite.conftest import MakeTopic
 from tests.harness.bus import read_all, take

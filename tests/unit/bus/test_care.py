@@ -8,8 +8,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from lepton.bus.care import Care, LagWatch, Turn, traceparent_of
+from lepton.bus.inside.group import MemoryReader
 from lepton.bus.memory import MemoryBroker
-from lepton.bus.memory_group import MemoryReader
 from lepton.bus.records import Outgoing, Place, Record, TopicPlan
 from lepton.clock import FakeClock
 from lepton.errors import Unavailable

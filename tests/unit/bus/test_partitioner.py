@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lepton.bus.partitioner import murmur2, partition_for
+from lepton.bus.records import murmur2, partition_for
 
 
 @pytest.mark.parametrize(("data", "expected"), [

@@ -8,8 +8,7 @@ from typing import Any
 
 import httpx
 
-from lepton.bus.partitioner import partition_for
-from lepton.bus.records import Outgoing
+from lepton.bus.records import Outgoing, partition_for
 from lepton.contracts import codec
 from lepton.contracts.envelope import Envelope
 from lepton.contracts.pb import quality_pb2

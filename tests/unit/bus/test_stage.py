@@ -1,0 +1,158 @@
+"""The batch stage on a clock that stands still: what waits, waits, and says so."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from lepton.bus.care import Care
+from lepton.bus.consumer import Subscription
+from lepton.bus.memory import MemoryBroker
+from lepton.bus.records import Outgoing, Place, Record, TopicPlan, TransactionalWriter
+from lepton.bus.stage import BatchStage
+from lepton.bus.table import StateReader
+from lepton.clock import FakeClock
+from lepton.errors import Busy, Unavailable
+from lepton.runtime.health import Health
+from tests.harness.bus import Summing, running
+from tests.harness.wait import apoll_until
+
+
+async def offsets(broker: MemoryBroker, count: int) -> bool:
+    return sum((await broker.group_offsets("group")).values()) == count
+
+
+class _Once(Summing):
+    """Fails with what it is given, once."""
+
+    def __init__(self, error: Exception, at: str) -> None:
+        super().__init__("out", "state")
+        self.error: Exception | None = error
+        self.at = at
+
+    def _fail(self, at: str) -> None:
+        error, self.error = (self.error, None) if at == self.at else (None, self.error)
+        if error is not None:
+            raise error
+
+    async def restore(self, place: Place, state: StateReader) -> None:
+        await super().restore(place, state)
+        self._fail("restore")
+
+    async def handle(self, place: Place, records: Sequence[Record]) -> Sequence[Outgoing]:
+        results = await super().handle(place, records)
+        self._fail("handle")
+        return results
+
+
+def stage_of(broker: MemoryBroker, handler: Summing, care: Care) -> BatchStage:
+    return BatchStage(broker, Subscription(["in"], "group", "one"), handler, care, writer_prefix="stage")
+
+
+@pytest.mark.parametrize("at", ["handle", "restore"])
+@pytest.mark.parametrize("error", [Unavailable("away"), Busy("full", retry_after_s=0.1)])
+async def test_a_partition_that_cannot_go_on_waits_alone_and_shows_it(
+        broker: MemoryBroker, clock: FakeClock, at: str, error: Exception) -> None:
+    health = Health(clock)
+    handler = _Once(error, at)
+    stage = stage_of(broker, handler, Care(clock, health.check("stage", 5.0)))
+    async with running(stage.run):
+        await apoll_until(lambda: offsets(broker, 3), "the other partition to be done")
+        await clock.advance(0.09)
+        await broker.writer("test").send_all([Outgoing("in", b"0", partition=partition) for partition in (0, 1)])
+        await apoll_until(lambda: offsets(broker, 4), "the other partition to go on")
+        assert stage.stopped_by is None
+        await clock.advance(0.02)
+        await apoll_until(lambda: offsets(broker, 8), "the waiting partition to go on")
+        assert not health.failing()
+
+
+async def test_a_partition_that_keeps_failing_is_not_hidden_by_the_others(
+        broker: MemoryBroker, clock: FakeClock) -> None:
+    health = Health(clock)
+
+    class Half(Summing):
+        async def handle(self, place: Place, records: Sequence[Record]) -> Sequence[Outgoing]:
+            if place.partition == 0:
+                raise Unavailable("away")
+            return await super().handle(place, records)
+
+    async with running(stage_of(broker, Half("out", "state"), Care(clock, health.check("stage", 5.0))).run):
+        await apoll_until(lambda: offsets(broker, 3), "the other partition to be done")
+        await clock.advance(5.5)
+        assert "no progress" in str(health.failing())
+
+
+async def test_an_absent_result_topic_is_waited_for(broker: MemoryBroker, clock: FakeClock) -> None:
+    async with running(stage_of(broker, Summing("later", "state"), Care(clock)).run):
+        async def some() -> bool:
+            await clock.advance(1)
+            return clock.monotonic() > 5
+
+        await apoll_until(some, "some attempts")
+        assert await broker.group_offsets("group") == {}
+        await broker.create_topics([TopicPlan("later", 2, {})])
+
+        async def done() -> bool:
+            await clock.advance(10)
+            return await offsets(broker, 6)
+
+        await apoll_until(done, "the batches to count")
+
+
+async def test_a_writer_that_cannot_open_is_tried_again(clock: FakeClock) -> None:
+    class Reluctant(MemoryBroker):
+        refusals = 2
+
+        def transactional_writer(self, transactional_id: str) -> TransactionalWriter:
+            if self.refusals:
+                self.refusals -= 1
+                return _Shut()
+            return super().transactional_writer(transactional_id)
+
+    class _Shut:
+        async def start(self) -> None:
+            raise Unavailable("no coordinator")
+
+        async def stop(self) -> None:
+            raise AssertionError("was never open")
+
+        async def commit(self, *_: object) -> list[Record]:
+            raise AssertionError("was never open")
+
+    broker = Reluctant(clock)
+    await broker.create_topics([TopicPlan(topic, 2, {}) for topic in ("in", "out", "state")])
+    await broker.writer("test").send_all([Outgoing("in", b"1", partition=0), Outgoing("in", b"2", partition=1)])
+    async with running(stage_of(broker, Summing("out", "state"), Care(clock)).run):
+        async def done() -> bool:
+            await clock.advance(0.2)
+            return await offsets(broker, 2)
+
+        await apoll_until(done, "both partitions")
+
+
+async def test_a_stage_may_begin_at_the_end(broker: MemoryBroker, clock: FakeClock) -> None:
+    stage = BatchStage(broker, Subscription(["in"], "group", "one", "latest"), Summing("out", "state"), Care(clock),
+                       writer_prefix="stage")
+    async with running(stage.run):
+        async def ready() -> bool:
+            return len(stage.places) == 2
+
+        await apoll_until(ready, "both partitions")
+        await broker.writer("test").send(Outgoing("in", b"9", partition=0))
+
+        async def done() -> bool:
+            return await broker.group_offsets("group") == {Place("in", 0): 4}
+
+        await apoll_until(done, "the new record")
+
+
+async def test_a_stage_over_two_topics_has_a_writer_for_each_partition_of_each(clock: FakeClock) -> None:
+    broker = MemoryBroker(clock)
+    await broker.create_topics([TopicPlan(topic, 2, {}) for topic in ("in", "more", "out", "state")])
+    for topic in ("in", "more"):
+        await broker.writer("test").send_all([Outgoing(topic, b"1", partition=partition) for partition in (0, 1)])
+    stage = BatchStage(broker, Subscription(["in", "more"], "group", "one"), Summing("out", "state"), Care(clock),
+                       writer_prefix="stage")
+    async with running(stage.run):
+        await apoll_until(lambda: offsets(broker, 4), "all four partitions")
+        assert all(broker.fence(f"stage.{number}{suffix}") == 2 for number in (0, 1) for suffix in ("", ".more"))
