@@ -1,14 +1,14 @@
 """Runs are unique by command, one at a time for a model, and belong to whoever holds the newest fence."""
 
 import asyncio
-from datetime import timedelta
+from typing import Any, cast
 
 import pytest
 
 from lepton.clock import FakeClock
 from lepton.contracts.pb.training_pb2 import FailureClass, RunFailure, RunState, TrainingCommand, TrainingProgress
 from lepton.errors import Missing, Refused
-from lepton.store.documents import DocumentDatabase
+from lepton.store.documents import Document, DocumentDatabase, Documents, Match
 from lepton.store.runs import MAX_SKEW_S, ClaimedRun, Runs, run_id_of
 
 SUCCEEDED = RunState.RUN_STATE_SUCCEEDED
@@ -130,19 +130,38 @@ async def test_a_queued_run_is_cancelled_at_once_and_a_running_one_asked(
     assert await runs.claim("trainer", 10) is None
 
 
-async def test_a_claimer_that_slept_between_its_two_writes_frees_nobody_elses_slot(
+class _Sleeper:
+    """A collection whose changes wait until `woken`: its process is frozen just before its second write."""
+
+    def __init__(self, real: Documents, woken: asyncio.Event, asleep: asyncio.Event) -> None:
+        self._real, self._woken, self._asleep = real, woken, asleep
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    async def swap(self, key: str, expected: Match, changes: Document) -> bool:
+        self._asleep.set()
+        await self._woken.wait()
+        return await self._real.swap(key, expected, changes)
+
+
+async def test_a_claimer_that_slept_between_its_two_writes_gets_nothing_and_frees_nobody_elses_slot(
         database: DocumentDatabase, clock: FakeClock) -> None:
-    runs = Runs(database, clock)
+    runs, woken, asleep = Runs(database, clock), asyncio.Event(), asyncio.Event()
     await runs.enqueue(command("c1"))
-    # The sleeper took the slot and got no further.
-    slot = {"_id": "m", "run_id": run_id_of("c1"), "owner": "sleeper", "fence": 1,
-            "until_s": (clock.now() - timedelta(seconds=60)).timestamp()}
-    await database.collection("run_slots").insert(slot)
-    new = await claimed(runs, "next")
-    assert new.fence == 2
-    with pytest.raises(Refused):
-        await runs.renew(new.run_id, 1, 10)
-    await runs.renew(new.run_id, 2, 10)
+    sleeper = Runs(database, clock)
+    sleeper._runs = cast(Documents, _Sleeper(database.collection("runs"), woken, asleep))
+    async with asyncio.TaskGroup() as tasks:
+        late = tasks.create_task(sleeper.claim("sleeper", 1))
+        await asleep.wait()
+        await clock.advance(2)
+        new = await claimed(runs, "next")
+        woken.set()
+    assert late.result() is None
+    assert (await runs.get(new.run_id)).fence == new.fence == 2
+    await runs.renew(new.run_id, new.fence, 10)
+    await runs.enqueue(command("c2"))
+    assert await runs.claim("third", 10) is None
 
 
 async def test_an_unknown_run_is_missing(database: DocumentDatabase, clock: FakeClock) -> None:
