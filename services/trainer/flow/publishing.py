@@ -1,6 +1,7 @@
 """From a worker's result to the registry: verdict of the gate, signatures, artefacts, one immutable version a run."""
 
 import json
+import logging
 from dataclasses import dataclass
 
 from google.protobuf.json_format import ParseDict
@@ -18,6 +19,8 @@ from lepton.store.runs import ClaimedRun
 from services.trainer.core.gate import Verdict, decide
 from services.trainer.core.plan import Plan
 from services.trainer.flow.ports import Folder, Stores, Tell
+
+log = logging.getLogger(__name__)
 
 MODEL, WEIGHTS, RESULT = "model.onnx", "weights.npz", "result.json"
 
@@ -62,6 +65,8 @@ class Publisher:
         """Raises Refused when the run's fence is old, ChampionChanged when the verdict holds no more."""
         result = json.loads(await _needed(folder, RESULT))
         manifest = ParseDict(result["manifest"], ModelManifest())
+        for warning in result["warnings"]:
+            log.warning("%s of %s: %s", run.run_id, plan.model, warning)
         verdict = decide(plan.gate, manifest.metrics, manifest.champion_metrics if result["compared"] else None)
         promote = verdict.passed and plan.promote
         if promote and await self._champion(plan.model) != plan.champion_version:

@@ -8,10 +8,11 @@ import onnxruntime
 import pytest
 
 from lepton.contracts.pipeline_blocks import FieldType, Outliers, Parameters
+from services.predictor.core import answers, graph, signature
 from services.trainer.core.export import session
 from services.trainer.core.export.graph import export
 from services.trainer.core.failure import RunFailed
-from services.trainer.core.learning import Given, Learned, learn
+from services.trainer.core.learning import Given, Learned, learn, manifest
 from services.trainer.core.prepare import Inputs, inputs_of
 from services.trainer.core.weights import unpack
 from tests.unit.trainer import samples
@@ -32,6 +33,16 @@ def test_the_file_is_plain_onnx_and_complete(learned: Learned) -> None:
         {f"{node.domain or 'ai.onnx'}::{node.op_type}" for node in model.graph.node}))
     assert not model.metadata_props
     assert not any(constant.external_data for constant in model.graph.initializer)
+
+
+def test_the_predictor_takes_what_the_trainer_exports(learned: Learned) -> None:
+    plan, _ = samples.mixed(family="mlp", parameters=Parameters(hidden=(8,), epochs=5))
+    said = manifest(plan, learned, "test")
+    graph.check(learned.exported.data, said.operators)
+    takes = signature.of_manifest(said)
+    answers.check(said, takes)
+    assert list(takes.inputs) == ["amount", "visits", "member", "country", "note", "_missing"]
+    assert takes.takes_mask
 
 
 def test_a_request_may_leave_the_mask_out(learned: Learned) -> None:
@@ -56,8 +67,8 @@ def test_nan_counts_as_missing(learned: Learned) -> None:
 
 def test_no_rows_give_no_answers(learned: Learned) -> None:
     plan, rows = samples.mixed()
-    answers = session.Session(learned.exported.data).answers(inputs_of(plan.fields, rows.slice(0, 0)))
-    assert answers["probabilities"].shape == (0, 2)
+    found = session.Session(learned.exported.data).answers(inputs_of(plan.fields, rows.slice(0, 0)))
+    assert found["probabilities"].shape == (0, 2)
 
 
 @pytest.mark.parametrize("fields", [
@@ -85,10 +96,10 @@ def test_a_file_that_answers_otherwise_than_torch_is_found_out(learned: Learned,
 def test_a_wrong_label_beside_right_probabilities_is_found_out(learned: Learned) -> None:
     scores = np.array([[4.0], [-4.0]], dtype=np.float32)
     _, probabilities = session.decode(scores, learned.target)
-    answers = {"probabilities": probabilities, "label": np.array(["low", "high"], dtype=object)}
-    session.check_parity(answers, scores, learned.target, "two rows")
+    said = {"probabilities": probabilities, "label": np.array(["low", "high"], dtype=object)}
+    session.check_parity(said, scores, learned.target, "two rows")
     with pytest.raises(RunFailed, match="1 labels differ"):
-        session.check_parity({**answers, "label": np.array(["low", "low"], dtype=object)}, scores, learned.target,
+        session.check_parity({**said, "label": np.array(["low", "low"], dtype=object)}, scores, learned.target,
                              "two rows")
 
 
