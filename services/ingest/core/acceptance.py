@@ -86,7 +86,7 @@ class Acceptance:
             outlying = None if outlying is None else outlying[rows.kept]
         first = batch.num_columns - len(self._columns.fields)
         judged.tally.add(summary.tally_accepted(
-            self._columns.fields, batch.columns[first:], outlying, summary.sources_of(intake, rows.kept)))
+            self._columns.fields, batch.columns[first:], outlying, intake.sources(rows.kept)))
         return Accepted(batch, _traces(intake, rows.kept), self._outcomes(intake, rows.kept), judged.rejections,
                         judged.plan, judged.tally)
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from lepton.contracts import features
 from lepton.contracts.pipeline import Pipeline
-from services.ingest.core.quality import UNKNOWN_SOURCE, Intake, RawEvent, Validator
+from services.ingest.core.quality import Intake, RawEvent, Validator
 
 # Half of what the features topic takes in a record.
 MAX_BYTES = 8 * 1024 * 1024
@@ -35,7 +35,7 @@ class Columns:
             pa.array(intake.ids, pa.string()),
             pa.array(intake.entities, pa.string()),
             pa.array(intake.times, _TIME),
-            pa.array(_sources(intake), pa.string()),
+            pa.array(intake.sources(range(size)), pa.string()),
             pa.nulls(size, pa.string()),
             pa.array([events[position].offset for position in intake.positions], pa.int64()),
             outliers(outlying, size),
@@ -66,7 +66,3 @@ def outliers(outlying: "np.ndarray[Any, np.dtype[np.bool_]] | None", size: int) 
     ends = np.zeros(size + 1, np.int32)
     np.cumsum(outlying.sum(axis=1), out=ends[1:])
     return pa.ListArray.from_arrays(pa.array(ends), pa.array(np.nonzero(outlying)[1].astype(np.int16)))
-
-
-def _sources(intake: Intake) -> list[str]:
-    return [UNKNOWN_SOURCE if envelope is None else envelope.source for envelope in intake.envelopes]

@@ -18,6 +18,7 @@ UNKNOWN_SOURCE = "unknown"
 _MEMBER = re.compile(r"(?:at `\$\.([^`]*)`|field `([^`]*)`)")
 # Times there can leave the calendar when their zone is taken into account.
 _EDGES = frozenset({1, 9999})
+_HEADERS, _VALUE = attrgetter("headers"), attrgetter("value")
 _YEAR = attrgetter("year")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -74,6 +75,12 @@ class Intake:
         envelope = self.envelopes[index]
         return envelope.source if envelope is not None else UNKNOWN_SOURCE
 
+    def sources(self, kept: Sequence[int]) -> list[str]:
+        """Sources of the rows at these indexes."""
+        if not any(self.envelopes):
+            return [UNKNOWN_SOURCE] * len(kept)
+        return [self.source(index) for index in kept]
+
 
 class Validator:
     """Reads events of one Pipeline version. The struct it decodes into is made from the spec."""
@@ -103,6 +110,24 @@ class Validator:
         return intake
 
     def _decode_all(self, events: Sequence[RawEvent], quarantined: frozenset[str], intake: Intake) -> None:
+        rows = self._decode_plain(events) if not quarantined else None
+        if rows is not None:
+            intake.rows, intake.positions = rows, list(range(len(rows)))
+            intake.envelopes = [None] * len(rows)
+            return
+        self._decode_each(events, quarantined, intake)
+
+    def _decode_plain(self, events: Sequence[RawEvent]) -> list[Any] | None:
+        """All rows of a batch in which nothing is special, as most are; None when something is."""
+        if any(map(_HEADERS, events)):
+            return None
+        values = list(map(_VALUE, events))
+        try:
+            return list(map(self.decode, values)) if all(map(bytes.isascii, values)) else None
+        except (TypeError, ValueError, RecursionError):
+            return None
+
+    def _decode_each(self, events: Sequence[RawEvent], quarantined: frozenset[str], intake: Intake) -> None:
         decode = self.decode
         rows, positions, envelopes = intake.rows, intake.positions, intake.envelopes
         block_unknown = UNKNOWN_SOURCE in quarantined

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from lepton.contracts.pb.quality_pb2 import FieldQuality, QualitySummary, SourceQuality
 from services.ingest.core.cleaning import BoolMatrix, numbers_of
-from services.ingest.core.quality import Intake, Rejection
+from services.ingest.core.quality import Rejection
 
 # A producer that names a new source for every event must not fill the memory.
 MAX_SOURCES = 200
@@ -140,10 +140,6 @@ def tally_accepted(names: Sequence[str], values: Sequence[pa.Array], outlying: B
                 one = tally.source(source)
                 setattr(one, what, getattr(one, what) + count)
     return tally
-
-
-def sources_of(intake: Intake, kept: Sequence[int]) -> list[str]:
-    return [intake.source(index) for index in kept]
 
 
 def _any_missing(values: Sequence[pa.Array], size: int) -> "np.ndarray[tuple[int], np.dtype[np.bool_]] | None":
