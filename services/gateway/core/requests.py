@@ -90,8 +90,8 @@ def _each(body: Body, read: ReadItem) -> list[NewRecord]:
     for prefix, line, raw in _items(body, problems):
         try:
             found.append(read(_object(raw), raw))
-        except _Wrong as wrong:
-            path, message, remedy = wrong.problem
+        except (_Wrong, RecursionError) as wrong:
+            path, message, remedy = wrong.problem if isinstance(wrong, _Wrong) else ("", "is nested too deep", "")
             whole = f"{prefix}{path}" if path else prefix.rstrip(".") or "(body)"
             problems.append(Problem(whole, line, message, remedy))
     if not found and not problems:
@@ -110,7 +110,7 @@ def _items(body: Body, problems: list[Problem]) -> list[tuple[str, int, bytes]]:
         return [("", 0, body.data)]
     try:
         return [(f"[{index}].", 0, bytes(raw)) for index, raw in enumerate(_array.decode(body.data))]
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         problems.append(Problem("(body)", 0, f"not JSON: {error}"))
         return []
 
@@ -120,7 +120,7 @@ def _object(raw: bytes) -> Members:
         return _members.decode(raw)
     except msgspec.ValidationError as error:
         raise _Wrong("", "must be a JSON object") from error
-    except (msgspec.DecodeError, RecursionError) as error:
+    except msgspec.DecodeError as error:
         raise _Wrong("", f"not JSON: {error}") from error
 
 

@@ -1,7 +1,6 @@
 """Which predictor a request goes to: the least loaded one that serves the model and has not failed lately."""
 
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from lepton.contracts.pb import telemetry_pb2
@@ -91,8 +90,3 @@ class Routing:
             current.ejected_until = now + length_s
             current.ejections += 1
             current.failures = 0
-
-    def serves(self, model: str, now: float) -> bool:
-        with suppress(Missing, Unavailable):
-            return bool(self.pick(model, now))
-        return False

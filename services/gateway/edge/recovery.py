@@ -8,7 +8,7 @@ from typing import Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from lepton.contracts.pb.recovery_pb2 import RecoveryCommand, RecoveryResult
+from lepton.contracts.pb.recovery_pb2 import RecoveryAction, RecoveryCommand, RecoveryResult
 from services.gateway.edge.http.answers import answer, described, plain, schema
 from services.gateway.edge.http.callers import Administers, Count, Reads, TheGateway
 
@@ -41,7 +41,8 @@ _RESULT = schema(RecoveryResult)
     202: described("The signed command is durable; its result appears here.", _COMMAND, _COMMAND_EXAMPLE)})
 async def order(wanted: Order, gateway: TheGateway, caller: Administers) -> Response:
     """Sign a command as operator and send it. Executing one twice is harmless."""
-    command = await gateway.commands.send(caller, wanted.action, wanted.target, wanted.arguments, wanted.cause)
+    action = RecoveryAction.Value(f"RECOVERY_ACTION_{wanted.action}")
+    command = await gateway.commands.send(caller, action, wanted.target, wanted.arguments, wanted.cause)
     shown = {name: value for name, value in plain(command).items() if name != "signature"}
     return answer({**shown, "executor": EXECUTORS[wanted.action]}, 202)
 

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
@@ -14,7 +14,7 @@ from lepton.runtime.telemetry import Telemetry
 from services.gateway.edge import admin, data, inference, models, pipelines, recovery
 from services.gateway.edge.errors import Malformed
 from services.gateway.edge.http.answers import problem
-from services.gateway.edge.http.context import RequestContext, failure
+from services.gateway.edge.http.context import RequestContext, bug, failure, too_large
 from services.gateway.flow.data import InvalidBody
 from services.gateway.flow.gateway import Gateway
 
@@ -57,6 +57,7 @@ def create(gateway: Gateway, telemetry: Telemetry, clock: Clock, max_body_bytes:
     """The ASGI application."""
     app = FastAPI(
         title="Lepton", version=VERSION, description=_ABOUT, openapi_tags=_TAGS, responses=_EVERYWHERE,
+        max_body_size=max_body_bytes,
         docs_url="/docs", redoc_url=None, openapi_url="/openapi.json", redirect_slashes=False,
         generate_unique_id_function=lambda route: f"{route.tags[0]}-{route.name}".replace(" ", "-"),
     )
@@ -67,9 +68,11 @@ def create(gateway: Gateway, telemetry: Telemetry, clock: Clock, max_body_bytes:
     app.add_exception_handler(LeptonError, _outcome)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(StarletteHTTPException, _http)
+    app.add_exception_handler(Exception, _bug)
     return RequestContext(app, telemetry, clock, max_body_bytes)
 
 
+# The framework types handlers by the widest exception, so each says again what it was registered for.
 async def _outcome(request: Request, error: Exception) -> Response:
     if not isinstance(error, LeptonError):
         raise error
@@ -90,15 +93,20 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     """What the framework itself refuses: no such route, no such method, a body that could not be read."""
-    if not isinstance(error, StarletteHTTPException | HTTPException):
+    if not isinstance(error, StarletteHTTPException):
         raise error
-    if isinstance(error.__cause__, LeptonError):
-        return failure(error.__cause__, request.url.path)
     path = request.url.path
+    if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        # One that announced no length, and grew too large while it was read.
+        return failure(too_large(request.app.max_body_size), path)
     where = {"place": f"{request.method} {path}", "remedy": "/docs lists what there is"}
     if error.status_code == HTTPStatus.NOT_FOUND:
         return failure(Missing(f"there is nothing at {path}", **where), path)
     return failure(Invalid(str(error.detail), **where), path, HTTPStatus(error.status_code))
+
+
+async def _bug(_: Request, __: Exception) -> Response:
+    return bug()
 
 
 def _path(location: tuple[int | str, ...]) -> str:

@@ -59,7 +59,7 @@ def read(model: str, version: str, body: bytes, header_length: str | None) -> tu
     head_bytes = len(body) if header_length is None else _number(header_length, len(body))
     try:
         told = _decoder.decode(body[:head_bytes])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"the request cannot be read: {error}", field="body") from error
     request = ModelInferRequest(model_name=model, model_version=version, id=told.id)
     rest = memoryview(body)[head_bytes:]

@@ -20,6 +20,11 @@ VALID_S = 120
 KINDS = ("instance", "service", "model", "pipeline")
 
 
+def name_of(action: RecoveryAction.ValueType) -> str:
+    """RESTART, SCALE, …"""
+    return RecoveryAction.Name(action).removeprefix("RECOVERY_ACTION_")
+
+
 class Commands:
     """Recovery commands of people; those of the watchdog go their own way on the same topic."""
 
@@ -31,11 +36,11 @@ class Commands:
         self._clock = clock
         self._identity = identity
 
-    async def send(self, caller: Caller, action: str, target: str, arguments: Mapping[str, str],
+    async def send(self, caller: Caller, action: RecoveryAction.ValueType, target: str, arguments: Mapping[str, str],
                    cause: str) -> RecoveryCommand:
         """Sign and send one command; returns it once durable. Whoever executes it answers on its own.
 
-        Raises Invalid for an unknown action or target, Refused where the gateway has no operator identity.
+        Raises Invalid for a target of no known kind, Refused where the gateway has no operator identity.
         """
         if self._identity is None:
             raise Refused("this gateway has no operator identity", field="keys_dir",
@@ -46,12 +51,12 @@ class Commands:
                           remedy=f"write one of {', '.join(f'{kind}:<name>' for kind in KINDS)}")
         now = self._clock.now()
         command = RecoveryCommand(
-            command_id=f"operator-{secrets.token_hex(8)}", action=_action(action), target=target,
+            command_id=f"operator-{secrets.token_hex(8)}", action=action, target=target,
             arguments=dict(arguments), cause=cause or "operator", issuer=f"operator:{caller.key_id}")
         command.issued_at.FromDatetime(now)
         command.expires_at.FromDatetime(now + timedelta(seconds=VALID_S))
         sign_message(self._identity, command)
-        await self._audit.record(caller.key_id, f"recovery.{action.lower()}", target, command.command_id)
+        await self._audit.record(caller.key_id, f"recovery.{name_of(action).lower()}", target, command.command_id)
         await self._producer.send(Topic.RECOVERY_COMMANDS, command, key=target)
         return command
 
@@ -61,10 +66,3 @@ class Commands:
         return [codec.decode_as(Topic.RECOVERY_RESULTS, RecoveryResult, record.value)
                 for record in records if record.value]
 
-
-def _action(name: str) -> RecoveryAction.ValueType:
-    wanted = f"RECOVERY_ACTION_{name.upper()}"
-    if name.upper() == "UNSPECIFIED" or wanted not in RecoveryAction.keys():  # noqa: SIM118  a descriptor, no mapping
-        known = [key.removeprefix("RECOVERY_ACTION_") for key in RecoveryAction.keys()[1:]]
-        raise Invalid(f"{name!r} is no action", field="action", remedy=f"one of {', '.join(known)}")
-    return RecoveryAction.Value(wanted)

@@ -10,7 +10,7 @@ from typing import Any
 from lepton.bus.producer import Producer
 from lepton.clock import Clock
 from lepton.contracts.pb.models_pb2 import ModelState
-from lepton.contracts.pb.recovery_pb2 import RecoveryCommand
+from lepton.contracts.pb.recovery_pb2 import RecoveryAction, RecoveryCommand
 from lepton.contracts.pb.training_pb2 import RunState, TrainingCommand, TrainingKind, TrainingProgress
 from lepton.contracts.pipeline import Pipeline, from_json
 from lepton.contracts.topics import Topic
@@ -115,8 +115,8 @@ class Models:
         if leaving != state.champion:
             raise Refused(f"version {leaving} of {model} is not the champion", field="from_version",
                           remedy=f"the champion is version {state.champion}")
-        return await self._commands.send(caller, "ROLL_BACK", f"model:{model}", {"from_version": str(leaving)},
-                                         "operator")
+        return await self._commands.send(caller, RecoveryAction.RECOVERY_ACTION_ROLL_BACK, f"model:{model}",
+                                         {"from_version": str(leaving)}, "operator")
 
     async def cancel(self, caller: Caller, run_id: str) -> Asked:
         run = await self.run(run_id)

@@ -1,5 +1,6 @@
 """Who may come in, what they may do, and how often."""
 
+import hashlib
 import stat
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from lepton.contracts.topics import Topic
 from lepton.errors import Unavailable
+from lepton.store.keys import Keys
 from lepton.store.memory import MemoryDatabase, MemoryDocuments
 from tests.unit.gateway.house import House, open_house
 
@@ -112,11 +114,34 @@ async def test_a_key_that_asks_too_often_is_told_when_to_come_back(tmp_path: Pat
         assert_problem(answers[-1], 429)
 
 
+async def test_when_every_key_is_revoked_the_next_start_says_what_to_do(
+        tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    database = MemoryDatabase()
+    async with open_house(tmp_path, database=database) as house:
+        (key,) = (await house.admin.get("/v1/keys")).json()
+        await Keys(database).revoke(key["key_id"])
+    async with open_house(tmp_path, database=database) as house:
+        assert_problem(await house.admin.get("/v1/keys"), 401)
+    assert "nobody can come in" in caplog.text
+
+
+async def test_a_failure_nobody_foresaw_is_answered_without_telling_what_it_was(
+        house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    async def broken(self: Keys) -> None:
+        raise ZeroDivisionError("a secret of the database")
+
+    monkeypatch.setattr(Keys, "list", broken)
+    failed = await house.admin.get("/v1/keys", headers={"x-request-id": "r-500"})
+    assert failed.status_code == 500
+    assert failed.json()["request_id"] == "r-500"
+    assert "secret" not in failed.text
+    assert "ZeroDivisionError" in caplog.text and "r-500" in [getattr(one, "request_id", "") for one in caplog.records]
+
+
 async def test_every_change_is_in_the_audit_chain(house: House) -> None:
     await house.apply()
     await house.with_scopes("read")
     await house.admin.delete("/v1/pipelines/shop")
-    import hashlib
     records = await house.messages(Topic.AUDIT)
     assert [record.action for record in records] == ["pipeline.apply", "key.create", "pipeline.delete"]
     assert [record.sequence for record in records] == [1, 2, 3]

@@ -4,7 +4,7 @@ import pytest
 
 from lepton.contracts.pb import telemetry_pb2
 from lepton.errors import Busy, Missing, Unavailable
-from services.gateway.core.limits import Limits
+from services.gateway.core.limits import MAX_BUCKETS, Limits
 from services.gateway.core.routing import FAILURES_TO_EJECT, LONGEST_EJECTION_S, SILENT_S, Replica, Routing
 
 
@@ -117,3 +117,13 @@ def test_silent_leaving_and_unready_replicas_are_not_asked() -> None:
     made.gone("a")
     with pytest.raises(Unavailable):
         made.pick("shop", 11)
+
+
+def test_keys_that_rest_cost_no_memory() -> None:
+    limits = Limits(rate_per_s=10, burst=1)
+    for number in range(MAX_BUCKETS):
+        limits.take(f"k{number}", now=0)
+    with pytest.raises(Busy):
+        limits.take("k0", now=0)
+    limits.take("new", now=1)
+    limits.take("k0", now=1)

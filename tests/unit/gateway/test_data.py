@@ -113,6 +113,9 @@ NO_EVENTS = [
     ('{"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data": [1]}', "application/cloudevents+json", 422),
     ('{"specversion": "1.0", "id": "1", "source": "s", "type": "t", "time": "noon", "data": {"customer": "c"}}',
      "application/cloudevents+json", 422),
+    ('{"event_id": "a\\u0007b", "customer": "c"}', "application/json", 422),
+    ('{"specversion": "1.0", "id": 5, "source": "s", "type": "t", "data": {}}', "application/cloudevents+json", 422),
+    ("[" * 3000, "application/json", 422), ('{"event_id": ' + "[" * 5000, "application/json", 422),
 ]
 
 
@@ -120,6 +123,8 @@ async def test_what_is_no_event_is_refused_with_a_reason(house: House) -> None:
     await house.apply()
     for body, media, status in NO_EVENTS:
         assert_problem(await post(house, body, media), status)
+    late = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "s", "ce-type": "t", "ce-time": "2026-01-31T12:00:00"}
+    assert_problem(await post(house, '{"customer": "c"}', "application/json", **late), 422, field="ce-time")
     assert await house.records("lepton-events-shop") == []
 
 

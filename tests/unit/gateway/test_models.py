@@ -4,12 +4,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from lepton.bus.memory import MemoryBroker
 from lepton.clock import SystemClock
 from lepton.contracts import signing
 from lepton.contracts.pb import incidents_pb2, models_pb2, recovery_pb2, telemetry_pb2, training_pb2
 from lepton.contracts.topics import Topic
+from lepton.errors import Missing, Unavailable
 from lepton.store.incidents import Incidents
 from lepton.store.runs import Runs, run_id_of
+from services.gateway.flow import models
 from tests.unit.gateway.house import PIPELINE, House, open_house
 from tests.unit.gateway.test_access import assert_problem
 
@@ -195,5 +200,28 @@ async def test_one_page_has_the_state_of_everything_and_names_what_cannot_be_ask
         ("ingest.shop", "lepton-events-shop"), ("ingest.shop", "lepton-labels-shop"),
         ("predictor.shop", "lepton-features-shop")}
     assert said["problems"] == []
-    await house.broker.delete_topics(["lepton-events-shop"])
-    assert (await house.admin.get("/v1/status")).status_code == 200
+
+async def test_a_part_that_is_away_does_not_hide_the_rest(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(self: Incidents, limit: int) -> None:
+        raise Unavailable("the database is away")
+
+    async def no_group(self: MemoryBroker, group: str) -> None:
+        raise Missing("there is no group")
+
+    await house.apply()
+    monkeypatch.setattr(Incidents, "list", away)
+    monkeypatch.setattr(MemoryBroker, "group_offsets", no_group)
+    said = (await house.admin.get("/v1/status")).json()
+    assert said["problems"] == ["there is no group", "the database is away"]
+    assert said["pipelines"] and said["instances"]
+    assert_problem(await house.admin.get("/v1/incidents"), 503)
+
+
+async def test_a_run_asked_for_is_forgotten_when_the_trainer_never_queued_it(
+        house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    await house.apply()
+    run_id = (await house.admin.post("/v1/models/shop/train", json={})).json()["run_id"]
+    monkeypatch.setattr(models, "ASKED_S", -1.0)
+    assert_problem(await house.admin.get(f"/v1/runs/{run_id}"), 404)
+    monkeypatch.setattr(models, "MAX_ASKED", 1)
+    assert (await house.admin.post("/v1/models/shop/train", json={})).status_code == 202

@@ -3,9 +3,13 @@
 from pathlib import Path
 
 from lepton.bus.memory import MemoryBroker
+from lepton.bus.records import TopicPlan
+from lepton.clock import SystemClock
 from lepton.contracts import topics
+from lepton.contracts.pipeline import parse
 from lepton.contracts.topics import Topic
 from lepton.store.memory import MemoryDatabase
+from lepton.store.pipelines import Pipelines
 from tests.harness.wait import apoll_until
 from tests.unit.gateway.house import PIPELINE, House, open_house
 from tests.unit.gateway.test_access import assert_problem
@@ -50,6 +54,7 @@ async def test_every_mistake_comes_back_at_once_with_its_line(house: House) -> N
     assert problems["events.fields.price.type"]["line"] == 9
     assert problems["events.partitions"]["line"] == 7
     assert await house.messages(Topic.PIPELINES) == []
+    assert_problem(await house.admin.post("/v1/pipelines", content=b"\xff\xfe"), 400, field="body")
     checked = (await house.admin.post("/v1/pipelines/validate", content=broken)).json()
     assert checked["valid"] is False
     assert len(checked["problems"]) == len(problems)
@@ -99,6 +104,17 @@ async def test_pipelines_are_known_again_after_a_restart(tmp_path: Path) -> None
     async with open_house(tmp_path, broker, database) as second:
         assert (await second.admin.get("/v1/pipelines/shop")).json()["version"] == 1
         assert (await second.apply()).json()["changed"] is False
+
+
+async def test_a_pipeline_another_gateway_applied_is_known_from_the_database_until_the_topic_tells(
+        house: House) -> None:
+    pipeline = parse(PIPELINE)
+    await house.broker.create_topics([TopicPlan(*plan) for plan in topics.plans("shop", 1, 4)])
+    await Pipelines(house.database, SystemClock()).apply(
+        "shop", pipeline.canonical_json(), pipeline.digest(), 1, pipeline.partitions, "another")
+    response = await house.admin.post("/v1/pipelines/shop/events", json={"event_id": "e", "customer": "c"})
+    assert response.status_code == 202
+    assert (await house.admin.get("/v1/pipelines/shop")).json()["applied_by"] == "another"
 
 
 async def test_what_does_not_exist_is_named(house: House) -> None:

@@ -30,6 +30,10 @@ async def test_a_prediction_by_named_fields_carries_key_deadline_and_trace(house
         assert said.metadata[0]["authorization"] == house.admin.headers["authorization"]
         assert said.metadata[0]["traceparent"] == parent
         assert 5 < said.deadlines[0] <= 10
+        deep: Any = 1
+        for _ in range(150):
+            deep = [deep]
+        assert_problem(await house.admin.post(PREDICT, json={"rows": [{"price": deep}]}), 400, field="rows")
 
 
 async def test_a_request_of_the_wrong_form_is_refused_with_the_field(house: House) -> None:
@@ -155,6 +159,7 @@ WRONG_TENSORS: list[tuple[dict[str, Any], int]] = [
     ({"name": "f", "datatype": "FP32", "shape": [1]}, 422),
     ({"name": "f", "datatype": "FP32", "shape": [1], "parameters": {"binary_data_size": 4}}, 400),
     ({"name": "f", "shape": [1]}, 400),
+    ({"name": "f", "datatype": "FP32", "shape": [2], "data": [[1.0], 2.0]}, 422),
 ]
 
 
@@ -165,8 +170,24 @@ async def test_a_tensor_that_cannot_be_is_refused_in_the_protocol_s_form(house: 
         assert refused.json().keys() == {"error"}
 
 
+async def test_parameters_of_a_request_travel_on(house: House) -> None:
+    given = {"priority": 3, "trace": True, "share": 0.5, "tenant": "a", "binary_data_output": True}
+    tensor = {"name": "f", "datatype": "FP32", "shape": [1], "data": [1.0]}
+    async with predictor(house) as (said, _):
+        response = await house.admin.post(INFER, content=msgspec.json.encode({
+            "inputs": [tensor], "parameters": given}))
+        assert response.headers["content-type"] == "application/octet-stream"
+        told = said.asked[0].parameters
+        assert (told["priority"].int64_param, told["trace"].bool_param, told["share"].double_param,
+                told["tenant"].string_param, "binary_data_output" in told) == (3, True, 0.5, "a", False)
+        refused = await house.admin.post(INFER, content=msgspec.json.encode({"inputs": [], "parameters": {"x": []}}))
+        assert refused.status_code == 422
+
+
 async def test_bytes_that_belong_to_no_input_and_wrong_lengths_are_refused(house: House) -> None:
     head = b'{"inputs": []}'
+    deep = b'{"inputs": [{"name": "f", "data": ' + b"[" * 5000
+    assert (await house.admin.post(INFER, content=deep)).status_code == 400
     for content, length in ((head + b"1234", len(head)), (head, 9999), (head, "x")):
         refused = await house.admin.post(INFER, content=content, headers={
             "inference-header-content-length": str(length)})

@@ -1,4 +1,4 @@
-"""What surrounds every request: its id, its trace, its size limit, its count, and the answer when it fails."""
+"""What surrounds every request: its id, its trace, its count, and the answer when it fails."""
 
 import logging
 import re
@@ -44,14 +44,25 @@ def failure(error: LeptonError, path: str, status: HTTPStatus | None = None) -> 
     return answer(problem_of(error, request_id(), said), said, headers, "application/problem+json")
 
 
+def too_large(limit_bytes: int) -> TooLarge:
+    return TooLarge(f"the body is larger than {limit_bytes} bytes", field="body", remedy="send it in several requests")
+
+
+def bug() -> Response:
+    """The answer for a failure that is no outcome: it does not say what it was."""
+    said = {"type": "about:blank", "title": "Internal Server Error", "status": 500, "request_id": request_id(),
+            "detail": "this is a bug of ours; the log has it under the request id"}
+    return answer(said, 500, media_type="application/problem+json")
+
+
 class RequestContext:
-    """Outermost layer. A failure that is no outcome is a bug: logged, and answered 500 without saying what it was."""
+    """Outermost layer around the framework. A body whose length is announced too large is not even begun to read."""
 
     def __init__(self, app: App, telemetry: Telemetry, clock: Clock, max_body_bytes: int) -> None:
         self._app = app
+        self._max_body_bytes = max_body_bytes
         self._telemetry = telemetry
         self._clock = clock
-        self._max_body_bytes = max_body_bytes
         self._requests = telemetry.counter(names.HTTP_REQUESTS, "Requests answered")
         self._seconds = telemetry.histogram(names.HTTP_SECONDS, "Length of a request")
 
@@ -75,7 +86,11 @@ class RequestContext:
                                        **{"http.request.method": method, "url.path": scope["path"]}) as span:
             if (current := tracing.traceparent()) is not None:
                 sent.headers[tracing.HEADER] = current
-            await self._bounded(scope, receive, sent, headers)
+            announced = headers.get("content-length", "")
+            if announced.isdigit() and int(announced) > self._max_body_bytes:
+                await failure(too_large(self._max_body_bytes), scope["path"])(scope, receive, sent)
+            else:
+                await self._guarded(scope, receive, sent)
             route = _route(scope)
             span.update_name(f"{method} {route}")
             span.set_attribute("http.route", route)
@@ -85,24 +100,15 @@ class RequestContext:
         self._requests.add(1, {"route": route, "method": method, "status": str(sent.status)})
         self._seconds.record(self._clock.monotonic() - began, {"route": route, "method": method})
 
-    async def _bounded(self, scope: Message, receive: Receive, send: "_Sent", headers: dict[str, str]) -> None:
-        bounded = _Bounded(receive, self._max_body_bytes)
+    async def _guarded(self, scope: Message, receive: Receive, send: "_Sent") -> None:
         try:
-            bounded.check(headers.get("content-length", "0"))
-            await self._app(scope, bounded, send)
-        except LeptonError as error:
-            await self._fail(scope, receive, send, failure(error, scope["path"]))
+            await self._app(scope, receive, send)
         except Exception:
+            # The framework has answered by `bug` already, unless the failure was its own.
             log.exception("a request failed", extra={"request_id": request_id(), "path": scope["path"]})
             self._telemetry.error("request", "a request failed in a way nobody foresaw", scope["path"])
-            crash = {"type": "about:blank", "title": "Internal Server Error", "status": 500, "request_id": request_id(),
-                     "detail": "this is a bug of ours; the log has it under the request id"}
-            await self._fail(scope, receive, send, answer(crash, 500, media_type="application/problem+json"))
-
-    async def _fail(self, scope: Message, receive: Receive, send: "_Sent", response: Response) -> None:
-        # Once an answer has begun nothing can be taken back; the connection ends short, which a client sees.
-        if not send.began:
-            await response(scope, receive, send)
+            if not send.began:
+                await bug()(scope, receive, send)
 
 
 class _Sent:
@@ -121,31 +127,6 @@ class _Sent:
             added = [(name.encode(), value.encode()) for name, value in self.headers.items()]
             message["headers"] = [*message.get("headers", []), *added]
         await self._send(message)
-
-
-class _Bounded:
-    """`receive` that refuses a body once it grows past the limit, whatever length was announced."""
-
-    def __init__(self, receive: Receive, limit_bytes: int) -> None:
-        self._receive = receive
-        self._limit_bytes = limit_bytes
-        self._seen_bytes = 0
-
-    def check(self, announced: str) -> None:
-        """Raises TooLarge from what the client announced, before anything is read."""
-        if announced.isdigit() and int(announced) > self._limit_bytes:
-            raise self._too_large()
-
-    async def __call__(self) -> Message:
-        message = await self._receive()
-        self._seen_bytes += len(message.get("body", b""))
-        if self._seen_bytes > self._limit_bytes:
-            raise self._too_large()
-        return message
-
-    def _too_large(self) -> TooLarge:
-        return TooLarge(f"the body is larger than {self._limit_bytes} bytes", field="body",
-                        remedy="send it in several requests")
 
 
 def _route(scope: Message) -> str:
