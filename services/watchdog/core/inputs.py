@@ -107,12 +107,16 @@ class Judged(Input, frozen=True):
 
 
 class RunEnded(Input, frozen=True):
-    """A training run reached `state`: succeeded, rejected, failed or cancelled."""
+    """A training run reached `state`: succeeded, rejected, failed or cancelled.
+
+    `command_id` is of the training command; one that follows from a recovery command ends in that one's id.
+    """
 
     model: str
     run_id: str
     state: str
     why: str = ""
+    command_id: str = ""
 
 
 class Answered(Input, frozen=True):

@@ -36,8 +36,6 @@ class State:
     sources: dict[str, Sources] = field(default_factory=dict)
     runs: dict[str, RunEnded] = field(default_factory=dict)
     """By model, the run that ended last."""
-    ended: dict[str, float] = field(default_factory=dict)
-    """By model, when that was seen."""
 
     def __post_init__(self) -> None:
         self.lives = Lives(self.thresholds)
@@ -60,7 +58,6 @@ class State:
                 self._judged(one, now)
             case RunEnded():
                 self.runs[one.model] = one
-                self.ended[one.model] = now
             case _:
                 # Tick, Leads and what concerns incidents are the engine's.
                 return
@@ -81,7 +78,7 @@ class State:
 
     def _rule(self, rules: Rules) -> None:
         if rules.deleted:
-            for known in (self.rules, self.windows, self.sources, self.runs, self.ended):
+            for known in (self.rules, self.windows, self.sources, self.runs):
                 known.pop(rules.pipeline, None)
             return
         before = self.rules.get(rules.pipeline)

@@ -100,8 +100,9 @@ def _quality(incident: Incident, state: State, now: float) -> Verdict:
     replaced = model.champion != incident.from_version
     if incident.state == "commanded" and not replaced:
         run = state.runs.get(incident.pipeline)
-        ended = state.ended.get(incident.pipeline, 0.0) > incident.commanded_at
-        if run is not None and ended and run.state in ("failed", "rejected", "cancelled"):
+        # Runs by row count may end meanwhile, or be cancelled for ours: they say nothing.
+        ours = run is not None and run.command_id.endswith(incident.command_ids[-1])
+        if run is not None and ours and run.state != "succeeded":
             return Verdict(Finding.WORSE, f"run {run.run_id} {run.state}: {run.why}")
         return OPEN
     if loss is not None:

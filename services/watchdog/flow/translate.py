@@ -74,7 +74,7 @@ def run_ended(progress: training_pb2.TrainingProgress) -> RunEnded | None:
     state = ENDED.get(progress.state)
     if state is None:
         return None
-    return RunEnded(progress.model, progress.run_id, state, progress.failure.message)
+    return RunEnded(progress.model, progress.run_id, state, progress.failure.message, progress.command_id)
 
 
 def truth(outcome: outcomes_pb2.Outcome) -> str | float:

@@ -80,12 +80,17 @@ def test_a_roll_back_without_any_effect_is_followed_by_retraining_in_time(world:
 def test_a_failed_retraining_is_repeated_after_the_cool_down_then_told_to_a_person(world: World) -> None:
     feed(world, 2, 0, 60)
     world.tick(Answered(world.commands()[0].command_id, "refused"))
-    world.tick(RunEnded("phishing", "run-1", "rejected", "accuracy 0.5 is below 0.7"))
+    ids = [command.command_id for command in world.commands()]
+    world.tick(RunEnded("phishing", "run-0", "cancelled", command_id="rows-phishing-1-3"))
+    world.run(1)
+    assert world.last().state == "commanded"
+    world.tick(RunEnded("phishing", "run-1", "rejected", "accuracy 0.5 is below 0.7", f"recovery-{ids[1]}"))
     world.run(RULES.cool_down_s - 2)
     assert len(world.commands()) == 2
     world.run(3)
     assert [action for action, _ in world.orders()] == ["roll_back", "retrain", "retrain"]
-    world.tick(RunEnded("phishing", "run-2", "rejected", "accuracy 0.5 is below 0.7"))
+    third = world.commands()[2].command_id
+    world.tick(RunEnded("phishing", "run-2", "rejected", "accuracy 0.5 is below 0.7", f"recovery-{third}"))
     world.run(1)
     assert world.last().state == "escalated"
     assert "run-2" in world.last().verdict
