@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from deploy.local import credentials, down, greeting, processes, programs, status, up
-from deploy.local.servers import jaeger
-from deploy.local.steps import say
+from deploy.local.servers import grpcurl, jaeger
+from deploy.local.steps import say, step
 from lepton.errors import LeptonError, Missing
 
 DEFAULT_HOME = programs.ROOT / ".local"
@@ -33,6 +33,7 @@ def main() -> int:
 def _up(home: Path, arguments: argparse.Namespace) -> int:
     first_time = credentials.stored() is None or not (home / "stack.json").exists()
     say(f"Bringing Lepton up in {home}")
+    building = grpcurl.begin()
     stack = up.up(home)
     if arguments.example:
         say("The example: river's Phishing stream, replayed as live events (examples/phishing)")
@@ -40,6 +41,11 @@ def _up(home: Path, arguments: argparse.Namespace) -> int:
         if done.returncode:
             print(f"lepton up: the example ended with exit {done.returncode}; the stack itself is up", file=sys.stderr)
             return 1
+    if building is not None:
+        with step("grpcurl, built from source since the beginning"):
+            _, failure = building.communicate()
+        if failure:
+            say(f"  (no grpcurl: {failure.strip()})")
     for line in greeting.lines(stack, first_time=first_time):
         say(line)
     return 0

@@ -1,7 +1,6 @@
 """Bringing an installation up: the steps in order, and undoing what was begun when one of them fails."""
 
 import asyncio
-import shutil
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from deploy import identities, topics
 from deploy.local import credentials, down, ports, processes, programs
 from deploy.local.ports import Stack
 from deploy.local.programs import Program
-from deploy.local.servers import cache, database, grpcurl, java, kafka
+from deploy.local.servers import cache, database, java, kafka
 from deploy.local.steps import say, step
 from deploy.supervisor import ProcessManager
 from lepton.bus import kafka as broker
@@ -156,9 +155,6 @@ def _prepare(home: Path) -> None:
     if own_database:
         with step("database"):
             database.environment()
-    if not grpcurl.present() and shutil.which("go"):
-        with step("grpcurl, built from source"):
-            grpcurl.binary()
     with step("identities") as told:
         made = identities.ensure(home / "keys", home / "trust", SystemClock())
         told.note = f"made for {', '.join(made)}" if made else "as they were"
