@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.harness.servers import start_database, start_jaeger, start_kafka
 from tests.harness.stack import LocalStack
+
+# On a loaded machine an example is slow without anything being wrong.
+settings.register_profile("lepton", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("lepton")
 
 NEEDS = {"kafka_bootstrap": "kafka", "mongo_url": "mongo", "stack": "process", "trained_stack": "process"}
 """Fixture -> the marker a test that uses it must carry, so that `-m` can choose by what is there."""

@@ -219,6 +219,9 @@ def _read_block(name: str, block: type[BaseModel], data: Any) -> tuple[Any, list
         except ValidationError as error:
             errors = error.errors()
         if findings is None:
+            # A list whose items are wrong is also said to be too short: the consequence is left out.
+            inside = {entry["loc"][:depth] for entry in errors for depth in range(len(entry["loc"]))}
+            errors = [entry for entry in errors if entry["loc"] not in inside]
             findings = [((name, *entry["loc"]), *structural(entry, block)) for entry in errors]
         # What lacks a required part goes as a whole; every round cuts something, so the rounds end.
         paths = [entry["loc"][:-1] if entry["type"] == "missing" else entry["loc"] for entry in errors]

@@ -100,8 +100,6 @@ class MissingPolicy(Block):
             return {"kind": given}
         if isinstance(given, dict) and set(given) == {"constant"} and isinstance(given["constant"], int | float | str):
             return {"kind": "constant", "value": given["constant"]}
-        if isinstance(given, MissingPolicy):
-            return given
         raise ValueError("must be mean, median, mode, drop or {constant: VALUE}")
 
     @model_serializer

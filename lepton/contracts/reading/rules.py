@@ -65,7 +65,7 @@ def structural(error: ErrorDetails, block: type[BaseModel]) -> tuple[str, str]:
     """Message and remedy for one error of a block; an unknown key gets its nearest known one."""
     kind, path, given = error["type"], error["loc"], error["input"]
     if kind == "extra_forbidden":
-        known = list(_known_keys(block, path[:-1]))
+        known = _known_keys(block, path[:-1])
         near = difflib.get_close_matches(str(path[-1]), known, n=1)
         return f"unknown key `{path[-1]}`", (f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}")
     if kind == "missing":
@@ -81,28 +81,20 @@ def structural(error: ErrorDetails, block: type[BaseModel]) -> tuple[str, str]:
     return f"{message}, not {shown if len(shown) <= 60 else shown[:57] + '...'}", ""
 
 
-def _known_keys(block: type[BaseModel], path: tuple[int | str, ...]) -> Iterator[str]:
+def _known_keys(block: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """Keys of the block at `path`, which leads through blocks and mappings of blocks only."""
     current: Any = block
     for part in path:
-        current = _inside(current, part)
-    if isinstance(current, type) and issubclass(current, BaseModel):
-        yield from (field.alias or name for name, field in current.model_fields.items())
+        if typing.get_origin(current) is dict:
+            current = typing.get_args(current)[1]
+        else:
+            current = _without_none(current.model_fields[str(part)].annotation)
+    return [field.alias or name for name, field in current.model_fields.items()]
 
 
-def _inside(current: Any, part: int | str) -> Any:
-    if isinstance(current, type) and issubclass(current, BaseModel):
-        field = current.model_fields.get(str(part))
-        return _plain(field.annotation) if field else None
-    if typing.get_origin(current) is dict:
-        return _plain(typing.get_args(current)[1])
-    return None
-
-
-def _plain(annotation: Any) -> Any:
+def _without_none(annotation: Any) -> Any:
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return _plain(next(arg for arg in typing.get_args(annotation) if arg is not type(None)))
-    if typing.get_origin(annotation) is typing.Annotated:
-        return _plain(typing.get_args(annotation)[0])
+        return next(arg for arg in typing.get_args(annotation) if arg is not type(None))
     return annotation
 
 

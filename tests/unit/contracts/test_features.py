@@ -89,6 +89,16 @@ def test_a_batch_without_our_columns_is_invalid_and_says_which() -> None:
     assert caught.value.field == "_entity"
 
 
+def test_a_segment_comes_back_and_other_bytes_are_invalid(pipeline: Pipeline) -> None:
+    table = pa.Table.from_batches([batch(pipeline, row()), batch(pipeline, row(_event_id="2"))])
+    data = features.encode_table(table)
+    assert features.decode_table(data).equals(table)
+    assert features.decode_table(features.encode_batch(batch(pipeline, row()))).num_rows == 1
+    for damage in (b"", b"{}", data[:len(data) // 2]):
+        with pytest.raises(Invalid, match="segment"):
+            features.decode_table(damage)
+
+
 def test_a_schema_without_version_is_invalid() -> None:
     with pytest.raises(Invalid, match="no spec version"):
         features.spec_version(pa.schema([]))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from lepton.contracts.pipeline import InvalidPipeline, Pipeline, Problem, compatible, from_json, parse
+from lepton.contracts.pipeline_blocks import Clean
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "phishing" / "pipeline.yaml"
 HEAD = "apiVersion: lepton/v1\nkind: Pipeline\nmetadata: {name: a}\n"
@@ -137,6 +138,8 @@ def test_the_error_itself_names_the_first_place_and_the_number_of_others() -> No
     ("entity: customer", "entity: price", "events.entity", "cannot be a partition key"),
     ("entity: customer", "entity: _x", "events.entity", "JSON member name"),
     ("entity: customer", "time: note", "events.time", "also a field"),
+    ("field: bought, type: bool", "field: bought, type: bool, arives: later", "events.label.arives", "unknown key"),
+    ("note: {type: text}", "note: {tipe: text, type: text}", "events.fields.note.tipe", "unknown key"),
     ("field: bought, type: bool", "field: event_id, type: bool", "events.label.field", "already the id"),
     ("field: bought, type: bool", "field: Bought, type: bool", "events.label.field", "cannot be a field name"),
     ("field: bought, type: bool", "field: membr", "events.label.field", "not one of fields"),
@@ -222,6 +225,19 @@ def test_an_error_in_one_field_does_not_hide_or_cause_others() -> None:
     text = BASE.replace("price: {type: float", "price: {type: flot")
     text += "clean: {missing: {price: mean, items: {constant: x}}}\n"
     assert [problem.path for problem in problems(text)] == ["events.fields.price.type", "clean.missing.items"]
+
+
+def test_two_errors_in_one_list_are_two_problems_and_no_more() -> None:
+    found = problems(BASE.replace("[us, no]", "[1, 2]"))
+    assert [problem.path for problem in found] == [
+        "events.fields.country.categories[0]", "events.fields.country.categories[1]"]
+
+
+def test_policies_come_back_from_their_text() -> None:
+    pipeline = parse(BASE + "clean: {missing: {default: drop, price: median, items: {constant: 1}, member: mode}}\n")
+    assert parse(pipeline.to_yaml()) == pipeline
+    assert from_json(pipeline.canonical_json()) == pipeline
+    assert Clean(missing=pipeline.clean.missing) == pipeline.clean
 
 
 def test_unusable_events_still_let_other_blocks_speak() -> None:
