@@ -6,12 +6,14 @@ from google.protobuf.message import Message
 
 from lepton.bus import kafka
 from lepton.bus.care import Care
+from lepton.bus.deadletter import Aside, DeadLetters
 from lepton.bus.presence import Connection, announce
 from lepton.bus.producer import Producer
 from lepton.bus.records import Broker
 from lepton.bus.table import OnChange, Table
 from lepton.clock import Clock, SystemClock
 from lepton.contracts import codec, topics
+from lepton.contracts.pb.incidents_pb2 import AuditRecord
 from lepton.contracts.pb.models_pb2 import ModelState
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pb.telemetry_pb2 import Instance
@@ -69,13 +71,21 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
         instance.address = door.address
 
     announce(service, producer, describe)
-    registry = _follow(service, broker, Topic.MODELS, ModelState)
-    announced = _follow(service, broker, Topic.PIPELINES, PipelineState)
+    # Every process follows these topics; what none of them can read, this one puts aside.
+    aside = Aside(broker, settings.instance, DeadLetters(service.name, clock), clock)
+    service.add(Stage.BUS, "aside", aside)
+    service.spawn("aside", aside.run)
+    registry = _follow(service, broker, aside, Topic.MODELS, ModelState)
+    announced = _follow(service, broker, aside, Topic.PIPELINES, PipelineState)
 
     streams = Streams(broker, settings.instance, clock)
-    audit = Audit(producer, settings.instance, clock)
+
+    async def keep(record: AuditRecord) -> None:
+        await producer.send(Topic.AUDIT, record, key=settings.instance)
+
+    audit = Audit(keep, settings.instance, clock)
     store = PipelineStore(database, clock)
-    catalogue = Catalogue(announced, store)
+    catalogue = Catalogue(announced.values, store)
 
     async def publish(announcement: Announcement) -> None:
         await producer.send(Topic.PIPELINES, announcement.value, key=announcement.key)
@@ -86,7 +96,7 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
     pool = Predictors(service.telemetry)
     service.add(Stage.FLOW, "predictors", pool)
     predictions = Predictions(Routing(), pool, registry.values, clock, settings.predict_timeout_s)
-    instances = _follow(service, broker, Topic.INSTANCES, Instance, predictions.heard)
+    instances = _follow(service, broker, aside, Topic.INSTANCES, Instance, predictions.heard)
 
     access = Access(Keys(database), Limits(settings.rate_per_s, settings.rate_burst), audit, clock,
                     settings.key_cache_s)
@@ -96,8 +106,8 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
         pipelines=Pipelines(catalogue, store, broker, relay, audit, settings.kafka_replication),
         data=Data(catalogue, producer, streams, Segments(database), service.telemetry, clock),
         predictions=predictions,
-        models=Models(registry.values, Runs(database, clock), catalogue, producer, commands, audit, clock),
-        operations=Operations(instances, Incidents(database), registry.values, catalogue, streams, clock),
+        models=Models(registry.values, Runs(database, clock), catalogue, producer, audit, clock),
+        operations=Operations(instances.values, Incidents(database), registry.values, catalogue, streams, clock),
         commands=commands,
     )
     service.add(Stage.FLOW, "first key", _FirstKey(access, settings))
@@ -115,13 +125,13 @@ def _operator(settings: GatewaySettings) -> Identity | None:
         return None
 
 
-def _follow(service: Service, broker: Broker, topic: Topic, kind: type[Kind],
+def _follow(service: Service, broker: Broker, aside: Aside, topic: Topic, kind: type[Kind],
             on_change: OnChange[Kind] | None = None) -> Table[Kind]:
     """A compacted topic: read to its end at start, then followed for as long as the process lives."""
     name = topics.name(topic)
     care = Care(service.clock, service.health.check(name, TABLE_DEADLINE_S), service.telemetry)
     table = Table(broker, name, lambda record: codec.decode_as(topic, kind, record.value or b""),
-                  client_id=service.settings.instance, care=care, on_change=on_change)
+                  client_id=service.settings.instance, care=care, on_change=on_change, on_invalid=aside.refuse)
     service.add(Stage.BUS, name, table)
     service.spawn(f"follow {name}", table.run)
     return table

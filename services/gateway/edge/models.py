@@ -146,7 +146,7 @@ async def promote(model: str, wanted: Promote, gateway: TheGateway, caller: Trai
     202: described("The command is durable; its result appears at `/v1/recovery`.", _COMMAND,
                    {"command_id": "operator-5c"})})
 async def roll_back(model: str, wanted: RollBack, gateway: TheGateway, caller: Trains) -> Response:
-    command = await gateway.models.roll_back(caller, model, wanted.from_version)
+    command = await gateway.commands.roll_back(caller, gateway.models.get(model), wanted.from_version)
     return answer({"command_id": command.command_id}, 202)
 
 

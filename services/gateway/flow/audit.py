@@ -2,18 +2,22 @@
 
 import asyncio
 import hashlib
+from collections.abc import Awaitable, Callable
 
-from lepton.bus.producer import Producer
 from lepton.clock import Clock
 from lepton.contracts.pb.incidents_pb2 import AuditRecord
-from lepton.contracts.topics import Topic
+
+Keep = Callable[[AuditRecord], Awaitable[None]]
 
 
 class Audit:
-    """Chain of this process: sequence from 1, each record with the hash of the one before, the first with none."""
+    """Chain of this process: sequence from 1, each record with the hash of the one before, the first with none.
 
-    def __init__(self, producer: Producer, writer: str, clock: Clock) -> None:
-        self._producer = producer
+    `keep` returns once a record is durable.
+    """
+
+    def __init__(self, keep: Keep, writer: str, clock: Clock) -> None:
+        self._keep = keep
         self._writer = writer
         self._clock = clock
         self._sequence = 0
@@ -30,6 +34,6 @@ class Audit:
                                  actor=actor, action=action, object=object_, detail=detail)
             record.at.FromDatetime(self._clock.now())
             value = record.SerializeToString(deterministic=True)
-            await self._producer.send(Topic.AUDIT, record, key=self._writer)
+            await self._keep(record)
             self._sequence += 1
             self._head = hashlib.sha256(value).digest()

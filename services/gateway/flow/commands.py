@@ -6,7 +6,8 @@ from datetime import timedelta
 
 from lepton.bus.producer import Producer
 from lepton.clock import Clock
-from lepton.contracts import codec, topics
+from lepton.contracts import topics
+from lepton.contracts.pb.models_pb2 import ModelState
 from lepton.contracts.pb.recovery_pb2 import RecoveryAction, RecoveryCommand, RecoveryResult
 from lepton.contracts.signing import Identity, sign_message
 from lepton.contracts.topics import Topic
@@ -60,9 +61,17 @@ class Commands:
         await self._producer.send(Topic.RECOVERY_COMMANDS, command, key=target)
         return command
 
+    async def roll_back(self, caller: Caller, state: ModelState, from_version: int = 0) -> RecoveryCommand:
+        """Ask the trainer to leave `from_version` (0: the champion) for the version before it."""
+        leaving = from_version or state.champion
+        if leaving != state.champion:
+            raise Refused(f"version {leaving} of {state.model} is not the champion", field="from_version",
+                          remedy=f"the champion is version {state.champion}")
+        return await self.send(caller, RecoveryAction.RECOVERY_ACTION_ROLL_BACK, f"model:{state.model}",
+                               {"from_version": str(leaving)}, "operator")
+
     async def results(self, count: int) -> list[RecoveryResult]:
         """The newest answers to recovery commands, whoever sent them, newest first."""
-        records = await self._streams.latest(topics.name(Topic.RECOVERY_RESULTS), count)
-        return [codec.decode_as(Topic.RECOVERY_RESULTS, RecoveryResult, record.value)
-                for record in records if record.value]
+        topic_name = topics.name(Topic.RECOVERY_RESULTS)
+        return await self._streams.messages(Topic.RECOVERY_RESULTS, RecoveryResult, topic_name, count)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from lepton.bus.producer import Producer, outgoing
 from lepton.clock import Clock
-from lepton.contracts import codec, names, topics
+from lepton.contracts import names, topics
 from lepton.contracts.envelope import Envelope
 from lepton.contracts.pb.quality_pb2 import QualitySummary
 from lepton.contracts.pipeline import Pipeline
@@ -88,8 +88,8 @@ class Data:
     async def quality(self, name: str, count: int) -> list[QualitySummary]:
         """The newest summaries of what ingest accepted and refused, newest first."""
         state = await self._catalogue.state(name)
-        records = await self._streams.latest(topics.name(Topic.QUALITY, name, state.generation), count)
-        return [codec.decode_as(Topic.QUALITY, QualitySummary, record.value) for record in records if record.value]
+        topic_name = topics.name(Topic.QUALITY, name, state.generation)
+        return await self._streams.messages(Topic.QUALITY, QualitySummary, topic_name, count)
 
     async def dead_letters(self, name: str, count: int) -> list[dict[str, Any]]:
         """The newest events and labels that were refused, newest first, with reason, field and the original text."""

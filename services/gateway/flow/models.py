@@ -10,7 +10,6 @@ from typing import Any
 from lepton.bus.producer import Producer
 from lepton.clock import Clock
 from lepton.contracts.pb.models_pb2 import ModelState
-from lepton.contracts.pb.recovery_pb2 import RecoveryAction, RecoveryCommand
 from lepton.contracts.pb.training_pb2 import RunState, TrainingCommand, TrainingKind, TrainingProgress
 from lepton.contracts.pipeline import Pipeline, from_json
 from lepton.contracts.topics import Topic
@@ -18,7 +17,6 @@ from lepton.errors import Invalid, Missing, Refused
 from lepton.store.runs import Run, Runs, run_id_of
 from services.gateway.core.auth import Caller
 from services.gateway.flow.audit import Audit
-from services.gateway.flow.commands import Commands
 from services.gateway.flow.pipelines import Catalogue
 
 __all__ = ["Asked", "Models", "Run", "Training"]
@@ -55,12 +53,11 @@ class Models:
     """Verbs on models. The registry belongs to the trainer: everything here is a question or a command."""
 
     def __init__(self, registry: Mapping[str, ModelState], runs: Runs, catalogue: Catalogue, producer: Producer,
-                 commands: Commands, audit: Audit, clock: Clock) -> None:
+                 audit: Audit, clock: Clock) -> None:
         self._registry = registry
         self._runs = runs
         self._catalogue = catalogue
         self._producer = producer
-        self._commands = commands
         self._audit = audit
         self._clock = clock
         self._asked: OrderedDict[str, TrainingCommand] = OrderedDict()
@@ -107,16 +104,6 @@ class Models:
         command.parent_version = version
         await self._send(caller, "model.promote", command)
         return Asked(command.command_id, run_id_of(command.command_id))
-
-    async def roll_back(self, caller: Caller, model: str, from_version: int = 0) -> RecoveryCommand:
-        """Ask the trainer to leave `from_version` (0: the champion) for the version before it."""
-        state = self.get(model)
-        leaving = from_version or state.champion
-        if leaving != state.champion:
-            raise Refused(f"version {leaving} of {model} is not the champion", field="from_version",
-                          remedy=f"the champion is version {state.champion}")
-        return await self._commands.send(caller, RecoveryAction.RECOVERY_ACTION_ROLL_BACK, f"model:{model}",
-                                         {"from_version": str(leaving)}, "operator")
 
     async def cancel(self, caller: Caller, run_id: str) -> Asked:
         run = await self.run(run_id)

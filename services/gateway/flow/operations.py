@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lepton.bus.table import Table
 from lepton.clock import Clock
 from lepton.contracts import topics
 from lepton.contracts.pb import telemetry_pb2
@@ -27,7 +26,7 @@ READERS: Mapping[str, tuple[Topic, ...]] = {
 class Operations:
     """Answers from what is known here; a part that cannot be asked is named, the rest is still shown."""
 
-    def __init__(self, instances: Table[telemetry_pb2.Instance], incidents: Incidents,
+    def __init__(self, instances: Mapping[str, telemetry_pb2.Instance], incidents: Incidents,
                  registry: Mapping[str, ModelState], catalogue: Catalogue, streams: Streams, clock: Clock) -> None:
         self._instances = instances
         self._incidents = incidents
@@ -39,7 +38,7 @@ class Operations:
     def instances(self) -> list[tuple[telemetry_pb2.Instance, bool]]:
         """Every process that announced itself and did not leave, and whether it has gone silent since."""
         now_s = self._clock.now().timestamp()
-        found = [self._instances.values[name] for name in sorted(self._instances.values)]
+        found = [self._instances[name] for name in sorted(self._instances)]
         return [(one, now_s - one.at.ToNanoseconds() / 1e9 > SILENT_S) for one in found]
 
     async def incidents(self, count: int) -> list[Incident]:

@@ -1,11 +1,11 @@
 """Which pipelines there are, and how one comes to be, changes and ends."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from lepton.bus.records import Broker, TopicPlan
-from lepton.bus.table import Table
 from lepton.contracts import topics
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pipeline import Pipeline, Problem, compatible, from_json, parse
@@ -37,8 +37,9 @@ class Applied:
 class Catalogue:
     """Current pipelines as fast as the topic tells them, and what this process applied even before that."""
 
-    def __init__(self, table: Table[PipelineState], store: PipelineStore) -> None:
-        self._table = table
+    def __init__(self, told: Mapping[str, PipelineState], store: PipelineStore) -> None:
+        """`told`: what lepton-pipelines says, by name; it changes by itself."""
+        self._told = told
         self._store = store
         self._ours: dict[str, PipelineState] = {}
         self._parsed: dict[str, Pipeline] = {}
@@ -51,12 +52,12 @@ class Catalogue:
 
     def last(self, name: str) -> PipelineState | None:
         """The newest state known here, deleted ones included."""
-        known = [state for state in (self._table.values.get(name), self._ours.get(name)) if state is not None]
+        known = [state for state in (self._told.get(name), self._ours.get(name)) if state is not None]
         return max(known, key=lambda state: state.version, default=None)
 
     def states(self) -> list[PipelineState]:
         """All that are not deleted, by name."""
-        names = sorted({*self._table.values, *self._ours})
+        names = sorted({*self._told, *self._ours})
         return [state for name in names if (state := self.last(name)) is not None and not state.deleted]
 
     async def state(self, name: str) -> PipelineState:

@@ -3,11 +3,20 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
+
+from google.protobuf.message import Message
 
 from lepton.bus.deadletter import Letter, read_letters
 from lepton.bus.records import Broker, Place, Reader, Record
 from lepton.clock import Clock
+from lepton.contracts import codec
+from lepton.contracts.topics import Topic
+from lepton.errors import Invalid
+
+Kind = TypeVar("Kind", bound=Message)
 
 # Opening a reader costs the broker a connection, so one answer serves all who ask within this time.
 LAGS_FRESH_S = 2.0
@@ -43,6 +52,14 @@ class Streams:
             await reader.stop()
         records.sort(key=lambda record: (record.timestamp_ms, record.offset), reverse=True)
         return records[:count]
+
+    async def messages(self, topic: Topic, kind: type[Kind], topic_name: str, count: int) -> list[Kind]:
+        """The messages among the newest `count` records, newest first; what cannot be read lies in the dead letters."""
+        found: list[Kind] = []
+        for record in await self.latest(topic_name, count):
+            with suppress(Invalid):
+                found.append(codec.decode_as(topic, kind, record.value or b""))
+        return found
 
     async def dead_letters(self, topic_name: str, count: int) -> list[Letter]:
         """At most `count` dead letters of a topic, newest first."""
