@@ -1,6 +1,8 @@
 """Where refused records go, with what is known of them, how many may go there, and how they come back."""
 
-from collections import OrderedDict
+import asyncio
+import logging
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,9 +11,11 @@ from lepton.bus.records import Broker, Headers, Outgoing, Record, TransactionalW
 from lepton.clock import Clock
 from lepton.contracts import topics
 from lepton.contracts.envelope import ATTEMPT
-from lepton.errors import Invalid, LeptonError
+from lepton.errors import Invalid, LeptonError, Unavailable
+from lepton.runtime.loops import pause
 
 WINDOW_S = 60.0
+ASIDE_S = 0.25
 REPLAY_BATCH = 500
 MAX_REASON_BYTES = 4096
 
@@ -24,6 +28,8 @@ AT = PREFIX + "at"
 SERVICE = PREFIX + "service"
 # A record with this header is no letter: it says that the letter at the place it names went back to its topic.
 REPLAYED = "lepton-replayed"
+
+_log = logging.getLogger(__name__)
 
 
 class LineStopped(LeptonError):
@@ -83,6 +89,50 @@ class DeadLetters:
             raise LineStopped(f"more than {limit} records of {record.topic} were refused within {self._window_s:.0f} s",
                               place=record.place,
                               remedy=f"read {topics.dead_letter_name(record.topic)}, mend the cause, then restart")
+
+
+class Aside:
+    """Writes the dead letters of topics that a process follows without a group, from the beginning at every start.
+
+    A resource and a loop. `refuse` is the `on_invalid` of their tables. Each record goes to the dead letters once,
+    however often it is read again.
+    """
+
+    def __init__(self, broker: Broker, client_id: str, letters: DeadLetters, clock: Clock) -> None:
+        self._broker = broker
+        self._writer = broker.writer(f"{client_id}-aside")
+        self._letters = letters
+        self._clock = clock
+        self._waiting: deque[tuple[Record, LeptonError]] = deque()
+        self._written: dict[str, set[str]] = {}
+
+    def refuse(self, record: Record, error: LeptonError) -> None:
+        self._waiting.append((record, error))
+
+    async def start(self) -> None:
+        await self._writer.start()
+
+    async def stop(self) -> None:
+        await self._writer.stop()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Raises LineStopped past the limit of a topic."""
+        while not stop.is_set():
+            try:
+                while self._waiting:
+                    await self._write(*self._waiting[0])
+                    self._waiting.popleft()
+            except Unavailable as error:
+                _log.warning("a dead letter waits: %s", error.message)
+            await pause(stop, ASIDE_S, self._clock)
+
+    async def _write(self, record: Record, error: LeptonError) -> None:
+        if record.topic not in self._written:
+            self._written[record.topic] = {letter.origin for letter in await read_letters(self._broker, record.topic)}
+        written = self._written[record.topic]
+        if record.place not in written:
+            await self._writer.send(self._letters.letter(record, error))
+            written.add(record.place)
 
 
 @dataclass(frozen=True, slots=True)

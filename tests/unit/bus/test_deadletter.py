@@ -1,6 +1,8 @@
+import asyncio
+
 import pytest
 
-from lepton.bus.deadletter import DeadLetters, LineStopped, limit_of, read_letters, replay
+from lepton.bus.deadletter import Aside, DeadLetters, LineStopped, limit_of, read_letters, replay
 from lepton.bus.memory import MemoryBroker
 from lepton.bus.records import Outgoing, Record, TopicPlan
 from lepton.clock import FakeClock
@@ -122,3 +124,30 @@ async def test_more_letters_than_fit_one_transaction_all_go_back_once(monkeypatc
     await reader.start()
     found = await reader.poll(max_records=100, timeout_s=1)
     assert sum(len(records) for records in found.values()) == 10
+
+
+async def test_what_a_table_refuses_is_put_aside_once_however_often_it_is_read() -> None:
+    clock, broker = FakeClock(), MemoryBroker()
+    await broker.create_topics([TopicPlan("in-dead-letters", 1, {})])
+
+    async def life(*refused: Record) -> None:
+        aside = Aside(broker, "gateway", dead_letters(clock), clock)
+        await aside.start()
+        for one in refused:
+            aside.refuse(one, Invalid("no name", field="name"))
+        stop = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(aside.run(stop))
+            await clock.advance(1)
+            stop.set()
+            await clock.advance(1)
+        await aside.stop()
+
+    await life(record(1), record(2))
+    await life(record(1), record(2), record(3))
+    letters = await read_letters(broker, "in")
+    assert [letter.origin for letter in letters] == ["in/3@1", "in/3@2", "in/3@3"]
+    assert {letter.reason for letter in letters} == {"no name"}
+    with pytest.raises(ExceptionGroup) as stopped:
+        await life(*[record(offset) for offset in range(10, 15)])
+    assert stopped.group_contains(LineStopped)
