@@ -136,7 +136,7 @@ class House:
         return [codec.decode_as(Topic.OUTCOMES, Outcome, one.value or b"") for one in await self.read(Topic.OUTCOMES)]
 
 
-async def until(probe: Callable[[], Awaitable[Any]], what: str, timeout_s: float = 10) -> Any:
+async def until(probe: Callable[[], Awaitable[Any]], what: str, timeout_s: float = 30) -> Any:
     return await apoll_until(probe, what, timeout_s, every_s=0.02)
 
 
@@ -166,5 +166,5 @@ async def living(house: House, dead_letters: DeadLetters | None = None, **settin
         yield service
     finally:
         service.request_stop()
-        assert await asyncio.wait_for(running, 15) == 0
+        assert await asyncio.wait_for(running, 30) == 0
 
