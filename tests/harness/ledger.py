@@ -13,7 +13,8 @@ from typing import Any
 
 import httpx
 import pyarrow as pa
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError
 from river import datasets
 
 from lepton.contracts.pb import predictions_pb2
@@ -47,21 +48,14 @@ class Tail:
     _consumer: Any = None
 
     async def __aenter__(self) -> "Tail":
-        self._consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, isolation_level="read_committed",
-                                          enable_auto_commit=False)
+        self._consumer = AIOKafkaConsumer(self.topic, bootstrap_servers=self.bootstrap, enable_auto_commit=False,
+                                          isolation_level="read_committed")
         await self._consumer.start()
-        await self._assign()
-        return self
-
-    async def _assign(self) -> None:
-        # `topics()` asks the broker afresh; a topic that does not exist is an error of the test, not a reason to wait.
-        await self._consumer.topics()
-        partitions = self._consumer.partitions_for_topic(self.topic)
-        assert partitions, f"{self.topic} does not exist"
-        places = [TopicPartition(self.topic, partition) for partition in partitions]
-        self._consumer.assign(places)
+        places = list(self._consumer.assignment())
+        assert places, f"{self.topic} does not exist"
         for place, end in (await self._consumer.end_offsets(places)).items():
             self._consumer.seek(place, end)
+        return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
                         trace: TracebackType | None) -> None:
@@ -86,22 +80,35 @@ class Tail:
 
 async def numbered_events(bootstrap: str, pipeline: str, prefix: str, count: int, per_s: float,
                           entities: int = 50) -> list[str]:
-    """Send `count` events to Kafka at `per_s` a second; return the ids the broker has acknowledged, in order."""
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, acks="all",
-                                request_timeout_ms=20_000)
+    """Send `count` events to Kafka at `per_s` a second; return the ids the broker has acknowledged, in order.
+
+    An event without its acknowledgement is sent again, as a producer that may not lose one does.
+    """
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, acks="all")
     await producer.start()
     acknowledged = []
     started = asyncio.get_running_loop().time()
     try:
         for number, row in enumerate(islice(phishing_rows(), count)):
             body = numbered_body(prefix, number, row, entities)
-            await producer.send_and_wait(f"lepton-events-{pipeline}", json.dumps(body).encode(),
-                                         key=body["entity_id"].encode())
+            await _acknowledged(producer, f"lepton-events-{pipeline}", body)
             acknowledged.append(body["event_id"])
             await asyncio.sleep(max(0.0, started + (number + 1) / per_s - asyncio.get_running_loop().time()))
     finally:
         await producer.stop()
     return acknowledged
+
+
+async def _acknowledged(producer: AIOKafkaProducer, topic: str, body: dict[str, Any]) -> None:
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + 60
+    while True:
+        try:
+            await producer.send_and_wait(topic, json.dumps(body).encode(), key=body["entity_id"].encode())
+            return
+        except KafkaError:
+            assert loop.time() < give_up, f"the broker took nothing for 60 s, the last was {body['event_id']}"
+            await asyncio.sleep(0.2)
 
 
 def numbered_body(prefix: str, number: int, row: dict[str, float], entities: int) -> dict[str, Any]:

@@ -63,18 +63,19 @@ class Registry:
     async def apply(self, name: str, fields: Mapping[str, str], *, partitions: int = 2, generation: int = 1,
                     version: int = 1, batching: Mapping[str, float] | None = None) -> pipeline.Pipeline:
         """Create the pipeline's topics and announce it."""
-        await self._broker.create_topics([TopicPlan(*plan) for plan in topics.plans(name, generation, partitions)])
+        await self.create(name, partitions=partitions, generation=generation)
         return await self.announce_pipeline(name, fields, partitions=partitions, generation=generation,
                                             version=version, batching=batching)
+
+    async def create(self, name: str, *, partitions: int = 2, generation: int = 1) -> None:
+        """Create a pipeline's topics."""
+        await self._broker.create_topics([TopicPlan(*plan) for plan in topics.plans(name, generation, partitions)])
 
     async def announce_pipeline(self, name: str, fields: Mapping[str, str], *, partitions: int = 2,
                                 generation: int = 1, version: int = 1,
                                 batching: Mapping[str, float] | None = None) -> pipeline.Pipeline:
         """Announce a pipeline, whether its topics exist or not."""
-        spec = pipeline.from_json(json.dumps({
-            "apiVersion": "lepton/v1", "kind": "Pipeline", "metadata": {"name": name},
-            "events": {"partitions": partitions, "fields": {field: {"type": kind} for field, kind in fields.items()}},
-            "serve": {"batching": dict(batching or {})}}))
+        spec = specify(name, fields, partitions=partitions, batching=batching)
         await self._producer.send(Topic.PIPELINES, self._pipeline(spec, generation, version), key=name)
         return spec
 
@@ -142,6 +143,15 @@ class Registry:
     async def raw_features(self, spec: pipeline.Pipeline, value: bytes, *, partition: int = 0) -> None:
         """A record on the features topic that may be anything."""
         await self._producer.send_all([Outgoing(topics.name(Topic.FEATURES, spec.name), value, partition=partition)])
+
+
+def specify(name: str, fields: Mapping[str, str], *, partitions: int = 2,
+            batching: Mapping[str, float] | None = None) -> pipeline.Pipeline:
+    """A Pipeline with these fields."""
+    return pipeline.from_json(json.dumps({
+        "apiVersion": "lepton/v1", "kind": "Pipeline", "metadata": {"name": name},
+        "events": {"partitions": partitions, "fields": {field: {"type": kind} for field, kind in fields.items()}},
+        "serve": {"batching": dict(batching or {})}}))
 
 
 def features_batch(spec: pipeline.Pipeline, rows: Sequence[Mapping[str, Any]], first: int = 0) -> pa.RecordBatch:

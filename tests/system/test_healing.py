@@ -19,15 +19,16 @@ pytestmark = [pytest.mark.kafka, pytest.mark.mongo, pytest.mark.process, pytest.
 
 
 @asynccontextmanager
-async def replaying(stack: LocalStack, *arguments: str) -> AsyncIterator[subprocess.Popen[bytes]]:
+async def replaying(stack: LocalStack, *arguments: str) -> AsyncIterator[None]:
     """The example's replay in a process of its own, ended when the block ends."""
-    process = subprocess.Popen([sys.executable, "-m", "examples.phishing.replay", *arguments], env=stack.client_env,
-                               stdout=subprocess.DEVNULL)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "examples.phishing.replay", *arguments, env=stack.client_env, stdout=subprocess.DEVNULL)
     try:
-        yield process
+        yield
     finally:
-        process.terminate()
-        await asyncio.to_thread(process.wait, 20)
+        if process.returncode is None:
+            process.terminate()
+        await asyncio.wait_for(process.wait(), 20)
 
 
 async def incident(stack: LocalStack, symptom: str, since: float, state: str, timeout_s: float) -> dict[str, Any]:

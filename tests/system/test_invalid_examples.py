@@ -1,5 +1,6 @@
 """Every message that proto/examples calls invalid, sent to the real stack, ends in its topic's dead letters."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -21,8 +22,13 @@ def topic_name(topic: Topic) -> str:
 
 
 @pytest.fixture(scope="module")
-async def sent(stack: LocalStack) -> list[examples.Example]:
+def sent(stack: LocalStack) -> list[examples.Example]:
     """All refusable examples, sent once to a stack that runs the examples' pipeline."""
+    asyncio.run(send_all(stack))
+    return REFUSABLE
+
+
+async def send_all(stack: LocalStack) -> None:
     await stack.post_text("/v1/pipelines", (examples.FOLDER / "pipeline.yaml").read_text("utf-8"))
     producer = AIOKafkaProducer(bootstrap_servers=stack.kafka, enable_idempotence=True, acks="all")
     await producer.start()
@@ -32,7 +38,6 @@ async def sent(stack: LocalStack) -> list[examples.Example]:
                                          headers=list(example.headers))
     finally:
         await producer.stop()
-    return REFUSABLE
 
 
 @pytest.mark.parametrize("example", REFUSABLE, ids=str)

@@ -82,7 +82,7 @@ async def test_the_same_event_by_stream_and_by_request_gets_the_same_answer(trai
 
         async def arrived() -> bool:
             await predictions.read()
-            return not predictions.missing([event["event_id"] for event in events])
+            return not predictions.missing([str(event["event_id"]) for event in events])
 
         await apoll_until(arrived, "predictions of the posted events", 30)
     streamed = {served.event_id: served for served in await everything(
