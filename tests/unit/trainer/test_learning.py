@@ -253,6 +253,16 @@ def test_a_constant_field_is_kept_and_warned_of() -> None:
     assert np.array_equal(before, Session(learned.exported.data).answers(inputs)["probabilities"])
 
 
+def test_a_category_that_was_the_only_one_has_no_say() -> None:
+    plan, rows = samples.mixed()
+    only = rows.set_column(rows.column_names.index("note"), "note", pa.array(["hello"] * rows.num_rows))
+    session = Session(run_of(plan, only).exported.data)
+    inputs = inputs_of(plan.fields, only)
+    before = session.answers(inputs)["probabilities"]
+    inputs.values["note"][:] = "something else"
+    assert np.array_equal(before, session.answers(inputs)["probabilities"])
+
+
 def test_quarantined_outliers_and_dropped_gaps_are_not_learnt_from() -> None:
     plan, rows = samples.mixed(outliers=Outliers(method="iqr", action="quarantine", k=1.0))
     everything = run_of(plan.model_copy(update={"outliers": Outliers()}), rows)

@@ -9,7 +9,7 @@ from lepton.contracts.pb import training_pb2
 from lepton.contracts.pb.models_pb2 import VERSION_STATUS_READY, VERSION_STATUS_REJECTED
 from lepton.contracts.pb.training_pb2 import FailureClass
 from lepton.contracts.signing import verify_manifest, verify_message
-from lepton.errors import Missing
+from lepton.errors import Missing, Refused
 from lepton.store.artifacts import sha256_hex
 from lepton.store.runs import run_id_of
 from services.trainer.core.export.session import Session
@@ -240,6 +240,22 @@ async def test_a_run_killed_after_publishing_is_finished_not_published_again(wor
     assert (run.progress.state, run.progress.version) == (SUCCEEDED, 1)
     assert [one.version for one in (await world.stores.models.state("tumours")).versions] == [1]
     assert world.launched == 1
+
+
+async def test_an_old_fence_publishes_nothing(world: World) -> None:
+    await world.rows(0, 200)
+    await world.requests.receive(command("c1"))
+    old = await world.stores.runs.claim("frozen", 5)
+    assert old is not None
+    folder = world.folders.of(old.run_id)
+    plan = await world.planner().plan(old, folder)
+    await folder.launch()
+    await world.stores.runs.let_go("frozen")
+    assert await world.stores.runs.claim("another", 5) is not None
+    with pytest.raises(Refused, match="no longer held"):
+        await world.publisher().publish(old, plan, folder)
+    with pytest.raises(Missing):
+        await world.stores.models.state("tumours")
 
 
 async def test_an_owner_that_lost_its_lease_changes_nothing(world: World) -> None:
