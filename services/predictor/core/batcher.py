@@ -1,7 +1,8 @@
 """When waiting requests run together: bounded, never past a deadline, never mixed, and without delay when idle.
 
-A tiny model runs on the event loop itself, a batch being what arrived since the loop's last turn: a wait or a thread
-would cost more than the inference. A large one runs on one worker thread; what arrives meanwhile is the next batch.
+A request that comes alone runs in the loop's next turn. Only after a batch that had company, or left some waiting, does
+the next one wait a moment for more, since then it is likely to come. A tiny model runs on the event loop itself, where
+a thread would cost more than the inference; a large one on one worker thread.
 """
 
 import asyncio
@@ -33,8 +34,7 @@ _SMOOTHING = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`max_rows` of a batch, `queue_rows` that may wait. `max_delay_s` bounds how long a request on the worker thread
-    waits for company after the batch before it has ended; one that finds the model idle never waits."""
+    """`max_rows` of a batch, `queue_rows` that may wait, `max_delay_s` that a request may wait for company."""
 
     max_rows: int = 64
     max_delay_s: float = 0.001
@@ -77,7 +77,9 @@ class Batcher:
         self._varying = tuple(varying)
         self._queue: deque[_Waiting] = deque()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="inference") if threaded else None
-        self._scheduled = False
+        self._planned: asyncio.Handle | None = None
+        self._delayed = False
+        self._crowded = False
         self._running = False
         self._closed = False
         self._row_s = 0.0
@@ -101,8 +103,7 @@ class Batcher:
         shapes = tuple(feed.arrays[name].shape[1:] for name in self._varying)
         self._queue.append(_Waiting(feed, shapes, deadline, self._clock.monotonic(), future))
         self.counts.waiting_rows += feed.rows
-        if not self._scheduled and not self._running:
-            self._schedule(loop)
+        self._plan(loop)
         return future
 
     def close(self) -> None:
@@ -117,37 +118,39 @@ class Batcher:
         if self._executor is not None:
             self._executor.shutdown(wait=False)
 
-    def _schedule(self, loop: asyncio.AbstractEventLoop, delay_s: float = 0.0) -> None:
-        self._scheduled = True
-        if delay_s > 0:
-            loop.call_later(delay_s, self._turn)
-        else:
-            loop.call_soon(self._turn)
+    def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the next batch run: at once, or a moment later when it is not full and company is likely."""
+        if self._running:
+            return
+        full = self.counts.waiting_rows >= self.limits.max_rows
+        if self._planned is not None:
+            if not (full and self._delayed):
+                return
+            self._planned.cancel()
+        delay_s = 0.0
+        if self._crowded and not full:
+            delay_s = self._queue[0].arrived + self.limits.max_delay_s - self._clock.monotonic()
+        self._delayed = delay_s > 0
+        self._planned = loop.call_later(delay_s, self._turn) if self._delayed else loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        self._scheduled = False
+        self._planned = None
         batch = self._take()
         if not batch:
             return
-        loop = asyncio.get_running_loop()
         if self._executor is None:
-            self._answer(batch, *self._attempt(batch))
-            if self._queue:
-                self._schedule(loop)
+            self._end(batch, self._attempt(batch))
             return
         self._running = True
-        done = loop.run_in_executor(self._executor, self._attempt, batch)
-        done.add_done_callback(lambda ended: self._ended(batch, ended))
+        done = asyncio.get_running_loop().run_in_executor(self._executor, self._attempt, batch)
+        done.add_done_callback(lambda ended: self._end(batch, ended.result()))
 
-    def _ended(self, batch: list[_Waiting], ended: asyncio.Future[_Attempt]) -> None:
+    def _end(self, batch: list[_Waiting], attempt: _Attempt) -> None:
         self._running = False
-        self._answer(batch, *ended.result())
-        if not self._queue:
-            return
-        delay_s = 0.0
-        if self.counts.waiting_rows < self.limits.max_rows:
-            delay_s = self._queue[0].arrived + self.limits.max_delay_s - self._clock.monotonic()
-        self._schedule(asyncio.get_running_loop(), delay_s)
+        self._crowded = len(batch) > 1 or bool(self._queue)
+        self._answer(batch, *attempt)
+        if self._queue:
+            self._plan(asyncio.get_running_loop())
 
     def _take(self) -> list[_Waiting]:
         """The longest run of waiting requests of equal shape that fits a batch; a larger request goes alone."""

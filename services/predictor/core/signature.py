@@ -26,13 +26,17 @@ DTYPES: dict[str, np.dtype[Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """One declared tensor. `tail` is its shape behind the batch dimension, -1 where the size is free."""
+    """One declared tensor. `tail` is its shape behind the batch dimension, -1 where the size is free.
+
+    `plain`: one number a row, whose raw bytes are its array as they are.
+    """
 
     name: str
     datatype: str
     dtype: np.dtype[Any]
     tail: tuple[int, ...]
     optional: bool
+    plain: bool
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -91,5 +95,7 @@ def _tensors(specs: Iterable[models_pb2.TensorSpec], what: str) -> dict[str, Ten
                           remedy="declare -1 as its first dimension")
         if spec.name in tensors:
             raise Refused(f"{what} `{spec.name}` is declared twice", field=spec.name)
-        tensors[spec.name] = TensorType(spec.name, spec.datatype, dtype, tuple(spec.shape[1:]), spec.optional)
+        tail = tuple(spec.shape[1:])
+        tensors[spec.name] = TensorType(spec.name, spec.datatype, dtype, tail, spec.optional,
+                                        plain=not tail and dtype.kind in "iuf")
     return tensors

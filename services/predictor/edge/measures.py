@@ -16,6 +16,9 @@ from services.predictor.flow.library import Library
 
 FLUSH_EVERY_S = 0.5
 
+MAX_TIMED = 100
+"""Requests whose length is recorded an interval: enough for quantiles; `lepton_predictor_requests` counts all."""
+
 
 class Measures:
     """`provider` is the execution provider models are loaded with here."""
@@ -25,7 +28,7 @@ class Measures:
         self._clock = clock
         self._telemetry = telemetry
         self._requests = telemetry.counter(names.PREDICTION_REQUESTS, "Requests answered, by outcome")
-        self._seconds = telemetry.histogram(names.PREDICTION_SECONDS, "From a request's arrival to its answer")
+        self._seconds = telemetry.histogram(names.PREDICTION_SECONDS, "From a request's arrival to its answer, sampled")
         self._scored = telemetry.counter(names.SCORED_ROWS, "Streamed rows answered")
         self._unscored = telemetry.counter(names.ROWS_WITHOUT_MODEL, "Streamed rows passed over for want of a model")
         self._refused = telemetry.counter(names.MODELS_REFUSED, "Versions not loaded because something did not hold")
@@ -38,14 +41,15 @@ class Measures:
         self._batches = telemetry.counter(names.BATCHES, "Batches of requests run")
         self._rows = telemetry.counter(names.BATCH_ROWS, "Rows run in batches of requests")
         self._counted: Counter[tuple[str, int, str]] = Counter()
+        self._timed: list[tuple[str, float]] = []
         self._versions: tuple[tuple[float, Mapping[str, str]], ...] = ()
         self._waiting_rows = 0.0
 
     def request(self, model: str, version: int, outcome: str, took_s: float) -> None:
         """One request was answered or refused; called for each, so it must stay cheap."""
         self._counted[model, version, outcome] += 1
-        if outcome == "ok":
-            self._seconds.record(took_s, {"model": model})
+        if outcome == "ok" and len(self._timed) < MAX_TIMED:
+            self._timed.append((model, took_s))
 
     def scored(self, model: str, version: int, rows: int) -> None:
         self._scored.add(rows, {"model": model, "version": str(version)})
@@ -69,6 +73,9 @@ class Measures:
             self._requests.add(number, {"model": model, "version": str(version), "outcome": outcome})
             self._telemetry.measure(names.PREDICTION_REQUESTS, number, model=model, outcome=outcome)
 
+        timed, self._timed = self._timed, []
+        for model, took_s in timed:
+            self._seconds.record(took_s, {"model": model})
         for model, (batches, rows) in self._library.take_work().items():
             self._batches.add(batches, {"model": model})
             self._rows.add(rows, {"model": model})

@@ -19,11 +19,11 @@ PLATFORM = "onnxruntime_onnx"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a door knows of a request. Times are monotonic seconds; `traceparent` is None outside any trace."""
+    """What a door knows of a request. Times are monotonic seconds; `traceparent` finds the caller's trace, if any."""
 
     deadline: float
     arrived: float
-    traceparent: str | None = None
+    traceparent: Callable[[], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,4 +110,4 @@ class Predictor:
 
     def _log(self, engine: Engine, request_id: str, answers: Answers, asked: Asked) -> None:
         self._offer(Answered(engine.manifest.model, engine.manifest.version, request_id, answers,
-                             self._clock.monotonic() - asked.arrived, asked.traceparent))
+                             self._clock.monotonic() - asked.arrived, asked.traceparent()))

@@ -68,6 +68,18 @@ async def test_each_request_gets_the_answers_of_its_own_rows(make: Make, threade
     assert answers == [[0, 2, 4], [20, 22, 24], [40, 42, 44]]
 
 
+@pytest.mark.parametrize("threaded", [False, True])
+async def test_a_model_runs_on_the_loop_or_beside_it(make: Make, threaded: bool) -> None:
+    threads: list[int] = []
+
+    def model(arrays: Arrays) -> Arrays:
+        threads.append(threading.get_ident())
+        return arrays
+
+    await make(model, threaded=threaded).submit(feed(1), NEVER)
+    assert (threads[0] == threading.get_ident()) is not threaded
+
+
 async def test_what_arrives_in_one_turn_of_the_loop_is_one_batch(make: Make) -> None:
     model = Model()
     batcher = make(model)
@@ -96,7 +108,43 @@ async def test_what_arrives_while_the_worker_runs_is_the_next_batch(make: Make) 
     assert model.batches == [[1], [2, 3]]
 
 
-async def test_after_a_batch_a_request_waits_for_company_no_longer_than_max_delay(make: Make) -> None:
+@pytest.mark.parametrize("threaded", [False, True])
+async def test_after_a_batch_with_company_the_next_waits_for_more(make: Make, threaded: bool) -> None:
+    model = Model()
+    batcher = make(model, Limits(max_rows=64, max_delay_s=0.05), threaded=threaded)
+    await asyncio.gather(batcher.submit(feed(1), NEVER), batcher.submit(feed(2), NEVER))
+    third = batcher.submit(feed(3), NEVER)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not third.done()
+    fourth = batcher.submit(feed(4), NEVER)
+    await asyncio.gather(third, fourth)
+    assert model.batches == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+async def test_a_wait_that_brought_no_company_is_the_last(make: Make, threaded: bool) -> None:
+    model = Model()
+    batcher = make(model, Limits(max_rows=64, max_delay_s=0.01), threaded=threaded)
+    await asyncio.gather(batcher.submit(feed(1), NEVER), batcher.submit(feed(2), NEVER))
+    await batcher.submit(feed(3), NEVER)
+    batcher.limits = Limits(max_rows=64, max_delay_s=3600)
+    await asyncio.wait_for(batcher.submit(feed(4), NEVER), 5)
+    assert model.batches == [[1, 2], [3], [4]]
+
+
+async def test_a_batch_that_fills_up_while_it_waits_runs_at_once(make: Make) -> None:
+    model = Model()
+    batcher = make(model, Limits(max_rows=3, max_delay_s=3600))
+    await asyncio.gather(*[batcher.submit(feed(value), NEVER) for value in (1, 2, 3)])
+    waiting = [batcher.submit(feed(value), NEVER) for value in (4, 5)]
+    await asyncio.sleep(0)
+    assert not waiting[0].done()
+    await asyncio.wait_for(asyncio.gather(*waiting, batcher.submit(feed(6), NEVER)), 5)
+    assert model.batches == [[1, 2, 3], [4, 5, 6]]
+
+
+async def test_what_waited_behind_a_batch_waits_for_company_no_longer_than_max_delay(make: Make) -> None:
     model = Model()
     model.gate.clear()
     batcher = make(model, Limits(max_rows=64, max_delay_s=0.05), threaded=True)

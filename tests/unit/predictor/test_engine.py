@@ -1,7 +1,5 @@
 """A version loads only when file and manifest agree, and answers requests, rows and batches alike."""
 
-import asyncio
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -77,19 +75,6 @@ def test_a_tiny_model_runs_on_the_loop_and_a_slow_one_on_a_thread(load: Load) ->
     assert tiny.timing.batch_s < engines.INLINE_LIMIT_S < slow.timing.batch_s
     assert not tiny.threaded
     assert slow.threaded
-
-
-async def test_a_slow_model_leaves_the_loop_free(load: Load) -> None:
-    engine = load(Linear({"amount": "float"}, hidden=1024))
-    asked = oip.ModelInferRequest()
-    asked.inputs.add(name="amount", datatype="FP64", shape=[1]).contents.fp64_contents.append(3.0)
-    future = engine.submit(engine.prepare(asked), NEVER)
-    turns = 0
-    while not future.done():
-        await asyncio.sleep(0)
-        turns += 1
-    assert turns > 10
-    assert engine.read(future.result()).numbers == [3.0]
 
 
 def test_an_operator_the_manifest_does_not_list_is_refused() -> None:

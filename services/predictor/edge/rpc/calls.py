@@ -40,7 +40,7 @@ class Calls:
         now = self._clock.monotonic()
         left = context.time_remaining()
         return Asked(now + (self._timeout_s if left is None else min(left, self._timeout_s)), now,
-                     traceparent(context))
+                     lambda: traceparent(context))
 
     async def answer(self, context: Context, call: str, model: str, work: Work[Reply]) -> Reply:
         """The reply of `work`, or the call ended with the status of what it raised."""
@@ -57,7 +57,7 @@ class Calls:
             if not self._traced:
                 reply = await work(asked)
             else:
-                with self._telemetry.span_from(asked.traceparent, call, kind=SpanKind.SERVER):
+                with self._telemetry.span_from(asked.traceparent(), call, kind=SpanKind.SERVER):
                     reply = await work(asked)
             version = _version(reply)
             return reply

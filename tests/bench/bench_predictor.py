@@ -1,0 +1,208 @@
+"""The predictor beside an empty grpc.aio echo in the same run, and how many streamed rows it scores a second.
+
+    python -m tests.bench.bench_predictor [--seconds 4] [--rows 200000]
+
+Starts a broker, a database and a predictor of its own on loopback. Servers and load generator are processes of their
+own that share the machine's cores; server CPU a request is measured too, since it does not depend on the generator.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+
+from lepton.bus import kafka
+from lepton.contracts.pb import grpc_service_pb2 as oip
+from lepton.runtime.settings import BrokerOptions
+from lepton.store.mongo import Database
+from tests.bench.results import machine, write
+from tests.harness.onnx_models import Linear
+from tests.harness.registry import Registry, specify, trainer
+from tests.harness.servers import free_ports, start_database, start_kafka
+from tests.harness.wait import apoll_until, poll_until
+
+METHOD = "/inference.GRPCInferenceService/ModelInfer"
+CLIENTS = (1, 16, 64)
+ROUNDS = 2
+FIELDS = {f"field_{number}": "float" for number in range(9)}
+MODEL = "bench"
+ROWS_A_RECORD = 250
+PARTITIONS = 2
+
+
+def one_row() -> bytes:
+    """A single-row request in raw tensors."""
+    request = oip.ModelInferRequest(model_name=MODEL, id="bench")
+    for name in FIELDS:
+        request.inputs.add(name=name, datatype="FP64", shape=[1])
+        request.raw_input_contents.append(np.array([0.5]).tobytes())
+    return request.SerializeToString()
+
+
+def measure(address: str, server: psutil.Process, clients: int, seconds: float, key: str) -> dict[str, float]:
+    """What the load generator saw, and the server's CPU a request."""
+    before = sum(server.cpu_times()[:2])
+    done = subprocess.run([sys.executable, "-m", "tests.bench.load", address, METHOD, str(clients), str(seconds), key],
+                          input=one_row(), capture_output=True, check=True)
+    seen: dict[str, float] = json.loads(done.stdout)
+    seen["cpu_us"] = (sum(server.cpu_times()[:2]) - before) / max(1, seen["requests"]) * 1e6
+    return seen
+
+
+@contextmanager
+def echo() -> Iterator[tuple[str, psutil.Process]]:
+    process = subprocess.Popen([sys.executable, "-m", "tests.bench.echo"], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip(), psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def predictor(home: Path, environment: dict[str, str]) -> Iterator[tuple[str, str, psutil.Process]]:
+    """gRPC address, admin address and process of a predictor that is ready."""
+    grpc_port, admin_port = free_ports(2)
+    with (home / "predictor.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "services.predictor"], stdout=log, stderr=log,
+            env={**os.environ, **environment, "LEPTON_PREDICTOR_PORT": str(grpc_port),
+                 "LEPTON_ADMIN_PORT": str(admin_port), "LEPTON_DEVICE": "cpu"})
+    admin = f"127.0.0.1:{admin_port}"
+    try:
+        poll_until(lambda: process.poll() is not None or ready(admin), "the predictor", 60)
+        assert process.poll() is None, (home / "predictor.log").read_text()[-2000:]
+        yield f"127.0.0.1:{grpc_port}", admin, psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def ready(admin: str) -> bool:
+    try:
+        return httpx.get(f"http://{admin}/readyz", timeout=1).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def unary(address: str, process: psutil.Process, key: str, seconds: float) -> list[dict[str, Any]]:
+    """For each number of clients the better round of both servers, which take turns."""
+    table = []
+    with echo() as (echo_address, echo_process):
+        for clients in CLIENTS:
+            rounds: dict[str, list[dict[str, float]]] = {"echo": [], "predictor": []}
+            for _ in range(ROUNDS):
+                rounds["echo"].append(measure(echo_address, echo_process, clients, seconds, ""))
+                rounds["predictor"].append(measure(address, process, clients, seconds, key))
+            best = {name: max(seen, key=lambda one: one["requests_per_s"]) for name, seen in rounds.items()}
+            table.append({"clients": clients, **best,
+                          "ratio": best["predictor"]["requests_per_s"] / best["echo"]["requests_per_s"],
+                          "cpu_ratio": best["echo"]["cpu_us"] / best["predictor"]["cpu_us"]})
+    return table
+
+
+def scored(admin: str) -> float:
+    """Streamed rows answered so far, as the predictor counts them."""
+    lines = httpx.get(f"http://{admin}/metrics").text.splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines
+               if line.startswith("lepton_predictor_scored_rows_total"))
+
+
+async def backlog(registry: Registry, rows: int) -> None:
+    """Features that wait on their topic."""
+    spec = specify(MODEL, FIELDS, partitions=PARTITIONS)
+    await registry.create(MODEL, partitions=PARTITIONS)
+    values = np.random.default_rng(7).random((ROWS_A_RECORD, len(FIELDS))).tolist()
+    for record in range(rows // ROWS_A_RECORD):
+        await registry.features(spec, [{"_event_id": f"{record}-{row}", **dict(zip(FIELDS, value, strict=True))}
+                                       for row, value in enumerate(values)], partition=record % PARTITIONS)
+
+
+async def streamed(admin: str, process: psutil.Process, registry: Registry, rows: int) -> dict[str, float]:
+    """Rows a second from the first committed batch of a backlog to its end, and CPU a row."""
+    await backlog(registry, rows)
+    before = sum(process.cpu_times()[:2])
+    await registry.announce_pipeline(MODEL, FIELDS, partitions=PARTITIONS)
+    first = await apoll_until(lambda: asyncio.to_thread(scored, admin), "the first batch", 60, every_s=0.005)
+    started = time.perf_counter()
+
+    async def done() -> bool:
+        return await asyncio.to_thread(scored, admin) >= rows
+
+    await apoll_until(done, f"{rows} rows", 300, every_s=0.02)
+    elapsed = time.perf_counter() - started
+    return {"rows": rows, "rows_per_s": (rows - first) / elapsed,
+            "cpu_us": (sum(process.cpu_times()[:2]) - before) / rows * 1e6}
+
+
+async def run(home: Path, bootstrap: str, mongo_url: str, seconds: float, rows: int) -> dict[str, Any]:
+    broker = kafka.connect(BrokerOptions(bootstrap, "bench"))
+    database = Database.connect(mongo_url, "bench")
+    await database.start()
+    registry = Registry(broker, database, trainer(home))
+    await registry.start()
+    key = await registry.key()
+    await registry.publish(MODEL, Linear(FIELDS, classes=("no", "yes")))
+    environment = {"LEPTON_KAFKA_BOOTSTRAP": bootstrap, "LEPTON_MONGO_URL": mongo_url, "LEPTON_MONGO_DATABASE": "bench",
+                   "LEPTON_TRUST_DIR": str(home / "trust"), "LEPTON_STATE_DIR": str(home / "state")}
+    try:
+        with predictor(home, environment) as (address, admin, process):
+            table = await asyncio.to_thread(unary, address, process, key, seconds)
+            rss_bytes = process.memory_info().rss
+            stream = await streamed(admin, process, registry, rows)
+    finally:
+        await registry.stop()
+        await broker.close()
+        await database.close()
+    return {"machine": machine(), "fields": len(FIELDS), "unary": table, "rss_bytes": rss_bytes, "stream": stream}
+
+
+def show(result: dict[str, Any]) -> None:
+    print(f"\nSingle-row unary requests, {result['fields']} fields ({result['machine']}, shared with the generator)")
+    print("| clients | echo req/s (p99 ms) | predictor req/s (p99 ms) | ratio | echo CPU us | predictor CPU us |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for row in result["unary"]:
+        echo, ours = row["echo"], row["predictor"]
+        print(f"| {row['clients']} | {echo['requests_per_s']:.0f} ({echo['p99_ms']:.1f}) "
+              f"| {ours['requests_per_s']:.0f} ({ours['p99_ms']:.1f}) | {row['ratio']:.2f} "
+              f"| {echo['cpu_us']:.0f} | {ours['cpu_us']:.0f} |")
+    stream = result["stream"]
+    print(f"\nStream scoring: {stream['rows_per_s']:.0f} rows/s, {stream['cpu_us']:.1f} us CPU a row; "
+          f"predictor RSS {result['rss_bytes'] / 2**20:.0f} MB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--rows", type=int, default=200_000)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        for name in ("kafka", "database"):
+            (home / name).mkdir()
+        broker, database = start_kafka(home / "kafka"), start_database(home / "database")
+        try:
+            result = asyncio.run(run(home, broker.address, f"mongodb://{database.address}", given.seconds, given.rows))
+        finally:
+            broker.stop()
+            database.stop()
+    show(result)
+    write("predictor", result)
+
+
+if __name__ == "__main__":
+    main()
