@@ -101,8 +101,6 @@ class Predictions:
         first = self._pick(model)
         try:
             return await self._try(first, send, Call(authorization, self._timeout_s))
-        except TooLate:
-            raise
         except Unavailable:
             left_s = ends_at - self._clock.monotonic()
             if left_s < SHORTEST_TRY_S:
