@@ -103,12 +103,7 @@ class Predictions:
             return await self._try(first, send, Call(authorization, self._timeout_s))
         except Unavailable:
             left_s = ends_at - self._clock.monotonic()
-            if left_s < SHORTEST_TRY_S:
-                raise
-            try:
-                second = self._pick(model, first.instance)
-            except LeptonError:
-                second = None
+            second = self._another(model, first) if left_s >= SHORTEST_TRY_S else None
             if second is None:
                 # What the one said that was asked tells more than that there is no other.
                 raise
@@ -122,6 +117,12 @@ class Predictions:
                 raise Unavailable(f"no predictor has loaded {model} yet", field="predictor",
                                   remedy="try again in a moment") from None
             raise
+
+    def _another(self, model: str | None, first: Replica) -> Replica | None:
+        try:
+            return self._pick(model, first.instance)
+        except LeptonError:
+            return None
 
     async def _try(self, replica: Replica, send: Callable[[str, Call], Awaitable[Answer]], call: Call) -> Answer:
         self._routing.began(replica)
