@@ -25,7 +25,7 @@ from services.watchdog.core.inputs import (
     Thresholds,
     Tick,
 )
-from services.watchdog.core.journal import Journal, read_decisions, replay
+from services.watchdog.core.journal import MAX_TICKS, Journal, read_decisions, replay
 from services.watchdog.core.quality.join import Joiner, Prediction
 
 NAMES = st.sampled_from(["watchdog", "actuator", "ingest", "gateway", "predictor-0"])
@@ -73,9 +73,10 @@ def live(days: list[tuple[float, list[AnyInput]]]) -> tuple[list[list[Decision]]
             made.append(decided)
         for kind, body in journal.note(tick, named, decided):
             bodies[kind].append(body)
-    for kind, body in journal.note(Tick(now, 1e9 + now, 0.0), [Leads(0)], engine.step(Tick(now, 1e9 + now, 0.0),
-                                                                                      [Leads(0)])):
-        bodies[kind].append(body)
+    assert engine.step(Tick(now, 1e9 + now, 0.0), [Leads(0)]) == []
+    for _ in range(MAX_TICKS):
+        for kind, body in journal.note(Tick(now, 1e9 + now, 0.0), [Leads(0)], []):
+            bodies[kind].append(body)
     return made, bodies["signal"], bodies["decision"]
 
 

@@ -9,8 +9,8 @@ STARTING: Final = "starting"
 LEAVING: Final = frozenset({"draining", "stopped"})
 
 
-class Input(msgspec.Struct, frozen=True, tag=True):
-    """Base of all inputs; the tag is the class's name."""
+class Input(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Base of all inputs; written as an array that begins with the class's name, since a journal is mostly these."""
 
 
 class Tick(Input, frozen=True):
@@ -29,6 +29,13 @@ class Beat(Input, frozen=True):
     boot_id: str
     state: str
     line_stopped: str = ""
+    lag_s: float | None = None
+
+
+class Again(Input, frozen=True):
+    """In a journal only: heartbeats that say the same as the one before of their instance; `lag_s` of our own."""
+
+    instances: tuple[str, ...]
     lag_s: float | None = None
 
 
@@ -230,5 +237,5 @@ class Thresholds(Input, frozen=True):
     patience_s: float = 30.0
 
 
-AnyInput = (Tick | Beat | Announced | Rules | ModelSeen | RowsSeen | Judged | RunEnded | Answered | Leads | AlreadyOpen
-            | Thresholds)
+AnyInput = (Tick | Beat | Again | Announced | Rules | ModelSeen | RowsSeen | Judged | RunEnded | Answered | Leads
+            | AlreadyOpen | Thresholds)

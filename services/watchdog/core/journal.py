@@ -3,14 +3,15 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from services.watchdog.core.engine import Engine
-from services.watchdog.core.inputs import AnyInput, Decision, Thresholds, Tick
+from services.watchdog.core.inputs import Again, AnyInput, Beat, Decision, Thresholds, Tick
 
 INPUTS, DECISIONS = "signal", "decision"
 
-# Ticks without any input are kept back until there is something to write, or so many of them: ten seconds' worth.
-MAX_QUIET = 40
+# Two seconds' worth: what is lost of a killed watchdog's last moments, but never a decision's inputs.
+MAX_TICKS = 8
 # Keeps a record below the topic's limit of a megabyte.
 MAX_IN_ENTRY = 500
 
@@ -19,24 +20,42 @@ _decisions = msgspec.json.Decoder(list[Decision])
 
 
 class Journal:
-    """Collects what the engine was given, in order. Quiet ticks are written together with the next that is not."""
+    """Collects what the engine was given, in order; heartbeats that say nothing new are only named."""
 
     def __init__(self, thresholds: Thresholds) -> None:
         self._pending: list[AnyInput] = [thresholds]
-        self._quiet = 0
+        self._ticks = 0
+        self._said: dict[str, Beat] = {}
 
     def note(self, tick: Tick, inputs: Sequence[AnyInput], decisions: Sequence[Decision]) -> list[tuple[str, str]]:
-        """Entries to write now: (kind, body) pairs; none while all is quiet."""
-        self._pending += [tick, *inputs]
-        self._quiet += 1
-        if not inputs and not decisions and self._quiet < MAX_QUIET:
+        """Entries to write now: (kind, body) pairs; with every decision, and after MAX_TICKS without one."""
+        self._pending.append(tick)
+        for one in inputs:
+            self._add(one)
+        self._ticks += 1
+        if not decisions and self._ticks < MAX_TICKS:
             return []
         entries = [(INPUTS, msgspec.json.encode(self._pending[start:start + MAX_IN_ENTRY]).decode())
                    for start in range(0, len(self._pending), MAX_IN_ENTRY)]
         if decisions:
             entries.append((DECISIONS, msgspec.json.encode(decisions).decode()))
-        self._pending, self._quiet = [], 0
+        self._pending, self._ticks = [], 0
         return entries
+
+    def _add(self, one: AnyInput) -> None:
+        if not isinstance(one, Beat):
+            self._pending.append(one)
+            return
+        known = self._said.get(one.instance)
+        self._said[one.instance] = replace(one, lag_s=None)
+        if known != self._said[one.instance]:
+            self._pending.append(one)
+            return
+        last = self._pending[-1]
+        if isinstance(last, Again) and last.lag_s is None and one.lag_s is None:
+            self._pending[-1] = Again((*last.instances, one.instance))
+        else:
+            self._pending.append(Again((one.instance,), one.lag_s))
 
 
 def read_inputs(body: str) -> list[AnyInput]:
@@ -52,14 +71,19 @@ def replay(bodies: Iterable[str]) -> Iterator[list[Decision]]:
     engine: Engine | None = None
     tick: Tick | None = None
     came: list[AnyInput] = []
-    for body in bodies:
-        for one in read_inputs(body):
-            if isinstance(one, Thresholds):
-                engine, tick, came = Engine(one), None, []
-            elif isinstance(one, Tick):
+    said: dict[str, Beat] = {}
+    for one in (one for body in bodies for one in read_inputs(body)):
+        match one:
+            case Thresholds():
+                engine, tick, came, said = Engine(one), None, [], {}
+            case Tick():
                 yield from _step(engine, tick, came)
                 tick, came = one, []
-            else:
+            case Again():
+                came += [replace(said[name], lag_s=one.lag_s) for name in one.instances]
+            case _:
+                if isinstance(one, Beat):
+                    said[one.instance] = one
                 came.append(one)
     yield from _step(engine, tick, came)
 

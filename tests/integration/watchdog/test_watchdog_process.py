@@ -61,7 +61,7 @@ class Place:
         async def all_heard() -> bool:
             entries = await self.house.read(Topic.WATCHDOG_JOURNAL, incidents_pb2.JournalEntry)
             bodies = "".join(one.body_json for one in entries if one.watchdog.startswith(self.house.name))
-            return '"Leads","fence"' in bodies and all(f'"Beat","instance":"{name}"' in bodies
+            return '"Leads"' in bodies and all(f'["Beat","{name}"' in bodies
                                                        for name in self.house.beating)
 
         await apoll_until(all_heard, f"heartbeats in the journal; it said: {self.said()}", 40)

@@ -176,8 +176,8 @@ async def heard(house: House) -> None:
     """Until the watchdog wrote down heartbeats of every neighbour: from here on their silence counts."""
     async def all_heard() -> bool:
         bodies = "".join(one.body_json for one in await house.read(Topic.WATCHDOG_JOURNAL, incidents_pb2.JournalEntry))
-        beats = [f'"Beat","instance":"{name}"' for name in house.beating]
-        return '"Leads","fence"' in bodies and all(beat in bodies for beat in beats)
+        beats = [f'["Beat","{name}"' for name in house.beating]
+        return '"Leads"' in bodies and all(beat in bodies for beat in beats)
 
     await apoll_until(all_heard, "heartbeats in the journal", 20)
 

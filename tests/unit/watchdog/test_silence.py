@@ -294,5 +294,5 @@ def test_a_recorded_day_replays_to_the_same_decisions(world: World) -> None:
     world.beating.clear()
     world.run(20)
     world.tick(Leads(0))
-    assert list(replay(world.bodies)) == world.made
+    assert list(replay(world.written())) == world.made
     assert len(world.made) == 5

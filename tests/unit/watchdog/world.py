@@ -20,7 +20,7 @@ from services.watchdog.core.inputs import (
     Thresholds,
     Tick,
 )
-from services.watchdog.core.journal import Journal
+from services.watchdog.core.journal import MAX_TICKS, Journal
 
 TICK_S = 0.25
 WALL_S = 1_800_000_000.0
@@ -59,6 +59,12 @@ class World:
             self.made.append(decided)
         self.decisions += decided
         return decided
+
+    def written(self) -> list[str]:
+        """All journal entries with inputs, the pending ones too."""
+        for _ in range(MAX_TICKS):
+            self.tick()
+        return self.bodies
 
     def run(self, seconds: float) -> list[Decision]:
         """Let time pass; the decisions made meanwhile."""
