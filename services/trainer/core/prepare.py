@@ -134,7 +134,7 @@ def inputs_of(fields: Sequence[PlannedField], rows: pa.Table) -> Inputs:
     """Rows of a table as the graph takes them; an absent value is a neutral one and True in `missing`."""
     values, missing = {}, np.zeros((rows.num_rows, len(fields)), dtype=bool)
     for place, field in enumerate(fields):
-        column = rows.column(field.name)
+        column = rows.column(field.name).cast(ARROW_TYPES[field.type])
         missing[:, place] = column.is_null().to_numpy()
         neutral: Any = {"float": float("nan"), "int": 0, "bool": False}.get(field.type, "")
         filled = column.fill_null(neutral).to_numpy()

@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import cast
 
 import pyarrow as pa
+from pydantic import ValidationError
 
 from lepton.clock import Clock
 from lepton.contracts import pipeline as pipelines
@@ -53,7 +54,12 @@ class Planner:
         """The run's plan: the one in its folder, else a new one, written last. Raises RunFailed or Unavailable."""
         kept = await folder.read(PLAN)
         if kept is not None:
-            return Plan.from_json(kept)
+            try:
+                return Plan.from_json(kept)
+            except ValidationError as error:
+                # Left by another release; what else is in the folder was made for it.
+                self._tell.trouble("plan_unreadable", str(error), run.run_id)
+                await folder.remove()
         command = run.command
         state = await self._pipeline(command.model)
         spec = parsed(state.spec_json)

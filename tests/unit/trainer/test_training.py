@@ -303,6 +303,14 @@ async def test_a_damaged_champion_does_not_keep_its_successor_away(world: World)
     assert await world.champion() == 2
 
 
+async def test_a_plan_of_another_release_is_made_anew(world: World) -> None:
+    await world.rows(0, 200)
+    await world.folders.of(run_id_of("c1")).write(PLAN, b'{"from": "the past"}')
+    await world.folders.of(run_id_of("c1")).write(RESULT, b"{}")
+    assert (await world.train("c1")).progress.state == SUCCEEDED
+    assert [kind for kind, _, _ in world.troubles] == ["plan_unreadable"]
+
+
 async def test_folders_of_runs_that_are_over_are_swept(world: World) -> None:
     await world.rows(0, 200)
     await world.train("c1")
