@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
@@ -12,6 +13,7 @@ from lepton_ai._data import Dataset, Rows, field_name, from_rows
 from lepton_ai._loading import Loading
 from lepton_ai._models import AsyncDeployment, Deployment, Model, Row, Run
 from lepton_ai._monitor import Health, health_from
+from lepton_ai._traffic import Looks
 from lepton_ai._transport import Transport
 
 _POLL_S: Final = 0.25
@@ -37,6 +39,7 @@ class AsyncLeptonClient:
         self._transport = Transport(_credentials.resolve(key, secret, region), clock)
         self._progress = progress or _progress.default()
         self._loading = Loading(self._transport, self._progress)
+        self._looks = Looks(self._transport.clock)
 
     async def __aenter__(self) -> Self:
         return self
@@ -134,7 +137,8 @@ class AsyncLeptonClient:
         state = await self._transport.get(f"/v1/models/{name}")
         version = int(state["champion"]) if isinstance(deployment, str) else deployment.version
         summaries = await self._transport.get(f"/v1/pipelines/{name}/quality", limit=SUMMARIES)
-        return health_from(name, version, state, await self._transport.get("/v1/status"), summaries)
+        health = health_from(name, version, state, await self._transport.get("/v1/status"), summaries)
+        return replace(health, traffic=await self._looks.look(name, await self._transport.get("/v1/instances")))
 
     async def export_pipeline(self, data: Dataset | Model | str) -> str:
         """The Pipeline as YAML, every default written out, ready for `lepton apply`."""

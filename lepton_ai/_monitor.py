@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lepton_ai._models import plain
+from lepton_ai._traffic import Traffic
 
 _COLOURS: Final = {"healthy": "green", "degraded": "yellow", "down": "red"}
 _HEX: Final = {"healthy": "#2e7d32", "degraded": "#f9a825", "down": "#c62828"}
@@ -45,6 +46,7 @@ class Health:
     incidents: tuple[str, ...] = ()
     lag_records: int = 0
     problems: tuple[str, ...] = ()
+    traffic: Traffic | None = None
 
     @property
     def state(self) -> str:
@@ -70,6 +72,8 @@ class Health:
             found.append(f"held-out: {', '.join(measured)}")
         if self.data:
             found.append("data, last summaries: " + ", ".join(f"{name} {count}" for name, count in self.data.items()))
+        if self.traffic is not None:
+            found.append(str(self.traffic))
         found.append(f"rows waiting to be scored: {self.lag_records}")
         found += [f"incident: {line}" for line in self.incidents] or ["no open incident"]
         return found + [f"not known: {line}" for line in self.problems]

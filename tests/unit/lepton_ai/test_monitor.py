@@ -2,6 +2,7 @@
 
 import io
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from rich.console import Console
 from lepton_ai._models import plain, run_from, statistics_of
 from lepton_ai._monitor import health_from
 from lepton_ai._progress import Quiet, Terminal
+from lepton_ai._traffic import Traffic
 
 STATE: dict[str, Any] = {"model": "m", "champion": 2, "versions": [
     {"version": 2, "metrics": {"r2": 0.5}, "statistics": [{"field": "a"}]}]}
@@ -45,6 +47,8 @@ def test_everything_known_is_told() -> None:
     summaries = [{"accepted": 3, "rejected": 1}, {"accepted": 4}]
     text = str(health_from("m", 2, {**STATE, "champion": 1}, status(
         instance(), {"service": "ingest"}, lags=lags, incidents=incidents, problems=["lags"]), summaries))
+    busy = replace(health_from("m", 2, STATE, status(instance()), []), traffic=Traffic(1, 2, 0.5, 0.25))
+    assert "answered: 1 requests, 2 streamed rows; now 0.5 requests/s, 0.25 rows/s" in str(busy)
     for part in ("degraded", "champion: version 1", "predictor-0: ready, version 2, load 1.5, CPUExecutionProvider",
                  "r2 0.5", "accepted 7, rejected 1", "scored: 12", "quality_loss at model:m (commanded)",
                  "not known: lags"):
