@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.message import DecodeError, EncodeError, Message
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from lepton.contracts.pb import (
@@ -43,10 +43,7 @@ def encode(topic: Topic, message: Message) -> bytes:
     _expect(topic, message)
     for check in _checks(topic):
         check(message)
-    try:
-        return message.SerializeToString(deterministic=True)
-    except (EncodeError, ValueError) as failure:
-        raise Invalid(f"cannot be written as {message.DESCRIPTOR.full_name}", place=topic.value) from failure
+    return message.SerializeToString(deterministic=True)
 
 
 def decode(topic: Topic, value: bytes) -> Message:

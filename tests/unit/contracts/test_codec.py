@@ -10,6 +10,7 @@ from lepton.contracts.codec import decode, decode_as, encode
 from lepton.contracts.pb.incidents_pb2 import INCIDENT_STATE_SUSPECTED, Incident, IncidentEvent
 from lepton.contracts.pb.models_pb2 import VERSION_STATUS_READY, ModelManifest, ModelState, ModelVersion
 from lepton.contracts.pb.outcomes_pb2 import Outcome
+from lepton.contracts.pb.prediction_pb2 import PredictRequest
 from lepton.contracts.pb.recovery_pb2 import RECOVERY_ACTION_RESTART, RecoveryCommand
 from lepton.contracts.pb.telemetry_pb2 import INSTANCE_STATE_READY, Telemetry
 from lepton.contracts.pb.training_pb2 import TRAINING_KIND_TRAIN, TrainingCommand
@@ -135,3 +136,21 @@ def test_a_topic_file_that_names_no_member_is_refused(right: str, wrong: str, mo
 @pytest.mark.parametrize("topic", PROTOBUF)
 def test_keys_are_taken_from_members_that_exist(topic: Topic) -> None:
     assert topics.spec(topic).key in codec.message_type(topic).DESCRIPTOR.fields_by_name
+
+
+def test_a_member_inside_one_that_is_not_given_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (topics.FOLDER / "lepton-models.yaml").read_text("utf-8")
+    wanted = topics.parse(text.replace("lepton.v1.ModelState", "lepton.v1.ModelVersion").replace(
+        "versions.model, versions.version, versions.status, versions.manifest", "manifest.sha256").replace(
+        "[model, revision, key_id, signature, ", "["), "x")
+    monkeypatch.setattr(codec, "spec", lambda topic: wanted)
+    monkeypatch.setattr(codec, "message_type", codec.message_type.__wrapped__)
+    checks = codec._checks.__wrapped__(Topic.MODELS)
+    for check in checks:
+        check(ModelVersion())
+    with pytest.raises(Invalid, match=r"manifest\.sha256 is empty"):
+        checks[0](ModelVersion(manifest=ModelManifest()))
+
+
+def test_messages_of_others_are_not_searched_for_times() -> None:
+    assert list(codec._timestamps(PredictRequest.DESCRIPTOR, ())) == []

@@ -155,6 +155,12 @@ def test_content_of_another_encoding_is_refused(topic: Topic) -> None:
         topics.parse(changed, topic.stem)
 
 
+def test_json_names_its_media_types() -> None:
+    text = (topics.FOLDER / "lepton-labels-pipeline.yaml").read_text("utf-8")
+    with pytest.raises(Invalid, match="media_types are given"):
+        topics.parse(text.replace("media_types: [application/json]", "media_types: []"), "labels.yaml")
+
+
 def test_only_topics_of_a_pipeline_follow_its_partitions() -> None:
     text = (topics.FOLDER / "lepton-audit.yaml").read_text("utf-8").replace("partitions: 1", "partitions: pipeline")
     with pytest.raises(Invalid, match="belongs to no pipeline"):
