@@ -1,13 +1,16 @@
-"""What the predictor's unit tests share: a loaded tiny model."""
+"""What the predictor's unit tests share: a loaded tiny model, and a gate in front of inference."""
 
+import asyncio
+import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from lepton.clock import SystemClock
 from services.predictor.core.batcher import Limits
 from services.predictor.core.engine import Engine, Setup
-from services.predictor.core.session import Options
+from services.predictor.core.session import Options, Session
 from tests.harness.onnx_models import Linear
 
 FIELDS = {"amount": "float", "count": "int", "known": "bool", "country": "category"}
@@ -31,3 +34,40 @@ def load() -> Iterator[Load]:
     yield load
     for engine in engines:
         engine.close()
+
+
+class Gate:
+    """Holds every run of every model while it is closed; `entered` is set once one is held."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self._open = threading.Event()
+        self._open.set()
+
+    def pass_through(self) -> None:
+        if not self._open.is_set():
+            self.entered.set()
+            self._open.wait(10)
+
+    def close(self) -> None:
+        self._open.clear()
+
+    def open(self) -> None:
+        self._open.set()
+
+    async def holds(self) -> None:
+        """Wait until a run is held."""
+        assert await asyncio.to_thread(self.entered.wait, 10)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    gate, run = Gate(), Session.run
+
+    def held(session: Session, arrays: Any) -> Any:
+        gate.pass_through()
+        return run(session, arrays)
+
+    monkeypatch.setattr(Session, "run", held)
+    yield gate
+    gate.open()

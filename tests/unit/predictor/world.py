@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 
 from lepton.bus.memory import MemoryBroker
 from lepton.contracts import codec, topics
@@ -145,3 +146,10 @@ def amounts(model: str, *values: float, request_id: str = "") -> oip.ModelInferR
     tensor = request.inputs.add(name="amount", datatype="FP64", shape=[len(values)])
     tensor.contents.fp64_contents.extend(values)
     return request
+
+
+async def status(call: Any) -> tuple[grpc.StatusCode, str]:
+    """How a call that must fail ended."""
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await call
+    return raised.value.code(), raised.value.details() or ""
