@@ -35,6 +35,10 @@ class Desk:
         self.incidents: list[dict[str, Any]] = []
         self.instances: list[dict[str, Any]] = []
         self.metrics = ""
+        # Answers before the final one: states of a run, and how often model and served version are not there yet.
+        self.run_states: list[dict[str, Any]] = []
+        self.unannounced = 0
+        self.unloaded = 0
         self.labels: list[dict[str, Any]] = []
         self.keys: dict[str, dict[str, Any]] = {}
         self.orders: list[dict[str, Any]] = []
@@ -79,7 +83,7 @@ class Desk:
             case ("GET", ["v1", "instances"]):
                 return 200, self.instances
             case ("GET", ["v1", "runs", run_id]):
-                return 200, self.runs[run_id]
+                return 200, {**self.runs[run_id], **(self.run_states.pop(0) if self.run_states else {})}
             case (_, ["v1", "models", name, *rest]):
                 return self._model(name, rest, json.loads(body) if body else {})
         return 404, {"title": "Not Found", "status": 404, "detail": f"nothing at {path}"}
@@ -124,7 +128,7 @@ class Desk:
     def _model(self, name: str, rest: list[str], asked: dict[str, Any]) -> Answer:
         if rest == ["train"]:
             return self._train(name, asked)
-        if name not in self.models:
+        if name not in self.models or (not rest and self._not_yet("unannounced")):
             return 404, {"detail": f"there is no model {name}", "title": "Not Found"}
         if rest == ["promote"]:
             self.models[name]["champion"] = asked["version"]
@@ -145,8 +149,14 @@ class Desk:
                                       "lineage": {"run_id": run_id, "parent_version": asked.get("parent_version", 0)}})
         return 202, {"run_id": run_id, "command_id": asked["command_id"]}
 
+    def _not_yet(self, what: str) -> bool:
+        left = int(getattr(self, what))
+        setattr(self, what, max(0, left - 1))
+        return left > 0
+
     def _status(self) -> dict[str, Any]:
-        served = {name: state["champion"] for name, state in self.models.items() if state["champion"]}
+        ready = not self._not_yet("unloaded")
+        served = {name: state["champion"] for name, state in self.models.items() if state["champion"] and ready}
         return {"instances": [{"instance": "predictor-0", "service": "predictor", "silent": False, "state": "READY",
                                "load": 0.0, "provider": "CPUExecutionProvider", "models": served}],
                 "lags": [], "incidents": self.incidents, "problems": []}

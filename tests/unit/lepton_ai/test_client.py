@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lepton.errors import Invalid, LeptonError, Missing, Refused, Unavailable
-from lepton_ai import AsyncLeptonClient, LeptonClient, _loading
+from lepton_ai import AsyncLeptonClient, LeptonClient, _async_client, _loading
 from lepton_ai._client import in_notebook
 from tests.harness.wait import poll_until
 from tests.unit.lepton_ai.doors import KEY_ID, SECRET, Desk, open_door
@@ -122,6 +122,46 @@ def test_a_family_of_the_other_kind_describes_the_label_anew(client: LeptonClien
     (tmp_path / "churn.csv").unlink()
     with pytest.raises(Invalid, match="not at hand"):
         client.train_model("logistic_regression", client.load_data("churn", label="left"))
+
+
+class Kept:
+    """Progress that is remembered."""
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+        self.finished: list[str] = []
+
+    def show(self, line: str) -> None:
+        self.shown.append(line)
+
+    def done(self, line: str) -> None:
+        self.finished.append(line)
+
+
+async def test_what_takes_its_time_is_waited_for_and_shown(desk: Desk) -> None:
+    progress = Kept()
+    desk.run_states = [{"state": "QUEUED"}, {"state": "RUNNING", "epoch": 3, "epochs": 40}]
+    desk.unannounced, desk.unloaded = 2, 2
+    with open_door(desk) as credentials:
+        async with AsyncLeptonClient(KEY_ID, SECRET, credentials.rest, progress=progress) as client:
+            await client.deploy_model(await client.train_model("linear_regression", await client.load_data("dataset")))
+    assert {"queued", "running, epoch 3 of 40"} <= set(progress.shown)
+    assert any("is being loaded" in line for line in progress.shown)
+    assert [line.rpartition(" ")[2] for line in progress.finished][-1] == "served"
+
+
+@pytest.mark.parametrize(("limit", "hindrance", "error", "says"), [
+    ("QUEUE_S", {"run_states": [{"state": "QUEUED"}] * 99}, Unavailable, "is queued and does not move"),
+    ("SERVED_S", {"unannounced": 99}, Missing, "there is no model"),
+    ("SERVED_S", {"unloaded": 99}, Unavailable, "no predictor answers with"),
+])
+def test_waiting_has_an_end(limit: str, hindrance: dict[str, object], error: type[LeptonError], says: str,
+                            client: LeptonClient, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_async_client, limit, 0.4)
+    for name, value in hindrance.items():
+        setattr(desk, name, value)
+    with pytest.raises(error, match=says):
+        client.deploy_model(client.train_model("linear_regression", client.load_data("dataset")))
 
 
 @pytest.mark.parametrize(("outcome", "error", "says"), [
