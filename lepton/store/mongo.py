@@ -17,6 +17,7 @@ SELECTION_TIMEOUT_MS = 2_000
 SOCKET_TIMEOUT_MS = 5_000
 
 _AUTHENTICATION_FAILED = 18
+_MIGRATION_TRIES = 4
 _REMEDY = "check that the database runs and that LEPTON_MONGO_URL names it"
 
 
@@ -57,7 +58,15 @@ class Database:
 
     async def start(self) -> None:
         await self.ping()
-        await self.migrate()
+        for tries_left in reversed(range(_MIGRATION_TRIES)):
+            try:
+                await self.migrate()
+                return
+            except Unavailable:
+                # It answered the ping: on a busy machine, with every service starting, an index takes its time, and
+                # asking for it again goes on where the last call was.
+                if not tries_left:
+                    raise
 
     async def stop(self) -> None:
         await self.close()

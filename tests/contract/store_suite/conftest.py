@@ -20,10 +20,12 @@ async def database(request: pytest.FixtureRequest) -> AsyncIterator[DocumentData
         yield memory
         return
     real = Database.connect(request.getfixturevalue("mongo_url"), f"lepton-suite-{uuid4().hex[:12]}")
-    await real.start()
-    yield real
-    await real.drop()
-    await real.stop()
+    try:
+        await real.start()
+        yield real
+        await real.drop()
+    finally:
+        await real.stop()
 
 
 @pytest.fixture
