@@ -13,7 +13,7 @@ from lepton.bus.records import Broker
 from lepton.bus.table import OnChange, Table
 from lepton.clock import Clock, SystemClock
 from lepton.contracts import codec, topics
-from lepton.contracts.pb.incidents_pb2 import AuditRecord, Incident
+from lepton.contracts.pb.incidents_pb2 import AuditRecord
 from lepton.contracts.pb.models_pb2 import ModelState
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pb.telemetry_pb2 import Instance
@@ -97,8 +97,6 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
     service.add(Stage.FLOW, "predictors", pool)
     predictions = Predictions(Routing(), pool, registry.values, clock, settings.predict_timeout_s)
     instances = _follow(service, broker, aside, Topic.INSTANCES, Instance, predictions.heard)
-
-    _follow(service, broker, aside, Topic.INCIDENTS, Incident)
 
     access = Access(Keys(database), Limits(settings.rate_per_s, settings.rate_burst), audit, clock,
                     settings.key_cache_s)
