@@ -1,7 +1,6 @@
 """Every concrete object of the actuator, in the order it starts."""
 
 from datetime import timedelta
-from functools import partial
 
 from deploy.actuator import units
 from deploy.actuator.edge import Commands
@@ -13,8 +12,8 @@ from lepton.bus import kafka
 from lepton.bus.care import Care
 from lepton.bus.consumer import Consumer, Subscription
 from lepton.bus.deadletter import DeadLetters
+from lepton.bus.presence import Connection, announce
 from lepton.bus.producer import Producer
-from lepton.contracts.pb.telemetry_pb2 import Instance, Telemetry
 from lepton.contracts.signing import TrustStore
 from lepton.contracts.topics import Topic
 from lepton.errors import Unavailable
@@ -35,26 +34,13 @@ def build(settings: ActuatorSettings) -> Service:
 
     broker = kafka.connect(settings.broker_options(), service.clock)
     producer = Producer(broker, settings.instance, service.telemetry)
+    service.add(Stage.STORE, "broker", Connection(broker))
     service.add(Stage.BUS, "producer", producer)
+    announce(service, producer)
     progress = service.health.check("commands", deadline_s=60)
     consumer = Consumer(
         broker, Subscription([Topic.RECOVERY_COMMANDS], "actuator", settings.instance),
         Commands(actuator, producer).handle, Care(service.clock, progress, service.telemetry),
         dead_letters=DeadLetters("actuator", service.clock))
     service.spawn("commands", consumer.run)
-    service.spawn("heartbeats", partial(service.telemetry.heartbeat_loop, send=partial(_beat, producer)), Stage.BUS)
-    service.spawn("announcements", partial(service.telemetry.announce_loop, describe=_describe,
-                                           send=partial(_announce, producer, settings.instance)), Stage.BUS)
     return service
-
-
-async def _beat(producer: Producer, message: Telemetry) -> None:
-    await producer.send(Topic.TELEMETRY, message, key=message.instance)
-
-
-async def _announce(producer: Producer, instance: str, message: Instance | None) -> None:
-    await producer.send(Topic.INSTANCES, message, key=instance)
-
-
-def _describe(_: Instance) -> None:
-    """The actuator has no door of its own to tell of."""

@@ -36,7 +36,11 @@ class Connection:
         await self._broker.close()
 
 
-def announce(service: Service, producer: Producer, describe: Describe) -> None:
+def no_door(_: telemetry_pb2.Instance) -> None:
+    """For a process that serves nobody: its admin address is filled in already."""
+
+
+def announce(service: Service, producer: Producer, describe: Describe = no_door) -> None:
     """Have heartbeats and announcements of this process sent for as long as it lives; add `producer` to it before.
 
     `describe` fills address, models, load and provider into each announcement.

@@ -5,12 +5,11 @@ import gc
 from lepton.bus import kafka
 from lepton.bus.care import Care
 from lepton.bus.deadletter import DeadLetters
+from lepton.bus.presence import Connection, announce
 from lepton.bus.producer import Producer
 from lepton.bus.records import Broker
 from lepton.contracts import names
 from lepton.contracts.pb.recovery_pb2 import RecoveryResult
-from lepton.contracts.pb.telemetry_pb2 import Instance
-from lepton.contracts.pb.telemetry_pb2 import Telemetry as Heartbeat
 from lepton.contracts.signing import TrustStore
 from lepton.contracts.topics import Topic
 from lepton.runtime import tracing
@@ -66,9 +65,9 @@ def assemble(settings: IngestSettings, service: Service, broker: Broker, databas
                                 skew_s=settings.clock_skew_s)
 
     service.add(Stage.STORE, "database", database)
-    service.add(Stage.BUS, "broker", _Reachable(broker))
+    service.add(Stage.STORE, "broker", Connection(broker))
     service.add(Stage.BUS, "producer", producer)
-    _pulse(service, producer)
+    announce(service, producer)
     # What is quarantined and what is outlying is known before the first event is judged.
     service.add(Stage.BUS, "pipelines", pipelines)
     service.add(Stage.BUS, "models", models)
@@ -78,31 +77,6 @@ def assemble(settings: IngestSettings, service: Service, broker: Broker, databas
     # Last: it opens the lines, which are spawned into a service that has started.
     service.spawn("follow pipelines", pipelines.run)
     return service
-
-
-class _Reachable:
-    """The broker as a resource: start fails in one clear line when it cannot be reached."""
-
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
-        self.start = broker.ping
-        self.stop = broker.close
-
-
-def _pulse(service: Service, producer: Producer) -> None:
-    instance = service.settings.instance
-
-    async def beat(heartbeat: Heartbeat) -> None:
-        await producer.send(Topic.TELEMETRY, heartbeat, key=instance)
-
-    async def announce(message: Instance | None) -> None:
-        await producer.send(Topic.INSTANCES, message, key=instance)
-
-    def describe(message: Instance) -> None:
-        """Ingest has no door of its own; its admin address is filled in already."""
-
-    service.spawn("heartbeat", lambda stop: service.telemetry.heartbeat_loop(stop, beat), Stage.BUS)
-    service.spawn("announce", lambda stop: service.telemetry.announce_loop(stop, announce, describe), Stage.BUS)
 
 
 def _continue_trace(telemetry: Telemetry) -> ContinueTrace:

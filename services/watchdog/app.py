@@ -3,11 +3,10 @@
 from lepton.bus import kafka
 from lepton.bus.care import Care
 from lepton.bus.deadletter import DeadLetters
+from lepton.bus.presence import Connection, announce
 from lepton.bus.producer import Producer
 from lepton.bus.records import Broker
 from lepton.contracts import names
-from lepton.contracts.pb.telemetry_pb2 import Instance
-from lepton.contracts.pb.telemetry_pb2 import Telemetry as Heartbeat
 from lepton.contracts.signing import Identity, TrustStore
 from lepton.contracts.topics import Topic
 from lepton.runtime.loops import Loop
@@ -78,10 +77,10 @@ def assemble(settings: WatchdogSettings, service: Service, broker: Broker, datab
     progress = service.health.check("ticks", TICK_DEADLINE_S)
 
     service.add(Stage.STORE, "database", database)
-    service.add(Stage.BUS, "broker", _Reachable(broker))
+    service.add(Stage.STORE, "broker", Connection(broker))
     for name, resource in (("producer", producer), ("scribe", scribe), ("refusals", refusals)):
         service.add(Stage.BUS, name, resource)
-    _pulse(service, scribe)
+    announce(service, scribe)
     for name, table in (("instances", instances), ("models", models), ("pipelines", pipelines)):
         service.add(Stage.BUS, name, table)
     service.spawn("announce incidents", relay.run)
@@ -96,14 +95,6 @@ def assemble(settings: WatchdogSettings, service: Service, broker: Broker, datab
     # Last: it begins a feed for each pipeline, spawned into a service that has started.
     service.spawn("follow pipelines", pipelines.run)
     return service
-
-
-class _Reachable:
-    """The broker as a resource: start fails in one clear line when it cannot be reached."""
-
-    def __init__(self, broker: Broker) -> None:
-        self.start = broker.ping
-        self.stop = broker.close
 
 
 def _thresholds(settings: WatchdogSettings) -> Thresholds:
@@ -130,19 +121,3 @@ def _voice(service: Service, commands: Commands, audit: Audit, relay: Relay, not
                           decision.notify)
 
     return Voice(command, audit.record, relay.kick, tell)
-
-
-def _pulse(service: Service, producer: Producer) -> None:
-    instance = service.settings.instance
-
-    async def beat(heartbeat: Heartbeat) -> None:
-        await producer.send(Topic.TELEMETRY, heartbeat, key=instance)
-
-    async def announce(message: Instance | None) -> None:
-        await producer.send(Topic.INSTANCES, message, key=instance)
-
-    def describe(message: Instance) -> None:
-        """The watchdog has no door of its own; its admin address is filled in already."""
-
-    service.spawn("heartbeat", lambda stop: service.telemetry.heartbeat_loop(stop, beat), Stage.BUS)
-    service.spawn("announce", lambda stop: service.telemetry.announce_loop(stop, announce, describe), Stage.BUS)
