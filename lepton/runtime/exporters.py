@@ -13,7 +13,7 @@ from opentelemetry.trace import Tracer
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import generate_latest
 
-from lepton.runtime.logs import extras
+from lepton.runtime.logs import Restraint, extras, message_of
 from lepton.runtime.settings import LeptonSettings
 
 # A collector that is away costs a stop this long and no more.
@@ -88,13 +88,14 @@ class _OtlpHandler(logging.Handler):
         if not isinstance(provider, LoggerProvider):
             raise TypeError("an OTLP handler needs the SDK's LoggerProvider")
         self._logger = provider.get_logger("lepton")
+        self.addFilter(Restraint())
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name.startswith(("opentelemetry", "grpc")):
             return
         error = record.exc_info[1] if record.exc_info else None
         self._logger.emit(
-            timestamp=int(record.created * 1e9), severity_text=record.levelname, body=record.getMessage(),
+            timestamp=int(record.created * 1e9), severity_text=record.levelname, body=message_of(record),
             severity_number=_SEVERITIES.get(record.levelno, SeverityNumber.UNSPECIFIED),
             attributes={"logger": record.name, **extras(record)}, exception=error,
         )

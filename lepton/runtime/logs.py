@@ -1,28 +1,95 @@
-"""The form of a log line: JSON or text on stderr, with service, instance and the trace it was written in."""
+"""The form of a log line: JSON or text on stderr, with service, instance and the trace it was written in; and how
+often a library may say the same."""
 
 import json
 import logging
 import sys
+import threading
 from datetime import UTC, datetime
+from types import TracebackType
 
 from opentelemetry import trace
 
 from lepton.runtime.settings import LeptonSettings
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+# What a Restraint leaves on a record: how many it held back before it, and in how many seconds.
+_HELD = "held_back"
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", _HELD}
 # These tell of every request or poll at info; what they have to say of failures we report ourselves.
 _CHATTY = ("aiokafka", "httpx", "httpcore", "pymongo", "uvicorn", "asyncio", "faust", "opentelemetry")
+# First parts of the names of our loggers; `root` and `__main__` are where programs of ours log.
+_OURS = frozenset({"lepton", "lepton_ai", "services", "deploy", "root", "__main__"})
+REPEAT_EVERY_S = 10.0
+# A library may put a changing part into its template; kinds beyond this many are forgotten, the oldest first.
+MAX_KINDS = 1000
 
 
 def install(settings: LeptonSettings) -> None:
     """Make stderr the one place log lines go to, in the form the settings ask for."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter(settings.service, settings.instance, as_json=settings.log_format == "json"))
+    handler.addFilter(Restraint())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+class Restraint(logging.Filter):
+    """Of each kind of line a library writes, passes the first and then one every ten seconds; ours always pass.
+
+    While a broker is away its client repeats one line many times a second. The next line that passes tells how many of
+    its kind were held back; for use on handlers, each with one of its own. Time is that of the records.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # By kind: when one passed last, and how many were held back since. Handlers are called from many threads.
+        self._passed: dict[tuple[str, ...], tuple[float, int]] = {}
+        self._lock = threading.Lock()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] in _OURS:
+            return True
+        kind = _kind(record)
+        with self._lock:
+            passed_at, held = self._passed.get(kind, (float("-inf"), 0))
+            elapsed_s = record.created - passed_at
+            # Either way: a wall clock that was set back must not silence a kind until it has caught up.
+            if abs(elapsed_s) < REPEAT_EVERY_S:
+                self._passed[kind] = passed_at, held + 1
+                return False
+            self._passed.pop(kind, None)
+            self._passed[kind] = record.created, 0
+            if len(self._passed) > MAX_KINDS:
+                del self._passed[next(iter(self._passed))]
+        setattr(record, _HELD, (held, abs(elapsed_s)) if held else None)
+        return True
+
+
+def message_of(record: logging.LogRecord) -> str:
+    """What a record says, with how many more like it a Restraint held back before it."""
+    message = record.getMessage()
+    held = getattr(record, _HELD, None)
+    return f"{message} … ({held[0]} more like it in {held[1]:.0f} s)" if held else message
+
+
+def _kind(record: logging.LogRecord) -> tuple[str, ...]:
+    """Lines of one logger are alike by their template, or, where they tell of an exception, by its type and place."""
+    error = record.exc_info[1] if record.exc_info else record.msg
+    if isinstance(error, BaseException):
+        return record.name, type(error).__qualname__, _place(error.__traceback__)
+    return record.name, str(record.msg)
+
+
+def _place(trace_back: TracebackType | None) -> str:
+    """Where it was raised, since two failures of one type may have nothing else in common."""
+    if trace_back is None:
+        return ""
+    while trace_back.tb_next is not None:
+        trace_back = trace_back.tb_next
+    return f"{trace_back.tb_frame.f_code.co_filename}:{trace_back.tb_lineno}"
 
 
 class LineFormatter(logging.Formatter):
@@ -41,7 +108,7 @@ class LineFormatter(logging.Formatter):
             "service": self._service,
             "instance": self._instance,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": message_of(record),
         }
         span = trace.get_current_span().get_span_context()
         if span.is_valid:

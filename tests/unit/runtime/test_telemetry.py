@@ -99,6 +99,17 @@ async def test_with_an_endpoint_spans_metrics_and_logs_reach_the_collector(colle
     assert "lepton_kiln_pots" in {metric.name for metric in received.metrics}
 
 
+async def test_what_a_library_repeats_is_held_back_from_the_collector_too(collector: tuple[Collector, str]) -> None:
+    received, endpoint = collector
+    telemetry = telemetry_with(otlp_endpoint=endpoint)
+    await telemetry.start()
+    for at in range(11):
+        logging.getLogger().handle(logging.makeLogRecord(
+            {"name": "aiokafka", "msg": "no node", "created": float(at), "levelno": logging.ERROR}))
+    await telemetry.stop()
+    assert [one.body.string_value for one in received.logs] == ["no node", "no node … (9 more like it in 10 s)"]
+
+
 async def test_a_caller_that_did_not_sample_is_followed(collector: tuple[Collector, str]) -> None:
     received, endpoint = collector
     telemetry = telemetry_with(otlp_endpoint=endpoint)
