@@ -12,8 +12,8 @@ from lepton_ai import _credentials, _infer, _models, _progress, _report
 from lepton_ai._data import Dataset, Rows, field_name, from_rows
 from lepton_ai._loading import Loading
 from lepton_ai._models import AsyncDeployment, Deployment, Model, Row, Run
-from lepton_ai._monitor import Health, health_from
-from lepton_ai._traffic import Looks
+from lepton_ai._monitor.health import Health, health_from
+from lepton_ai._monitor.traffic import Looks
 from lepton_ai._transport import Transport
 
 _POLL_S: Final = 0.25

@@ -17,7 +17,7 @@ from lepton_ai import _credentials, _progress
 from lepton_ai._async_client import AsyncLeptonClient
 from lepton_ai._data import Dataset
 from lepton_ai._models import Deployment, Model, Row, SyncDeployment
-from lepton_ai._monitor import Health
+from lepton_ai._monitor.health import Health
 
 Answer = TypeVar("Answer")
 REFRESH_S: Final = 1.0

@@ -83,8 +83,17 @@ class KafkaAdmin:
                     raise outcome(error(), f"delete topic {name}")
 
     async def group_offsets(self, group: str) -> dict[Place, int]:
-        async with self._asking(f"read offsets of group {group}") as client:
-            found = await client.list_consumer_group_offsets(group)
+        deadline = self._clock.monotonic() + VISIBLE_WITHIN_S
+        while True:
+            async with self._asking(f"read offsets of group {group}") as client:
+                try:
+                    found = await client.list_consumer_group_offsets(group)
+                    break
+                except errors.GroupCoordinatorNotAvailableError:
+                    # A broker that has just started, or never had a group, is still making its offsets topic.
+                    if self._clock.monotonic() > deadline:
+                        raise
+            await self._clock.sleep(_PAUSE_S)
         return {Place(tp.topic, tp.partition): entry.offset for tp, entry in found.items() if entry.offset >= 0}
 
     async def _wait_until_led(self, names: Sequence[str]) -> None:

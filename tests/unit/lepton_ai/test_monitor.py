@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from lepton_ai._models import plain, run_from, statistics_of
-from lepton_ai._monitor import health_from
+from lepton_ai._monitor.health import health_from
+from lepton_ai._monitor.traffic import Traffic
 from lepton_ai._progress import Quiet, Terminal
-from lepton_ai._traffic import Traffic
 
 STATE: dict[str, Any] = {"model": "m", "champion": 2, "versions": [
     {"version": 2, "metrics": {"r2": 0.5}, "statistics": [{"field": "a"}]}]}

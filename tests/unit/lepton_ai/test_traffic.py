@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from lepton.clock import FakeClock
-from lepton_ai._traffic import Looks, Traffic
+from lepton_ai._monitor.traffic import Looks, Traffic
 from tests.unit.lepton_ai.doors import Desk, open_door
 
 PAGE = """# HELP lepton_predictor_requests_total Requests answered

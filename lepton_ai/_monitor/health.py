@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lepton_ai._models import plain
-from lepton_ai._traffic import Traffic
+from lepton_ai._monitor.traffic import Traffic
 
 _COLOURS: Final = {"healthy": "green", "degraded": "yellow", "down": "red"}
 _HEX: Final = {"healthy": "#2e7d32", "degraded": "#f9a825", "down": "#c62828"}
