@@ -64,7 +64,9 @@ def _process_table(stack: Stack) -> tuple[Table, bool]:
     table = Table(title="processes", title_justify="left")
     for heading in ("name", "state", "ready", "pid", "up", "CPU s", "MB", "ports"):
         table.add_column(heading, justify="left" if heading in ("name", "state", "ready", "ports") else "right",
-                         no_wrap=heading != "ports")
+                         no_wrap=heading != "ports",
+                         # Names are what a person types next, so a narrow terminal may not cut them.
+                         min_width=max(map(len, known)) if heading == "name" else None)
     healthy = True
     for process in processes.manager(stack.home).processes():
         program = known[process.name]
