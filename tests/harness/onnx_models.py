@@ -126,6 +126,43 @@ class Linear:
                 helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", len(self.classes)])]
 
 
+@dataclass(frozen=True)
+class OneTensor:
+    """A classifier with one FP32 tensor [N, `width`] for all it takes: `width`-64-64-2, for comparing servers."""
+
+    width: int = 30
+    hidden: int = 64
+
+    def build(self) -> bytes:
+        """The ONNX file."""
+        sizes = [(self.width, self.hidden), (self.hidden, self.hidden), (self.hidden, 2)]
+        constants, nodes, last = [], [], "x"
+        for layer, (rows, columns) in enumerate(sizes):
+            values = [((7 * number) % 13 - 6) / 50 for number in range(rows * columns)]
+            constants.append(helper.make_tensor(f"w{layer}", TensorProto.FLOAT, [rows, columns], values))
+            nodes.append(helper.make_node("MatMul", [last, f"w{layer}"], [f"m{layer}"]))
+            if layer < 2:
+                nodes.append(helper.make_node("Relu", [f"m{layer}"], [f"h{layer}"]))
+            last = f"h{layer}"
+        nodes += [helper.make_node("Softmax", ["m2"], ["probabilities"], axis=1),
+                  helper.make_node("ArgMax", ["probabilities"], ["label"], axis=1, keepdims=0)]
+        graph = helper.make_graph(
+            nodes, "mlp", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", self.width])],
+            [helper.make_tensor_value_info("label", TensorProto.INT64, ["N"]),
+             helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 2])], constants)
+        data: bytes = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)],
+                                        ir_version=10).SerializeToString()
+        return data
+
+    def manifest(self, data: bytes, model: str, version: int = 1) -> models_pb2.ModelManifest:
+        return models_pb2.ModelManifest(
+            model=model, version=version, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data), family="mlp",
+            task=models_pb2.MODEL_TASK_CLASSIFICATION, classes=["0", "1"], operators=operators(data),
+            inputs=[models_pb2.TensorSpec(name="x", datatype="FP32", shape=[-1, self.width])],
+            outputs=[models_pb2.TensorSpec(name="label", datatype="INT64", shape=[-1]),
+                     models_pb2.TensorSpec(name="probabilities", datatype="FP32", shape=[-1, 2])])
+
+
 def _texts(name: str, shape: Sequence[int], texts: Sequence[str]) -> TensorProto:
     return TensorProto(name=name, data_type=TensorProto.STRING, dims=shape,
                        string_data=[text.encode() for text in texts])

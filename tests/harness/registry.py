@@ -19,7 +19,7 @@ from lepton.contracts.topics import Topic
 from lepton.store.artifacts import Artifacts
 from lepton.store.documents import DocumentDatabase
 from lepton.store.keys import Keys
-from tests.harness.onnx_models import Linear
+from tests.harness.onnx_models import Linear, OneTensor
 
 
 def trainer(home: Path, name: str = "trainer", *, trusted: bool = True) -> Identity:
@@ -92,7 +92,7 @@ class Registry:
         state.applied_at.FromDatetime(datetime.now(UTC))
         return state
 
-    async def publish(self, name: str, linear: Linear, *, store: bool = True) -> models_pb2.ModelState:
+    async def publish(self, name: str, linear: Linear | OneTensor, *, store: bool = True) -> models_pb2.ModelState:
         """A new version, signed, stored, champion at once."""
         data = linear.build()
         state = self.state(name)

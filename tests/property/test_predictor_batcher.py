@@ -37,16 +37,16 @@ def model(arrays: Arrays) -> Arrays:
     return {"own": arrays["id"] * 7 + 1, "pair": np.stack([arrays["id"], arrays["flag"]], axis=1)}
 
 
-@given(STEPS, st.integers(1, 6), st.integers(4, 12), st.booleans())
+@given(STEPS, st.integers(1, 6), st.integers(4, 12), st.sampled_from([0, 3, 1000]))
 @settings(max_examples=150, deadline=None)
 def test_answers_are_never_mixed_lost_or_doubled(steps: list[Step], max_rows: int, queue_rows: int,
-                                                 threaded: bool) -> None:
-    asyncio.run(drive(steps, Limits(max_rows, 0.0, queue_rows), threaded=threaded))
+                                                 inline_rows: int) -> None:
+    asyncio.run(drive(steps, Limits(max_rows, 0.0, queue_rows), inline_rows=inline_rows))
 
 
-async def drive(steps: list[Step], limits: Limits, *, threaded: bool) -> None:
+async def drive(steps: list[Step], limits: Limits, *, inline_rows: int) -> None:
     clock = FakeClock()
-    batcher = Batcher(model, limits, clock, threaded=threaded)
+    batcher = Batcher(model, limits, clock, inline_rows=inline_rows)
     asked: list[tuple[Step, np.ndarray[tuple[int], np.dtype[np.float64]], asyncio.Future[Arrays]]] = []
     next_id = 0.0
     for step in steps:

@@ -1,8 +1,8 @@
 """When waiting requests run together: bounded, never past a deadline, never mixed, and without delay when idle.
 
-A request that comes alone runs in the loop's next turn. Only after a batch that had company, or left some waiting, does
-the next one wait a moment for more, since then it is likely to come. A tiny model runs on the event loop itself, where
-a thread would cost more than the inference; a large one on one worker thread.
+A request that comes alone runs at once. Only after a batch that had company, or left some waiting, does the next one
+wait a moment for more, since then it is likely to come. What is short runs on the event loop itself, where a thread
+would cost more than the inference; what is long on one worker thread.
 """
 
 import asyncio
@@ -30,6 +30,11 @@ _MIN_RETRY_S = 0.01
 
 _SMOOTHING = 0.1
 """Weight of the newest batch in the estimate of seconds a row."""
+
+
+PROBE_EVERY = 16
+"""Of requests that come alone one in so many is queued all the same: only in the queue can it be seen that others come
+at the same time. The rest run where they stand, which spares two turns of the loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,24 +71,42 @@ class _Waiting:
 class Batcher:
     """Belongs to one event loop, and to one version of one model, so that versions never share a batch.
 
-    `varying` names the inputs with a free size behind the batch dimension: only requests of equal sizes run together.
+    Batches of up to `inline_rows` run on the loop, larger ones on the thread. `varying` names the inputs with a free
+    size behind the batch dimension: only requests of equal sizes run together.
     """
 
-    def __init__(self, run: Run, limits: Limits, clock: Clock, *, threaded: bool,
+    def __init__(self, run: Run, limits: Limits, clock: Clock, *, inline_rows: int,
                  varying: Sequence[str] = ()) -> None:
         self._run = run
         self.limits = limits
         self._clock = clock
         self._varying = tuple(varying)
         self._queue: deque[_Waiting] = deque()
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="inference") if threaded else None
+        self._inline_rows = inline_rows
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._planned: asyncio.Handle | None = None
         self._delayed = False
         self._crowded = False
+        self._alone = 0
         self._running = False
         self._closed = False
         self._row_s = 0.0
         self.counts = Counts()
+
+    async def answer(self, feed: Feed, deadline: float) -> Arrays:
+        """What the future of `submit` gives, raising what it raises."""
+        if feed.rows > self._inline_rows or self._crowded or self._queue or self._running or self._closed:
+            return await self.submit(feed, deadline)
+        self._alone += 1
+        if self._alone >= PROBE_EVERY:
+            self._alone = 0
+            return await self.submit(feed, deadline)
+        if deadline <= self._clock.monotonic():
+            self.counts.expired += 1
+            raise _expired()
+        self.counts.batches += 1
+        self.counts.rows += feed.rows
+        return _checked(self._run(feed.arrays), feed.rows)
 
     def submit(self, feed: Feed, deadline: float) -> asyncio.Future[Arrays]:
         """A future of the outputs for exactly these rows.
@@ -115,8 +138,7 @@ class Batcher:
                 waiting.future.set_exception(Unavailable("this version is leaving memory",
                                                          remedy="send the request again"))
         self.counts.waiting_rows = 0
-        if self._executor is not None:
-            self._executor.shutdown(wait=False)
+        self._executor.shutdown(wait=False)
 
     def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have the next batch run: at once, or a moment later when it is not full and company is likely."""
@@ -138,7 +160,7 @@ class Batcher:
         batch = self._take()
         if not batch:
             return
-        if self._executor is None:
+        if sum(waiting.feed.rows for waiting in batch) <= self._inline_rows:
             self._end(batch, self._attempt(batch))
             return
         self._running = True
@@ -172,7 +194,7 @@ class Batcher:
         self.counts.waiting_rows -= waiting.feed.rows
         if not waiting.future.done():
             self.counts.expired += 1
-            waiting.future.set_exception(TimeoutError("the deadline passed before the request could run"))
+            waiting.future.set_exception(_expired())
 
     def _attempt(self, batch: list[_Waiting]) -> _Attempt:
         """Outputs of all rows of `batch` in order, or what was raised, and the seconds it took."""
@@ -180,7 +202,8 @@ class Batcher:
         outputs: Arrays | None = None
         failure: Exception | None = None
         try:
-            outputs = self._run(_joined([waiting.feed for waiting in batch]))
+            feed = _joined([waiting.feed for waiting in batch])
+            outputs = _checked(self._run(feed.arrays), feed.rows)
         except Exception as error:  # noqa: BLE001 - handed to exactly the requests of this batch
             failure = error
         return outputs, failure, self._clock.monotonic() - started
@@ -190,16 +213,12 @@ class Batcher:
         self.counts.batches += 1
         self.counts.rows += rows
         self._row_s += _SMOOTHING * (took_s / rows - self._row_s)
-        if outputs is not None and any(len(array) != rows for array in outputs.values()):
-            # Without a row for each row there is no telling whose answer is whose.
-            failure = Unavailable(f"the model did not answer {rows} rows with {rows} rows",
-                                  remedy="roll the model back")
         stop = 0
         for waiting in batch:
             start, stop = stop, stop + waiting.feed.rows
             if waiting.future.done():
                 continue
-            if outputs is None or failure is not None:
+            if outputs is None:
                 waiting.future.set_exception(failure or RuntimeError("a batch gave neither outputs nor an error"))
             else:
                 waiting.future.set_result(outputs if waiting.feed.rows == rows else _part(outputs, start, stop))
@@ -216,11 +235,24 @@ class Batcher:
                     remedy="send again later, or raise serve.batching.queue_rows or serve.replicas")
 
 
-def _joined(feeds: list[Feed]) -> Arrays:
+def _joined(feeds: list[Feed]) -> Feed:
     if len(feeds) == 1:
-        return feeds[0].arrays
-    return {name: np.concatenate([feed.arrays[name] for feed in feeds]) for name in feeds[0].arrays}
+        return feeds[0]
+    arrays = {name: np.concatenate([feed.arrays[name] for feed in feeds]) for name in feeds[0].arrays}
+    return Feed(arrays, sum(feed.rows for feed in feeds))
+
+
+def _checked(outputs: Arrays, rows: int) -> Arrays:
+    """Without a row for each row there would be no telling whose answer is whose."""
+    for array in outputs.values():
+        if len(array) != rows:
+            raise Unavailable(f"the model answered {rows} rows with {len(array)}", remedy="roll the model back")
+    return outputs
 
 
 def _part(outputs: Arrays, start: int, stop: int) -> Arrays:
     return {name: array[start:stop] for name, array in outputs.items()}
+
+
+def _expired() -> TimeoutError:
+    return TimeoutError("the deadline passed before the request could run")

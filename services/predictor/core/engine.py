@@ -1,6 +1,5 @@
 """One version of a model in memory: its session, what it takes and gives, and how its requests are batched."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,14 +9,15 @@ from google.protobuf import struct_pb2
 from lepton.clock import Clock
 from lepton.contracts.pb import grpc_service_pb2 as oip
 from lepton.contracts.pb import models_pb2
-from services.predictor.core import answers, graph, rows, tensors
+from services.predictor.core import answers, graph, rows
 from services.predictor.core.answers import Answers
 from services.predictor.core.batcher import Arrays, Batcher, Limits
 from services.predictor.core.session import Options, Session, Timing
 from services.predictor.core.signature import Feed, Signature, of_manifest
+from services.predictor.core.tensors import Asked, Tensors
 
 INLINE_LIMIT_S = 0.001
-"""A full batch that takes longer would hold up the event loop noticeably, and runs on a worker thread."""
+"""What takes longer would hold up the event loop noticeably, and runs on a worker thread."""
 
 SCORING_ROWS = 4096
 """Rows of one run when scoring a stream: large enough that the cost per run vanishes, small enough for the cache."""
@@ -40,10 +40,10 @@ class Engine:
         self.signature = signature
         self.timing = timing
         self.classes = tuple(manifest.classes)
-        self.version_text = str(manifest.version)
         self._session = session
         self._batcher = batcher
         self._max_rows = max_request_rows
+        self._tensors = Tensors(signature, str(manifest.version), max_request_rows)
         self._told = (0, 0)
 
     @classmethod
@@ -59,17 +59,12 @@ class Engine:
         session = Session(data, signature, setup.options)
         timing = session.warm_up(limits.max_rows, clock)
         varying = [tensor.name for tensor in signature.inputs.values() if -1 in tensor.tail]
-        batcher = Batcher(session.run, limits, clock, threaded=timing.batch_s > INLINE_LIMIT_S, varying=varying)
+        batcher = Batcher(session.run, limits, clock, inline_rows=inline_rows(timing), varying=varying)
         return cls(manifest, session, signature, timing, batcher, setup.max_request_rows)
 
     @property
     def provider(self) -> str:
         return self._session.provider
-
-    @property
-    def threaded(self) -> bool:
-        """Whether its requests run on a worker thread, because a full batch would hold up the event loop."""
-        return self.timing.batch_s > INLINE_LIMIT_S
 
     @property
     def waiting_rows(self) -> int:
@@ -82,19 +77,19 @@ class Engine:
         self._told = (counts.batches, counts.rows)
         return batches, rows
 
-    def prepare(self, request: oip.ModelInferRequest) -> Feed:
-        """Raises Invalid, also for outputs that do not exist: before anything is run."""
-        tensors.requested(request, self.signature)
-        return tensors.decode(request, self.signature, self._max_rows)
+    def prepare(self, request: oip.ModelInferRequest) -> Asked:
+        """Raises Invalid, also for outputs that do not exist: before anything is run. Takes `request` apart."""
+        return self._tensors.read(request)
 
     def prepare_rows(self, named: Sequence[struct_pb2.Struct]) -> Feed:
         return rows.from_structs(named, self.signature, self._max_rows)
 
-    def submit(self, feed: Feed, deadline: float) -> asyncio.Future[Arrays]:
-        return self._batcher.submit(feed, deadline)
+    async def answer(self, feed: Feed, deadline: float) -> Arrays:
+        """Outputs for these rows, run alone or with others'. Errors as of `Batcher.submit`."""
+        return await self._batcher.answer(feed, deadline)
 
-    def respond(self, outputs: Arrays, request: oip.ModelInferRequest) -> oip.ModelInferResponse:
-        return tensors.encode(outputs, self.signature, request, self.version_text)
+    def respond(self, outputs: Arrays, asked: Asked) -> oip.ModelInferResponse:
+        return self._tensors.write(outputs, asked, self.manifest.model)
 
     def read(self, outputs: Arrays) -> Answers:
         return answers.read(outputs, self.classes)
@@ -109,7 +104,7 @@ class Engine:
 
     def is_quick(self, rows: int) -> bool:
         """Whether scoring so many rows is short enough to be done on the event loop."""
-        return self.timing.batch_s * rows <= INLINE_LIMIT_S * self.timing.rows
+        return rows <= inline_rows(self.timing)
 
     def limit(self, limits: Limits) -> None:
         """Batch by other limits from now on; whether it runs on a thread stays as it was measured at the load."""
@@ -117,3 +112,10 @@ class Engine:
 
     def close(self) -> None:
         self._batcher.close()
+
+
+def inline_rows(timing: Timing) -> int:
+    """Rows that take no longer than INLINE_LIMIT_S, judged by what was measured at warm-up; 0 when even one does."""
+    if timing.single_s > INLINE_LIMIT_S:
+        return 0
+    return max(1, int(timing.rows * INLINE_LIMIT_S / timing.batch_s))

@@ -28,7 +28,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 class TensorType:
     """One declared tensor. `tail` is its shape behind the batch dimension, -1 where the size is free.
 
-    `plain`: one number a row, whose raw bytes are its array as they are.
+    `plain`: numbers whose raw bytes are the array as they are.
     """
 
     name: str
@@ -97,5 +97,5 @@ def _tensors(specs: Iterable[models_pb2.TensorSpec], what: str) -> dict[str, Ten
             raise Refused(f"{what} `{spec.name}` is declared twice", field=spec.name)
         tail = tuple(spec.shape[1:])
         tensors[spec.name] = TensorType(spec.name, spec.datatype, dtype, tail, spec.optional,
-                                        plain=not tail and dtype.kind in "iuf")
+                                        plain=dtype.kind in "iuf")
     return tensors

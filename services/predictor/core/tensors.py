@@ -2,10 +2,14 @@
 
 Every error names the tensor and what to send instead. Arrays of fixed-size raw inputs are views of the message, not
 copies: they are only read.
+
+A client sends the same form again and again: tensors of the same names, types and shapes in the same order. What was
+found out about a form is kept under its bytes, so that a later request of it costs little more than its values.
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,22 +25,111 @@ _CONTENTS = {
 }
 """The member of InferTensorContents for each datatype; FP16 has none and travels raw."""
 
+MAX_FORMS = 256
+MAX_FORM_BYTES = 16 * 1024
+"""Forms that are kept, and how large one may be: what callers make up must not become memory."""
+
 _LENGTH = struct.Struct("<I")
 
+_Shape = tuple[int, ...]
 
-def decode(request: oip.ModelInferRequest, signature: Signature, max_rows: int) -> Feed:
-    """Arrays for every input of the model; optional ones that were left out are filled and marked missing.
 
-    Raises Invalid when a tensor is unknown, absent, repeated, of another datatype or shape, or does not hold the
-    bytes its shape says, and when the request has no rows or more than `max_rows`.
-    """
-    inputs, raw = request.inputs, request.raw_input_contents
-    if raw and len(raw) != len(inputs):
-        raise Invalid(f"{len(raw)} raw contents for {len(inputs)} inputs", field="raw_input_contents",
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that was read: its arrays, and what its response needs. `outputs` are the names asked for."""
+
+    feed: Feed
+    request_id: str
+    outputs: tuple[str, ...]
+    empty: oip.ModelInferResponse | None
+    """The response but for its id and values, where its shapes follow from the form."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    rows: int
+    inputs: tuple[tuple[TensorType, _Shape], ...]
+    """In the order they are sent, with the shapes they have."""
+    filled: Mapping[str, Array]
+    """What stands for the inputs left out; shared by all requests of the form, and only read."""
+    outputs: tuple[str, ...]
+    empty: oip.ModelInferResponse | None
+
+
+class Tensors:
+    """Reads requests to one version of a model, and writes its responses. A request holds at most `max_rows` rows."""
+
+    def __init__(self, signature: Signature, version: str, max_rows: int) -> None:
+        self._signature = signature
+        self._version = version
+        self._max_rows = max_rows
+        self._forms: dict[bytes, _Form] = {}
+
+    def read(self, request: oip.ModelInferRequest) -> Asked:
+        """Arrays for every input of the model; optional ones that were left out are filled and marked missing.
+
+        Raises Invalid when a tensor is unknown, absent, repeated, of another datatype or shape, or does not hold the
+        bytes its shape says, when an output asked for does not exist, and when the request has no rows or too many.
+        Takes the id and the raw contents out of `request`.
+        """
+        request_id, raw = request.id, list(request.raw_input_contents)
+        if not raw:
+            outputs = requested(request, self._signature)
+            feed, _ = decode(request, raw, self._signature, self._max_rows)
+            return Asked(feed, request_id, outputs, None)
+        request.ClearField("raw_input_contents")
+        request.ClearField("id")
+        key = request.SerializeToString()
+        form = self._forms.get(key)
+        if form is not None and len(raw) == len(form.inputs):
+            return Asked(_again(form, raw), request_id, form.outputs, form.empty)
+        outputs = requested(request, self._signature)
+        feed, inputs = decode(request, raw, self._signature, self._max_rows)
+        sent = {declared.name for declared, _ in inputs}
+        empty = self._empty(request.model_name, outputs, feed.rows)
+        if len(key) <= MAX_FORM_BYTES:
+            if len(self._forms) >= MAX_FORMS:
+                self._forms.clear()
+            filled = {name: array for name, array in feed.arrays.items() if name not in sent}
+            for array in filled.values():
+                array.setflags(write=False)
+            self._forms[key] = _Form(feed.rows, inputs, filled, outputs, empty)
+        return Asked(feed, request_id, outputs, empty)
+
+    def write(self, outputs: Mapping[str, Array], asked: Asked, model: str) -> oip.ModelInferResponse:
+        """The response in raw tensors."""
+        if asked.empty is None:
+            response = self._described(model, asked.outputs, {name: outputs[name].shape for name in asked.outputs})
+        else:
+            response = oip.ModelInferResponse()
+            response.CopyFrom(asked.empty)
+        response.id = asked.request_id
+        response.raw_output_contents.extend([_to_raw(outputs[name]) for name in asked.outputs])
+        return response
+
+    def _empty(self, model: str, outputs: Sequence[str], rows: int) -> oip.ModelInferResponse | None:
+        shapes = {name: (rows, *self._signature.outputs[name].tail) for name in outputs}
+        if any(-1 in shape for shape in shapes.values()):
+            return None
+        return self._described(model, outputs, shapes)
+
+    def _described(self, model: str, outputs: Sequence[str], shapes: Mapping[str, _Shape]) -> oip.ModelInferResponse:
+        response = oip.ModelInferResponse(model_name=model, model_version=self._version)
+        for name in outputs:
+            response.outputs.add(name=name, datatype=self._signature.outputs[name].datatype, shape=shapes[name])
+        return response
+
+
+def decode(request: oip.ModelInferRequest, raw: Sequence[bytes], signature: Signature,
+           max_rows: int) -> tuple[Feed, tuple[tuple[TensorType, _Shape], ...]]:
+    """Arrays for every input, and what was sent, in its order. Errors as of `Tensors.read`."""
+    if raw and len(raw) != len(request.inputs):
+        raise Invalid(f"{len(raw)} raw contents for {len(request.inputs)} inputs", field="raw_input_contents",
                       remedy="send one for each input, in the same order, or none")
     arrays: dict[str, Array] = {}
+    sent: list[tuple[TensorType, _Shape]] = []
     rows = -1
-    for index, tensor in enumerate(inputs):
+    for index, tensor in enumerate(request.inputs):
         name = tensor.name
         declared = signature.inputs.get(name)
         if declared is None or name in arrays:
@@ -44,45 +137,39 @@ def decode(request: oip.ModelInferRequest, signature: Signature, max_rows: int) 
         if tensor.datatype != declared.datatype:
             raise Invalid(f"tensor `{name}` is {tensor.datatype or 'of no datatype'}, the model takes "
                           f"{declared.datatype}", field=name, remedy=f"send it as {declared.datatype}")
-        shape = tensor.shape
-        data = raw[index] if raw and not tensor.HasField("contents") else None
-        if (data is not None and declared.plain and len(shape) == 1 and shape[0] == rows
-                and len(data) == rows * declared.dtype.itemsize):
-            # What nearly every tensor behind the first one is: nothing is left to check.
-            arrays[name] = np.frombuffer(data, declared.dtype)
-            continue
-        rows = _checked_rows(tuple(shape), declared, rows, max_rows)
-        if data is not None:
-            arrays[name] = _from_raw(data, declared, tuple(shape))
-        elif raw:
+        shape = tuple(tensor.shape)
+        rows = _checked_rows(shape, declared, rows, max_rows)
+        if not raw:
+            arrays[name] = _from_contents(tensor.contents, declared, shape)
+        elif tensor.HasField("contents"):
             raise Invalid(f"tensor `{name}` has contents beside raw contents", field=name,
                           remedy="send either `contents` or `raw_input_contents`")
         else:
-            arrays[name] = _from_contents(tensor.contents, declared, tuple(shape))
+            arrays[name] = _from_raw(raw[index], declared, shape)
+        sent.append((declared, shape))
     if rows < 0:
         raise Invalid("the request has no inputs", field="inputs", remedy=f"send {_listing(signature)}")
     if len(arrays) != len(signature.inputs):
         _fill(arrays, signature, rows)
-    return Feed(arrays, rows)
+    return Feed(arrays, rows), tuple(sent)
 
 
-def encode(outputs: Mapping[str, Array], signature: Signature, request: oip.ModelInferRequest,
-           version: str) -> oip.ModelInferResponse:
-    """The response in raw tensors: the outputs asked for, or all. Raises Invalid for an output that does not exist."""
-    response = oip.ModelInferResponse(model_name=request.model_name, model_version=version, id=request.id)
-    for name in requested(request, signature):
-        array = outputs[name]
-        tensor = response.outputs.add(name=name, datatype=signature.outputs[name].datatype)
-        tensor.shape.extend(array.shape)
-        response.raw_output_contents.append(_to_raw(array))
-    return response
+def _again(form: _Form, raw: Sequence[bytes]) -> Feed:
+    """The feed of a request whose form is known: only its values are left to look at."""
+    arrays = dict(form.filled)
+    for (declared, shape), item in zip(form.inputs, raw, strict=True):
+        if declared.plain and len(shape) == 1 and len(item) == form.rows * declared.dtype.itemsize:
+            arrays[declared.name] = np.frombuffer(item, declared.dtype)
+        else:
+            arrays[declared.name] = _from_raw(item, declared, shape)
+    return Feed(arrays, form.rows)
 
 
-def requested(request: oip.ModelInferRequest, signature: Signature) -> list[str]:
+def requested(request: oip.ModelInferRequest, signature: Signature) -> tuple[str, ...]:
     """Names of the outputs to answer with. Raises Invalid for one the model does not give."""
     if not request.outputs:
-        return list(signature.outputs)
-    names = [output.name for output in request.outputs]
+        return tuple(signature.outputs)
+    names = tuple(output.name for output in request.outputs)
     for name in names:
         if name not in signature.outputs:
             raise Invalid(f"the model gives no output `{name}`", field=name,

@@ -57,17 +57,21 @@ class Predictor:
         self._log_due = 0.0
 
     async def infer(self, request: oip.ModelInferRequest, asked: Asked) -> oip.ModelInferResponse:
-        """Raises Invalid, Missing, Busy, Unavailable, and TimeoutError past the deadline (then nothing was run)."""
+        """Raises Invalid, Missing, Busy, Unavailable, and TimeoutError past the deadline (then nothing was run).
+
+        `request` is taken apart.
+        """
         with self._library.lease(request.model_name, request.model_version) as engine:
-            outputs = await engine.submit(engine.prepare(request), asked.deadline)
+            read = engine.prepare(request)
+            outputs = await engine.answer(read.feed, asked.deadline)
             if self._log_is_due():
-                self._log(engine, request.id, engine.read(outputs), asked)
-            return engine.respond(outputs, request)
+                self._log(engine, read.request_id, engine.read(outputs), asked)
+            return engine.respond(outputs, read)
 
     async def predict(self, request: prediction_pb2.PredictRequest, asked: Asked) -> prediction_pb2.PredictResponse:
         """The same by named fields."""
         with self._library.lease(request.model, str(request.version or "")) as engine:
-            answers = engine.read(await engine.submit(engine.prepare_rows(request.rows), asked.deadline))
+            answers = engine.read(await engine.answer(engine.prepare_rows(request.rows), asked.deadline))
             if self._log_is_due():
                 self._log(engine, request.request_id, answers, asked)
             return prediction_pb2.PredictResponse(model=request.model, version=engine.manifest.version,

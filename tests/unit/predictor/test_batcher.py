@@ -9,7 +9,7 @@ import pytest
 
 from lepton.clock import FakeClock
 from lepton.errors import Busy, Unavailable
-from services.predictor.core.batcher import Arrays, Batcher, Limits
+from services.predictor.core.batcher import PROBE_EVERY, Arrays, Batcher, Limits
 from services.predictor.core.signature import Feed
 from tests.harness.wait import apoll_until
 
@@ -44,9 +44,9 @@ async def make() -> AsyncIterator[Make]:
     batchers: list[Batcher] = []
 
     def make(model: Callable[[Arrays], Arrays], limits: Limits | None = None, *, threaded: bool = False,
-             clock: FakeClock | None = None, varying: tuple[str, ...] = ()) -> Batcher:
-        batchers.append(Batcher(model, limits or Limits(max_delay_s=0), clock or FakeClock(), threaded=threaded,
-                                varying=varying))
+             inline_rows: int = 1000, clock: FakeClock | None = None, varying: tuple[str, ...] = ()) -> Batcher:
+        batchers.append(Batcher(model, limits or Limits(max_delay_s=0), clock or FakeClock(),
+                                inline_rows=0 if threaded else inline_rows, varying=varying))
         return batchers[-1]
 
     yield make
@@ -78,6 +78,19 @@ async def test_a_model_runs_on_the_loop_or_beside_it(make: Make, threaded: bool)
 
     await make(model, threaded=threaded).submit(feed(1), NEVER)
     assert (threads[0] == threading.get_ident()) is not threaded
+
+
+async def test_a_batch_too_long_for_the_loop_runs_beside_it(make: Make) -> None:
+    threads: list[int] = []
+
+    def model(arrays: Arrays) -> Arrays:
+        threads.append(threading.get_ident())
+        return arrays
+
+    batcher = make(model, inline_rows=2)
+    await batcher.answer(feed(1, 2), NEVER)
+    await batcher.answer(feed(1, 2, 3), NEVER)
+    assert threads[0] == threading.get_ident() != threads[1]
 
 
 async def test_what_arrives_in_one_turn_of_the_loop_is_one_batch(make: Make) -> None:
@@ -266,3 +279,52 @@ async def test_close_answers_what_waits_and_takes_no_more(make: Make) -> None:
         batcher.submit(feed(4), NEVER)
     model.gate.set()
     assert (await running)["y"].tolist() == [2]
+
+
+async def test_a_request_that_comes_alone_runs_where_it_stands(make: Make) -> None:
+    model = Model()
+    batcher = make(model)
+    answering = batcher.answer(feed(1, 2), NEVER)
+    with pytest.raises(StopIteration) as ended:
+        answering.send(None)
+    assert ended.value.value["y"].tolist() == [2, 4]
+    assert (batcher.counts.batches, batcher.counts.rows, batcher.counts.waiting_rows) == (1, 2, 0)
+
+
+async def test_a_crowd_is_seen_and_then_runs_together(make: Make) -> None:
+    model = Model()
+    batcher = make(model, Limits(max_delay_s=0.01))
+
+    async def client(number: int) -> None:
+        for _ in range(3 * PROBE_EVERY):
+            assert (await batcher.answer(feed(number), NEVER))["y"].tolist() == [2 * number]
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*[client(number) for number in range(4)])
+    assert max(len(batch) for batch in model.batches) == 4
+    assert sum(len(batch) for batch in model.batches) == 12 * PROBE_EVERY
+    model.batches.clear()
+    for _ in range(3):
+        await batcher.answer(feed(9), NEVER)
+    assert model.batches == [[9], [9], [9]]
+
+
+async def test_alone_or_not_a_late_request_is_not_run_and_a_failure_is_told(make: Make) -> None:
+    clock, model = FakeClock(), Model(poison=13)
+    batcher = make(model, clock=clock)
+    for _ in range(2 * PROBE_EVERY):
+        with pytest.raises(TimeoutError):
+            await batcher.answer(feed(1), clock.monotonic())
+        with pytest.raises(Unavailable):
+            await batcher.answer(feed(13), NEVER)
+    assert batcher.counts.expired == 2 * PROBE_EVERY
+    assert [1] not in model.batches
+    batcher.close()
+    with pytest.raises(Unavailable, match="leaving memory"):
+        await batcher.answer(feed(1), NEVER)
+
+
+async def test_alone_too_a_model_must_answer_each_row(make: Make) -> None:
+    batcher = make(lambda arrays: {"y": arrays["x"][1:]})
+    with pytest.raises(Unavailable, match="answered 3 rows with 2"):
+        await batcher.answer(feed(1, 2, 3), NEVER)

@@ -11,7 +11,7 @@ from lepton.errors import Invalid, Refused
 from services.predictor.core import engine as engines
 from services.predictor.core.batcher import Limits
 from services.predictor.core.engine import Engine, Setup
-from services.predictor.core.session import CPU, Options
+from services.predictor.core.session import CPU, Options, Timing
 from tests.harness.onnx_models import Linear
 from tests.unit.predictor.conftest import FIELDS, Load
 
@@ -31,12 +31,11 @@ def request(amount: float) -> oip.ModelInferRequest:
 async def test_tensors_rows_and_batches_get_the_same_answer(load: Load) -> None:
     engine = load()
     assert engine.provider == CPU
-    asked = request(1.5)
-    outputs = await engine.submit(engine.prepare(asked), NEVER)
-    response = engine.respond(outputs, asked)
+    asked = engine.prepare(request(1.5))
+    response = engine.respond(await engine.answer(asked.feed, NEVER), asked)
     by_tensor = np.frombuffer(response.raw_output_contents[0], "<f4").tolist()
     row = json_format.ParseDict({"amount": 1.5, "count": 2, "known": True, "country": "us"}, struct_pb2.Struct())
-    by_name = engine.read(await engine.submit(engine.prepare_rows([row]), NEVER)).numbers
+    by_name = engine.read(await engine.answer(engine.prepare_rows([row]), NEVER)).numbers
     batch = pa.record_batch({"amount": pa.array([1.5]), "count": pa.array([2]), "known": pa.array([True]),
                              "country": pa.array(["us"])})
     by_stream = engine.score(batch)[0].numbers
@@ -69,12 +68,13 @@ def test_outputs_that_do_not_exist_are_invalid_before_anything_runs(load: Load) 
         load().prepare(asked)
 
 
-def test_a_tiny_model_runs_on_the_loop_and_a_slow_one_on_a_thread(load: Load) -> None:
-    tiny = load(Linear({"amount": "float"}))
-    slow = load(Linear({"amount": "float"}, hidden=1024))
-    assert tiny.timing.batch_s < engines.INLINE_LIMIT_S < slow.timing.batch_s
-    assert not tiny.threaded
-    assert slow.threaded
+def test_how_much_runs_on_the_loop_follows_from_the_warm_up(load: Load) -> None:
+    assert engines.inline_rows(Timing(single_s=0.0001, batch_s=0.0005, rows=64)) == 128
+    assert engines.inline_rows(Timing(single_s=0.0009, batch_s=0.1, rows=64)) == 1
+    assert engines.inline_rows(Timing(single_s=0.002, batch_s=0.1, rows=64)) == 0
+    tiny, slow = load(Linear({"amount": "float"})), load(Linear({"amount": "float"}, hidden=1024))
+    assert tiny.is_quick(64)
+    assert not slow.is_quick(64)
 
 
 def test_an_operator_the_manifest_does_not_list_is_refused() -> None:

@@ -12,6 +12,8 @@ from tests.unit.predictor.conftest import Gate
 from tests.unit.predictor.world import World, amounts, status, world
 
 ONE = {"amount": "float"}
+MANY = [0.5] * 63
+"""With one more, rows that a slow model runs on its thread and not on the loop."""
 
 
 async def test_a_request_over_the_limits_is_refused(tmp_path: Path) -> None:
@@ -32,9 +34,9 @@ async def test_a_full_queue_says_when_to_come_back(tmp_path: Path, gate: Gate) -
         await here.registry.publish("slow", Linear(ONE, hidden=1024))
         await here.serving("slow", 1)
         gate.close()
-        first = asyncio.ensure_future(_answer(here, *[1.0] * 32))
+        first = asyncio.ensure_future(_answer(here, *MANY[:31], 1.0))
         await gate.holds()
-        rest = {asyncio.ensure_future(_answer(here, *[2.0] * 32)) for _ in range(5)}
+        rest = {asyncio.ensure_future(_answer(here, *MANY[:31], 2.0)) for _ in range(5)}
         for _ in range(3):
             (ended, *_), _ = await asyncio.wait(rest, return_when=asyncio.FIRST_COMPLETED)
             rest.remove(ended)
@@ -51,14 +53,14 @@ async def test_a_call_past_its_deadline_ends_and_the_next_one_is_answered(tmp_pa
         await here.registry.publish("slow", Linear(ONE, hidden=1024))
         await here.serving("slow", 1)
         gate.close()
-        first = asyncio.ensure_future(_answer(here, 0.0))
+        first = asyncio.ensure_future(_answer(here, *MANY, 0.0))
         await gate.holds()
         calls = [here.stub.ModelInfer(amounts("slow", 1.0), metadata=here.metadata, timeout=0.1) for _ in range(5)]
         assert {(await status(call))[0] for call in calls} == {grpc.StatusCode.DEADLINE_EXCEEDED}
         gate.open()
         assert await first == 0.0
         assert await _answer(here, 3.0) == 3.0
-        await here.metric('lepton_predictor_batch_rows_total{model="slow"} 3.0')
+        await here.metric('lepton_predictor_batch_rows_total{model="slow"} 66.0')
 
 
 async def test_a_stream_answers_in_order_and_outlives_a_wrong_request(tmp_path: Path) -> None:
@@ -88,9 +90,9 @@ async def test_a_stop_answers_what_was_asked_and_ends_idle_streams(tmp_path: Pat
         await stream.write(amounts("slow", 7.0))
         assert (await stream.read()).infer_response.model_version == "1"
         gate.close()
-        calls = [asyncio.ensure_future(_answer(here, float(number))) for number in range(8)]
+        calls = [asyncio.ensure_future(_answer(here, *MANY, float(number))) for number in range(8)]
         await gate.holds()
-        await here.metric("lepton_predictor_waiting_rows 7.0")
+        await here.metric("lepton_predictor_waiting_rows 448.0")
         here.service.request_stop()
         await apoll_until(draining, "the stop to begin")
         gate.open()

@@ -12,13 +12,14 @@ from lepton.contracts.pb import grpc_service_pb2 as oip
 from lepton.contracts.pb import models_pb2
 from lepton.errors import Invalid
 from services.predictor.core import tensors
-from services.predictor.core.signature import DTYPES, Array, Signature, of_manifest
+from services.predictor.core.signature import DTYPES, Array, Feed, Signature, of_manifest
+from services.predictor.core.tensors import _CONTENTS, Asked, Tensors, requested
 from tests.harness.onnx_models import Linear
 from tests.unit.predictor.conftest import FIELDS
 
 MAX = 100
 NUMERIC = sorted(set(DTYPES) - {"BYTES"})
-TYPED = sorted(set(tensors._CONTENTS) - {"BYTES"})
+TYPED = sorted(set(_CONTENTS) - {"BYTES"})
 
 
 def tiny() -> Signature:
@@ -30,6 +31,34 @@ def one(datatype: str, tail: tuple[int, ...] = ()) -> Signature:
     """A signature with one input `x` and one output `x` of the same type."""
     spec = models_pb2.TensorSpec(name="x", datatype=datatype, shape=[-1, *tail])
     return of_manifest(models_pb2.ModelManifest(inputs=[spec], outputs=[spec]))
+
+
+def copy(request: oip.ModelInferRequest) -> oip.ModelInferRequest:
+    return oip.ModelInferRequest.FromString(request.SerializeToString())
+
+
+def read(request: oip.ModelInferRequest, signature: Signature, max_rows: int = MAX) -> Feed:
+    """The feed of a request; when the same form comes again it must be read the same."""
+    reader = Tensors(signature, "7", max_rows)
+    first, again = reader.read(copy(request)), reader.read(copy(request))
+    assert (first.request_id, first.outputs, first.empty) == (again.request_id, again.outputs, again.empty)
+    assert first.feed.rows == again.feed.rows
+    assert first.feed.arrays.keys() == again.feed.arrays.keys() == signature.inputs.keys()
+    for name, array in first.feed.arrays.items():
+        other = again.feed.arrays[name]
+        assert array.dtype == other.dtype == signature.inputs[name].dtype
+        assert array.tolist() == other.tolist() or array.tobytes() == other.tobytes()
+    return first.feed
+
+
+def write(outputs: dict[str, Array], request: oip.ModelInferRequest, signature: Signature) -> oip.ModelInferResponse:
+    """The response to a request, the same whether its form was known or not."""
+    asked = Asked(Feed({}, 0), request.id, requested(request, signature), None)
+    response = Tensors(signature, "7", MAX).write(outputs, asked, request.model_name)
+    if request.raw_input_contents:
+        reader = Tensors(signature, "7", MAX)
+        assert reader.write(outputs, reader.read(copy(request)), request.model_name) == response
+    return response
 
 
 def ask(*inputs: tuple[str, str, list[int], bytes]) -> oip.ModelInferRequest:
@@ -56,9 +85,9 @@ def test_raw_values_of_every_type_come_back_bit_for_bit(datatype: str, data: st.
     array = data.draw(arrays_of.arrays(DTYPES[datatype], st.tuples(st.integers(1, 9), st.just(3))))
     request = ask(("x", datatype, list(array.shape), array.tobytes()))
     signature = one(datatype, (3,))
-    feed = tensors.decode(request, signature, MAX)
+    feed = read(request, signature, MAX)
     assert feed.arrays["x"].dtype == array.dtype
-    response = tensors.encode(feed.arrays, signature, request, "7")
+    response = write(feed.arrays, request, signature)
     assert response.raw_output_contents[0] == array.tobytes()
     assert list(response.outputs[0].shape) == list(array.shape)
     assert (response.outputs[0].datatype, response.model_version, response.id) == (datatype, "7", "r1")
@@ -69,11 +98,11 @@ def test_typed_values_equal_raw_ones(datatype: str, data: st.DataObject) -> None
     array = data.draw(arrays_of.arrays(DTYPES[datatype], st.integers(1, 9)))
     typed = oip.ModelInferRequest(model_name="tiny")
     tensor = typed.inputs.add(name="x", datatype=datatype, shape=[len(array)])
-    getattr(tensor.contents, tensors._CONTENTS[datatype]).extend(array.tolist())
+    getattr(tensor.contents, _CONTENTS[datatype]).extend(array.tolist())
     raw = ask(("x", datatype, [len(array)], array.tobytes()))
     signature = one(datatype)
-    assert np.array_equal(tensors.decode(typed, signature, MAX).arrays["x"],
-                          tensors.decode(raw, signature, MAX).arrays["x"], equal_nan=array.dtype.kind == "f")
+    assert np.array_equal(read(typed, signature, MAX).arrays["x"],
+                          read(raw, signature, MAX).arrays["x"], equal_nan=array.dtype.kind == "f")
 
 
 @given(st.lists(st.text(), min_size=1, max_size=9))
@@ -84,25 +113,25 @@ def test_text_travels_raw_typed_and_back(texts: list[str]) -> None:
     typed = oip.ModelInferRequest()
     typed.inputs.add(name="x", datatype="BYTES", shape=[len(items)]).contents.bytes_contents.extend(items)
     for request in (raw, typed):
-        feed = tensors.decode(request, signature, MAX)
+        feed = read(request, signature, MAX)
         assert feed.arrays["x"].tolist() == texts
-        assert tensors.encode(feed.arrays, signature, request, "1").raw_output_contents[0] == prefixed(*items)
+        assert write(feed.arrays, request, signature).raw_output_contents[0] == prefixed(*items)
 
 
 def test_output_bytes_are_not_decoded() -> None:
     outputs: dict[str, Array] = {"x": np.array([b"\xff"], dtype=object)}
-    response = tensors.encode(outputs, one("BYTES"), oip.ModelInferRequest(), "1")
+    response = write(outputs, oip.ModelInferRequest(), one("BYTES"))
     assert response.raw_output_contents[0] == prefixed(b"\xff")
 
 
 def test_a_byte_other_than_one_is_still_only_true() -> None:
-    feed = tensors.decode(ask(("x", "BOOL", [3], b"\x00\x01\x02")), one("BOOL"), MAX)
+    feed = read(ask(("x", "BOOL", [3], b"\x00\x01\x02")), one("BOOL"), MAX)
     assert feed.arrays["x"].tolist() == [False, True, True]
     assert feed.arrays["x"].tobytes() == b"\x00\x01\x01"
 
 
 def test_an_absent_mask_means_nothing_is_missing() -> None:
-    feed = tensors.decode(whole(), tiny(), MAX)
+    feed = read(whole(), tiny(), MAX)
     assert feed.rows == 2
     assert not feed.arrays["_missing"].any()
     assert feed.arrays["_missing"].shape == (2, 4)
@@ -112,7 +141,7 @@ def test_a_mask_that_was_sent_is_used() -> None:
     request = whole()
     request.inputs.add(name="_missing", datatype="BOOL", shape=[2, 4])
     request.raw_input_contents.append(b"\x00\x01\x00\x00" * 2)
-    assert tensors.decode(request, tiny(), MAX).arrays["_missing"][:, 1].all()
+    assert read(request, tiny(), MAX).arrays["_missing"][:, 1].all()
 
 
 def test_an_optional_field_that_was_left_out_is_missing_in_every_row() -> None:
@@ -122,7 +151,7 @@ def test_an_optional_field_that_was_left_out_is_missing_in_every_row() -> None:
         spec.optional = True
     request = whole()
     del request.inputs[3], request.raw_input_contents[3], request.inputs[1], request.raw_input_contents[1]
-    feed = tensors.decode(request, of_manifest(manifest), MAX)
+    feed = read(request, of_manifest(manifest), MAX)
     assert feed.arrays["_missing"].tolist() == [[False, True, False, True]] * 2
     assert feed.arrays["country"].tolist() == ["", ""]
 
@@ -133,7 +162,7 @@ def test_asked_outputs_come_in_the_order_asked() -> None:
     request = oip.ModelInferRequest()
     request.outputs.add(name="other")
     outputs = {"prediction": np.zeros(1, dtype="<f4"), "other": np.ones(1, dtype="<f4")}
-    response = tensors.encode(outputs, signature, request, "1")
+    response = write(outputs, request, signature)
     assert [tensor.name for tensor in response.outputs] == ["other"]
     assert response.raw_output_contents == [np.ones(1, dtype="<f4").tobytes()]
 
@@ -173,7 +202,7 @@ def wrong(*inputs: tuple[str, str, list[int], bytes]) -> oip.ModelInferRequest:
 ])
 def test_what_does_not_fit_is_invalid_naming_the_tensor(request_: oip.ModelInferRequest, field: str, said: str) -> None:
     with pytest.raises(Invalid, match=said) as raised:
-        tensors.decode(request_, tiny(), MAX)
+        read(request_, tiny(), MAX)
     assert raised.value.field == field
     assert raised.value.remedy
 
@@ -182,7 +211,7 @@ def test_a_field_that_is_needed_must_be_sent() -> None:
     request = whole()
     del request.inputs[0], request.raw_input_contents[0]
     with pytest.raises(Invalid, match="`amount` was not sent"):
-        tensors.decode(request, tiny(), MAX)
+        read(request, tiny(), MAX)
 
 
 def test_a_tensor_sent_twice_is_invalid() -> None:
@@ -190,21 +219,21 @@ def test_a_tensor_sent_twice_is_invalid() -> None:
     request.inputs.add().CopyFrom(request.inputs[0])
     request.raw_input_contents.append(request.raw_input_contents[0])
     with pytest.raises(Invalid, match="sent twice"):
-        tensors.decode(request, tiny(), MAX)
+        read(request, tiny(), MAX)
 
 
 def test_raw_contents_must_be_one_an_input() -> None:
     request = whole()
     del request.raw_input_contents[0]
     with pytest.raises(Invalid, match="3 raw contents for 4 inputs"):
-        tensors.decode(request, tiny(), MAX)
+        read(request, tiny(), MAX)
 
 
 def test_typed_contents_beside_raw_ones_are_invalid() -> None:
     request = whole()
     request.inputs[0].contents.fp64_contents.append(1.0)
     with pytest.raises(Invalid, match="beside raw contents"):
-        tensors.decode(request, tiny(), MAX)
+        read(request, tiny(), MAX)
 
 
 def typed(datatype: str, **contents: list[object]) -> oip.ModelInferRequest:
@@ -224,7 +253,7 @@ def typed(datatype: str, **contents: list[object]) -> oip.ModelInferRequest:
 def test_typed_contents_that_do_not_fit_are_invalid(datatype: str, contents: dict[str, list[object]],
                                                     said: str) -> None:
     with pytest.raises(Invalid) as raised:
-        tensors.decode(typed(datatype, **contents), one(datatype), MAX)
+        read(typed(datatype, **contents), one(datatype), MAX)
     assert said in str(raised.value)
 
 
@@ -232,14 +261,72 @@ def test_an_output_that_does_not_exist_is_invalid() -> None:
     request = oip.ModelInferRequest()
     request.outputs.add(name="probability")
     with pytest.raises(Invalid, match="no output `probability`"):
-        tensors.requested(request, tiny())
+        requested(request, tiny())
 
 
 @given(st.binary(max_size=40))
 def test_any_text_bytes_are_read_or_invalid(raw: bytes) -> None:
     try:
-        feed = tensors.decode(ask(("x", "BYTES", [1], raw)), one("BYTES"), MAX)
+        feed = read(ask(("x", "BYTES", [1], raw)), one("BYTES"), MAX)
     except Invalid as invalid:
         assert invalid.field == "x"
     else:
         assert prefixed(feed.arrays["x"][0].encode()) == raw
+
+
+@given(st.lists(st.lists(st.floats(), min_size=2, max_size=2), min_size=1, max_size=5))
+def test_requests_of_one_form_each_get_their_own_values(values: list[list[float]]) -> None:
+    reader = Tensors(tiny(), "7", MAX)
+    for number, amounts in enumerate(values):
+        request = whole()
+        request.id = str(number)
+        request.raw_input_contents[0] = np.array(amounts).tobytes()
+        asked = reader.read(request)
+        assert asked.feed.arrays["amount"].tobytes() == np.array(amounts).tobytes()
+        assert asked.feed.arrays["country"].tolist() == ["us", "us"]
+        assert asked.request_id == str(number)
+
+
+@pytest.mark.parametrize(("index", "raw", "field"), [
+    (0, b"\x00" * 15, "amount"), (1, b"", "count"), (2, b"\x01" * 3, "known"), (3, b"\x02", "country"),
+    (3, prefixed(b"us"), "country"), (3, prefixed(b"\xff", b"us"), "country"),
+])
+def test_a_known_form_does_not_excuse_wrong_values(index: int, raw: bytes, field: str) -> None:
+    reader = Tensors(tiny(), "7", MAX)
+    reader.read(whole())
+    request = whole()
+    request.raw_input_contents[index] = raw
+    with pytest.raises(Invalid) as raised:
+        reader.read(request)
+    assert raised.value.field == field
+
+
+def test_a_known_form_with_too_few_values_is_invalid() -> None:
+    reader = Tensors(tiny(), "7", MAX)
+    reader.read(whole())
+    request = whole()
+    del request.raw_input_contents[3]
+    with pytest.raises(Invalid, match="3 raw contents for 4 inputs"):
+        reader.read(request)
+
+
+def test_forms_are_bounded_in_number_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensors, "MAX_FORMS", 2)
+    monkeypatch.setattr(tensors, "MAX_FORM_BYTES", 200)
+    reader = Tensors(tiny(), "7", MAX)
+    for rows in range(1, 6):
+        assert reader.read(whole(rows)).feed.rows == rows
+        assert len(reader._forms) <= 2
+    large = whole()
+    large.parameters["note"].string_param = "x" * 300
+    before = set(reader._forms)
+    reader.read(large)
+    assert set(reader._forms) == before
+
+
+def test_an_output_of_free_size_is_described_by_what_it_is() -> None:
+    spec = models_pb2.TensorSpec(name="x", datatype="FP32", shape=[-1, -1])
+    signature = of_manifest(models_pb2.ModelManifest(inputs=[spec], outputs=[spec]))
+    request = ask(("x", "FP32", [2, 3], b"\x00" * 24))
+    outputs: dict[str, Array] = {"x": np.zeros((2, 5), dtype="<f4")}
+    assert list(write(outputs, request, signature).outputs[0].shape) == [2, 5]

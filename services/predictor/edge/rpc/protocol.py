@@ -111,10 +111,11 @@ class Protocol(oip_grpc.GRPCInferenceServiceServicer):
             await self._gate.admit(authorization(context.invocation_metadata()))
             return await self._predictor.infer(request, asked)
 
+        # The flow takes the request apart.
+        empty = oip.ModelInferResponse(model_name=request.model_name, id=request.id)
         try:
             response = await self._calls.count(self._calls.asked(context), _INFER, request.model_name, infer)
         except Exception as error:  # noqa: BLE001 - `count` has reported it; the stream stays open for the others
-            empty = oip.ModelInferResponse(model_name=request.model_name, id=request.id)
             return oip.ModelStreamInferResponse(error_message=_told(error), infer_response=empty)
         return oip.ModelStreamInferResponse(infer_response=response)
 
