@@ -1,8 +1,8 @@
 """When waiting requests run together: bounded, never past a deadline, never mixed, and without delay when idle.
 
-A request that comes alone runs at once. Only after a batch that had company, or left some waiting, does the next one
-wait a moment for more, since then it is likely to come. What is short runs on the event loop itself, where a thread
-would cost more than the inference; what is long on one worker thread.
+A request that comes alone runs at once, where it stands. In a crowd it waits a moment for company, with which it costs
+less than alone. What is short runs on the event loop itself, where a thread would cost more than the inference; what is
+long on one worker thread.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ import numpy as np
 
 from lepton.clock import Clock
 from lepton.errors import Busy, Unavailable
+from services.predictor.core.crowd import Crowd
 from services.predictor.core.signature import Array, Feed
 
 Arrays = Mapping[str, Array]
@@ -30,11 +31,6 @@ _MIN_RETRY_S = 0.01
 
 _SMOOTHING = 0.1
 """Weight of the newest batch in the estimate of seconds a row."""
-
-
-PROBE_EVERY = 16
-"""Of requests that come alone one in so many is queued all the same: only in the queue can it be seen that others come
-at the same time. The rest run where they stand, which spares two turns of the loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +82,7 @@ class Batcher:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._planned: asyncio.Handle | None = None
         self._delayed = False
-        self._crowded = False
-        self._alone = 0
+        self._crowd = Crowd()
         self._running = False
         self._closed = False
         self._row_s = 0.0
@@ -95,13 +90,11 @@ class Batcher:
 
     async def answer(self, feed: Feed, deadline: float) -> Arrays:
         """What the future of `submit` gives, raising what it raises."""
-        if feed.rows > self._inline_rows or self._crowded or self._queue or self._running or self._closed:
+        now = self._clock.monotonic()
+        waits = self._crowd.arrived(now, self.limits.max_delay_s)
+        if waits or self._queue or self._running or self._closed or feed.rows > self._inline_rows:
             return await self.submit(feed, deadline)
-        self._alone += 1
-        if self._alone >= PROBE_EVERY:
-            self._alone = 0
-            return await self.submit(feed, deadline)
-        if deadline <= self._clock.monotonic():
+        if deadline <= now:
             self.counts.expired += 1
             raise _expired()
         self.counts.batches += 1
@@ -150,7 +143,7 @@ class Batcher:
                 return
             self._planned.cancel()
         delay_s = 0.0
-        if self._crowded and not full:
+        if self._crowd.waiting and not full:
             delay_s = self._queue[0].arrived + self.limits.max_delay_s - self._clock.monotonic()
         self._delayed = delay_s > 0
         self._planned = loop.call_later(delay_s, self._turn) if self._delayed else loop.call_soon(self._turn)
@@ -169,7 +162,7 @@ class Batcher:
 
     def _end(self, batch: list[_Waiting], attempt: _Attempt) -> None:
         self._running = False
-        self._crowded = len(batch) > 1 or bool(self._queue)
+        self._crowd.ended(len(batch) > 1 or bool(self._queue))
         self._answer(batch, *attempt)
         if self._queue:
             self._plan(asyncio.get_running_loop())

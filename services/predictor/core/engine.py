@@ -32,7 +32,7 @@ class Setup:
 
 
 class Engine:
-    """Loaded by `load`; its async methods belong to the event loop, `score` may run in any thread."""
+    """Loaded by `load`. `answer` (of `Batcher`) and all else belong to the event loop, `score` to any thread."""
 
     def __init__(self, manifest: models_pb2.ModelManifest, session: Session, signature: Signature, timing: Timing,
                  batcher: Batcher, max_request_rows: int) -> None:
@@ -42,6 +42,7 @@ class Engine:
         self.classes = tuple(manifest.classes)
         self._session = session
         self._batcher = batcher
+        self.answer = batcher.answer
         self._max_rows = max_request_rows
         self._tensors = Tensors(signature, str(manifest.version), max_request_rows)
         self._told = (0, 0)
@@ -83,10 +84,6 @@ class Engine:
 
     def prepare_rows(self, named: Sequence[struct_pb2.Struct]) -> Feed:
         return rows.from_structs(named, self.signature, self._max_rows)
-
-    async def answer(self, feed: Feed, deadline: float) -> Arrays:
-        """Outputs for these rows, run alone or with others'. Errors as of `Batcher.submit`."""
-        return await self._batcher.answer(feed, deadline)
 
     def respond(self, outputs: Arrays, asked: Asked) -> oip.ModelInferResponse:
         return self._tensors.write(outputs, asked, self.manifest.model)

@@ -50,7 +50,7 @@ class TensorType:
         return np.zeros((rows, *tail), dtype=self.dtype)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would make each request dearer
 class Feed:
     """One array per input of the model, all with `rows` rows."""
 

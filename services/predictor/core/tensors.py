@@ -34,7 +34,7 @@ _LENGTH = struct.Struct("<I")
 _Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would make each request dearer
 class Asked:
     """A request that was read: its arrays, and what its response needs. `outputs` are the names asked for."""
 

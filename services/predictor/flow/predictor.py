@@ -17,7 +17,7 @@ from services.predictor.flow.library import Library
 PLATFORM = "onnxruntime_onnx"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would make each request dearer
 class Asked:
     """What a door knows of a request. Times are monotonic seconds; `traceparent` finds the caller's trace, if any."""
 

@@ -9,7 +9,8 @@ import pytest
 
 from lepton.clock import FakeClock
 from lepton.errors import Busy, Unavailable
-from services.predictor.core.batcher import PROBE_EVERY, Arrays, Batcher, Limits
+from services.predictor.core.batcher import Arrays, Batcher, Limits
+from services.predictor.core.crowd import FIRST_PATIENCE, LONELY_WAITS
 from services.predictor.core.signature import Feed
 from tests.harness.wait import apoll_until
 
@@ -136,14 +137,15 @@ async def test_after_a_batch_with_company_the_next_waits_for_more(make: Make, th
 
 
 @pytest.mark.parametrize("threaded", [False, True])
-async def test_a_wait_that_brought_no_company_is_the_last(make: Make, threaded: bool) -> None:
+async def test_waits_that_bring_no_company_end(make: Make, threaded: bool) -> None:
     model = Model()
-    batcher = make(model, Limits(max_rows=64, max_delay_s=0.01), threaded=threaded)
+    batcher = make(model, Limits(max_rows=64, max_delay_s=0.001), threaded=threaded)
     await asyncio.gather(batcher.submit(feed(1), NEVER), batcher.submit(feed(2), NEVER))
-    await batcher.submit(feed(3), NEVER)
+    for _ in range(LONELY_WAITS):
+        await batcher.submit(feed(3), NEVER)
     batcher.limits = Limits(max_rows=64, max_delay_s=3600)
     await asyncio.wait_for(batcher.submit(feed(4), NEVER), 5)
-    assert model.batches == [[1, 2], [3], [4]]
+    assert model.batches == [[1, 2], *[[3]] * LONELY_WAITS, [4]]
 
 
 async def test_a_batch_that_fills_up_while_it_waits_runs_at_once(make: Make) -> None:
@@ -293,31 +295,27 @@ async def test_a_request_that_comes_alone_runs_where_it_stands(make: Make) -> No
 
 async def test_a_crowd_is_seen_and_then_runs_together(make: Make) -> None:
     model = Model()
-    batcher = make(model, Limits(max_delay_s=0.01))
+    batcher = make(model, Limits(max_delay_s=0.001))
 
     async def client(number: int) -> None:
-        for _ in range(3 * PROBE_EVERY):
+        for _ in range(FIRST_PATIENCE):
             assert (await batcher.answer(feed(number), NEVER))["y"].tolist() == [2 * number]
             await asyncio.sleep(0)
 
     await asyncio.gather(*[client(number) for number in range(4)])
     assert max(len(batch) for batch in model.batches) == 4
-    assert sum(len(batch) for batch in model.batches) == 12 * PROBE_EVERY
-    model.batches.clear()
-    for _ in range(3):
-        await batcher.answer(feed(9), NEVER)
-    assert model.batches == [[9], [9], [9]]
+    assert sum(len(batch) for batch in model.batches) == 4 * FIRST_PATIENCE
 
 
 async def test_alone_or_not_a_late_request_is_not_run_and_a_failure_is_told(make: Make) -> None:
     clock, model = FakeClock(), Model(poison=13)
     batcher = make(model, clock=clock)
-    for _ in range(2 * PROBE_EVERY):
+    for _ in range(2 * FIRST_PATIENCE):
         with pytest.raises(TimeoutError):
             await batcher.answer(feed(1), clock.monotonic())
         with pytest.raises(Unavailable):
             await batcher.answer(feed(13), NEVER)
-    assert batcher.counts.expired == 2 * PROBE_EVERY
+    assert batcher.counts.expired == 2 * FIRST_PATIENCE
     assert [1] not in model.batches
     batcher.close()
     with pytest.raises(Unavailable, match="leaving memory"):

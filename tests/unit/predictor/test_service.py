@@ -93,7 +93,7 @@ async def test_what_is_wrong_with_a_request_comes_as_its_status(tmp_path: Path) 
         for name, ready in (("tiny", True), ("absent", False)):
             answer = await here.stub.ModelReady(oip.ModelReadyRequest(name=name), metadata=here.metadata)
             assert answer.ready is ready
-        await here.metric('lepton_predictor_requests_total{model="(unknown)",outcome="Missing",version="0"} 3.0')
+        await here.metric('lepton_predictor_requests_total{model="(unknown)",outcome="Missing",version=""} 3.0')
 
 
 async def test_a_model_without_a_usable_version_is_unavailable_and_says_why(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ async def test_a_bug_is_reported_and_tells_the_caller_nothing(tmp_path: Path, mo
     async with world(tmp_path) as here:
         await here.registry.publish("tiny", Linear(ONE))
         await here.serving("tiny", 1)
-        monkeypatch.setattr("services.predictor.core.tensors.encode", lambda *_: 1 / 0)
+        monkeypatch.setattr("services.predictor.core.tensors._to_raw", lambda _: 1 / 0)
         code, said = await status(here.stub.ModelInfer(amounts("tiny", 1.0), metadata=here.metadata))
         assert (code, said) == (grpc.StatusCode.INTERNAL, "internal error; the server's log has it")
         await here.metric('lepton_errors_total{kind="bug"} 1.0')

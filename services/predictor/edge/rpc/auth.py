@@ -38,7 +38,7 @@ class Gatekeeper(grpc.aio.ServerInterceptor):
         try:
             await self.admit(authorization(handler_call_details.invocation_metadata))
         except LeptonError as error:
-            self._measures.request(UNKNOWN_MODEL, 0, "unauthorized", 0.0)
+            self._measures.request(UNKNOWN_MODEL, "", "unauthorized", 0.0)
             return _ending(_status(error), errors.details(error))
         return await continuation(handler_call_details)
 

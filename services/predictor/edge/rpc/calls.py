@@ -2,28 +2,56 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn, TypeVar
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, NoReturn
 
 import grpc
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import Span, SpanKind
 
 from lepton.clock import Clock
-from lepton.errors import LeptonError
+from lepton.errors import LeptonError, Missing
 from lepton.runtime.telemetry import Telemetry
 from services.predictor.edge import errors
 from services.predictor.edge.measures import Measures
 from services.predictor.flow.predictor import Asked
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Reply = TypeVar("Reply")
-Work = Callable[[Asked], Awaitable[Reply]]
 
 TRACEPARENT = "traceparent"
 UNKNOWN_MODEL = "(unknown)"
 """What requests for models that do not exist are counted under: callers must not be able to make up series."""
 
 log = logging.getLogger(__name__)
+
+
+class Call:
+    """One call while it is answered: a `with` block that spans, times and counts it; whatever is raised goes on.
+
+    Set `version` once it is known.
+    """
+
+    __slots__ = ("_calls", "_model", "_name", "_span", "asked", "version")
+
+    def __init__(self, calls: "Calls", name: str, model: str, asked: Asked) -> None:
+        self.asked = asked
+        self.version = ""
+        self._calls = calls
+        self._name = name
+        self._model = model
+        self._span: AbstractContextManager[Span] | None = None
+
+    def __enter__(self) -> "Call":
+        if self._calls.traced:
+            self._span = self._calls.span(self._name, self.asked)
+            self._span.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        if self._span is not None:
+            self._span.__exit__(kind, error, traceback)
+        self._calls.ended(self._name, self._model, self.version, self.asked, error)
 
 
 class Calls:
@@ -34,47 +62,30 @@ class Calls:
         self._measures = measures
         self._clock = clock
         self._timeout_s = timeout_s
-        self._traced = telemetry.exporting
+        self.traced = telemetry.exporting
 
-    def asked(self, context: Context) -> Asked:
+    def begin(self, context: Context, name: str, model: str) -> Call:
         now = self._clock.monotonic()
         left = context.time_remaining()
-        return Asked(now + (self._timeout_s if left is None else min(left, self._timeout_s)), now,
-                     lambda: traceparent(context))
+        deadline = now + (self._timeout_s if left is None else min(left, self._timeout_s))
+        return Call(self, name, model, Asked(deadline, now, lambda: traceparent(context)))
 
-    async def answer(self, context: Context, call: str, model: str, work: Work[Reply]) -> Reply:
-        """The reply of `work`, or the call ended with the status of what it raised."""
-        asked = self.asked(context)
-        try:
-            return await self.count(asked, call, model, work)
-        except Exception as error:  # noqa: BLE001 - `count` has reported it; the caller gets its status
-            await end(context, error)
+    def span(self, name: str, asked: Asked) -> AbstractContextManager[Span]:
+        return self._telemetry.span_from(asked.traceparent(), name, kind=SpanKind.SERVER)
 
-    async def count(self, asked: Asked, call: str, model: str, work: Work[Reply]) -> Reply:
-        """Run `work` in its span and count how it ended; what it raises goes on, a bug reported first."""
-        outcome, version = "ok", 0
-        try:
-            if not self._traced:
-                reply = await work(asked)
-            else:
-                with self._telemetry.span_from(asked.traceparent(), call, kind=SpanKind.SERVER):
-                    reply = await work(asked)
-            version = _version(reply)
-            return reply
-        except asyncio.CancelledError:
+    def ended(self, name: str, model: str, version: str, asked: Asked, error: BaseException | None) -> None:
+        """Count a call by its outcome; report what is none."""
+        outcome = "ok"
+        if isinstance(error, asyncio.CancelledError):
             outcome = "cancelled"
-            raise
-        except (LeptonError, TimeoutError) as error:
+        elif isinstance(error, LeptonError | TimeoutError):
             outcome = type(error).__name__
-            raise
-        except Exception as error:
+        elif error is not None:
             outcome = "bug"
-            log.exception("%s failed", call)
-            self._telemetry.error("bug", f"{type(error).__name__}: {error}", call)
-            raise
-        finally:
-            self._measures.request(UNKNOWN_MODEL if outcome == "Missing" else model, version, outcome,
-                                   self._clock.monotonic() - asked.arrived)
+            log.error("%s failed", name, exc_info=error)
+            self._telemetry.error("bug", f"{type(error).__name__}: {error}", name)
+        self._measures.request(UNKNOWN_MODEL if isinstance(error, Missing) else model, version, outcome,
+                               self._clock.monotonic() - asked.arrived)
 
 
 async def end(context: Context, error: Exception) -> NoReturn:
@@ -89,8 +100,3 @@ def traceparent(context: Context) -> str | None:
         if key == TRACEPARENT:
             return value if isinstance(value, str) else value.decode("ascii", "replace")
     return None
-
-
-def _version(reply: object) -> int:
-    version: str | int = getattr(reply, "model_version", "") or getattr(reply, "version", 0)
-    return int(version)

@@ -3,8 +3,8 @@
 import grpc
 
 from lepton.contracts.pb import prediction_pb2, prediction_pb2_grpc
-from services.predictor.edge.rpc.calls import Calls, Context
-from services.predictor.flow.predictor import Asked, Predictor
+from services.predictor.edge.rpc.calls import Calls, Context, end
+from services.predictor.flow.predictor import Predictor
 
 _PREDICT = "lepton.v1.Prediction/Predict"
 
@@ -15,10 +15,13 @@ class Prediction(prediction_pb2_grpc.PredictionServicer):
         self._calls = calls
 
     async def Predict(self, request: prediction_pb2.PredictRequest, context: Context) -> prediction_pb2.PredictResponse:
-        async def predict(asked: Asked) -> prediction_pb2.PredictResponse:
-            return await self._predictor.predict(request, asked)
-
-        return await self._calls.answer(context, _PREDICT, request.model, predict)
+        try:
+            with self._calls.begin(context, _PREDICT, request.model) as call:
+                response = await self._predictor.predict(request, call.asked)
+                call.version = str(response.version)
+                return response
+        except Exception as error:  # noqa: BLE001 - the call has been counted, a bug reported; the caller gets its status
+            await end(context, error)
 
 
 def register(prediction: Prediction, server: grpc.aio.Server) -> str:

@@ -14,7 +14,7 @@ from services.predictor.edge import errors
 from services.predictor.edge.rpc.auth import Gatekeeper, authorization
 from services.predictor.edge.rpc.calls import Calls, Context, end
 from services.predictor.flow.library import Library, Shown
-from services.predictor.flow.predictor import Asked, Predictor
+from services.predictor.flow.predictor import Predictor
 
 MAX_PIPELINED = 64
 """Requests of one stream that may be under way; a client that sends more waits for its answers."""
@@ -71,10 +71,13 @@ class Protocol(oip_grpc.GRPCInferenceServiceServicer):
         return oip.RepositoryIndexResponse(models=[_index(one) for one in shown if one.version or not request.ready])
 
     async def ModelInfer(self, request: oip.ModelInferRequest, context: Context) -> oip.ModelInferResponse:
-        async def infer(asked: Asked) -> oip.ModelInferResponse:
-            return await self._predictor.infer(request, asked)
-
-        return await self._calls.answer(context, _INFER, request.model_name, infer)
+        try:
+            with self._calls.begin(context, _INFER, request.model_name) as call:
+                response = await self._predictor.infer(request, call.asked)
+                call.version = response.model_version
+                return response
+        except Exception as error:  # noqa: BLE001 - the call has been counted, a bug reported; the caller gets its status
+            await end(context, error)
 
     async def ModelStreamInfer(self, request_iterator: AsyncIterator[oip.ModelInferRequest],  # type: ignore[override]
                                context: Context) -> None:
@@ -106,18 +109,17 @@ class Protocol(oip_grpc.GRPCInferenceServiceServicer):
             await answers.put(None)
 
     async def _answer(self, request: oip.ModelInferRequest, context: Context) -> oip.ModelStreamInferResponse:
-        async def infer(asked: Asked) -> oip.ModelInferResponse:
-            # A stream may outlive its key.
-            await self._gate.admit(authorization(context.invocation_metadata()))
-            return await self._predictor.infer(request, asked)
-
         # The flow takes the request apart.
         empty = oip.ModelInferResponse(model_name=request.model_name, id=request.id)
         try:
-            response = await self._calls.count(self._calls.asked(context), _INFER, request.model_name, infer)
-        except Exception as error:  # noqa: BLE001 - `count` has reported it; the stream stays open for the others
+            with self._calls.begin(context, _INFER, request.model_name) as call:
+                # A stream may outlive its key.
+                await self._gate.admit(authorization(context.invocation_metadata()))
+                response = await self._predictor.infer(request, call.asked)
+                call.version = response.model_version
+                return oip.ModelStreamInferResponse(infer_response=response)
+        except Exception as error:  # noqa: BLE001 - counted, a bug reported; the stream stays open for the others
             return oip.ModelStreamInferResponse(error_message=_told(error), infer_response=empty)
-        return oip.ModelStreamInferResponse(infer_response=response)
 
 
 def register(protocol: Protocol, server: grpc.aio.Server) -> str:
