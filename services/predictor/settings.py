@@ -30,5 +30,5 @@ class PredictorSettings(LeptonSettings):
     key_cache_s: float = Field(default=30.0, gt=0, le=3600)
     """Seconds within which a revoked key stops working here."""
 
-    log_share: float = Field(default=0.1, ge=0, le=1)
+    log_share: float = Field(default=0.05, ge=0, le=1)
     """Share of requests whose answers go to the predictions topic; streamed rows always do."""

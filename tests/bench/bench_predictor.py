@@ -8,6 +8,7 @@ own that share the machine's cores; server CPU a request is measured too, since 
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import subprocess
@@ -28,7 +29,7 @@ from lepton.contracts.pb import grpc_service_pb2 as oip
 from lepton.runtime.settings import BrokerOptions
 from lepton.store.mongo import Database
 from tests.bench.results import machine, write
-from tests.harness.onnx_models import Linear
+from tests.harness.onnx_models import Linear, OneTensor
 from tests.harness.registry import Registry, specify, trainer
 from tests.harness.servers import free_ports, start_database, start_kafka
 from tests.harness.wait import apoll_until, poll_until
@@ -37,13 +38,13 @@ METHOD = "/inference.GRPCInferenceService/ModelInfer"
 CLIENTS = (1, 16, 64)
 ROUNDS = 2
 FIELDS = {f"field_{number}": "float" for number in range(9)}
-MODEL = "bench"
+MODEL, PLAIN_MODEL = "bench", "bench-plain"
 ROWS_A_RECORD = 250
 PARTITIONS = 2
 
 
 def one_row() -> bytes:
-    """A single-row request in raw tensors."""
+    """A row of a pipeline: one tensor a field."""
     request = oip.ModelInferRequest(model_name=MODEL, id="bench")
     for name in FIELDS:
         request.inputs.add(name=name, datatype="FP64", shape=[1])
@@ -51,11 +52,23 @@ def one_row() -> bytes:
     return request.SerializeToString()
 
 
-def measure(address: str, server: psutil.Process, clients: int, seconds: float, key: str) -> dict[str, float]:
+def one_tensor() -> bytes:
+    """A row as one tensor of 30 numbers, for an MLP of 30-64-64-2: what servers are usually compared by."""
+    request = oip.ModelInferRequest(model_name=PLAIN_MODEL, id="bench")
+    request.inputs.add(name="x", datatype="FP32", shape=[1, 30])
+    request.raw_input_contents.append(np.ones(30, dtype="<f4").tobytes())
+    return request.SerializeToString()
+
+
+REQUESTS = {"one tensor of 30, MLP 30-64-64-2": one_tensor, f"{len(FIELDS)} fields, a tensor each": one_row}
+
+
+def measure(address: str, server: psutil.Process, request: bytes, clients: int, seconds: float,
+            key: str) -> dict[str, float]:
     """What the load generator saw, and the server's CPU a request."""
     before = sum(server.cpu_times()[:2])
     done = subprocess.run([sys.executable, "-m", "tests.bench.load", address, METHOD, str(clients), str(seconds), key],
-                          input=one_row(), capture_output=True, check=True)
+                          input=request, capture_output=True, check=True)
     seen: dict[str, float] = json.loads(done.stdout)
     seen["cpu_us"] = (sum(server.cpu_times()[:2]) - before) / max(1, seen["requests"]) * 1e6
     return seen
@@ -100,16 +113,16 @@ def ready(admin: str) -> bool:
 
 
 def unary(address: str, process: psutil.Process, key: str, seconds: float) -> list[dict[str, Any]]:
-    """For each number of clients the better round of both servers, which take turns."""
+    """For each request and number of clients the better round of both servers, which take turns."""
     table = []
     with echo() as (echo_address, echo_process):
-        for clients in CLIENTS:
+        for (kind, build), clients in itertools.product(REQUESTS.items(), CLIENTS):
             rounds: dict[str, list[dict[str, float]]] = {"echo": [], "predictor": []}
             for _ in range(ROUNDS):
-                rounds["echo"].append(measure(echo_address, echo_process, clients, seconds, ""))
-                rounds["predictor"].append(measure(address, process, clients, seconds, key))
+                rounds["echo"].append(measure(echo_address, echo_process, build(), clients, seconds, ""))
+                rounds["predictor"].append(measure(address, process, build(), clients, seconds, key))
             best = {name: max(seen, key=lambda one: one["requests_per_s"]) for name, seen in rounds.items()}
-            table.append({"clients": clients, **best,
+            table.append({"request": kind, "clients": clients, **best,
                           "ratio": best["predictor"]["requests_per_s"] / best["echo"]["requests_per_s"],
                           "cpu_ratio": best["echo"]["cpu_us"] / best["predictor"]["cpu_us"]})
     return table
@@ -157,6 +170,7 @@ async def run(home: Path, bootstrap: str, mongo_url: str, seconds: float, rows: 
     await registry.start()
     key = await registry.key()
     await registry.publish(MODEL, Linear(FIELDS, classes=("no", "yes")))
+    await registry.publish(PLAIN_MODEL, OneTensor())
     environment = {"LEPTON_KAFKA_BOOTSTRAP": bootstrap, "LEPTON_MONGO_URL": mongo_url, "LEPTON_MONGO_DATABASE": "bench",
                    "LEPTON_TRUST_DIR": str(home / "trust"), "LEPTON_STATE_DIR": str(home / "state")}
     try:
@@ -168,16 +182,16 @@ async def run(home: Path, bootstrap: str, mongo_url: str, seconds: float, rows: 
         await registry.stop()
         await broker.close()
         await database.close()
-    return {"machine": machine(), "fields": len(FIELDS), "unary": table, "rss_bytes": rss_bytes, "stream": stream}
+    return {"machine": machine(), "unary": table, "rss_bytes": rss_bytes, "stream": stream}
 
 
 def show(result: dict[str, Any]) -> None:
-    print(f"\nSingle-row unary requests, {result['fields']} fields ({result['machine']}, shared with the generator)")
-    print("| clients | echo req/s (p99 ms) | predictor req/s (p99 ms) | ratio | echo CPU us | predictor CPU us |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print(f"\nSingle-row unary requests ({result['machine']}, shared with the load generator)")
+    print("| request | clients | echo req/s (p99 ms) | predictor req/s (p99 ms) | ratio | echo CPU us | ours |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for row in result["unary"]:
         echo, ours = row["echo"], row["predictor"]
-        print(f"| {row['clients']} | {echo['requests_per_s']:.0f} ({echo['p99_ms']:.1f}) "
+        print(f"| {row['request']} | {row['clients']} | {echo['requests_per_s']:.0f} ({echo['p99_ms']:.1f}) "
               f"| {ours['requests_per_s']:.0f} ({ours['p99_ms']:.1f}) | {row['ratio']:.2f} "
               f"| {echo['cpu_us']:.0f} | {ours['cpu_us']:.0f} |")
     stream = result["stream"]
