@@ -5,7 +5,6 @@ inference does.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping
 
 from lepton.clock import Clock
@@ -40,14 +39,15 @@ class Measures:
         telemetry.gauge(names.WAITING_ROWS, lambda: self._waiting_rows, "Rows of requests that wait for a batch")
         self._batches = telemetry.counter(names.BATCHES, "Batches of requests run")
         self._rows = telemetry.counter(names.BATCH_ROWS, "Rows run in batches of requests")
-        self._counted: Counter[tuple[str, str, str]] = Counter()
+        self._counted: dict[tuple[str, str, str], int] = {}
         self._timed: list[tuple[str, float]] = []
         self._versions: tuple[tuple[float, Mapping[str, str]], ...] = ()
         self._waiting_rows = 0.0
 
     def request(self, model: str, version: str, outcome: str, took_s: float) -> None:
         """One request was answered or refused; called for each, so it must stay cheap."""
-        self._counted[model, version, outcome] += 1
+        key = (model, version, outcome)
+        self._counted[key] = self._counted.get(key, 0) + 1
         if outcome == "ok" and len(self._timed) < MAX_TIMED:
             self._timed.append((model, took_s))
 
@@ -68,7 +68,7 @@ class Measures:
 
     def flush(self) -> None:
         """Hand on what was counted since the last flush."""
-        counted, self._counted = self._counted, Counter()
+        counted, self._counted = self._counted, {}
         for (model, version, outcome), number in counted.items():
             self._requests.add(number, {"model": model, "version": version, "outcome": outcome})
             self._telemetry.measure(names.PREDICTION_REQUESTS, number, model=model, outcome=outcome)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -17,13 +18,14 @@ from services.predictor.flow.library import Library
 PLATFORM = "onnxruntime_onnx"
 
 
-@dataclass(slots=True)  # not frozen, which would make each request dearer
-class Asked:
-    """What a door knows of a request. Times are monotonic seconds; `traceparent` finds the caller's trace, if any."""
+class Asked(Protocol):
+    """What a door knows of a request. Times are monotonic seconds."""
 
     deadline: float
     arrived: float
-    traceparent: Callable[[], str | None]
+
+    def traceparent(self) -> str | None:
+        """The caller's trace, if any."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ from lepton.errors import LeptonError, Missing
 from lepton.runtime.telemetry import Telemetry
 from services.predictor.edge import errors
 from services.predictor.edge.measures import Measures
-from services.predictor.flow.predictor import Asked
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -28,22 +27,32 @@ log = logging.getLogger(__name__)
 class Call:
     """One call while it is answered: a `with` block that spans, times and counts it; whatever is raised goes on.
 
-    Set `version` once it is known.
+    Times are monotonic seconds. Set `version` once it is known.
     """
 
-    __slots__ = ("_calls", "_model", "_name", "_span", "asked", "version")
+    __slots__ = ("_calls", "_context", "_model", "_name", "_span", "arrived", "deadline", "version")
 
-    def __init__(self, calls: "Calls", name: str, model: str, asked: Asked) -> None:
-        self.asked = asked
+    def __init__(self, calls: "Calls", context: Context, name: str, model: str, timeout_s: float) -> None:
+        left_s = context.time_remaining()
+        self.arrived = calls.monotonic()
+        self.deadline = self.arrived + (timeout_s if left_s is None else min(left_s, timeout_s))
         self.version = ""
         self._calls = calls
+        self._context = context
         self._name = name
         self._model = model
         self._span: AbstractContextManager[Span] | None = None
 
+    def traceparent(self) -> str | None:
+        """The caller's trace, from the call's metadata."""
+        for key, value in self._context.invocation_metadata() or ():
+            if key == TRACEPARENT:
+                return value if isinstance(value, str) else value.decode("ascii", "replace")
+        return None
+
     def __enter__(self) -> "Call":
         if self._calls.traced:
-            self._span = self._calls.span(self._name, self.asked)
+            self._span = self._calls.span(self._name, self.traceparent())
             self._span.__enter__()
         return self
 
@@ -51,7 +60,9 @@ class Call:
                  traceback: TracebackType | None) -> None:
         if self._span is not None:
             self._span.__exit__(kind, error, traceback)
-        self._calls.ended(self._name, self._model, self.version, self.asked, error)
+        outcome = "ok" if error is None else self._calls.outcome(self._name, error)
+        model = UNKNOWN_MODEL if isinstance(error, Missing) else self._model
+        self._calls.count(model, self.version, outcome, self._calls.monotonic() - self.arrived)
 
 
 class Calls:
@@ -59,44 +70,29 @@ class Calls:
 
     def __init__(self, telemetry: Telemetry, measures: Measures, clock: Clock, timeout_s: float) -> None:
         self._telemetry = telemetry
-        self._measures = measures
-        self._clock = clock
         self._timeout_s = timeout_s
+        self.count = measures.request
+        self.monotonic = clock.monotonic
         self.traced = telemetry.exporting
 
     def begin(self, context: Context, name: str, model: str) -> Call:
-        now = self._clock.monotonic()
-        left = context.time_remaining()
-        deadline = now + (self._timeout_s if left is None else min(left, self._timeout_s))
-        return Call(self, name, model, Asked(deadline, now, lambda: traceparent(context)))
+        return Call(self, context, name, model, self._timeout_s)
 
-    def span(self, name: str, asked: Asked) -> AbstractContextManager[Span]:
-        return self._telemetry.span_from(asked.traceparent(), name, kind=SpanKind.SERVER)
+    def span(self, name: str, parent: str | None) -> AbstractContextManager[Span]:
+        return self._telemetry.span_from(parent, name, kind=SpanKind.SERVER)
 
-    def ended(self, name: str, model: str, version: str, asked: Asked, error: BaseException | None) -> None:
-        """Count a call by its outcome; report what is none."""
-        outcome = "ok"
+    def outcome(self, name: str, error: BaseException) -> str:
+        """The word for how a call failed; what is no outcome is reported."""
         if isinstance(error, asyncio.CancelledError):
-            outcome = "cancelled"
-        elif isinstance(error, LeptonError | TimeoutError):
-            outcome = type(error).__name__
-        elif error is not None:
-            outcome = "bug"
-            log.error("%s failed", name, exc_info=error)
-            self._telemetry.error("bug", f"{type(error).__name__}: {error}", name)
-        self._measures.request(UNKNOWN_MODEL if isinstance(error, Missing) else model, version, outcome,
-                               self._clock.monotonic() - asked.arrived)
+            return "cancelled"
+        if isinstance(error, LeptonError | TimeoutError):
+            return type(error).__name__
+        log.error("%s failed", name, exc_info=error)
+        self._telemetry.error("bug", f"{type(error).__name__}: {error}", name)
+        return "bug"
 
 
 async def end(context: Context, error: Exception) -> NoReturn:
     """End the call with the status of `error`."""
     await context.abort(errors.status(error), errors.details(error), errors.trailing(error))
     raise AssertionError("abort returned")
-
-
-def traceparent(context: Context) -> str | None:
-    """The caller's trace, from the call's metadata."""
-    for key, value in context.invocation_metadata() or ():
-        if key == TRACEPARENT:
-            return value if isinstance(value, str) else value.decode("ascii", "replace")
-    return None

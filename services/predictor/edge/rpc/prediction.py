@@ -17,7 +17,7 @@ class Prediction(prediction_pb2_grpc.PredictionServicer):
     async def Predict(self, request: prediction_pb2.PredictRequest, context: Context) -> prediction_pb2.PredictResponse:
         try:
             with self._calls.begin(context, _PREDICT, request.model) as call:
-                response = await self._predictor.predict(request, call.asked)
+                response = await self._predictor.predict(request, call)
                 call.version = str(response.version)
                 return response
         except Exception as error:  # noqa: BLE001 - the call has been counted, a bug reported; the caller gets its status

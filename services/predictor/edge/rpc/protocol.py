@@ -73,7 +73,7 @@ class Protocol(oip_grpc.GRPCInferenceServiceServicer):
     async def ModelInfer(self, request: oip.ModelInferRequest, context: Context) -> oip.ModelInferResponse:
         try:
             with self._calls.begin(context, _INFER, request.model_name) as call:
-                response = await self._predictor.infer(request, call.asked)
+                response = await self._predictor.infer(request, call)
                 call.version = response.model_version
                 return response
         except Exception as error:  # noqa: BLE001 - the call has been counted, a bug reported; the caller gets its status
@@ -115,7 +115,7 @@ class Protocol(oip_grpc.GRPCInferenceServiceServicer):
             with self._calls.begin(context, _INFER, request.model_name) as call:
                 # A stream may outlive its key.
                 await self._gate.admit(authorization(context.invocation_metadata()))
-                response = await self._predictor.infer(request, call.asked)
+                response = await self._predictor.infer(request, call)
                 call.version = response.model_version
                 return oip.ModelStreamInferResponse(infer_response=response)
         except Exception as error:  # noqa: BLE001 - counted, a bug reported; the stream stays open for the others
