@@ -24,7 +24,8 @@ Run = Callable[[Arrays], Arrays]
 _Shapes = tuple[tuple[int, ...], ...]
 """Sizes behind the batch dimension of the inputs that leave them free."""
 
-_Attempt = tuple[Arrays | None, Exception | None, float]
+_Attempt = tuple[Arrays | Exception, float]
+"""Outputs of all rows of a batch, or what was raised; and the seconds it took."""
 
 _MIN_RETRY_S = 0.01
 """A caller told to come back sooner would only be told so again."""
@@ -190,18 +191,16 @@ class Batcher:
             waiting.future.set_exception(_expired())
 
     def _attempt(self, batch: list[_Waiting]) -> _Attempt:
-        """Outputs of all rows of `batch` in order, or what was raised, and the seconds it took."""
         started = self._clock.monotonic()
-        outputs: Arrays | None = None
-        failure: Exception | None = None
+        result: Arrays | Exception
         try:
             feed = _joined([waiting.feed for waiting in batch])
-            outputs = _checked(self._run(feed.arrays), feed.rows)
+            result = _checked(self._run(feed.arrays), feed.rows)
         except Exception as error:  # noqa: BLE001 - handed to exactly the requests of this batch
-            failure = error
-        return outputs, failure, self._clock.monotonic() - started
+            result = error
+        return result, self._clock.monotonic() - started
 
-    def _answer(self, batch: list[_Waiting], outputs: Arrays | None, failure: Exception | None, took_s: float) -> None:
+    def _answer(self, batch: list[_Waiting], result: Arrays | Exception, took_s: float) -> None:
         rows = sum(waiting.feed.rows for waiting in batch)
         self.counts.batches += 1
         self.counts.rows += rows
@@ -211,10 +210,10 @@ class Batcher:
             start, stop = stop, stop + waiting.feed.rows
             if waiting.future.done():
                 continue
-            if outputs is None:
-                waiting.future.set_exception(failure or RuntimeError("a batch gave neither outputs nor an error"))
+            if isinstance(result, Exception):
+                waiting.future.set_exception(result)
             else:
-                waiting.future.set_result(outputs if waiting.feed.rows == rows else _part(outputs, start, stop))
+                waiting.future.set_result(result if waiting.feed.rows == rows else _part(result, start, stop))
 
     def _forget_cancelled(self) -> None:
         kept = [waiting for waiting in self._queue if not waiting.future.done()]

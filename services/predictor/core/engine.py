@@ -19,6 +19,9 @@ from services.predictor.core.tensors import Asked, Tensors
 INLINE_LIMIT_S = 0.001
 """What takes longer would hold up the event loop noticeably, and runs on a worker thread."""
 
+_TICK_S = 1e-7
+"""Stands for a time too short for the clock."""
+
 SCORING_ROWS = 4096
 """Rows of one run when scoring a stream: large enough that the cost per run vanishes, small enough for the cache."""
 
@@ -115,4 +118,4 @@ def inline_rows(timing: Timing) -> int:
     """Rows that take no longer than INLINE_LIMIT_S, judged by what was measured at warm-up; 0 when even one does."""
     if timing.single_s > INLINE_LIMIT_S:
         return 0
-    return max(1, int(timing.rows * INLINE_LIMIT_S / timing.batch_s))
+    return max(1, int(timing.rows * INLINE_LIMIT_S / max(timing.batch_s, _TICK_S)))

@@ -45,9 +45,15 @@ class Keyring:
         known.used_at = now
         return known.record
 
+    def known(self, key_id: str) -> KeyRecord | None:
+        """The record of a key that is remembered, whatever secret comes with it now."""
+        known = self._keys.get(key_id)
+        return None if known is None else known.record
+
     def remember(self, header: str, record: KeyRecord, now: float) -> None:
-        """`header` carried the right secret of `record`, as the store had it at `now`."""
-        self._keys[record.key_id] = _Known(record, now, now)
+        """`header` carried the right secret of `record`, which the store gave at `now` unless it was `known`."""
+        known = self._keys.get(record.key_id)
+        self._keys[record.key_id] = _Known(record, now if known is None else known.checked_at, now)
         self._headers[_fingerprint(header)] = record.key_id
         self._unknown.pop(record.key_id, None)
         if len(self._headers) > MAX_REMEMBERED:

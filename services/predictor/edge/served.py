@@ -55,10 +55,11 @@ class ServedLog:
     async def run(self, stop: asyncio.Event) -> None:
         """A loop for the service: send until `stop`, and what is left then."""
         while not await pause(stop, SEND_EVERY_S, self._clock):
-            await self._send()
-        await self._send()
+            await self.send()
+        await self.send()
 
-    async def _send(self) -> None:
+    async def send(self) -> None:
+        """Send what waits now; what the bus does not take is counted and gone."""
         if not self._queue:
             return
         taken, self._queue = self._queue, deque()

@@ -26,11 +26,14 @@ class Access:
         now = self._clock.monotonic()
         if self._keyring.is_unknown(key_id, now):
             raise _unknown()
-        try:
-            record = KeyRecord.from_document(await self._keys.get(key_id))
-        except Missing:
-            self._keyring.remember_unknown(key_id, now)
-            raise _unknown() from None
+        # Wrong secrets for a key that is known must not become load on the database.
+        record = self._keyring.known(key_id)
+        if record is None:
+            try:
+                record = KeyRecord.from_document(await self._keys.get(key_id))
+            except Missing:
+                self._keyring.remember_unknown(key_id, now)
+                raise _unknown() from None
         if not matches(record, secret):
             raise _unknown()
         self._keyring.remember(header or "", record, now)

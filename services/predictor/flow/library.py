@@ -200,16 +200,24 @@ class Library:
         self._slots.put(state.model, number, engine)
 
     async def _file(self, manifest: models_pb2.ModelManifest) -> bytes:
-        try:
-            data = await self._sources.cache.get(manifest.sha256)
-        except Missing:
+        data = await self._cached(manifest.sha256)
+        if data is None:
             data = await self._from_store(manifest.sha256)
             await self._keep(data)
-        except Invalid as error:
-            raise Refused("the manifest names no SHA-256", field="sha256") from error
         if hashlib.sha256(data).hexdigest() != manifest.sha256 or len(data) != manifest.size_bytes:
             raise Refused("the file is not the one that was signed", field="sha256", remedy="publish the model again")
         return data
+
+    async def _cached(self, digest: str) -> bytes | None:
+        try:
+            return await self._sources.cache.get(digest)
+        except Missing:
+            return None
+        except Invalid as error:
+            raise Refused("the manifest names no SHA-256", field="sha256") from error
+        except OSError as error:
+            log.warning("the cache of model files cannot be read: %s", error.strerror)
+            return None
 
     async def _from_store(self, digest: str) -> bytes:
         try:

@@ -12,6 +12,7 @@ from services.predictor.core.batcher import Limits
 from services.predictor.core.engine import Engine, Setup
 from services.predictor.core.session import Options, Session
 from tests.harness.onnx_models import Linear
+from tests.unit.runtime.test_telemetry import collector  # noqa: F401 - a fixture of this folder too
 
 FIELDS = {"amount": "float", "count": "int", "known": "bool", "country": "category"}
 

@@ -121,3 +121,33 @@ def test_a_cut_or_flipped_file_is_read_or_refused(data: st.DataObject) -> None:
         contents(bytes(whole))
     except Refused as refused:
         assert refused.remedy
+
+
+def deep(levels: int) -> bytes:
+    """A graph in a node's attribute in a graph, and so on."""
+    def member(number: int, content: bytes) -> bytes:
+        length, size = b"", len(content)
+        while size > 127:
+            length, size = length + bytes([size & 127 | 128]), size >> 7
+        return bytes([number << 3 | 2]) + length + bytes([size]) + content
+
+    graph = member(1, member(4, b"Abs"))
+    for _ in range(levels):
+        graph = member(1, member(5, member(6, graph)) + member(4, b"If"))
+    return member(7, graph)
+
+
+def test_graphs_are_followed_only_so_deep() -> None:
+    assert contents(deep(50)).nodes == 51
+    with pytest.raises(Refused, match="nested deeper"):
+        contents(deep(200))
+
+
+@pytest.mark.parametrize("data", [
+    b"\x38\x01",  # a number where the graph belongs
+    b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",  # a length of more than 64 bits
+    b"\x39\x00",  # ends inside a fixed number
+])
+def test_wire_that_protobuf_would_not_write_is_refused(data: bytes) -> None:
+    with pytest.raises(Refused, match="no ONNX model"):
+        contents(data)

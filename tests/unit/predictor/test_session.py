@@ -128,3 +128,38 @@ def test_a_graph_without_a_row_for_each_row_is_refused_at_warm_up() -> None:
     session = Session(model.SerializeToString(), of_manifest(manifest), Options("cpu"))
     with pytest.raises(Refused, match="free batch dimension"):
         session.warm_up(8, SystemClock())
+
+
+def test_bound_runs_equal_plain_ones() -> None:
+    """What a session on CUDA does with numeric models; binding works on the CPU as well."""
+    numeric = Linear({"amount": "float", "count": "int"}, bias=1.0)
+    data = numeric.build()
+    session = Session(data, of_manifest(numeric.manifest(data)), Options("cpu"))
+    arrays = {"amount": np.array([1.0, 2.0])[::1], "count": np.array([3, 4])[::-1],
+              "_missing": np.zeros((2, 2), dtype=bool)}
+    plain = session.run(arrays)["prediction"].tolist()
+    session._bound = True
+    assert session.run(arrays)["prediction"].tolist() == plain == [6.0, 6.0]
+
+
+@pytest.mark.skipif(cuda_here(), reason="needs a machine where a session does not get CUDA")
+def test_a_session_that_does_not_get_cuda_says_so() -> None:
+    data = TINY.build()
+    with pytest.raises(Unavailable, match="runs on CPUExecutionProvider although CUDA was asked for"):
+        Session(data, of_manifest(TINY.manifest(data)), Options("cuda"))
+
+
+def test_an_older_onnxruntime_has_nothing_to_preload(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(onnxruntime, "preload_dlls")
+    assert sessions._preload() == ""
+
+
+def test_a_probe_that_fails_counts_as_no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("driver and library differ")
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [sessions.CUDA, CPU])
+    monkeypatch.setattr(sessions, "_open", broken)
+    assert settle_device(Options("auto")).device == "cpu"
+    with pytest.raises(Unavailable, match="driver and library differ"):
+        settle_device(Options("cuda"))
