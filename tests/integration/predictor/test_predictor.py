@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -204,6 +205,16 @@ def test_settings_that_make_no_sense_are_named_and_end_it_with_2() -> None:
     assert code == 2
     assert "LEPTON_DEVICE" in said
     assert "did you mean LEPTON_PREDICTOR_PORT" in said
+
+
+def test_cuda_that_is_not_to_be_had_ends_it_with_3_and_the_remedy(tmp_path: Path) -> None:
+    trainer(tmp_path)
+    code, said = end(LEPTON_DEVICE="cuda", CUDA_VISIBLE_DEVICES="", LEPTON_LOG_FORMAT="text",
+                     LEPTON_TRUST_DIR=str(tmp_path / "trust"))
+    assert code == 3
+    assert "CUDA was asked for, but a session does not get it" in said
+    assert "set auto or cpu" in said
+    assert "Traceback" not in said
 
 
 async def test_a_port_that_is_taken_ends_it_with_3_and_one_line(ground: Ground) -> None:
