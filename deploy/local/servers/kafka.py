@@ -81,7 +81,8 @@ def configure(directory: Path, port: int, controller_port: int) -> Path:
     if not (data / "meta.properties").exists():
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         cache.run_tool([str(java.find().binary), *_quick_flags(), "-cp", class_path(jars()), "kafka.tools.StorageTool",
-                        "format", "-t", cluster, "-c", str(config), "--standalone"],
+                        # One word, since one id in 64 begins with a dash and would be taken for an option.
+                        "format", f"--cluster-id={cluster}", "-c", str(config), "--standalone"],
                        "formatting the broker's storage", f"remove {data} if it holds nothing you need", timeout_s=120)
     return config
 

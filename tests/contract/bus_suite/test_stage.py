@@ -69,7 +69,7 @@ class World:
 
 @pytest.fixture
 async def world(broker: Broker, make_topic: MakeTopic, group: str) -> World:
-    return World(broker, group, (await make_topic("in", 2), await make_topic("out", 2),
+    return World(broker, group, (await make_topic("in", 2), await make_topic("out", 2, max_message_bytes="1000000"),
                                  await make_topic("state", 2, cleanup_policy="compact")))
 
 
@@ -229,7 +229,6 @@ async def test_results_no_topic_takes_stop_the_line(world: World) -> None:
         async def stopped() -> bool:
             return stage.stopped_by is not None
 
-        # Longer than a commit may ride out a hiccup of the broker before it is tried again.
-        await apoll_until(stopped, "the line to stop", 90)
+        await apoll_until(stopped, "the line to stop")
     assert isinstance(stage.stopped_by, Invalid)
     assert await world.outputs() == []
