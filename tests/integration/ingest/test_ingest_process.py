@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -22,11 +21,11 @@ from lepton.contracts.topics import Topic
 from lepton.runtime.settings import BrokerOptions
 from lepton.store.mongo import Database
 from lepton.store.segments import Segments
+from tests.harness.process import service_process
 from tests.unit.ingest.house import House, until
 from tests.unit.ingest.samples import order, pipeline
 
 pytestmark = [pytest.mark.kafka, pytest.mark.mongo, pytest.mark.process]
-ROOT = Path(__file__).parents[3]
 DRAIN_S = 8
 
 
@@ -42,15 +41,8 @@ class Place:
     def ingest(self, instance: str = "ingest") -> Iterator[subprocess.Popen[bytes]]:
         """The process, killed at the end if it still lives."""
         environment = {**self.environment, "LEPTON_INSTANCE": f"{instance}-{self.house.name}"}
-        with self.log.open("ab") as sink:
-            process = subprocess.Popen([sys.executable, "-m", "services.ingest"], cwd=ROOT, env=environment,
-                                       stdout=sink, stderr=sink)
-        try:
+        with service_process("services.ingest", environment, self.log) as process:
             yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-            process.wait(10)
 
     def said(self) -> str:
         return self.log.read_text()[-4000:]

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -23,11 +22,11 @@ from lepton.contracts.topics import Topic
 from lepton.runtime.settings import BrokerOptions
 from lepton.store.mongo import Database
 from services.watchdog.core import journal
+from tests.harness.process import service_process
 from tests.harness.wait import apoll_until
 from tests.unit.watchdog.house import House
 
 pytestmark = [pytest.mark.kafka, pytest.mark.mongo, pytest.mark.process]
-ROOT = Path(__file__).parents[3]
 DRAIN_S = 8
 
 
@@ -43,15 +42,8 @@ class Place:
     def watchdog(self, instance: str = "watchdog") -> Iterator[subprocess.Popen[bytes]]:
         """The process, killed at the end if it still lives."""
         environment = {**self.environment, "LEPTON_INSTANCE": f"{self.house.name}-{instance}"}
-        with self.log.open("ab") as sink:
-            process = subprocess.Popen([sys.executable, "-m", "services.watchdog"], cwd=ROOT, env=environment,
-                                       stdout=sink, stderr=sink)
-        try:
+        with service_process("services.watchdog", environment, self.log) as process:
             yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-            process.wait(10)
 
     def said(self) -> str:
         return self.log.read_text()[-4000:]
