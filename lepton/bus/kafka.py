@@ -38,8 +38,9 @@ class KafkaBroker:
         return KafkaTransactionalWriter(self._connection, transactional_id)
 
     def reader(self, topics: Sequence[str], *, group: str | None, client_id: str, start: str = "earliest",
-               on_assigned: Assigned | None = None, on_revoked: Revoked | None = None) -> Reader:
-        subscription = Subscription(tuple(topics), group, client_id, start, on_assigned, on_revoked)
+               member: bool = True, on_assigned: Assigned | None = None, on_revoked: Revoked | None = None) -> Reader:
+        subscription = Subscription(tuple(topics), group, client_id, start, member and group is not None, on_assigned,
+                                    on_revoked)
         return KafkaReader(self._connection, subscription, self._clock)
 
     async def create_topics(self, plans: Sequence[TopicPlan]) -> list[str]:

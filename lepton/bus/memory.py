@@ -61,9 +61,11 @@ class MemoryBroker:
         return MemoryTransactionalWriter(self, transactional_id)
 
     def reader(self, topics: Sequence[str], *, group: str | None, client_id: str, start: str = "earliest",
-               on_assigned: Assigned | None = None, on_revoked: Revoked | None = None) -> Reader:
-        membership = None if group is None else self.group(group)
-        return MemoryReader(self, tuple(topics), membership, client_id, start, (on_assigned, on_revoked))
+               member: bool = True, on_assigned: Assigned | None = None, on_revoked: Revoked | None = None) -> Reader:
+        if group is None or not member:
+            offsets = None if group is None else self.group(group).offsets
+            return MemoryReader(self, tuple(topics), None, client_id, start, offsets=offsets)
+        return MemoryReader(self, tuple(topics), self.group(group), client_id, start, (on_assigned, on_revoked))
 
     async def create_topics(self, plans: Sequence[TopicPlan]) -> list[str]:
         for plan in plans:

@@ -123,7 +123,7 @@ Revoked = Callable[[Sequence[Place]], Awaitable[None]]
 
 
 class Reader(Protocol):
-    """Consumer: a member of a group, or (group None) one that was given all partitions of its topics."""
+    """Consumer: a member of a group, or one that was given all partitions of its topics."""
 
     async def start(self) -> None:
         """Connect and join; partitions arrive later, during `poll`. Raises Missing when a topic does not exist."""
@@ -175,8 +175,11 @@ class Broker(Protocol):
     def transactional_writer(self, transactional_id: str) -> TransactionalWriter: ...
 
     def reader(self, topics: Sequence[str], *, group: str | None, client_id: str, start: str = "earliest",
-               on_assigned: Assigned | None = None, on_revoked: Revoked | None = None) -> Reader:
+               member: bool = True, on_assigned: Assigned | None = None, on_revoked: Revoked | None = None) -> Reader:
         """`start` ("earliest" or "latest") applies where the group has no committed offset.
+
+        Without a group, or with `member` False, the reader shares with nobody and holds all partitions; a group then
+        only keeps the offsets it commits.
 
         `client_id` is the member's name and unique within its group: a process that comes back under the same name
         takes its partitions at once. `on_revoked` is awaited before another member can get the places, within seconds;

@@ -27,6 +27,8 @@ from services.watchdog.flow.observing import Observing
 from services.watchdog.flow.watching import Watching
 from services.watchdog.settings import WatchdogSettings
 
+# Remembers how far topics were looked through; nobody is a member of it.
+GROUP = "lepton-watchdog"
 FOLLOW_DEADLINE_S = 30.0
 TICK_DEADLINE_S = 5.0
 
@@ -64,11 +66,11 @@ def assemble(settings: WatchdogSettings, service: Service, broker: Broker, datab
                         settings.tick_s)
     refusals = Refusals(broker, DeadLetters("watchdog", clock), Care(clock, telemetry=service.telemetry), own)
     platform = Feed(broker, {**telemetry.source(observing), **results.source(observing)}, refusals, care("platform"),
-                    f"{own}-platform")
+                    GROUP, f"{own}-platform")
 
     def follow(pipeline: str, generation: int) -> Loop:
         feed = Feed(broker, quality.source(observing, pipeline, generation), refusals,
-                    Care(clock, telemetry=service.telemetry), f"{own}-{pipeline}")
+                    Care(clock, telemetry=service.telemetry), GROUP, f"{own}-{pipeline}")
         return service.spawn(f"follow {pipeline}", feed.run)
 
     instances = telemetry.instances(broker, observing, care("instances"), own)

@@ -32,12 +32,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """What a reader reads and as whom."""
+    """What a reader reads and as whom; not a `member`: all partitions, a group only keeps its offsets."""
 
     topics: tuple[str, ...]
     group: str | None
     client_id: str
     start: str = "earliest"
+    member: bool = True
     on_assigned: Assigned | None = None
     on_revoked: Revoked | None = None
 
@@ -50,7 +51,7 @@ async def open_consumer(connection: Mapping[str, Any], told: Subscription,
     """
     consumer = AIOKafkaConsumer(
         **{**connection, "client_id": told.client_id}, group_id=told.group,
-        group_instance_id=told.client_id if told.group else None, isolation_level="read_committed",
+        group_instance_id=told.client_id if told.member else None, isolation_level="read_committed",
         enable_auto_commit=False, auto_offset_reset=told.start, session_timeout_ms=SESSION_TIMEOUT_MS,
         heartbeat_interval_ms=HEARTBEAT_MS, rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
         request_timeout_ms=REQUEST_TIMEOUT_MS, fetch_max_wait_ms=FETCH_WAIT_MS, metadata_max_age_ms=60_000,
@@ -83,7 +84,7 @@ async def _partition_counts(consumer: AIOKafkaConsumer, told: Subscription, cloc
 
 async def close_consumer(consumer: AIOKafkaConsumer, told: Subscription, *, leave: bool) -> None:
     """Close it within seconds; `leave`: give the partitions to the others now, instead of keeping them for the name."""
-    if leave and told.group is not None and consumer._coordinator is not None:
+    if leave and told.member and consumer._coordinator is not None:
         # aiokafka leaves on stop only without an instance name.
         consumer._coordinator._group_instance_id = None
     try:

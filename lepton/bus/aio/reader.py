@@ -58,10 +58,10 @@ class KafkaReader:
         consumer, counts = await open_consumer(self._connection, self._subscription, self._clock)
         self._consumer = consumer
         self._quiet = _Quiet(self._clock.monotonic())
-        if self._subscription.group is None:
-            self._assign_all(consumer, counts)
-        else:
+        if self._subscription.member:
             consumer.subscribe(list(self._subscription.topics), listener=_Listener(self))
+        else:
+            self._assign_all(consumer, counts)
 
     def _assign_all(self, consumer: AIOKafkaConsumer, counts: Mapping[str, int]) -> None:
         places = [Place(topic, number) for topic, count in counts.items() for number in range(count)]

@@ -67,9 +67,12 @@ class MemoryReader:
     """See `records.Reader` for the promises."""
 
     def __init__(self, broker: "MemoryBroker", topics: tuple[str, ...], group: Group | None, client_id: str,
-                 start: str, callbacks: tuple[Assigned | None, Revoked | None]) -> None:
+                 start: str, callbacks: tuple[Assigned | None, Revoked | None] = (None, None),
+                 offsets: dict[Place, int] | None = None) -> None:
         self._broker = broker
         self._group = group
+        # What is kept in a group's name; a reader that is no member may keep there too.
+        self._offsets = group.offsets if group is not None else offsets
         self._from_start = start == "earliest"
         self._on_assigned, self._on_revoked = callbacks
         self.topics = topics
@@ -83,7 +86,7 @@ class MemoryReader:
         places = self._broker.places(self.topics)
         self._running = True
         if self._group is None:
-            self._positions = {place: self._beginning(place) for place in places}
+            self._positions = {place: self._resume_at(place) for place in places}
         else:
             await self._group.join(self)
 
@@ -116,7 +119,7 @@ class MemoryReader:
             await self._on_assigned(sorted(places))
 
     def _resume_at(self, place: Place) -> int:
-        committed = self._group.offsets.get(place) if self._group is not None else None
+        committed = self._offsets.get(place) if self._offsets is not None else None
         return self._beginning(place) if committed is None else committed
 
     def _beginning(self, place: Place) -> int:
@@ -157,16 +160,16 @@ class MemoryReader:
         return found
 
     async def commit(self, offsets: Mapping[Place, int]) -> None:
-        if self._group is None:
+        if self._offsets is None:
             raise Invalid("a reader without a group has nothing to commit")
-        if not self._group.holds(self) or not set(offsets) <= set(self._positions):
+        if (self._group is not None and not self._group.holds(self)) or not set(offsets) <= set(self._positions):
             raise Unavailable("cannot commit: the partitions moved on")
-        self._group.offsets.update(offsets)
+        self._offsets.update(offsets)
 
     async def committed(self, places: Sequence[Place]) -> Mapping[Place, int]:
-        if self._group is None:
+        if self._offsets is None:
             raise Invalid("a reader without a group has committed nothing")
-        return {place: self._group.offsets[place] for place in places if place in self._group.offsets}
+        return {place: self._offsets[place] for place in places if place in self._offsets}
 
     def assignment(self) -> frozenset[Place]:
         return frozenset(self._positions)

@@ -1,7 +1,8 @@
 """How the watchdog listens: topics followed from a little before now, by every watchdog alone, without a group.
 
-It observes and answers for no record: after a restart it needs the present at once, not the end of a queue, and a
-group would make it wait for the session of its own former life.
+After a restart it needs the present at once, not the end of a queue, and membership in a group would make it wait for
+the session of its own former life. A group only remembers up to where records were looked at, so that one that cannot
+be read is dead-lettered also when it came while no watchdog was there.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from lepton.bus.care import Care, LagWatch
 from lepton.bus.consumer import Message, message_of
 from lepton.bus.deadletter import DeadLetters, LineStopped
-from lepton.bus.records import Broker, Reader, Record, Writer
+from lepton.bus.records import Broker, Place, Reader, Record, Writer
 from lepton.errors import LeptonError, Missing, Unavailable
 from lepton.runtime.loops import pause
 from services.watchdog.edge.errors import Fate, fate
@@ -20,6 +21,9 @@ from services.watchdog.edge.errors import Fate, fate
 POLL_S = 0.2
 MAX_RECORDS = 2_000
 BACKOFF_S = 0.5
+COMMIT_EVERY_S = 1.0
+# So many records of a partition, at most, are looked through for what could not be read while no watchdog was there.
+MAX_OWED = 20_000
 # A pipeline's topics are made before it is announced; one that is gone for good is looked for no more often.
 ABSENT_S = 5.0
 
@@ -59,12 +63,16 @@ class Refusals:
 
 
 class Feed:
-    """Follows topics and hands each message on, in order within a partition."""
+    """Follows topics and hands each message on, in order within a partition.
+
+    `group` remembers how far records were looked at; it may be the same for all feeds.
+    """
 
     def __init__(self, broker: Broker, sources: Mapping[str, Source], refusals: Refusals, care: Care,
-                 client_id: str) -> None:
+                 group: str, client_id: str) -> None:
         self._broker = broker
         self._sources = sources
+        self._group = group
         self._refusals = refusals
         self._care = care
         self._client_id = client_id
@@ -72,11 +80,11 @@ class Feed:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; a bus that is away is waited for."""
         while not stop.is_set():
-            reader = self._broker.reader(sorted(self._sources), group=None, client_id=self._client_id, start="latest")
+            reader = self._broker.reader(sorted(self._sources), group=self._group, client_id=self._client_id,
+                                         start="latest", member=False)
             try:
                 await reader.start()
-                fresh = await self._begin(reader)
-                await self._follow(reader, fresh, stop)
+                await self._follow(reader, await self._begin(reader), stop)
             except Missing as error:
                 self._care.report("topic_missing", str(error))
                 await pause(stop, ABSENT_S, self._care.clock)
@@ -86,34 +94,61 @@ class Feed:
             finally:
                 await reader.stop()
 
-    async def _begin(self, reader: Reader) -> dict[tuple[str, int], int]:
-        """Go back by the history wanted; where the present begins, by partition."""
+    async def _begin(self, reader: Reader) -> dict[Place, "_Bounds"]:
+        """Go back to what is wanted or owed, whichever is earlier."""
         places = sorted(reader.assignment())
         ends, begins = await reader.end_offsets(places), await reader.begin_offsets(places)
-        for place in places:
-            await reader.seek(place, max(begins[place], ends[place] - self._sources[place.topic].history))
-        return {(place.topic, place.partition): ends[place] for place in places}
+        looked_at = await reader.committed(places)
+        bounds = {place: _Bounds(max(begins[place], ends[place] - self._sources[place.topic].history),
+                                 max(looked_at.get(place, begins[place]), ends[place] - MAX_OWED))
+                  for place in places}
+        for place, found in bounds.items():
+            await reader.seek(place, max(begins[place], min(found.wanted, found.owed)))
+        return bounds
 
-    async def _follow(self, reader: Reader, fresh: Mapping[tuple[str, int], int], stop: asyncio.Event) -> None:
+    async def _follow(self, reader: Reader, bounds: Mapping[Place, "_Bounds"], stop: asyncio.Event) -> None:
         watch = LagWatch(reader, self._care)
+        done: dict[Place, int] = {}
+        commit_at = self._care.clock.monotonic()
         while not stop.is_set():
             found = await reader.poll(max_records=MAX_RECORDS, timeout_s=POLL_S)
             for place in sorted(found):
                 for record in found[place]:
-                    await self._one(record, record.offset >= fresh[(record.topic, record.partition)], stop)
+                    if not await self._one(record, bounds[place], stop):
+                        break
+                    done[place] = record.offset + 1
             if found:
                 watch.moved()
             else:
                 await watch.idle()
+            if done and (stop.is_set() or self._care.clock.monotonic() >= commit_at):
+                await reader.commit(done)
+                done = {}
+                commit_at = self._care.clock.monotonic() + COMMIT_EVERY_S
 
-    async def _one(self, record: Record, fresh: bool, stop: asyncio.Event) -> None:
+    async def _one(self, record: Record, bounds: "_Bounds", stop: asyncio.Event) -> bool:
+        """Whether the record is behind us."""
         try:
-            self._sources[record.topic].take(message_of(record))
+            message = message_of(record)
+            if record.offset >= bounds.wanted:
+                self._sources[record.topic].take(message)
         except LeptonError as error:
-            # What lies before the present was refused when it was new.
-            while fresh and fate(error) is Fate.DEAD_LETTER and not stop.is_set():
+            if fate(error) is not Fate.DEAD_LETTER or record.offset < bounds.owed:
+                # What lies before was refused when it was new.
+                return True
+            while not stop.is_set():
                 try:
                     await self._refusals.refuse(record, error)
-                    return
+                    return True
                 except Unavailable:
                     await pause(stop, BACKOFF_S, self._care.clock)
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """Of a partition: the first offset whose message is `wanted`, and the first whose dead letter is still `owed`."""
+
+    wanted: int
+    owed: int

@@ -62,6 +62,26 @@ async def test_a_new_group_may_begin_at_the_end(broker: Broker, make_topic: Make
     await reader.stop()
 
 
+async def test_a_reader_that_is_no_member_shares_with_nobody_and_keeps_offsets_in_the_groups_name(
+        broker: Broker, make_topic: MakeTopic, group: str) -> None:
+    name = await make_topic(partitions=2)
+    await write(broker, name, 6, 2)
+    places = [Place(name, 0), Place(name, 1)]
+    first = broker.reader([name], group=group, client_id="one", member=False)
+    second = broker.reader([name], group=group, client_id="two", member=False)
+    await first.start()
+    await second.start()
+    assert first.assignment() == second.assignment() == set(places)
+    assert await first.committed(places) == {}
+    await take(first, 6)
+    await first.commit({places[0]: 2})
+    assert await second.committed(places) == {places[0]: 2}
+    await first.stop()
+    assert len(await take(second, 6)) == 6
+    await second.stop()
+    assert await broker.group_offsets(group) == {places[0]: 2}
+
+
 async def test_members_share_the_partitions_and_take_over_what_a_leaver_held(
         broker: Broker, make_topic: MakeTopic, group: str) -> None:
     name = await make_topic(partitions=4)

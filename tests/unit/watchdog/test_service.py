@@ -134,7 +134,31 @@ async def test_a_record_that_cannot_be_read_goes_to_the_dead_letters_once(house:
 
         await apoll_until(letters, "the dead letter")
     async with house.watched(instance="shop-watchdog-2"):
-        assert len(await read_letters(house.broker, telemetry)) == 1
+        await house.write(Topic.TELEMETRY, b"\xff more", "x")
+
+        async def more() -> bool:
+            return b"\xff more" in [one.record.value for one in await read_letters(house.broker, telemetry)]
+
+        await apoll_until(more, "the second dead letter")
+        assert [one.record.value for one in await read_letters(house.broker, telemetry)] == [b"\xff junk", b"\xff more"]
+
+
+async def test_what_cannot_be_read_and_came_while_no_watchdog_was_there_is_dead_lettered(house: House) -> None:
+    await house.apply()
+    flows = (Topic.PREDICTIONS, Topic.OUTCOMES, Topic.QUALITY)
+    for junk in (b"\xff first", b"\xff second"):
+        for flow in flows:
+            await house.write(flow, junk, "x", pipeline=house.name)
+        async with house.watched():
+            for flow in flows:
+                async def letters(flow: Topic = flow, junk: bytes = junk) -> bool:
+                    found = await read_letters(house.broker, topics.name(flow, house.name))
+                    return junk in [one.record.value for one in found]
+
+                await apoll_until(letters, f"{junk!r} of {flow} in the dead letters")
+    for flow in flows:
+        found = await read_letters(house.broker, topics.name(flow, house.name))
+        assert [one.record.value for one in found] == [b"\xff first", b"\xff second"]
 
 
 async def test_of_two_watchdogs_one_acts_and_the_other_takes_over_with_a_higher_fence(house: House) -> None:
