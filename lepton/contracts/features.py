@@ -17,9 +17,12 @@ SOURCE = "_source"
 TRACEPARENT = "_traceparent"
 SOURCE_OFFSET = "_source_offset"
 OUTLIERS = "_outliers"
+REPAIRS = "_repairs"
 
-FIELD_TYPES: dict[str, pa.DataType] = {"float": pa.float64(), "int": pa.int64(), "bool": pa.bool_(),
-                                       "category": pa.string(), "text": pa.string()}
+FIELD_TYPES: dict[str, pa.DataType] = {
+    "float": pa.float64(), "int": pa.int64(), "bool": pa.bool_(), "category": pa.string(), "text": pa.string(),
+    "vector": pa.list_(pa.float32()), "sequence": pa.list_(pa.float64()), "image": pa.binary(),
+    "timestamp": pa.timestamp("us", tz="UTC")}
 _OURS: list[pa.Field] = [
     pa.field(EVENT_ID, pa.string(), nullable=False),
     pa.field(ENTITY, pa.string(), nullable=False),
@@ -29,20 +32,25 @@ _OURS: list[pa.Field] = [
     pa.field(SOURCE_OFFSET, pa.int64(), nullable=False),
     pa.field(OUTLIERS, pa.list_(pa.int16()), nullable=False),
 ]
+# Absent from batches written before there was one.
+_REPAIRS = pa.field(REPAIRS, pa.list_(pa.struct([("field", pa.int16()), ("what", pa.string()),
+                                                 ("before", pa.string())])))
 _LABEL_TYPES: dict[str, pa.DataType] = {"float": pa.float64(), "int": pa.float64(), "bool": pa.bool_(),
                                         "category": pa.string()}
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
 def features_schema(pipeline: Pipeline, spec_version: int = 1) -> pa.Schema:
-    """Columns of a batch: ours (`_…`) first, then every field but the label in the Pipeline's order, nullable.
+    """Columns of a batch: ours (`_…`), then every field but the label, then windows, in the Pipeline's order, nullable.
 
     `_source_offset` is the offset in the events topic, in the partition the batch is in. `_traceparent` is null
-    where a row is not sampled. `_outliers` are indexes into the fields (label left out). Metadata says the pipeline,
-    the spec version and the input schema digest.
+    where a row is not sampled. `_outliers` are indexes into the fields (label left out). `_repairs` says what ingest
+    changed (field index; `unit`, `range`, `normalise`, `forward_fill`…; the value before as text), null where nothing.
+    Metadata says the pipeline, the spec version and the input schema digest.
     """
     columns = [pa.field(name, FIELD_TYPES[spec.type]) for name, spec in pipeline.fields.items()]
-    return pa.schema([*_OURS, *columns], metadata={
+    columns += [pa.field(name, pa.float64()) for name in pipeline.window_columns]
+    return pa.schema([*_OURS, _REPAIRS, *columns], metadata={
         "pipeline": pipeline.name, "spec_version": str(spec_version),
         "input_schema_digest": pipeline.input_schema_digest()})
 
@@ -70,6 +78,10 @@ def decode_batch(data: bytes) -> pa.RecordBatch:
         if index < 0 or batch.schema.field(index).type != field.type:
             raise Invalid("a features batch lacks one of its columns", field=field.name,
                           remedy=f"it must be {field.type}")
+    index = batch.schema.get_field_index(REPAIRS)
+    if index >= 0 and batch.schema.field(index).type != _REPAIRS.type:
+        raise Invalid("a features batch has one of its columns of another type", field=REPAIRS,
+                      remedy=f"it must be {_REPAIRS.type}")
     return batch
 
 

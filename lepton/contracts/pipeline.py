@@ -13,6 +13,7 @@ from lepton.contracts.pipeline_blocks import (
     Block,
     Clean,
     Events,
+    Features,
     FieldSpec,
     Gate,
     Heal,
@@ -23,14 +24,17 @@ from lepton.contracts.pipeline_blocks import (
     Serve,
     Watch,
 )
+from lepton.contracts.reading.data_rules import check_data
 from lepton.contracts.reading.lines import PathKey, Problem, Source, path_text, read, write
 from lepton.contracts.reading.rules import Blocks, check, check_name, label_type, structural, task_of
+from lepton.contracts.source_blocks import Sources
 from lepton.errors import Invalid
 
 __all__ = ["InvalidPipeline", "Pipeline", "Problem", "compatible", "from_json", "parse"]
 
-_BLOCKS: dict[str, type[BaseModel]] = {"metadata": Metadata, "events": Events, "clean": Clean, "model": ModelSpec,
-                                       "gate": Gate, "serve": Serve, "watch": Watch, "heal": Heal}
+_BLOCKS: dict[str, type[BaseModel]] = {"metadata": Metadata, "events": Events, "clean": Clean, "features": Features,
+                                       "sources": Sources, "model": ModelSpec, "gate": Gate, "serve": Serve,
+                                       "watch": Watch, "heal": Heal}
 _MEAN, _MODE = MissingPolicy.model_validate("mean"), MissingPolicy.model_validate("mode")
 _REQUIRED = ("apiVersion", "kind", "metadata", "events")
 
@@ -54,6 +58,8 @@ class Pipeline(Block):
     metadata: Metadata
     events: Events
     clean: Clean = Clean()
+    features: Features = Features()
+    sources: Sources = Sources()
     model: ModelSpec | None = None
     gate: Gate | None = None
     serve: Serve = Serve()
@@ -70,9 +76,21 @@ class Pipeline(Block):
 
     @cached_property
     def fields(self) -> dict[str, FieldSpec]:
-        """Fields a model takes, in the order written: all but the label."""
+        """Fields of an accepted row, in the order written: all but the label."""
         label = self.label_field
         return {name: spec for name, spec in self.events.fields.items() if name != label}
+
+    @cached_property
+    def window_columns(self) -> tuple[str, ...]:
+        """Columns the windows add to a row, in the order written; each a nullable float."""
+        return tuple(column for window in self.features.windows for column in window.columns)
+
+    @cached_property
+    def inputs(self) -> dict[str, FieldSpec]:
+        """What a model takes: the fields and window columns that say so, in the order of a row."""
+        windowed = {column: FieldSpec(type="float") for window in self.features.windows if window.input
+                    for column in window.columns}
+        return {name: spec for name, spec in self.fields.items() if spec.input} | windowed
 
     @property
     def label_field(self) -> str | None:
@@ -102,9 +120,8 @@ class Pipeline(Block):
         if own is not None:
             return own
         default = self.clean.missing.get("default", _MEAN)
-        if default.kind in ("mean", "median") and self.events.fields[field].type not in NUMERIC:
-            return _MODE
-        return default
+        numeric = field not in self.events.fields or self.events.fields[field].type in NUMERIC
+        return _MODE if default.kind in ("mean", "median", "model") and not numeric else default
 
     def to_data(self) -> dict[str, Any]:
         """Plain data with every default written out."""
@@ -121,8 +138,8 @@ class Pipeline(Block):
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()
 
     def input_schema_digest(self) -> str:
-        """SHA-256 over names, types and order of the fields a model takes, lower-case hex."""
-        schema = [[name, spec.type] for name, spec in self.fields.items()]
+        """SHA-256 over names, types and order of what a model takes, lower-case hex."""
+        schema = [[name, spec.type] for name, spec in self.inputs.items()]
         return hashlib.sha256(json.dumps(schema, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -166,6 +183,12 @@ def compatible(old: Pipeline, new: Pipeline) -> list[str]:
     kept = [name for name in new.fields if name in old.fields]
     if kept != [name for name in old.fields if name in new.fields]:
         reasons.append("the order of fields changes")
+    windows = {window.name: window for window in new.features.windows}
+    for window in old.features.windows:
+        if window.name not in windows:
+            reasons.append(f"window {window.name} is gone")
+        elif windows[window.name] != window:
+            reasons.append(f"window {window.name} changes")
     if gone := set(old.label_categories or ()) - set(new.label_categories or old.label_categories or ()):
         reasons.append(f"the label loses categories {', '.join(sorted(gone))}")
     return reasons
@@ -187,7 +210,9 @@ def _build(source: Source, problems: list[Problem]) -> Pipeline:
     if metadata is not None:
         findings += check_name(metadata.name)
     findings += check(Blocks(written_fields=written, **{
-        name: blocks.get(name) for name in ("events", "clean", "model", "gate", "serve", "watch")}))
+        name: blocks.get(name)
+        for name in ("events", "clean", "model", "gate", "serve", "watch")}))
+    findings += check_data(*(blocks.get(name) for name in ("events", "clean", "features")))
     problems += [Problem(path_text(path), source.line(path), message, remedy) for path, message, remedy in findings]
     if problems:
         raise InvalidPipeline(sorted(problems, key=lambda problem: problem.line))
@@ -222,12 +247,26 @@ def _read_block(name: str, block: type[BaseModel], data: Any) -> tuple[Any, list
             # A list whose items are wrong is also said to be too short: the consequence is left out.
             inside = {entry["loc"][:depth] for entry in errors for depth in range(len(entry["loc"]))}
             errors = [entry for entry in errors if entry["loc"] not in inside]
-            findings = [((name, *entry["loc"]), *structural(entry, block)) for entry in errors]
+            findings = [((name, *_written(entry["loc"], data)), *structural(entry, block)) for entry in errors]
         # What lacks a required part goes as a whole; every round cuts something, so the rounds end.
-        paths = [entry["loc"][:-1] if entry["type"] == "missing" else entry["loc"] for entry in errors]
+        paths = [_written(entry["loc"][:-1] if entry["type"] == "missing" else entry["loc"], rest) for entry in errors]
         cut = [_cut(rest, path) for path in paths]
         if not all(paths) or not any(cut):
             return None, findings
+
+
+def _written(path: PathKey, data: Any) -> PathKey:
+    """The path as it is in the text: without the kinds pydantic adds where one of several blocks was meant."""
+    parts: list[int | str] = []
+    for part in path:
+        if isinstance(data, dict) and part not in data and data.get("kind") == part:
+            continue
+        parts.append(part)
+        if isinstance(data, dict):
+            data = data.get(part)
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+    return tuple(parts)
 
 
 def _cut(data: Any, path: PathKey) -> bool:

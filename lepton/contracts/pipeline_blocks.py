@@ -1,27 +1,35 @@
 """The blocks of a Pipeline as frozen values: keys, types, bounds and defaults of each; nothing across blocks."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     model_serializer,
     model_validator,
 )
 
-FieldType = Literal["float", "int", "bool", "category", "text"]
+FieldType = Literal["float", "int", "bool", "category", "text", "vector", "image", "sequence", "timestamp"]
 LabelType = Literal["float", "int", "bool", "category"]
 Task = Literal["regression", "classification"]
 Family = Literal["linear_regression", "logistic_regression", "mlp"]
 Metric = Literal["accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "mse", "rmse", "mae", "r2"]
-MissingKind = Literal["mean", "median", "mode", "drop", "constant"]
+MissingKind = Literal["mean", "median", "mode", "drop", "constant", "forward_fill", "model"]
+OutlierMethod = Literal["iqr", "zscore", "mad", "half_space_trees", "none"]
+OutlierAction = Literal["clip", "null", "quarantine", "keep"]
+WindowKind = Literal["tumbling", "hopping", "sliding", "session"]
+Aggregate = Literal["count", "sum", "mean", "std", "min", "max", "distinct", "last", "time_since"]
 
+SCALARS: frozenset[str] = frozenset({"float", "int", "bool", "category", "text"})
+"""Types a model family takes as an input today; the others are kept with their rows."""
 NUMERIC: frozenset[str] = frozenset({"float", "int"})
 REGRESSION_METRICS: frozenset[str] = frozenset({"mse", "rmse", "mae", "r2"})
 LOWER_IS_BETTER: frozenset[str] = frozenset({"log_loss", "mse", "rmse", "mae"})
-DEFAULT_K: dict[str, float] = {"iqr": 1.5, "zscore": 3.0, "mad": 3.5, "none": 0.0}
+DEFAULT_K: dict[str, float] = {"iqr": 1.5, "zscore": 3.0, "mad": 3.5, "half_space_trees": 0.95, "none": 0.0}
 MAX_FIELDS = 2_000  # an `_outliers` entry is an int16 index, and a struct per event must stay quick
 
 
@@ -42,6 +50,23 @@ Categories = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=200)]
                        Field(min_length=1, max_length=10_000, strict=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
 
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+
+
+def _seconds(given: Any) -> Any:
+    """`90`, `1.5h`, `200ms` → seconds."""
+    if not isinstance(given, str):
+        return float(given) if isinstance(given, int) and not isinstance(given, bool) else given
+    found = _DURATION.fullmatch(given.strip())
+    if found is None:
+        raise ValueError("must be a duration like 200ms, 30s, 5m, 1.5h or 7d")
+    return float(found[1]) * _UNITS_S[found[2]]
+
+
+Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=10 * 366 * 86_400)]
+"""Seconds; written as a number of them, or with a unit."""
+
 
 class Metadata(Block):
     name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
@@ -55,9 +80,23 @@ class FieldSpec(Block):
     """An event without it is a dead letter."""
     range: Annotated[tuple[float, float] | None, Field(strict=False)] = None
     """Lowest and highest accepted value, both included; anything else is a dead letter."""
+    out_of_range: Literal["reject", "clip", "null"] | None = None
+    """What becomes of a value outside `range`: a dead letter (when left out), the nearest value inside, or missing."""
     unit: str | None = None
+    accept_units: Annotated[tuple[str, ...] | None, Field(strict=False)] = None
+    """Other units in which a value may come as `{value: 212, unit: degF}`; it is converted to `unit`."""
     categories: Categories | None = None
     """The only accepted values; without it any text is."""
+    normalise: Annotated[tuple[Literal["trim", "lower", "nfc", "collapse"], ...] | None, Field(strict=False)] = None
+    """Done to text and categories before they are checked: spaces at the ends, case, Unicode form, runs of spaces."""
+    dims: Annotated[int | None, Field(ge=1, le=65_536)] = None
+    """Numbers in a vector; required there."""
+    max_length: Annotated[int | None, Field(ge=1, le=65_536)] = None
+    """Most numbers in a sequence; 4,096 when left out."""
+    max_bytes: Annotated[int | None, Field(ge=1, le=4 * 1024 * 1024)] = None
+    """Most bytes of an image (base64 of a PNG or JPEG in JSON, bytes in Arrow); 1 MiB when left out."""
+    input: bool = True
+    """Whether a model takes it; what no family takes must say `false`."""
 
 
 class LabelSpec(Block):
@@ -81,6 +120,10 @@ class Events(Block):
     label: LabelSpec | None = None
     dedupe_window: Annotated[int, Field(ge=0, le=1_000_000)] = 100_000
     """Accepted events remembered per partition, within which the same id and entity is a duplicate."""
+    dead_letter_limit: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
+    """Refused events a minute and process past which the line stops; the topic's own limit when left out."""
+    retention: Duration | None = None
+    """How long accepted rows are kept in the store; for good when left out."""
 
     @property
     def entity_member(self) -> str:
@@ -88,7 +131,11 @@ class Events(Block):
 
 
 class MissingPolicy(Block):
-    """What stands in for an absent value; `drop`: the event becomes a dead letter."""
+    """What stands in for an absent value; `drop`: the event becomes a dead letter.
+
+    `forward_fill` takes the entity's last value (in the stream, as it was then); `model` predicts it from the row's
+    other numbers. Where neither can, the mean stands in, or the mode for what is no number.
+    """
 
     kind: MissingKind
     value: float | int | bool | str | None = None
@@ -96,11 +143,11 @@ class MissingPolicy(Block):
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, given: Any) -> Any:
-        if isinstance(given, str) and given in ("mean", "median", "mode", "drop"):
+        if isinstance(given, str) and given in ("mean", "median", "mode", "drop", "forward_fill", "model"):
             return {"kind": given}
         if isinstance(given, dict) and set(given) == {"constant"} and isinstance(given["constant"], int | float | str):
             return {"kind": "constant", "value": given["constant"]}
-        raise ValueError("must be mean, median, mode, drop or {constant: VALUE}")
+        raise ValueError("must be mean, median, mode, drop, forward_fill, model or {constant: VALUE}")
 
     @model_serializer
     def _to_text(self) -> Any:
@@ -108,20 +155,79 @@ class MissingPolicy(Block):
 
 
 class Outliers(Block):
-    method: Literal["iqr", "zscore", "mad", "none"] = "none"
-    action: Literal["clip", "quarantine", "keep"] = "keep"
+    method: OutlierMethod = "none"
+    action: OutlierAction = "keep"
+    """`null`: the value counts as missing."""
     k: Annotated[float | None, Field(gt=0, le=1000)] = None
-    """Width in interquartile ranges, standard deviations or scaled MADs."""
+    """Width in interquartile ranges, standard deviations or scaled MADs; for half-space trees the score (below 1) from
+    which a whole row is outlying."""
 
     @property
     def width(self) -> float:
         return DEFAULT_K[self.method] if self.k is None else self.k
 
 
+class Duplicates(Block):
+    """Beside the same id and entity within `events.dedupe_window`, which is always a duplicate."""
+
+    content: bool = False
+    """The same entity, time and fields under another id is a duplicate too, within the same window."""
+
+
+class Late(Block):
+    """Against the watermark: the highest event time seen in the partition (future events left out)."""
+
+    after: Duration | None = None
+    """An event further behind is late; never when left out."""
+    action: Literal["keep", "quarantine"] = "keep"
+    """`keep` accepts and counts it; `quarantine` makes it a dead letter."""
+
+
+class Future(Block):
+    """Against the broker's time of the record."""
+
+    ahead: Duration = 300.0
+    """An event time further ahead is a future one and moves no watermark."""
+    action: Literal["keep", "quarantine", "clip"] = "keep"
+    """`clip` sets it to the broker's time."""
+
+
 class Clean(Block):
     missing: dict[str, MissingPolicy] = Field(default_factory=dict)
     """By field, and `default` for the rest; a `default` of mean or median means mode for fields that are no numbers."""
     outliers: Outliers = Outliers()
+    duplicates: Duplicates = Duplicates()
+    late: Late = Late()
+    future: Future = Future()
+
+
+class Window(Block):
+    """Aggregates of one field over an entity's events, by event time, the event itself included.
+
+    Columns are named `<name>_<aggregate>`; each is a nullable float.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+    kind: WindowKind = "tumbling"
+    size: Duration | None = None
+    """Length; for a session left out."""
+    every: Duration | None = None
+    """A hopping window begins so often; `size` is a multiple of it."""
+    gap: Duration | None = None
+    """A session ends after so long without an event."""
+    of: Member | None = None
+    """Field aggregated; not needed for count and time_since."""
+    aggregates: Annotated[tuple[Aggregate, ...], Field(strict=False, min_length=1, max_length=9)]
+    input: bool = True
+    """Whether a model takes the columns."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(f"{self.name}_{aggregate}" for aggregate in self.aggregates)
+
+
+class Features(Block):
+    windows: Annotated[tuple[Window, ...], Field(strict=False, max_length=64)] = ()
 
 
 class Parameters(Block):

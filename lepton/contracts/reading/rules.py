@@ -6,7 +6,7 @@ import types
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -82,19 +82,28 @@ def structural(error: ErrorDetails, block: type[BaseModel]) -> tuple[str, str]:
 
 
 def _known_keys(block: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    """Keys of the block at `path`, which leads through blocks and mappings of blocks only."""
+    """Keys of the block at `path`."""
     current: Any = block
     for part in path:
         if typing.get_origin(current) is dict:
-            current = typing.get_args(current)[1]
+            current = _plain_type(typing.get_args(current)[1])
+        elif typing.get_origin(current) is tuple:
+            current = _plain_type(typing.get_args(current)[0])
+        elif typing.get_origin(current) in (typing.Union, types.UnionType):
+            # One of several blocks: the part is its kind.
+            current = next(arg for arg in typing.get_args(current) if arg.model_fields["kind"].default == part)
         else:
-            current = _without_none(current.model_fields[str(part)].annotation)
+            current = _plain_type(current.model_fields[str(part)].annotation)
     return [field.alias or name for name, field in current.model_fields.items()]
 
 
-def _without_none(annotation: Any) -> Any:
+def _plain_type(annotation: Any) -> Any:
+    """Without `Annotated`, and without None where that leaves one type."""
+    if typing.get_origin(annotation) is Annotated:
+        return _plain_type(typing.get_args(annotation)[0])
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return next(arg for arg in typing.get_args(annotation) if arg is not type(None))
+        rest = [arg for arg in typing.get_args(annotation) if arg is not type(None)]
+        return _plain_type(rest[0]) if len(rest) == 1 else annotation
     return annotation
 
 
@@ -216,8 +225,8 @@ def _check_clean(events: Events, clean: Clean, written: frozenset[str]) -> Itera
 
 
 def _check_policy(path: PathKey, spec: FieldSpec, policy: MissingPolicy) -> Iterator[Finding]:
-    if policy.kind in ("mean", "median") and spec.type not in NUMERIC:
-        yield path, f"a {spec.type} has no {policy.kind}", "use mode, {constant: VALUE} or drop"
+    if policy.kind in ("mean", "median", "model") and spec.type not in NUMERIC:
+        yield path, f"a {spec.type} has no {policy.kind}", "use mode, forward_fill, {constant: VALUE} or drop"
     if policy.kind != "constant":
         return
     value = policy.value

@@ -84,9 +84,9 @@ class Acceptance:
         if len(rows.kept) < len(intake.rows):
             batch = batch.take(pa.array(rows.kept, pa.int64()))
             outlying = None if outlying is None else outlying[rows.kept]
-        first = batch.num_columns - len(self._columns.fields)
-        judged.tally.add(summary.tally_accepted(
-            self._columns.fields, batch.columns[first:], outlying, intake.sources(rows.kept)))
+        first = self._columns.first_field
+        values = batch.columns[first:first + len(self._columns.fields)]
+        judged.tally.add(summary.tally_accepted(self._columns.fields, values, outlying, intake.sources(rows.kept)))
         return Accepted(batch, _traces(intake, rows.kept), self._outcomes(intake, rows.kept), judged.rejections,
                         judged.plan, judged.tally)
 

@@ -21,6 +21,9 @@ class Columns:
     def __init__(self, pipeline: Pipeline, spec_version: int, validator: Validator) -> None:
         self.schema = features.features_schema(pipeline, spec_version)
         self.fields = tuple(pipeline.fields)
+        self._windowed = pipeline.window_columns
+        self.first_field = len(self.schema) - len(self.fields) - len(self._windowed)
+        """Where the fields begin in a batch."""
         self._columns = [(validator.column(name), self.schema.field(name).type) for name in self.fields]
 
     def values(self, rows: Sequence[Any]) -> list[pa.Array]:
@@ -39,7 +42,9 @@ class Columns:
             pa.nulls(size, pa.string()),
             pa.array([events[position].offset for position in intake.positions], pa.int64()),
             outliers(outlying, size),
+            pa.nulls(size, self.schema.field(features.REPAIRS).type),
             *values,
+            *(pa.nulls(size, pa.float64()) for _ in self._windowed),
         ], schema=self.schema)
 
 

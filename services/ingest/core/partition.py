@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 
 import msgspec
+import pyarrow as pa
 
+from lepton.contracts.pipeline import Pipeline
 from lepton.errors import Invalid
 from services.ingest.core.acceptance import Accepted
 from services.ingest.core.dedupe import LastLabels, Plan, Seen, StateRecord
 from services.ingest.core.quarantine import Decision
+from services.ingest.core.steps.all import steps_of
 from services.ingest.core.summary import Tally
 
 HEAD = b"head"
@@ -32,11 +35,12 @@ _decode = msgspec.msgpack.Decoder(Head).decode
 
 
 class EventsPartition:
-    """Accepted events lately, and totals. A batch is planned, then kept or dropped."""
+    """Accepted events lately, totals, and what the steps remember. A batch is planned, then kept or dropped."""
 
-    def __init__(self, window: int) -> None:
-        self.seen = Seen(window)
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.seen = Seen(pipeline.events.dedupe_window)
         self.head = Head()
+        self.steps = steps_of(pipeline)
         self._pending: tuple[Plan[str], Head] | None = None
 
     def restore(self, records: Mapping[bytes, bytes]) -> None:
@@ -46,25 +50,41 @@ class EventsPartition:
         except (msgspec.MsgspecError, ValueError) as error:
             raise Invalid(f"the head of a partition's state cannot be read: {error}") from error
         self.seen.restore(_of(records, Seen.PREFIX))
+        for step in self.steps:
+            start = f"{step.prefix}/".encode()
+            step.restore({key: value for key, value in records.items() if key.startswith(start)})
         self._pending = None
 
-    def resize(self, window: int) -> None:
-        self.seen.ring.resize(window)
+    def adopt(self, pipeline: Pipeline) -> None:
+        """Go on under another version from the next batch on."""
+        self.seen.ring.resize(pipeline.events.dedupe_window)
+        for step in self.steps:
+            step.adopt(pipeline)
 
-    def plan(self, accepted: Accepted, decisions: Mapping[str, Decision]) -> list[StateRecord]:
-        """State to write with the batch."""
+    def plan(self, accepted: Accepted,
+             decisions: Mapping[str, Decision]) -> tuple[pa.RecordBatch | None, list[StateRecord]]:
+        """The accepted rows with what the steps add, and the state to write with the batch."""
         head = self.head.after(accepted.tally, decisions)
         self._pending = (accepted.plan, head)
-        return [*accepted.plan.records, (HEAD, _encode(head))]
+        batch, state = accepted.batch, [*accepted.plan.records, (HEAD, _encode(head))]
+        if batch is not None:
+            for step in self.steps:
+                batch, records = step.plan(batch)
+                state += records
+        return batch, state
 
     def keep(self) -> None:
         if self._pending is not None:
             plan, self.head = self._pending
             self.seen.apply(plan)
+            for step in self.steps:
+                step.keep()
             self._pending = None
 
     def drop(self) -> None:
         self._pending = None
+        for step in self.steps:
+            step.drop()
 
 
 class LabelsPartition:

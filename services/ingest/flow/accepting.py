@@ -11,7 +11,7 @@ from lepton.contracts.pb.outcomes_pb2 import Outcome
 from lepton.contracts.pb.quality_pb2 import QualitySummary
 from lepton.contracts.pipeline import Pipeline, compatible
 from lepton.errors import Refused
-from services.ingest.core.acceptance import Acceptance, Accepted
+from services.ingest.core.acceptance import Acceptance
 from services.ingest.core.cleaning import Bounds
 from services.ingest.core.dedupe import StateRecord
 from services.ingest.core.features import encoded, with_traces
@@ -79,13 +79,13 @@ class Accepting:
         self.spec = spec
         self._acceptance = Acceptance(spec.pipeline, spec.version)
         for events in self._events.values():
-            events.resize(spec.pipeline.events.dedupe_window)
+            events.adopt(spec.pipeline)
         for labels in self._labels.values():
             labels.resize(spec.pipeline.events.dedupe_window)
 
     def restore_events(self, partition: int, records: Mapping[bytes, bytes]) -> None:
         """Remember what the last committed batch left. Raises Invalid when the state cannot be read."""
-        mine = EventsPartition(self.spec.pipeline.events.dedupe_window)
+        mine = EventsPartition(self.spec.pipeline)
         mine.restore(records)
         self._quarantine.merge(mine.head.decisions)
         self._events[partition] = mine
@@ -100,12 +100,12 @@ class Accepting:
         """Judge a batch of events; memory changes with `keep_events` only."""
         mine = self._events[partition]
         accepted = self._acceptance.judge(events, mine.seen, self.bounds, self._quarantine.sources)
-        batch, traces = self._traced(accepted)
+        rows, state = mine.plan(accepted, self._quarantine.decisions)
+        batch, traces = self._traced(rows, accepted.traces)
         self._pending[partition] = accepted.tally
         return Results(
             features=encoded(batch) if batch is not None else [], outcomes=accepted.outcomes, traces=traces,
-            rejections=accepted.rejections, state=mine.plan(accepted, self._quarantine.decisions),
-            tally=accepted.tally)
+            rejections=accepted.rejections, state=state, tally=accepted.tally)
 
     async def label(self, partition: int, records: Sequence[RawEvent]) -> Results:
         """Judge a batch of late labels. The newest label of an event wins; the same one again is a duplicate."""
@@ -163,14 +163,15 @@ class Accepting:
             self._interval, self._interval_start = tally, start
             raise
 
-    def _traced(self, accepted: Accepted) -> tuple[pa.RecordBatch | None, dict[str, str]]:
-        if accepted.batch is None or accepted.traces is None:
-            return accepted.batch, {}
-        ids = accepted.batch.column(features.EVENT_ID)
-        traces, found = list(accepted.traces), dict[str, str]()
-        for row, trace in enumerate(accepted.traces):
+    def _traced(self, batch: pa.RecordBatch | None,
+                parents: Sequence[str | None] | None) -> tuple[pa.RecordBatch | None, dict[str, str]]:
+        if batch is None or parents is None:
+            return batch, {}
+        ids = batch.column(features.EVENT_ID)
+        traces, found = list(parents), dict[str, str]()
+        for row, trace in enumerate(parents):
             if trace is not None:
                 event_id = ids[row].as_py()
                 ours = self._continue_trace(trace, event_id) if len(found) < SAMPLED_SPANS else trace
                 traces[row] = found[event_id] = ours
-        return with_traces(accepted.batch, traces), found
+        return with_traces(batch, traces), found

@@ -146,7 +146,7 @@ def runs_due(rows: int, first_rows: int, every_rows: int) -> int:
 def planned_fields(pipeline: Pipeline) -> tuple[PlannedField, ...]:
     return tuple(PlannedField(name=name, type=spec.type, missing=pipeline.missing_policy(name),
                               categories=spec.categories)
-                 for name, spec in pipeline.fields.items())
+                 for name, spec in pipeline.inputs.items())
 
 
 def warm_parent(command: training_pb2.TrainingCommand, family: str, digest: str, label_rows: int,

@@ -43,7 +43,7 @@ async def take(segments: Segments, pipeline: Pipeline, generation: int, wanted: 
                   for partition, rows in asked.items()}
         read[stream], found = await _read(segments, stream, pipeline.name, generation, places)
         ranges += found
-    fields = {name: FIELD_TYPES[spec.type] for name, spec in pipeline.fields.items()}
+    fields = {name: FIELD_TYPES[spec.type] for name, spec in pipeline.inputs.items()}
     rows = await asyncio.to_thread(
         lambda: newest(join(features_of(read[FEATURES], list(fields)), outcomes_of(read[OUTCOMES]), fields), wanted))
     return Taken(rows, Snapshot(ranges=tuple(ranges)))

@@ -34,8 +34,8 @@ def pipeline() -> Pipeline:
 
 def row(**values: Any) -> dict[str, Any]:
     return {"_event_id": "1", "_entity": "e", "_occurred_at": datetime(2026, 1, 1, tzinfo=UTC), "_source": "s",
-            "_traceparent": None, "_source_offset": 4, "_outliers": [0], "price": 1.5, "items": None, "member": True,
-            "country": "us", "note": None} | values
+            "_traceparent": None, "_source_offset": 4, "_outliers": [0], "_repairs": None, "price": 1.5, "items": None,
+            "member": True, "country": "us", "note": None} | values
 
 
 def batch(pipeline: Pipeline, *rows: dict[str, Any]) -> pa.RecordBatch:
@@ -45,7 +45,7 @@ def batch(pipeline: Pipeline, *rows: dict[str, Any]) -> pa.RecordBatch:
 def test_columns_are_ours_then_the_fields_without_the_label(pipeline: Pipeline) -> None:
     schema = features.features_schema(pipeline, 3)
     assert schema.names == ["_event_id", "_entity", "_occurred_at", "_source", "_traceparent", "_source_offset",
-                            "_outliers", "price", "items", "member", "country", "note"]
+                            "_outliers", "_repairs", "price", "items", "member", "country", "note"]
     assert [str(schema.field(name).type) for name in pipeline.fields] == [
         "double", "int64", "bool", "string", "string"]
     assert str(schema.field("_occurred_at").type) == "timestamp[us, tz=UTC]"

@@ -124,7 +124,7 @@ def test_the_error_itself_names_the_first_place_and_the_number_of_others() -> No
     ("    items: {type: int}\n", "    Items: {type: int}\n", "events.fields.Items", "cannot be a field name"),
     ("    items: {type: int}\n", "    _items: {type: int}\n", "events.fields._items", "cannot be a field name"),
     ("    items: {type: int}\n", "    default: {type: int}\n", "events.fields.default", "cannot be a field name"),
-    ("items: {type: int}", "items: {type: vector}", "events.fields.items.type", "is not one of"),
+    ("items: {type: int}", "items: {type: tensor}", "events.fields.items.type", "is not one of"),
     ("items: {type: int}", "items: {type: int, range: [3, 1]}", "events.fields.items.range", "above the highest"),
     ("items: {type: int}", "items: {type: int, range: [1]}", "events.fields.items.range[1]", "required"),
     ("member: {type: bool}", "member: {type: bool, range: [0, 1]}", "events.fields.member.range", "has no range"),

@@ -35,8 +35,8 @@ def test_accepted_rows_have_the_layout_of_features() -> None:
     rows = features.decode_batch(features.encode_batch(found.batch)).to_pylist()
     assert rows[0] == {
         "_event_id": "o-1", "_entity": "c-1", "_occurred_at": datetime(2026, 6, 1, 12, tzinfo=UTC),
-        "_source": "unknown", "_traceparent": None, "_source_offset": 0, "_outliers": [], "price": 1.0, "weight": None,
-        "items": 3, "member": None, "country": "us", "note": None}
+        "_source": "unknown", "_traceparent": None, "_source_offset": 0, "_outliers": [], "_repairs": None,
+        "price": 1.0, "weight": None, "items": 3, "member": None, "country": "us", "note": None}
     assert rows[1]["_source_offset"] == 1
     assert (rows[1]["weight"], rows[1]["member"]) == (0.5, False)
 

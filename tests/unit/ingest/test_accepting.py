@@ -133,7 +133,7 @@ async def test_totals_and_quarantines_are_kept_with_the_state(accepting: Accepti
     again = Accepting(accepting.spec, quarantine, lambda parent, _: parent, FakeClock())
     again.restore_events(1, dict(results.state))
     state = dict((await again.accept(1, records(order(2), order(1)))).state)
-    partition = EventsPartition(10)
+    partition = EventsPartition(pipeline())
     partition.restore(state)
     head = partition.head
     assert (head.accepted, head.rejected, head.duplicates, head.quarantined) == (2, 1, 2, 0)
@@ -146,13 +146,13 @@ async def test_totals_and_quarantines_are_kept_with_the_state(accepting: Accepti
 def test_state_that_cannot_be_read_is_not_passed_over() -> None:
     for records_ in ({HEAD: b"\xc1"}, {b"seen/1": b"\xc1"}):
         with pytest.raises(Invalid, match="cannot be read"):
-            EventsPartition(10).restore(records_)
+            EventsPartition(pipeline()).restore(records_)
     with pytest.raises(Invalid, match="cannot be read"):
         LabelsPartition(10).restore({b"labels/0": b"\xc1"})
 
 
 def test_keeping_without_a_batch_changes_nothing() -> None:
-    events, labels = EventsPartition(10), LabelsPartition(10)
+    events, labels = EventsPartition(pipeline()), LabelsPartition(10)
     events.keep()
     labels.keep()
     assert len(events.seen) == 0

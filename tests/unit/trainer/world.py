@@ -68,7 +68,8 @@ def rows_of(spec: pipeline.Pipeline, first: int, count: int, *,
     times = pa.array([START + timedelta(seconds=int(number)) for number in numbers], pa.timestamp("us", tz="UTC"))
     ours = {"_event_id": ids, "_entity": ids, "_occurred_at": times, "_source": ["test"] * count,
             "_traceparent": pa.nulls(count, pa.string()), "_source_offset": pa.array(numbers, pa.int64()),
-            "_outliers": pa.array([[]] * count, pa.list_(pa.int16()))}
+            "_outliers": pa.array([[]] * count, pa.list_(pa.int16())),
+            "_repairs": pa.nulls(count, features.features_schema(spec).field("_repairs").type)}
     values = {name: data.data[numbers % 569, place] for place, name in enumerate(spec.fields)}
     outcomes = []
     for event_id, number in zip(ids, numbers, strict=True):

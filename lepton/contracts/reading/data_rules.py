@@ -1,0 +1,96 @@
+"""What must hold of typed fields, cleaning and windows of a Pipeline."""
+
+from collections.abc import Iterator
+
+from lepton.contracts.pipeline_blocks import NUMERIC, SCALARS, Clean, Events, Features, FieldSpec, Window
+from lepton.contracts.reading.lines import PathKey
+
+Finding = tuple[PathKey, str, str]
+_ONLY_FOR = {"dims": ("vector",), "max_length": ("sequence",), "max_bytes": ("image",),
+             "normalise": ("category", "text"), "accept_units": ("float",)}
+
+
+def check_data(events: Events | None, clean: Clean | None, features: Features | None) -> Iterator[Finding]:
+    """Everything wrong between the parts that could be read (the others are None)."""
+    if events is not None:
+        for name, spec in events.fields.items():
+            learns = events.label is not None and events.label.field != name
+            yield from _check_type(("events", "fields", name), spec, learns)
+        if clean is not None:
+            yield from _check_cleaning(events, clean)
+        if features is not None:
+            yield from _check_features(events, features)
+
+
+def _check_type(path: PathKey, spec: FieldSpec, learns: bool) -> Iterator[Finding]:
+    """Keys that belong to other types, and what a type needs. `learns`: the pipeline has a label."""
+    for key, types in _ONLY_FOR.items():
+        if getattr(spec, key) and spec.type not in types:
+            yield (*path, key), f"a {spec.type} has no {key}", f"remove it; it is for {' and '.join(types)}"
+    if spec.type == "vector" and spec.dims is None:
+        yield (*path, "dims"), "a vector needs its number of dimensions", "add dims"
+    if spec.out_of_range is not None and spec.range is None:
+        yield (*path, "out_of_range"), f"{spec.out_of_range} needs a range", "add range, or remove out_of_range"
+    if spec.accept_units and spec.unit is None:
+        yield (*path, "accept_units"), "there is no unit to convert to", "add unit"
+    if learns and spec.input and spec.type not in SCALARS:
+        yield (*path, "input"), f"no model family takes a {spec.type} yet", (
+            "write `input: false`: it is checked and kept with the row")
+    if spec.required and spec.out_of_range == "null":
+        yield (*path, "out_of_range"), "null would leave a required field empty", "choose reject or clip"
+
+
+def _check_features(events: Events, features: Features) -> Iterator[Finding]:
+    taken: set[str] = set(events.fields) | ({events.label.field} if events.label else set())
+    for number, window in enumerate(features.windows):
+        path: PathKey = ("features", "windows", number)
+        yield from _check_window(path, window)
+        for column in window.columns:
+            if column in taken:
+                yield (*path, "name"), f"the column `{column}` exists already", "choose another name"
+            taken.add(column)
+        spec = events.fields.get(window.of) if window.of is not None else None
+        if window.of is not None and spec is None:
+            yield (*path, "of"), f"`{window.of}` is not one of fields", "name a field"
+        elif window.of is not None and events.label is not None and window.of == events.label.field:
+            yield (*path, "of"), "a window over the label would tell the model what it is to predict", "name a field"
+        if spec is None and set(window.aggregates) - {"count", "time_since"} and window.of is None:
+            yield (*path, "of"), "these aggregates need a field", "name one in `of`"
+        needing = set(window.aggregates) & {"sum", "mean", "std", "min", "max", "last"}
+        if spec is not None and spec.type not in (*NUMERIC, "bool") and needing:
+            yield (*path, "aggregates"), f"a {spec.type} has no {', '.join(sorted(needing))}", (
+                "use count, distinct or time_since")
+        if spec is not None and spec.type not in SCALARS:
+            yield (*path, "of"), f"a {spec.type} cannot be aggregated", "name a number, bool, category or text"
+
+
+def _check_window(path: PathKey, window: Window) -> Iterator[Finding]:
+    if len(set(window.aggregates)) != len(window.aggregates):
+        yield (*path, "aggregates"), "an aggregate appears twice", "keep one of them"
+    if window.kind == "session":
+        if window.gap is None:
+            yield (*path, "gap"), "a session needs a gap", "add gap"
+        if window.size is not None:
+            yield (*path, "size"), "a session has no size", "remove it; gap ends a session"
+    elif window.size is None:
+        yield (*path, "size"), f"a {window.kind} window needs a size", "add size"
+    elif window.gap is not None:
+        yield (*path, "gap"), "only a session has a gap", "remove it"
+    if window.kind == "hopping":
+        if window.every is None:
+            yield (*path, "every"), "a hopping window needs every", "add every"
+        elif window.size is not None and (window.size % window.every or window.size / window.every > 1000):
+            yield (*path, "every"), "size must be a whole multiple of every, at most 1000 of them", "change one of them"
+    elif window.every is not None:
+        yield (*path, "every"), "only a hopping window has every", "remove it"
+
+
+def _check_cleaning(events: Events, clean: Clean) -> Iterator[Finding]:
+    numeric = any(spec.type in NUMERIC for spec in events.fields.values())
+    if clean.outliers.method == "half_space_trees":
+        if not numeric:
+            yield ("clean", "outliers", "method"), "there is no number to look at", "choose none"
+        if clean.outliers.action in ("clip", "null"):
+            yield ("clean", "outliers", "action"), "half-space trees judge rows, not values", "keep or quarantine them"
+        if clean.outliers.k is not None and clean.outliers.k >= 1:
+            yield ("clean", "outliers", "k"), "the score lies between 0 and 1", "choose less than 1"

@@ -1,0 +1,9 @@
+"""Which steps a Pipeline asks for, in the order they see a batch."""
+
+from lepton.contracts.pipeline import Pipeline
+from services.ingest.core.steps.step import Step
+
+
+def steps_of(pipeline: Pipeline) -> list[Step]:
+    """Each step may rely on what those before it added."""
+    return []
