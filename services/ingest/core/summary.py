@@ -9,7 +9,7 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 
-from lepton.contracts.pb.quality_pb2 import FieldQuality, QualitySummary, SourceQuality
+from lepton.contracts.pb.quality_pb2 import CodeCount, FieldQuality, QualitySummary, SourceQuality
 from services.ingest.core.cleaning import BoolMatrix, numbers_of
 from services.ingest.core.quality import Rejection
 
@@ -26,6 +26,7 @@ class FieldTally:
     missing: int = 0
     invalid: int = 0
     outliers: int = 0
+    repaired: int = 0
     numbers: int = 0
     mean: float = 0.0
     squares: float = 0.0
@@ -37,6 +38,7 @@ class FieldTally:
         self.missing += other.missing
         self.invalid += other.invalid
         self.outliers += other.outliers
+        self.repaired += other.repaired
         if other.numbers:
             numbers = self.numbers + other.numbers
             apart = other.mean - self.mean
@@ -47,7 +49,7 @@ class FieldTally:
 
     def message(self, name: str) -> FieldQuality:
         told = FieldQuality(field=name, present=self.present, missing=self.missing, invalid=self.invalid,
-                            outliers=self.outliers)
+                            outliers=self.outliers, repaired=self.repaired)
         if self.numbers:
             told.mean, told.std = self.mean, math.sqrt(max(self.squares, 0.0) / self.numbers)
             told.min, told.max = self.low, self.high
@@ -66,12 +68,21 @@ class SourceTally:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of a batch, or of all batches of an interval. `rejected` leaves quarantined rows out."""
+    """Counts of a batch, or of all batches of an interval. `rejected` leaves quarantined rows out.
+
+    `duplicates` are by id, `content_duplicates` by content under another id; `late` and `future` count events whatever
+    the pipeline then does with them, so that they may be among `accepted` or among `rejected`.
+    """
 
     accepted: int = 0
     rejected: int = 0
     duplicates: int = 0
+    content_duplicates: int = 0
+    late: int = 0
+    future: int = 0
     quarantined: int = 0
+    codes: Counter[str] = field(default_factory=Counter)
+    """Rejected events by code."""
     fields: dict[str, FieldTally] = field(default_factory=dict)
     sources: dict[str, SourceTally] = field(default_factory=dict)
 
@@ -79,7 +90,11 @@ class Tally:
         self.accepted += other.accepted
         self.rejected += other.rejected
         self.duplicates += other.duplicates
+        self.content_duplicates += other.content_duplicates
+        self.late += other.late
+        self.future += other.future
         self.quarantined += other.quarantined
+        self.codes.update(other.codes)
         for name, tally in other.fields.items():
             self.fields.setdefault(name, FieldTally()).add(tally)
         for name, source in other.sources.items():
@@ -101,6 +116,7 @@ class Tally:
                 self.quarantined += 1
                 continue
             self.rejected += 1
+            self.codes[rejection.code] += 1
             self.source(rejection.source).rejected += 1
             if rejection.field in known:
                 tally = self.fields.setdefault(rejection.field or "", FieldTally())
@@ -113,7 +129,9 @@ class Tally:
                 end: datetime) -> QualitySummary:
         told = QualitySummary(
             pipeline=pipeline, spec_version=spec_version, instance=instance, accepted=self.accepted,
-            rejected=self.rejected, duplicates=self.duplicates, quarantined=self.quarantined,
+            rejected=self.rejected, duplicates=self.duplicates, content_duplicates=self.content_duplicates,
+            late=self.late, future=self.future, quarantined=self.quarantined,
+            rejections=[CodeCount(code=code, count=count) for code, count in sorted(self.codes.items())],
             fields=[tally.message(name) for name, tally in self.fields.items()],
             sources=[SourceQuality(source=name, accepted=one.accepted, rejected=one.rejected, outliers=one.outliers,
                                    missing=one.missing) for name, one in self.sources.items()])
