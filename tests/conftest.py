@@ -1,6 +1,7 @@
 """What every test may use: one real broker and one real database a run, started when the first test asks."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from tests.harness.stack import LocalStack
 # On a loaded machine an example is slow without anything being wrong.
 settings.register_profile("lepton", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("lepton")
+# A shell's background job, and so what it starts, ignores interrupts; commands under test are to be interruptible.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NEEDS = {"kafka_bootstrap": "kafka", "mongo_url": "mongo", "stack": "process", "trained_stack": "process"}
 """Fixture -> the marker a test that uses it must carry, so that `-m` can choose by what is there."""

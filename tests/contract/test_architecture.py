@@ -12,7 +12,7 @@ import pytest
 from lepton import errors
 from lepton.contracts import topics
 from lepton.contracts.topics import Topic
-from tools import budget, envexample
+from tools import envexample
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("gateway", "ingest", "trainer", "predictor", "watchdog")
@@ -98,7 +98,9 @@ def test_every_topic_is_read_or_says_why_it_is_kept() -> None:
 
 
 def test_sizes_stay_within_the_budget() -> None:
-    assert budget.check().failures == []
+    # In a process of its own: CPython before 3.11.9 miscounts the depth of syntax trees when others are made meanwhile.
+    done = subprocess.run([sys.executable, "-m", "tools.budget"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_example_environment_is_what_the_settings_say() -> None:

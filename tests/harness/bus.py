@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from lepton.bus.records import Broker, Outgoing, Place, Reader, Record
@@ -54,6 +54,14 @@ async def read_all(broker: Broker, topic: str) -> list[Record]:
     finally:
         await reader.stop()
     return sorted(found, key=lambda record: (record.partition, record.offset))
+
+
+async def committed(broker: Broker, group: str, offsets: Mapping[Place, int]) -> None:
+    """Until the group's offsets are these: a transaction's become visible a moment after it was ended."""
+    async def there() -> bool:
+        return await broker.group_offsets(group) == offsets
+
+    await apoll_until(there, f"offsets {offsets} of group {group}")
 
 
 async def holding(reader: Reader, count: int) -> None:

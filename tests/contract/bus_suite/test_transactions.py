@@ -5,7 +5,7 @@ import pytest
 from lepton.bus.records import Broker, Outgoing, Place
 from lepton.errors import Invalid, Missing, Refused, Unavailable
 from tests.contract.bus_suite.conftest import MakeTopic
-from tests.harness.bus import read_all
+from tests.harness.bus import committed, read_all
 
 
 async def test_results_and_offsets_are_committed_together(
@@ -22,7 +22,7 @@ async def test_results_and_offsets_are_committed_together(
     assert [(record.partition, record.value) for record in await read_all(broker, results)] == \
         [(1, b"0"), (1, b"1"), (1, b"2")]
     assert [record.value for record in await read_all(broker, state)] == [b"s0", b"s1", b"s2"]
-    assert await broker.group_offsets(group) == {Place(source, 0): 30}
+    await committed(broker, group, {Place(source, 0): 30})
 
 
 async def test_offsets_alone_can_be_committed(broker: Broker, make_topic: MakeTopic, group: str) -> None:
@@ -31,7 +31,7 @@ async def test_offsets_alone_can_be_committed(broker: Broker, make_topic: MakeTo
     await writer.start()
     await writer.commit([], {Place(source, 0): 7}, group)
     await writer.stop()
-    assert await broker.group_offsets(group) == {Place(source, 0): 7}
+    await committed(broker, group, {Place(source, 0): 7})
 
 
 @pytest.mark.parametrize("broken", ["too large", "no such topic", "no such partition"])
@@ -48,12 +48,12 @@ async def test_a_transaction_that_fails_leaves_nothing(
         await writer.commit([Outgoing(other, b"never"), bad], {Place(source, 0): 2}, group)
     with pytest.raises(Unavailable, match="start it"):
         await writer.commit([Outgoing(other, b"closed")], {Place(source, 0): 3}, group)
-    assert await broker.group_offsets(group) == {Place(source, 0): 1}
+    await committed(broker, group, {Place(source, 0): 1})
     await writer.start()
     await writer.commit([Outgoing(other, b"after")], {Place(source, 0): 4}, group)
     await writer.stop()
     assert [record.value for record in await read_all(broker, other)] == [b"before", b"after"]
-    assert await broker.group_offsets(group) == {Place(source, 0): 4}
+    await committed(broker, group, {Place(source, 0): 4})
 
 
 async def test_a_newer_holder_fences_the_older(broker: Broker, make_topic: MakeTopic, group: str) -> None:
@@ -67,7 +67,7 @@ async def test_a_newer_holder_fences_the_older(broker: Broker, make_topic: MakeT
         await older.commit([Outgoing(results, b"zombie")], {Place(source, 0): 9}, group)
     await newer.commit([Outgoing(results, b"new")], {Place(source, 0): 2}, group)
     assert [record.value for record in await read_all(broker, results)] == [b"old", b"new"]
-    assert await broker.group_offsets(group) == {Place(source, 0): 2}
+    await committed(broker, group, {Place(source, 0): 2})
     await newer.stop()
     await older.stop()
 
