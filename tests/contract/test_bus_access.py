@@ -1,55 +1,51 @@
 """A broker that asks who is there: what works, and that each refusal says its reason without a secret."""
 
-import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
-from deploy.local.servers import kafka as server
 from lepton.bus import kafka
 from lepton.bus.records import Outgoing, TopicPlan
 from lepton.errors import Invalid, LeptonError, Unavailable
 from lepton.runtime.settings import BrokerOptions
 from tests.harness.bus import read_all
+from tests.harness.guarded import Guarded, guarded_kafka, make_authority
 from tests.harness.servers import free_ports
-from tests.harness.wait import poll_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.process]
 
-SASL = """\
-listeners=SASL_PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=SASL_PLAINTEXT://127.0.0.1:{port}
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT
-inter.broker.listener.name=SASL_PLAINTEXT
-sasl.mechanism.inter.broker.protocol=PLAIN
-sasl.enabled.mechanisms=PLAIN
-listener.name.sasl_plaintext.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
-username="lepton" password="right-password" user_lepton="right-password";
-"""
+PASSWORD = "right-password"
 
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """host:port of a broker that asks for a user name and a password."""
-    port, controller_port = free_ports(2)
-    config = server.configure(tmp_path_factory.mktemp("guarded"), port, controller_port)
-    config.write_text(config.read_text() + SASL.format(port=port, controller_port=controller_port))
-    process = subprocess.Popen(server.command(config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    poll_until(lambda: server.answers(port), "the guarded broker", 60)
-    yield f"127.0.0.1:{port}"
-    process.terminate()
-    process.wait(30)
+    with guarded_kafka(tmp_path_factory.mktemp("guarded"), PASSWORD, tls=False) as running:
+        yield running.bootstrap
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """The same over TLS, with an authority of its own."""
+    with guarded_kafka(tmp_path_factory.mktemp("sealed"), PASSWORD, tls=True) as running:
+        yield running
 
 
 def options(bootstrap: str, **changes: object) -> BrokerOptions:
     given: dict[str, object] = {"security": "SASL_PLAINTEXT", "username": "lepton",
-                                "password": SecretStr("right-password")}
+                                "password": SecretStr(PASSWORD)}
     return BrokerOptions(bootstrap=bootstrap, client_id="access", **{**given, **changes})  # type: ignore[arg-type]
 
 
-async def test_the_right_password_opens_everything(guarded: str) -> None:
-    broker = kafka.connect(options(guarded))
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+async def test_the_right_password_opens_everything(request: pytest.FixtureRequest, tls: bool) -> None:
+    if tls:
+        sealed: Guarded = request.getfixturevalue("sealed")
+        broker = kafka.connect(options(sealed.bootstrap, security=sealed.security, ca_file=str(sealed.ca_file)))
+    else:
+        broker = kafka.connect(options(request.getfixturevalue("guarded")))
     await broker.create_topics([TopicPlan("guarded", 1, {})])
     writer = broker.transactional_writer("guarded")
     await writer.start()
@@ -74,6 +70,24 @@ async def test_a_refusal_names_its_reason_and_no_secret(guarded: str, changes: d
             await attempt()
         assert guarded in str(caught.value)
         assert "password" not in str(caught.value).replace("user name or password", "")
+    await broker.close()
+
+
+async def test_a_certificate_of_an_unknown_authority_is_refused_with_its_reason(
+        sealed: Guarded, tmp_path: Path) -> None:
+    other = make_authority(tmp_path, "somebody")
+    for ca_file in ("", str(other)):
+        broker = kafka.connect(options(sealed.bootstrap, security="SASL_SSL", ca_file=ca_file))
+        for attempt in (broker.ping, broker.writer("access").start):
+            with pytest.raises(Unavailable, match="not trusted"):
+                await attempt()
+        await broker.close()
+
+
+async def test_speaking_plainly_to_a_broker_that_speaks_tls_is_told(sealed: Guarded) -> None:
+    broker = kafka.connect(options(sealed.bootstrap))
+    with pytest.raises(Unavailable, match="does not speak SASL_PLAINTEXT"):
+        await broker.ping()
     await broker.close()
 
 
