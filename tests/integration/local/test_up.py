@@ -50,6 +50,21 @@ def test_a_missing_jdk_is_one_clear_line(home: Path) -> None:
     assert "install a JDK 17" in line
 
 
+def test_a_full_disk_is_one_clear_line_and_nothing_is_started(home: Path) -> None:
+    """On a file system that really is full: one of 4 MB, mounted where nobody else sees it."""
+    home.mkdir()
+    script = 'mount -t tmpfs -o size=4m none "$0" || exit 1; head -c 4m /dev/zero > "$0/filled" 2>/dev/null; exec "$@"'
+    mounted = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, str(home)]
+    if subprocess.run([*mounted, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("this kernel lets nobody but root mount, not even for itself")
+    done = subprocess.run([*mounted, sys.executable, "-m", "deploy.local", "up", "--home", str(home)], cwd=ROOT,
+                          timeout=150, env=environment(home), capture_output=True, text=True, check=False)
+    line = only_line(done)
+    assert "MB of disk are free" in line
+    assert str(home) in line
+    assert not processes.find_processes(home)
+
+
 def test_a_busy_port_is_one_clear_line_and_nothing_is_started(home: Path) -> None:
     home.mkdir()
     made = ports.create(home)
