@@ -61,14 +61,18 @@ class DeadLetters:
         """Whether the topic has a dead-letter topic at all."""
         return self._limit(topic_name) is not None
 
-    def letter(self, record: Record, error: LeptonError, attempts: int = 1, *, counted: bool = True) -> Outgoing:
+    def letter(self, record: Record, error: LeptonError, attempts: int = 1, *, row: int | None = None,
+               counted: bool = True) -> Outgoing:
         """The record to write for one that was refused. Raises LineStopped past the topic's limit.
 
-        Not `counted`: a refusal that was asked for, such as of a quarantined source, and so is no sign of trouble.
+        `row`: only that row of a record of several was refused, and `record` holds it alone; the letter's place then
+        ends in `#row`. Not `counted`: a refusal that was asked for, such as of a quarantined source, and so is no sign
+        of trouble.
         """
+        place = record.place if row is None else f"{record.place}#{row}"
         if counted:
-            self._count(record)
-        dead = {REASON: error.message, FIELD: error.field, PLACE: record.place, ATTEMPTS: str(attempts),
+            self._count(record, place)
+        dead = {REASON: error.message, FIELD: error.field, PLACE: place, ATTEMPTS: str(attempts),
                 AT: self._clock.now().isoformat(), SERVICE: self._service}
         added = tuple((name, value.encode()[:MAX_REASON_BYTES]) for name, value in dead.items() if value)
         # A record of nothing at all can be read but, by most clients, not be written.
@@ -76,7 +80,7 @@ class DeadLetters:
         return Outgoing(topics.dead_letter_name(record.topic), value, record.key,
                         _without_ours(record.headers) + added)
 
-    def _count(self, record: Record) -> None:
+    def _count(self, record: Record, place: str) -> None:
         limit = self._limit(record.topic)
         if limit is None:
             raise Invalid(f"{record.topic} has no dead-letter topic", place=record.place)
@@ -84,7 +88,7 @@ class DeadLetters:
         refused = self._refused.setdefault(record.topic, OrderedDict())
         while refused and next(iter(refused.values())) <= now - self._window_s:
             refused.popitem(last=False)
-        refused.setdefault(record.place, now)
+        refused.setdefault(place, now)
         if len(refused) > limit:
             raise LineStopped(f"more than {limit} records of {record.topic} were refused within {self._window_s:.0f} s",
                               place=record.place,

@@ -9,6 +9,7 @@ import pyarrow as pa
 from lepton.contracts.pb.outcomes_pb2 import Outcome
 from lepton.contracts.pipeline import Pipeline
 from services.ingest.core import summary
+from services.ingest.core.arrow.reader import Reader
 from services.ingest.core.cleaning import BoolMatrix, Bounds, Cleaning
 from services.ingest.core.dedupe import Plan, Seen, keys_of
 from services.ingest.core.features import Columns
@@ -40,18 +41,16 @@ class Acceptance:
     def __init__(self, pipeline: Pipeline, spec_version: int) -> None:
         self.pipeline = pipeline
         self.spec_version = spec_version
-        self._validator = Validator(pipeline)
-        self._columns = Columns(pipeline, spec_version, self._validator)
+        validator = Validator(pipeline)
+        self._columns = Columns(pipeline, spec_version, validator)
+        self._reader = Reader(pipeline, validator, self._columns)
         self._cleaning = Cleaning(pipeline)
         self.labels = Labels(pipeline, spec_version) if pipeline.label_type is not None else None
-        label = pipeline.events.label
-        with_event = label is not None and label.arrives == "with_event"
-        self._label_of = self._validator.column(label.field) if label is not None and with_event else None
 
     def judge(self, events: Sequence[RawEvent], seen: Seen, bounds: Bounds, quarantined: frozenset[str]) -> Accepted:
         """Changes nothing: `seen` learns the plan once the batch is committed."""
-        intake = self._validator.read(events, quarantined)
-        values = self._columns.values(intake.rows)
+        intake = self._reader.read(events, quarantined)
+        values = intake.values
         outlying = self._cleaning.outlying(values, bounds)
         kept = self._turn_away(intake, values, outlying)
         keys = keys_of(intake.ids, intake.entities)
@@ -74,14 +73,13 @@ class Acceptance:
         turned = set[int]()
         for one in self._cleaning.turned_away(values, outlying):
             turned.add(one.index)
-            intake.rejections.append(Rejection(intake.positions[one.index], one.code, one.message, one.field,
-                                               intake.source(one.index)))
-        return [index for index in range(len(intake.rows)) if index not in turned]
+            intake.rejections.append(intake.rejection(one.index, one.code, one.message, one.field))
+        return [index for index in range(len(intake.ids)) if index not in turned]
 
     def _accept(self, events: Sequence[RawEvent], intake: Intake, rows: "_Rows", judged: Accepted) -> Accepted:
         batch = self._columns.batch(intake, rows.values, events, rows.outlying)
         outlying = rows.outlying
-        if len(rows.kept) < len(intake.rows):
+        if len(rows.kept) < len(intake.ids):
             batch = batch.take(pa.array(rows.kept, pa.int64()))
             outlying = None if outlying is None else outlying[rows.kept]
         first = self._columns.first_field
@@ -91,11 +89,11 @@ class Acceptance:
                         judged.plan, judged.tally)
 
     def _outcomes(self, intake: Intake, kept: Sequence[int]) -> list[Outcome]:
-        if self._label_of is None or self.labels is None:
+        if not intake.labels or self.labels is None:
             return []
         found = []
         for index in kept:
-            label = self._label_of(intake.rows[index])
+            label = intake.labels[index]
             if label is not None:
                 found.append(self.labels.outcome(intake.ids[index], intake.entities[index], label, intake.times[index],
                                                  with_event=True))

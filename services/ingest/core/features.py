@@ -33,7 +33,7 @@ class Columns:
     def batch(self, intake: Intake, values: Sequence[pa.Array], events: Sequence[RawEvent],
               outlying: "np.ndarray[Any, np.dtype[np.bool_]] | None") -> pa.RecordBatch:
         """The batch of all rows; `_traceparent` is empty until spans are known (`with_traces`)."""
-        size = len(intake.rows)
+        size = len(intake.ids)
         return pa.RecordBatch.from_arrays([
             pa.array(intake.ids, pa.string()),
             pa.array(intake.entities, pa.string()),

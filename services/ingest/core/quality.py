@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import Any, Protocol
 
 import msgspec
+import pyarrow as pa
 
 from lepton.contracts.envelope import CONTENT_TYPE, ID, SOURCE, TIME, TRACEPARENT
 from lepton.contracts.pipeline import Pipeline
@@ -47,6 +48,12 @@ class Rejection:
     message: str
     field: str | None = None
     source: str = UNKNOWN_SOURCE
+    row: int | None = None
+    """Which row of its record, where that holds several and this one alone is not accepted."""
+    original: bytes | None = None
+    """The values of that row as they came, as JSON, or as an Arrow stream where JSON cannot hold them."""
+    events: int = 1
+    """How many events go with it: a record of several may be refused as a whole."""
 
 
 class Rejected(Exception):
@@ -70,6 +77,17 @@ class Intake:
     times: list[datetime | int] = field(default_factory=list)
     """datetime, or microseconds since the epoch."""
     rejections: list[Rejection] = field(default_factory=list)
+    values: list[pa.Array] = field(default_factory=list)
+    """One array a field, in the Pipeline's order, of its type in a features batch."""
+    labels: list[Any] = field(default_factory=list)
+    """The label of each row, None where it has none; empty for a pipeline whose labels do not come with events."""
+    row_numbers: list[int | None] | None = None
+    """Which row of its record each is; None when every record holds one event."""
+
+    def rejection(self, index: int, code: str, message: str, field: str | None = None) -> Rejection:
+        """Why the row at this index is turned away after all."""
+        row = self.row_numbers[index] if self.row_numbers is not None else None
+        return Rejection(self.positions[index], code, message, field, self.source(index), row)
 
     def source(self, index: int) -> str:
         envelope = self.envelopes[index]

@@ -123,7 +123,7 @@ class Tally:
                 if rejection.code == "outlier":
                     tally.outliers += 1
                 else:
-                    tally.invalid += 1
+                    tally.invalid += rejection.events
 
     def message(self, pipeline: str, spec_version: int, instance: str, start: datetime,
                 end: datetime) -> QualitySummary:
