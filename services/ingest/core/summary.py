@@ -113,11 +113,11 @@ class Tally:
         """Count rejected events; `known` are the Pipeline's fields."""
         for rejection in rejections:
             if rejection.code == "quarantined":
-                self.quarantined += 1
+                self.quarantined += rejection.events
                 continue
-            self.rejected += 1
-            self.codes[rejection.code] += 1
-            self.source(rejection.source).rejected += 1
+            self.rejected += rejection.events
+            self.codes[rejection.code] += rejection.events
+            self.source(rejection.source).rejected += rejection.events
             if rejection.field in known:
                 tally = self.fields.setdefault(rejection.field or "", FieldTally())
                 if rejection.code == "outlier":
