@@ -1,0 +1,1 @@
+"""What is kept about files of rows on their way in."""
