@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from lepton.contracts.pipeline_blocks import (
     NUMERIC,
+    SCALARS,
     Block,
     Clean,
     Events,
@@ -25,8 +26,10 @@ from lepton.contracts.pipeline_blocks import (
     Watch,
 )
 from lepton.contracts.reading.data_rules import check_data
+from lepton.contracts.reading.evolution import field_changes
 from lepton.contracts.reading.lines import PathKey, Problem, Source, path_text, read, write
 from lepton.contracts.reading.rules import Blocks, check, check_name, label_type, structural, task_of
+from lepton.contracts.reading.source_rules import check_sources, moved
 from lepton.contracts.source_blocks import Sources
 from lepton.errors import Invalid
 
@@ -120,8 +123,11 @@ class Pipeline(Block):
         if own is not None:
             return own
         default = self.clean.missing.get("default", _MEAN)
-        numeric = field not in self.events.fields or self.events.fields[field].type in NUMERIC
-        return _MODE if default.kind in ("mean", "median", "model") and not numeric else default
+        kind = self.events.fields[field].type if field in self.events.fields else "float"
+        if default.kind == "drop" or kind in NUMERIC:
+            return default
+        # Nothing is filled in where no model takes the value.
+        return _MODE if default.kind in ("mean", "median", "model") or kind not in SCALARS else default
 
     def to_data(self) -> dict[str, Any]:
         """Plain data with every default written out."""
@@ -165,24 +171,10 @@ def compatible(old: Pipeline, new: Pipeline) -> list[str]:
     pairs = [(what, getattr(old, what), getattr(new, what))
              for what in ("name", "partitions", "label_field", "label_type", "task")]
     pairs += [("events.id", old.events.id, new.events.id),
-              ("events.entity", old.events.entity_member, new.events.entity_member)]
+              ("events.entity", old.events.entity_member, new.events.entity_member),
+              ("events.time", old.events.time, new.events.time)]
     reasons = [f"{what} changes from {before} to {after}" for what, before, after in pairs if before != after]
-    reasons += [f"field {name} is new and required" for name, spec in new.fields.items()
-                if spec.required and name not in old.fields]
-    for name, before in old.fields.items():
-        after = new.fields.get(name)
-        if after is None:
-            reasons.append(f"field {name} is gone")
-            continue
-        if before.type != after.type:
-            reasons.append(f"field {name} changes from {before.type} to {after.type}")
-        if after.required and not before.required:
-            reasons.append(f"field {name} becomes required")
-        if gone := set(before.categories or ()) - set(after.categories or before.categories or ()):
-            reasons.append(f"field {name} loses categories {', '.join(sorted(gone))}")
-    kept = [name for name in new.fields if name in old.fields]
-    if kept != [name for name in old.fields if name in new.fields]:
-        reasons.append("the order of fields changes")
+    reasons += field_changes(old.fields, new.fields)
     windows = {window.name: window for window in new.features.windows}
     for window in old.features.windows:
         if window.name not in windows:
@@ -191,7 +183,7 @@ def compatible(old: Pipeline, new: Pipeline) -> list[str]:
             reasons.append(f"window {window.name} changes")
     if gone := set(old.label_categories or ()) - set(new.label_categories or old.label_categories or ()):
         reasons.append(f"the label loses categories {', '.join(sorted(gone))}")
-    return reasons
+    return reasons + moved(old.sources, new.sources)
 
 
 def _build(source: Source, problems: list[Problem]) -> Pipeline:
@@ -213,6 +205,7 @@ def _build(source: Source, problems: list[Problem]) -> Pipeline:
         name: blocks.get(name)
         for name in ("events", "clean", "model", "gate", "serve", "watch")}))
     findings += check_data(*(blocks.get(name) for name in ("events", "clean", "features")))
+    findings += check_sources(blocks.get("events"), blocks.get("sources"))
     problems += [Problem(path_text(path), source.line(path), message, remedy) for path, message, remedy in findings]
     if problems:
         raise InvalidPipeline(sorted(problems, key=lambda problem: problem.line))

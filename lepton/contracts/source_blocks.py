@@ -1,17 +1,31 @@
 """Where a pipeline pulls events from by itself: one block a kind of connector."""
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from lepton.contracts.pipeline_blocks import Block, Duration, Member
 
 SourceName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
-SecretName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
+SECRETS = "LEPTON_SOURCE_"
+"""How the variables begin that a Pipeline may name: whoever writes one cannot reach the other secrets of ingest."""
+_SECRET = re.compile(rf"{SECRETS}[A-Z0-9_]{{1,50}}")
+
+
+def _secret_name(name: str) -> str:
+    if not _SECRET.fullmatch(name):
+        raise ValueError(f"must name an environment variable that begins with {SECRETS} (capitals, digits and _)")
+    return name
+
+
+SecretName = Annotated[str, AfterValidator(_secret_name)]
 """Name of an environment variable of ingest; a Pipeline never holds a secret itself."""
 
 
 class _Source(Block):
+    """What all kinds share. `kind` and `origin` say whether a cursor of one version goes on in the next."""
+
     name: SourceName
     every: Duration = 5.0
     """How often is looked for more, once everything was taken."""
@@ -32,6 +46,12 @@ class SqlSource(_Source):
     """Column that grows with each new row; with `tie` where its values repeat."""
     tie: str | None = None
     batch_rows: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    timeout: Duration = 60.0
+
+    @property
+    def origin(self) -> tuple[str, ...]:
+        """What the stored cursor is a place in; another one starts elsewhere."""
+        return (self.kind, self.url_from, self.table or "", self.cursor, self.tie or "")
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -57,7 +77,13 @@ class HttpSource(_Source):
     token_from: SecretName | None = None
     """Environment variable with a bearer token."""
     header: str = "Authorization"
+    """Carries `Bearer TOKEN`; any other header carries the token alone."""
     timeout: Duration = 30.0
+    first_page: Annotated[int, Field(ge=0, le=1)] = 1
+
+    @property
+    def origin(self) -> tuple[str, ...]:
+        return (self.kind, self.url, self.paging)
 
 
 class LogSource(_Source):
@@ -67,6 +93,14 @@ class LogSource(_Source):
     path: str
     """File or glob, inside the folders `LEPTON_INGEST_LOG_ROOTS` allows."""
     pattern: str | None = None
+    """Regular expression with a named group a member; a line without a match is a dead letter. Left out: JSON lines."""
+    time_format: str | None = None
+    """How the event time is written, as strptime has it, where it is not RFC 3339; without a zone it is UTC."""
+
+    @property
+    def origin(self) -> tuple[str, ...]:
+        # Places are kept file by file, so another glob goes on with the files that both match.
+        return (self.kind,)
 
 
 class KafkaSource(_Source):
@@ -76,6 +110,15 @@ class KafkaSource(_Source):
     topic: str
     bootstrap: str | None = None
     """The platform's broker when left out."""
+    security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    username: str | None = None
+    password_from: SecretName | None = None
+    """Environment variable with the password of `username`."""
+
+    @property
+    def origin(self) -> tuple[str, ...]:
+        return (self.kind, self.bootstrap or "", self.topic)
 
 
 SourceSpec = Annotated[SqlSource | HttpSource | LogSource | KafkaSource, Field(discriminator="kind")]

@@ -3,7 +3,6 @@
 Values of fields are not looked at: that is ingest's work. Here an event only needs what its record is keyed by.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from lepton.contracts.identity import identifier
 from lepton.contracts.pipeline import Pipeline, Problem
 from lepton.errors import Invalid
 
@@ -18,10 +18,6 @@ Form = Literal["json", "ndjson", "cloudevent", "cloudevents"]
 JSON = "application/json"
 CLOUDEVENT = "application/cloudevents+json"
 MAX_PROBLEMS = 100
-# As ingest has it: a longer one would be taken here and refused there.
-MAX_ID_CHARACTERS = 256
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 Members = Mapping[str, msgspec.Raw]
 ReadItem = Callable[["Members", bytes], "NewRecord"]
@@ -161,17 +157,11 @@ def _label(members: Members, raw: bytes) -> NewRecord:
 def _identifier(members: Members, name: str, instead: str | None = None, *, prefix: str = "") -> str:
     """Text or whole number that names something. A number stands for its digits."""
     value = msgspec.json.decode(members[name]) if name in members else None
-    if value is None:
-        value = instead
-    if value is None:
-        raise _Wrong(prefix + name, "is missing", f"send `{name}` with each one")
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        raise _Wrong(prefix + name, "must be text that is not empty, or a whole number")
-    if len(text := str(value)) > MAX_ID_CHARACTERS:
-        raise _Wrong(prefix + name, f"is longer than {MAX_ID_CHARACTERS} characters")
-    if _CONTROL.search(text):
-        raise _Wrong(prefix + name, "holds control characters")
-    return text
+    try:
+        return identifier(instead if value is None else value)
+    except Invalid as error:
+        missing = value is None and instead is None
+        raise _Wrong(prefix + name, error.message, f"send `{name}` with each one" if missing else "") from error
 
 
 def _text(members: Members, name: str) -> str:
