@@ -45,6 +45,7 @@ class Acceptance:
         self._columns = Columns(pipeline, spec_version, validator)
         self._reader = Reader(pipeline, validator, self._columns)
         self._cleaning = Cleaning(pipeline)
+        self._categories = frozenset(name for name, spec in pipeline.fields.items() if spec.type == "category")
         self.labels = Labels(pipeline, spec_version) if pipeline.label_type is not None else None
 
     def judge(self, events: Sequence[RawEvent], seen: Seen, bounds: Bounds, quarantined: frozenset[str]) -> Accepted:
@@ -84,7 +85,8 @@ class Acceptance:
             outlying = None if outlying is None else outlying[rows.kept]
         first = self._columns.first_field
         values = batch.columns[first:first + len(self._columns.fields)]
-        judged.tally.add(summary.tally_accepted(self._columns.fields, values, outlying, intake.sources(rows.kept)))
+        judged.tally.add(summary.tally_accepted(self._columns.fields, values, outlying, intake.sources(rows.kept),
+                                                self._categories))
         return Accepted(batch, _traces(intake, rows.kept), self._outcomes(intake, rows.kept), judged.rejections,
                         judged.plan, judged.tally)
 

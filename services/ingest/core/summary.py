@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -10,12 +10,16 @@ import numpy as np
 import pyarrow as pa
 
 from lepton.contracts.pb.quality_pb2 import CodeCount, FieldQuality, QualitySummary, SourceQuality
+from services.ingest.core import sketches
 from services.ingest.core.cleaning import BoolMatrix, numbers_of
 from services.ingest.core.quality import Rejection
+from services.ingest.core.sketches import Sketch
 
 # A producer that names a new source for every event must not fill the memory.
 MAX_SOURCES = 200
 OTHER_SOURCES = "other"
+MAX_SKETCHED = 32
+"""Fields of a pipeline that are sketched, the first ones: a summary must fit into a record, and a batch stay quick."""
 
 
 @dataclass(slots=True)
@@ -32,6 +36,7 @@ class FieldTally:
     squares: float = 0.0
     low: float = math.inf
     high: float = -math.inf
+    sketch: Sketch | None = None
 
     def add(self, other: "FieldTally") -> None:
         self.present += other.present
@@ -46,6 +51,10 @@ class FieldTally:
             self.mean += apart * other.numbers / numbers
             self.numbers = numbers
             self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        if other.sketch is not None:
+            if self.sketch is None:
+                self.sketch = Sketch(other.sketch.kind)
+            self.sketch.add(other.sketch)
 
     def message(self, name: str) -> FieldQuality:
         told = FieldQuality(field=name, present=self.present, missing=self.missing, invalid=self.invalid,
@@ -53,6 +62,8 @@ class FieldTally:
         if self.numbers:
             told.mean, told.std = self.mean, math.sqrt(max(self.squares, 0.0) / self.numbers)
             told.min, told.max = self.low, self.high
+        if self.sketch is not None:
+            self.sketch.tell(told)
         return told
 
 
@@ -141,22 +152,24 @@ class Tally:
 
 
 def tally_accepted(names: Sequence[str], values: Sequence[pa.Array], outlying: BoolMatrix | None,
-                   sources: Sequence[str]) -> Tally:
-    """Counts of accepted rows; every argument is by accepted row."""
+                   sources: Sequence[str], categories: Container[str] = ()) -> Tally:
+    """Counts of accepted rows; `values` by name, all else by accepted row. `categories` name fields of few values."""
     size = len(sources)
     tally = Tally(accepted=size)
     for index, name in enumerate(names):
-        tally.fields[name] = _of_column(values[index], None if outlying is None else int(outlying[:, index].sum()))
+        outliers = None if outlying is None else int(outlying[:, index].sum())
+        one = tally.fields[name] = _counted(values[index], outliers or 0)
+        if index < MAX_SKETCHED and one.present:
+            one.sketch = _sketched(values[index], name in categories)
     missing = _any_missing(values, size)
     outlier_rows = None if outlying is None else outlying.any(axis=1)
     for source, count in Counter(sources).items():
-        one = tally.source(source)
-        one.accepted += count
+        tally.source(source).accepted += count
     for rows, what in ((missing, "missing"), (outlier_rows, "outliers")):
         if rows is not None and rows.any():
             for source, count in Counter(sources[row] for row in np.flatnonzero(rows).tolist()).items():
-                one = tally.source(source)
-                setattr(one, what, getattr(one, what) + count)
+                mine = tally.source(source)
+                setattr(mine, what, getattr(mine, what) + count)
     return tally
 
 
@@ -170,9 +183,9 @@ def _any_missing(values: Sequence[pa.Array], size: int) -> "np.ndarray[tuple[int
     return found
 
 
-def _of_column(column: pa.Array, outliers: int | None) -> FieldTally:
-    tally = FieldTally(present=len(column) - column.null_count, missing=column.null_count, outliers=outliers or 0)
-    if tally.present and (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+def _counted(column: pa.Array, outliers: int) -> FieldTally:
+    tally = FieldTally(present=len(column) - column.null_count, missing=column.null_count, outliers=outliers)
+    if tally.present and _is_number(column):
         numbers = numbers_of(column.drop_null() if column.null_count else column)
         tally.numbers = len(numbers)
         tally.mean = float(numbers.mean())
@@ -181,3 +194,14 @@ def _of_column(column: pa.Array, outliers: int | None) -> FieldTally:
             tally.squares = float(np.square(numbers - tally.mean).sum())
         tally.low, tally.high = float(numbers.min()), float(numbers.max())
     return tally
+
+
+def _sketched(column: pa.Array, counted: bool) -> Sketch | None:
+    present = column.drop_null() if column.null_count else column
+    if _is_number(column):
+        return sketches.of_numbers(numbers_of(present))
+    return sketches.of_column(present, counted=counted)
+
+
+def _is_number(column: pa.Array) -> bool:
+    return bool(pa.types.is_floating(column.type) or pa.types.is_integer(column.type))
