@@ -37,6 +37,8 @@ class Topic(StrEnum):
     FEATURES = "lepton-features-<pipeline>"
     OUTCOMES = "lepton-outcomes-<pipeline>"
     INGEST_STATE = "lepton-ingest-state-<pipeline>"
+    # Before the topic it would otherwise be taken for one of.
+    QUALITY_ROLLUPS = "lepton-quality-rollups"
     QUALITY = "lepton-quality-<pipeline>"
     PREDICTIONS = "lepton-predictions-<pipeline>"
     TRAINING_COMMANDS = "lepton-training-commands"
@@ -206,6 +208,10 @@ def check_pipeline_name(pipeline: str) -> None:
     if pipeline.endswith(DEAD_LETTERS) or _GENERATION.search(pipeline):
         raise Invalid(f"{pipeline!r} ends as names of topics do", field="metadata.name",
                       remedy=f"choose a name that ends neither in {DEAD_LETTERS} nor in -g and a number")
+    taken = {topic.value for topic in platform_topics()}
+    if any(topic.value.replace(PLACEHOLDER, pipeline) in taken for topic in pipeline_topics()):
+        raise Invalid(f"{pipeline!r} would name a topic of the platform", field="metadata.name",
+                      remedy="choose another name")
 
 
 def dead_letter_name(topic_name: str) -> str:

@@ -56,6 +56,15 @@ class FieldTally:
                 self.sketch = Sketch(other.sketch.kind)
             self.sketch.add(other.sketch)
 
+    @classmethod
+    def of(cls, told: FieldQuality) -> "FieldTally":
+        """The inverse of `message`, up to rounding. Raises Invalid when a sketch cannot be read."""
+        tally = cls(told.present, told.missing, told.invalid, told.outliers, told.repaired, sketch=sketches.read(told))
+        if told.HasField("mean"):
+            tally.numbers, tally.mean, tally.low, tally.high = told.present, told.mean, told.min, told.max
+            tally.squares = told.std * told.std * told.present
+        return tally
+
     def message(self, name: str) -> FieldQuality:
         told = FieldQuality(field=name, present=self.present, missing=self.missing, invalid=self.invalid,
                             outliers=self.outliers, repaired=self.repaired)
@@ -114,6 +123,21 @@ class Tally:
             mine.rejected += source.rejected
             mine.outliers += source.outliers
             mine.missing += source.missing
+
+    @classmethod
+    def of(cls, summary: QualitySummary) -> "Tally":
+        """What a summary counted. Raises Invalid when a sketch in it cannot be read."""
+        return cls(
+            summary.accepted, summary.rejected, summary.duplicates, summary.content_duplicates, summary.late,
+            summary.future, summary.quarantined, Counter({one.code: one.count for one in summary.rejections}),
+            {one.field: FieldTally.of(one) for one in summary.fields},
+            {one.source: SourceTally(one.accepted, one.rejected, one.outliers, one.missing)
+             for one in summary.sources})
+
+    @property
+    def empty(self) -> bool:
+        return not (self.accepted or self.rejected or self.duplicates or self.content_duplicates or self.quarantined
+                    or self.late or self.future)
 
     def source(self, name: str) -> SourceTally:
         if name not in self.sources and len(self.sources) >= MAX_SOURCES:
