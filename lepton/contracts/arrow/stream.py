@@ -1,0 +1,120 @@
+"""Arrow IPC streams as bytes: read only when what they would unpack to is bounded, written so that we read them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from lepton.contracts.arrow.metadata import Misshapen, sizes_of
+from lepton.errors import Invalid
+
+CONTENT_TYPE = "application/vnd.apache.arrow.stream"
+MAX_BATCHES = 4096
+_MIB = 1024 * 1024
+# A stream may end without it, but then nobody can tell whether it was cut between two batches.
+_END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a stream may unpack to: bytes of its buffers and rows, both growing with the bytes it came as.
+
+    Bytes: `ratio` for one, at least `least_bytes`, never more than `most_bytes`. Rows: one for each byte, at least
+    `least_rows`, never more than `most_rows`.
+    """
+
+    ratio: int
+    least_bytes: int
+    most_bytes: int
+    least_rows: int = 1024
+    most_rows: int = 1_000_000
+
+    def bytes_for(self, size: int) -> int:
+        return min(self.most_bytes, max(self.least_bytes, self.ratio * size))
+
+    def rows_for(self, size: int) -> int:
+        return min(self.most_rows, max(self.least_rows, size))
+
+
+# From anyone. What is left of a fetch after these bounds is a few hundred megabytes at worst.
+FOREIGN = Limits(ratio=64, least_bytes=64 * 1024, most_bytes=64 * _MIB)
+# Written by us with lz4, which never unpacks to more than 255 times.
+OWN = Limits(ratio=256, least_bytes=_MIB, most_bytes=1024 * _MIB, most_rows=100_000_000)
+
+
+def read_table(data: bytes, limits: Limits = FOREIGN, *, what: str = "an Arrow stream") -> pa.Table:
+    """The rows of a stream, each column fully checked: lengths, offsets, indexes, UTF-8.
+
+    Raises Invalid for anything else: other bytes, a cut or damaged stream, columns twice, or more than `limits` allow.
+    """
+    try:
+        _check_sizes(data, limits)
+        with pa.ipc.open_stream(data) as reader:
+            table = reader.read_all()
+        # Damaged lengths and offsets would otherwise be read as memory addresses later.
+        table.validate(full=True)
+    except Misshapen as error:
+        raise Invalid(f"not {what}: {error}", remedy=f"send {CONTENT_TYPE}") from error
+    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
+        raise Invalid(f"not {what}: {_first_line(error)}", remedy=f"send {CONTENT_TYPE}") from error
+    names = table.column_names
+    if len(set(names)) < len(names):
+        twice = next(name for index, name in enumerate(names) if name in names[:index])
+        raise Invalid(f"there are two columns {twice!r}", field=twice)
+    return table
+
+
+def _check_sizes(data: bytes, limits: Limits) -> None:
+    if not data:
+        raise Misshapen("there is nothing in it")
+    rows = size = 0
+    for number, message in enumerate(pa.ipc.MessageReader.open_stream(data)):
+        told = sizes_of(message)
+        rows += told.rows if message.type == "record batch" else 0
+        size += told.data_bytes
+        if size > (most := limits.bytes_for(len(data))):
+            raise Invalid(f"{len(data)} bytes unpack to more than {most}, the most that is read of so many",
+                          remedy="send it less compressed, or as smaller records")
+        if max(rows, told.rows) > (most := limits.rows_for(len(data))):
+            raise Invalid(f"{len(data)} bytes with more than {most} rows, the most that is read of so many",
+                          remedy="send fewer rows in a record")
+        if number > MAX_BATCHES:
+            raise Invalid(f"more than {MAX_BATCHES} batches in a stream", remedy="send fewer, larger batches")
+    if not data.endswith(_END):
+        raise Misshapen("it is cut off: its end-of-stream marker is missing")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:500]
+
+
+def write_table(rows: pa.Table | pa.RecordBatch) -> bytes:
+    """One stream (lz4) of these rows; rows of a RecordBatch make one batch."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema, options=_OPTIONS) as writer:
+        writer.write(rows)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def write_pieces(table: pa.Table, most_bytes: int, most_rows: int) -> tuple[list[tuple[int, bytes]], Sequence[int]]:
+    """Streams of at most so many bytes and rows each, in the order of the rows, with the rows in each.
+
+    A row is never cut: those too large for any stream are left out, and their numbers returned beside.
+    """
+    pieces: list[tuple[int, bytes]] = []
+    too_large: list[int] = []
+    waiting = [(start, min(most_rows, table.num_rows - start)) for start in range(0, table.num_rows, most_rows)]
+    waiting.reverse()
+    while waiting:
+        start, count = waiting.pop()
+        data = write_table(table.slice(start, count).combine_chunks())
+        if len(data) <= most_bytes:
+            pieces.append((count, data))
+        elif count == 1:
+            too_large.append(start)
+        else:
+            half = count // 2
+            waiting += [(start + half, count - half), (start, half)]
+    return pieces, too_large

@@ -1,0 +1,201 @@
+"""A column of a stream as a field's column in a features batch, and which of its values are not accepted and why."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lepton.contracts import features
+from lepton.contracts.pipeline_blocks import FieldSpec
+
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Wholes = np.ndarray[Any, np.dtype[np.int64]]
+
+US = pa.timestamp("us", tz="UTC")
+_INT64 = (-(2**63), 2**63 - 1)
+_UNITS_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+# Years 2 to 9998, as of a time with a zone; years 1 to 9999, as of one since the epoch.
+_ZONED_S = (-62_104_060_800, 253_370_764_800)
+_EPOCH_S = (-62_135_596_800, 253_402_300_800)
+_IMAGES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Rows, by a mask, whose value is not accepted; `code` and `message` as of a single event."""
+
+    rows: Mask
+    code: str
+    message: str
+
+
+@dataclass(slots=True)
+class Read:
+    """A column as it is kept; what stands at a row that has a problem does not matter."""
+
+    values: pa.Array
+    problems: list[Problem] = field(default_factory=list)
+
+    def refuse(self, rows: pa.Array | Mask, code: str, message: str) -> None:
+        mask = rows if isinstance(rows, np.ndarray) else truth(rows)
+        if mask.any():
+            self.problems.append(Problem(mask, code, message))
+
+
+ReadColumn = Callable[[pa.Array], Read]
+
+
+def reader_of(spec: FieldSpec) -> ReadColumn:
+    """How a column of this field is read. Its Arrow type has been checked; missing values stay missing."""
+    if spec.type in ("category", "text"):
+        return partial(_read_text, spec)
+    return partial(_READERS[spec.type], spec)
+
+
+def truth(found: pa.Array) -> Mask:
+    """A column of bools as a mask; missing is false."""
+    if found.null_count:
+        found = pc.fill_null(found, False)
+    mask: Mask = found.to_numpy(zero_copy_only=False)
+    return mask
+
+
+def _read_float(spec: FieldSpec, column: pa.Array) -> Read:
+    read = Read(column if pa.types.is_float64(column.type) else pc.cast(column, pa.float64(), safe=False))
+    if pa.types.is_floating(column.type):
+        read.refuse(_strange(read.values), "out_of_range", "is not a finite number")
+    _check_range(spec, read, *(spec.range or (None, None)))
+    return read
+
+
+def _strange(column: pa.Array) -> Mask:
+    """Where a floating number is neither finite nor missing."""
+    return truth(pc.invert(pc.is_finite(column)))
+
+
+def _read_int(spec: FieldSpec, column: pa.Array) -> Read:
+    too_large = pa.types.is_uint64(column.type) and pc.greater(column, pa.scalar(_INT64[1], pa.uint64()))
+    read = Read(column if pa.types.is_int64(column.type) else pc.cast(column, pa.int64(), safe=False))
+    if too_large is not False:
+        read.refuse(too_large, "out_of_range", f"Expected `int` <= {_INT64[1]}")
+    low, high = spec.range or (-math.inf, math.inf)
+    bounds = (math.ceil(low) if low > _INT64[0] else None, math.floor(high) if high < _INT64[1] else None)
+    _check_range(spec, read, *bounds)
+    return read
+
+
+def _check_range(spec: FieldSpec, read: Read, low: float | None, high: float | None) -> None:
+    for bound, beyond, sign in ((low, pc.less, ">="), (high, pc.greater, "<=")):
+        if bound is not None:
+            read.refuse(beyond(read.values, pa.scalar(bound, read.values.type)), "out_of_range",
+                        f"Expected `{spec.type}` {sign} {bound}")
+
+
+def _read_bool(spec: FieldSpec, column: pa.Array) -> Read:
+    return Read(column)
+
+
+def _read_text(spec: FieldSpec, column: pa.Array) -> Read:
+    read = Read(column if pa.types.is_string(column.type) else pc.cast(column, pa.string()))
+    if spec.categories:
+        unknown = truth(pc.invert(pc.is_in(read.values, value_set=pa.array(spec.categories))))
+        if column.null_count:
+            unknown &= truth(pc.is_valid(column))
+        read.refuse(unknown, "unknown_category", "is none of the categories")
+    return read
+
+
+def _read_vector(spec: FieldSpec, column: pa.Array) -> Read:
+    read = _read_numbers(column, pa.float32())
+    lengths = pc.list_value_length(column)
+    read.refuse(pc.not_equal(lengths, spec.dims or 0), "out_of_range", f"Expected {spec.dims} numbers")
+    return read
+
+
+def _read_sequence(spec: FieldSpec, column: pa.Array) -> Read:
+    read = _read_numbers(column, pa.float64())
+    read.refuse(pc.greater(pc.list_value_length(column), spec.length_limit), "out_of_range",
+                f"Expected at most {spec.length_limit} numbers")
+    return read
+
+
+def _read_numbers(column: pa.Array, kind: pa.DataType) -> Read:
+    """Lists of numbers, none of them missing or infinite."""
+    read = Read(pc.cast(column, pa.list_(kind), safe=False))
+    numbers = pc.list_flatten(read.values)
+    missing = truth(pc.is_null(numbers))
+    for bad, code, message in ((missing, "wrong_type", "Expected numbers, got `null` among them"),
+                               (_strange(numbers), "out_of_range", "holds what is not a finite number")):
+        if bad.any():
+            rows = np.zeros(len(column), np.bool_)
+            rows[np.asarray(pc.list_parent_indices(read.values))[bad]] = True
+            read.refuse(rows, code, message)
+    return read
+
+
+def _read_image(spec: FieldSpec, column: pa.Array) -> Read:
+    read = Read(column if pa.types.is_binary(column.type) else pc.cast(column, pa.binary()))
+    read.refuse(pc.greater(pc.binary_length(read.values), spec.bytes_limit), "out_of_range",
+                f"Expected at most {spec.bytes_limit} bytes")
+    known = np.zeros(len(column), np.bool_)
+    for beginning in _IMAGES:
+        known |= truth(pc.starts_with(read.values, beginning))
+    read.refuse(~known & truth(pc.is_valid(column)), "malformed", "is neither PNG nor JPEG")
+    return read
+
+
+def read_times(column: pa.Array) -> Read:
+    """Times as microseconds since the epoch (int64), null where missing."""
+    if pa.types.is_timestamp(column.type):
+        return _read_zoned(column)
+    numbers = pc.cast(column, pa.float64(), safe=False)
+    # Seconds, and from 1e11 on milliseconds, as of a single event.
+    in_ms = truth(pc.greater_equal(pc.abs(numbers), 1e11))
+    values = np.asarray(pc.fill_null(numbers, 0.0))
+    seconds = np.where(in_ms, values / 1000, values)
+    inside = (seconds >= _EPOCH_S[0]) & (seconds < _EPOCH_S[1])
+    if pa.types.is_integer(column.type):
+        exact = np.asarray(pc.cast(pc.fill_null(column, 0), pa.int64(), safe=False))
+        us = np.where(inside, exact, 0) * np.where(in_ms, 1_000, 1_000_000)
+    else:
+        us = np.rint(np.where(inside, values, 0.0) * np.where(in_ms, 1_000.0, 1_000_000.0)).astype(np.int64)
+    read = Read(pa.array(us, pa.int64(), mask=~truth(pc.is_valid(column))))
+    read.refuse(~inside, "out_of_range", "is no time between the years 1 and 9999")
+    return read
+
+
+def _read_zoned(column: pa.Array) -> Read:
+    per_s = _UNITS_PER_S[column.type.unit]
+    ticks = column.cast(pa.int64())
+    # Nanoseconds reach from 1677 to 2262 only: all of them are inside.
+    low, high = (max(bound * per_s, _INT64[0]) if bound < 0 else min(bound * per_s, _INT64[1]) for bound in _ZONED_S)
+    outside = truth(pc.or_(pc.less(ticks, low), pc.greater_equal(ticks, high)))
+    if outside.any():
+        ticks = pc.if_else(pa.array(outside), pa.scalar(0, pa.int64()), ticks)
+    if per_s < 1_000_000:
+        ticks = pc.multiply(ticks, 1_000_000 // per_s)
+    elif per_s > 1_000_000:
+        ticks = pa.array(np.asarray(pc.fill_null(ticks, 0)) // 1000, mask=~truth(pc.is_valid(ticks)))
+    read = Read(ticks)
+    read.refuse(outside, "out_of_range", "is no time between the years 2 and 9998")
+    return read
+
+
+def _read_timestamp(spec: FieldSpec, column: pa.Array) -> Read:
+    read = read_times(column)
+    return Read(read.values.cast(US), read.problems)
+
+
+def absent(kind: pa.DataType, size: int) -> pa.Array:
+    return pa.nulls(size, kind)
+
+
+_READERS: Mapping[str, Callable[[FieldSpec, pa.Array], Read]] = {
+    "float": _read_float, "int": _read_int, "bool": _read_bool, "vector": _read_vector, "sequence": _read_sequence,
+    "image": _read_image, "timestamp": _read_timestamp}
+KINDS = features.FIELD_TYPES
