@@ -19,6 +19,8 @@ SPEC_VERSION: Final = "lepton-spec-version"
 TRACEPARENT: Final = "traceparent"
 ATTEMPT: Final = "lepton-attempt"
 CONTENT_TYPE: Final = "content-type"
+SPLIT_FROM: Final = "lepton-split-from"
+"""Place of the record these rows were in before they were sent on to the partition of their entities."""
 
 _CLOUDEVENTS = b"1.0"
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")

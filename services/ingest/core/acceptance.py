@@ -2,19 +2,20 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from lepton.contracts.pb.outcomes_pb2 import Outcome
 from lepton.contracts.pipeline import Pipeline
 from services.ingest.core import summary
-from services.ingest.core.arrow.reader import Reader
+from services.ingest.core.arrow.reader import Reader, with_originals
 from services.ingest.core.cleaning import BoolMatrix, Bounds, Cleaning
 from services.ingest.core.dedupe import Plan, Seen, keys_of
 from services.ingest.core.features import Columns
 from services.ingest.core.labels import Labels
-from services.ingest.core.quality import Intake, RawEvent, Rejection, Validator
+from services.ingest.core.quality import Validator
+from services.ingest.core.reading.intake import Intake, RawEvent, Rejection, Stray
 from services.ingest.core.summary import Tally
 
 # W3C Trace Context version 00, flag `sampled` set.
@@ -33,24 +34,28 @@ class Accepted:
     rejections: list[Rejection]
     plan: Plan[str]
     tally: Tally
+    strays: list[tuple[int, Stray]] = field(default_factory=list)
+    """Rows of entities of other partitions, and the position of the record each came in."""
 
 
 class Acceptance:
     """Judges batches by one version of a Pipeline."""
 
-    def __init__(self, pipeline: Pipeline, spec_version: int) -> None:
+    def __init__(self, pipeline: Pipeline, spec_version: int, partitions: int | None = None) -> None:
+        """`partitions`: how many the events topic really has; as many as the Pipeline says unless given."""
         self.pipeline = pipeline
         self.spec_version = spec_version
         validator = Validator(pipeline)
         self._columns = Columns(pipeline, spec_version, validator)
-        self._reader = Reader(pipeline, validator, self._columns)
+        self._reader = Reader(pipeline, validator, self._columns, partitions or pipeline.partitions)
         self._cleaning = Cleaning(pipeline)
         self._categories = frozenset(name for name, spec in pipeline.fields.items() if spec.type == "category")
         self.labels = Labels(pipeline, spec_version) if pipeline.label_type is not None else None
 
-    def judge(self, events: Sequence[RawEvent], seen: Seen, bounds: Bounds, quarantined: frozenset[str]) -> Accepted:
-        """Changes nothing: `seen` learns the plan once the batch is committed."""
-        intake = self._reader.read(events, quarantined)
+    def judge(self, events: Sequence[RawEvent], seen: Seen, bounds: Bounds, quarantined: frozenset[str],
+              partition: int = 0) -> Accepted:
+        """Changes nothing: `seen` learns the plan once the batch is committed. `partition`: where the events lie."""
+        intake = self._reader.read(events, partition, quarantined)
         values = intake.values
         outlying = self._cleaning.outlying(values, bounds)
         kept = self._turn_away(intake, values, outlying)
@@ -64,11 +69,10 @@ class Acceptance:
             keys = [key for index, key in enumerate(keys) if index not in again]
         tally = Tally(duplicates=len(duplicates))
         tally.reject(intake.rejections, self.pipeline.fields)
-        intake.rejections.sort(key=lambda rejection: rejection.position)
-        if not kept:
-            return Accepted(None, None, [], intake.rejections, seen.plan([]), tally)
-        return self._accept(events, intake, _Rows(kept, values, outlying), Accepted(
-            None, None, [], intake.rejections, seen.plan(keys), tally))
+        with_originals(intake)
+        intake.rejections.sort(key=lambda rejection: (rejection.position, rejection.row or 0))
+        judged = Accepted(None, None, [], intake.rejections, seen.plan(keys), tally, intake.strays)
+        return self._accept(events, intake, _Rows(kept, values, outlying), judged) if kept else judged
 
     def _turn_away(self, intake: Intake, values: Sequence[pa.Array], outlying: BoolMatrix | None) -> list[int]:
         turned = set[int]()
@@ -88,7 +92,7 @@ class Acceptance:
         judged.tally.add(summary.tally_accepted(self._columns.fields, values, outlying, intake.sources(rows.kept),
                                                 self._categories))
         return Accepted(batch, _traces(intake, rows.kept), self._outcomes(intake, rows.kept), judged.rejections,
-                        judged.plan, judged.tally)
+                        judged.plan, judged.tally, judged.strays)
 
     def _outcomes(self, intake: Intake, kept: Sequence[int]) -> list[Outcome]:
         if not intake.labels or self.labels is None:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from lepton.contracts.arrow import stream
 from lepton.contracts.envelope import CE_SPEC_VERSION
 
 _VERSION = "1.0"
@@ -15,6 +16,8 @@ class Mode(Enum):
     PLAIN = "plain"
     """The value is the JSON object; headers may say more of it."""
     STRUCTURED = "structured"
+    ARROW = "arrow"
+    """An Arrow stream of many events."""
     UNKNOWN = "unknown"
 
 
@@ -60,6 +63,8 @@ def _mode(content_type: bytes) -> Mode:
     media = content_type.partition(b";")[0].strip().lower()
     if media == b"application/cloudevents+json":
         return Mode.STRUCTURED
+    if media == stream.CONTENT_TYPE.encode():
+        return Mode.ARROW
     is_json = media in (b"application/json", b"text/json") or media.endswith(b"+json")
     return Mode.PLAIN if is_json and not media.startswith(b"application/cloudevents") else Mode.UNKNOWN
 

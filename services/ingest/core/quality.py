@@ -2,102 +2,35 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
-import pyarrow as pa
 
 from lepton.contracts.envelope import CONTENT_TYPE, ID, SOURCE, TIME, TRACEPARENT
 from lepton.contracts.pipeline import Pipeline
 from services.ingest.core.cloudevents import Envelope, Misfit, Mode, check_version, mode_of, opened
+from services.ingest.core.reading.intake import (
+    UNKNOWN_SOURCE,
+    Headers,
+    Intake,
+    RawEvent,
+    Rejected,
+    Rejection,
+)
 from services.ingest.core.schema import MAX_ID_CHARS, members_of, struct_of
 
-UNKNOWN_SOURCE = "unknown"
+__all__ = ["UNKNOWN_SOURCE", "Headers", "Intake", "RawEvent", "Rejected", "Rejection", "Validator", "epoch_us",
+           "explain", "header_us", "moment", "source_of"]
+
 _MEMBER = re.compile(r"(?:at `\$\.([^`]*)`|field `([^`]*)`)")
 # Times there can leave the calendar when their zone is taken into account.
 _EDGES = frozenset({1, 9999})
 _HEADERS, _VALUE = attrgetter("headers"), attrgetter("value")
 _YEAR = attrgetter("year")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-
-Headers = tuple[tuple[str, bytes], ...]
-
-
-class RawEvent(Protocol):
-    """What this needs of a record on the log."""
-
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Headers: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def timestamp_ms(self) -> int: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """Why the event at `position` of its batch is not accepted. `code` is one word, stable for filters."""
-
-    position: int
-    code: str
-    message: str
-    field: str | None = None
-    source: str = UNKNOWN_SOURCE
-    row: int | None = None
-    """Which row of its record, where that holds several and this one alone is not accepted."""
-    original: bytes | None = None
-    """The values of that row as they came, as JSON, or as an Arrow stream where JSON cannot hold them."""
-    events: int = 1
-    """How many events go with it: a record of several may be refused as a whole."""
-
-
-class Rejected(Exception):
-    """One event is not accepted; caught where its position is known."""
-
-    def __init__(self, code: str, message: str, field: str | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.field = field
-
-
-@dataclass(slots=True)
-class Intake:
-    """Accepted rows of a batch, column by column; index i of every list is the same event."""
-
-    positions: list[int] = field(default_factory=list)
-    rows: list[Any] = field(default_factory=list)
-    envelopes: list[Envelope | None] = field(default_factory=list)
-    ids: list[str] = field(default_factory=list)
-    entities: list[str] = field(default_factory=list)
-    times: list[datetime | int] = field(default_factory=list)
-    """datetime, or microseconds since the epoch."""
-    rejections: list[Rejection] = field(default_factory=list)
-    values: list[pa.Array] = field(default_factory=list)
-    """One array a field, in the Pipeline's order, of its type in a features batch."""
-    labels: list[Any] = field(default_factory=list)
-    """The label of each row, None where it has none; empty for a pipeline whose labels do not come with events."""
-    row_numbers: list[int | None] | None = None
-    """Which row of its record each is; None when every record holds one event."""
-
-    def rejection(self, index: int, code: str, message: str, field: str | None = None) -> Rejection:
-        """Why the row at this index is turned away after all."""
-        row = self.row_numbers[index] if self.row_numbers is not None else None
-        return Rejection(self.positions[index], code, message, field, self.source(index), row)
-
-    def source(self, index: int) -> str:
-        envelope = self.envelopes[index]
-        return envelope.source if envelope is not None else UNKNOWN_SOURCE
-
-    def sources(self, kept: Sequence[int]) -> list[str]:
-        """Sources of the rows at these indexes."""
-        if not any(self.envelopes):
-            return [UNKNOWN_SOURCE] * len(kept)
-        return [self.source(index) for index in kept]
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Validator:
@@ -317,6 +250,14 @@ def _has_control(*columns: list[str]) -> bool:
     joined = ["".join(column) for column in columns]
     # The first test is fast and right nearly always; it also says no to some letters that are allowed.
     return any(not text.isprintable() and _CONTROL.search(text) for text in joined)
+
+
+def header_us(text: str) -> int:
+    """Microseconds since the epoch of a time in a header."""
+    time = _header_time(text)
+    if time.year in _EDGES:
+        raise Rejected("out_of_range", f"{text} is no time between the years 2 and 9998", TIME)
+    return (time - _EPOCH) // timedelta(microseconds=1)
 
 
 def _header_time(text: str) -> datetime:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from lepton.bus.deadletter import DeadLetters
 from lepton.bus.records import Headers, Outgoing, Place, Record
 from lepton.bus.table import StateReader
 from lepton.clock import Clock
 from lepton.contracts import codec, features, names, topics
-from lepton.contracts.envelope import Envelope
+from lepton.contracts.envelope import CONTENT_TYPE, SPLIT_FROM, TIME, Envelope
 from lepton.contracts.topics import Topic
 from lepton.errors import Invalid
 from lepton.runtime import tracing
@@ -16,6 +17,7 @@ from lepton.runtime.telemetry import Telemetry
 from services.ingest.flow.accepting import Accepting, Results
 
 QUARANTINED = "quarantined"
+JSON = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class AcceptHandler:
         results = await judge(place.partition, records)
         self._begun[place] = (begun, results)
         return [*self._features(place, results), *self._outcomes(records, results),
-                *self._letters(records, results),
+                *self._letters(records, results), *self._strays(records, results),
                 *(Outgoing(self._line.state, value, key, (), place.partition) for key, value in results.state)]
 
     async def committed(self, place: Place) -> None:
@@ -116,8 +118,16 @@ class AcceptHandler:
         for rejection in results.rejections:
             record = records[rejection.position]
             why = Invalid(f"{rejection.code}: {rejection.message}", field=rejection.field, place=record.place)
-            found.append(self._dead_letters.letter(record, why, counted=rejection.code != QUARANTINED))
+            if rejection.original is not None:
+                record = _alone(record, rejection.original)
+            found.append(self._dead_letters.letter(record, why, row=rejection.row,
+                                                   counted=rejection.code != QUARANTINED))
         return found
+
+    def _strays(self, records: Sequence[Record], results: Results) -> list[Outgoing]:
+        """Rows on their way to the partition of their entities, with all that was said of their record."""
+        return [Outgoing(self._line.events, stray.data, None, _moved(records[position]), stray.partition)
+                for position, stray in results.strays]
 
     def _count(self, place: Place, results: Results) -> None:
         counter = self._labels if place.topic == self._line.labels else self._rows
@@ -126,3 +136,19 @@ class AcceptHandler:
                                ("duplicate", tally.duplicates), (QUARANTINED, tally.quarantined)):
             if count:
                 counter.add(count, {names.PIPELINE: self._accepting.spec.name, "verdict": verdict})
+
+
+def _alone(record: Record, row: bytes) -> Record:
+    """The record as if it had held this row only, so that its letter can be read, mended and replayed alone."""
+    media = JSON if row.startswith(b"{") else features.CONTENT_TYPE
+    headers = tuple(pair for pair in record.headers if pair[0] not in (CONTENT_TYPE, SPLIT_FROM))
+    return record._replace(value=row, headers=(*headers, (CONTENT_TYPE, media.encode())))
+
+
+def _moved(record: Record) -> Headers:
+    """Its headers, where its rows come from, and when they came: rows without a time have the time of their record."""
+    here = ((SPLIT_FROM, record.place.encode()),)
+    if any(name == TIME for name, _ in record.headers):
+        return record.headers + here
+    then = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    return (*record.headers, (TIME, then.encode()), *here)

@@ -16,8 +16,8 @@ from services.ingest.core.cleaning import Bounds
 from services.ingest.core.dedupe import StateRecord
 from services.ingest.core.features import encoded, with_traces
 from services.ingest.core.partition import EventsPartition, LabelsPartition
-from services.ingest.core.quality import RawEvent, Rejection
 from services.ingest.core.quarantine import Quarantine
+from services.ingest.core.reading.intake import RawEvent, Rejection, Stray
 from services.ingest.core.summary import Tally
 
 # Spans cost more than rows: past this many a batch, a row keeps its event's trace without a span of its own.
@@ -38,6 +38,8 @@ class Results:
     rejections: list[Rejection] = field(default_factory=list)
     state: list[StateRecord] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
+    strays: list[tuple[int, Stray]] = field(default_factory=list)
+    """Rows for other partitions of the events topic, and the position of the record each came in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,11 @@ class Spec:
     def name(self) -> str:
         return self.pipeline.name
 
+    @property
+    def group(self) -> str:
+        """Consumer group of the accept stage; also begins its transactional ids."""
+        return f"ingest.{self.name}" + (f".g{self.generation}" if self.generation > 1 else "")
+
 
 class Accepting:
     """Events and labels of one pipeline generation, partition by partition."""
@@ -63,7 +70,7 @@ class Accepting:
         self._quarantine = quarantine
         self._continue_trace = continue_trace
         self._clock = clock
-        self._acceptance = Acceptance(spec.pipeline, spec.version)
+        self._acceptance = Acceptance(spec.pipeline, spec.version, spec.partitions)
         self._events: dict[int, EventsPartition] = {}
         self._labels: dict[int, LabelsPartition] = {}
         self._pending: dict[int, Tally] = {}
@@ -77,7 +84,7 @@ class Accepting:
             raise Refused(f"version {spec.version} of {spec.name} does not fit its generation: {'; '.join(reasons)}",
                           place=spec.name, remedy="apply it with --new-generation")
         self.spec = spec
-        self._acceptance = Acceptance(spec.pipeline, spec.version)
+        self._acceptance = Acceptance(spec.pipeline, spec.version, spec.partitions)
         for events in self._events.values():
             events.adopt(spec.pipeline)
         for labels in self._labels.values():
@@ -99,13 +106,13 @@ class Accepting:
     async def accept(self, partition: int, events: Sequence[RawEvent]) -> Results:
         """Judge a batch of events; memory changes with `keep_events` only."""
         mine = self._events[partition]
-        accepted = self._acceptance.judge(events, mine.seen, self.bounds, self._quarantine.sources)
+        accepted = self._acceptance.judge(events, mine.seen, self.bounds, self._quarantine.sources, partition)
         rows, state = mine.plan(accepted, self._quarantine.decisions)
         batch, traces = self._traced(rows, accepted.traces)
         self._pending[partition] = accepted.tally
         return Results(
             features=encoded(batch) if batch is not None else [], outcomes=accepted.outcomes, traces=traces,
-            rejections=accepted.rejections, state=state, tally=accepted.tally)
+            rejections=accepted.rejections, state=state, tally=accepted.tally, strays=accepted.strays)
 
     async def label(self, partition: int, records: Sequence[RawEvent]) -> Results:
         """Judge a batch of late labels. The newest label of an event wins; the same one again is a duplicate."""

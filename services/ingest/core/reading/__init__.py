@@ -1,0 +1,1 @@
+"""How raw events become typed rows: what is read, repaired and refused."""

@@ -1,0 +1,118 @@
+"""What a batch of raw events is while it is read: rows column by column, and the events that are not accepted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from services.ingest.core.cloudevents import Envelope
+
+UNKNOWN_SOURCE = "unknown"
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+class RawEvent(Protocol):
+    """What this needs of a record on the log."""
+
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Headers: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp_ms(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why the event at `position` of its batch is not accepted. `code` is one word, stable for filters."""
+
+    position: int
+    code: str
+    message: str
+    field: str | None = None
+    source: str = UNKNOWN_SOURCE
+    row: int | None = None
+    """Which row of its record, where that holds several and this one alone is not accepted."""
+    original: bytes | None = None
+    """The values of that row as they came, as JSON, or as an Arrow stream where JSON cannot hold them."""
+    events: int = 1
+    """How many events go with it: a record of several may be refused as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """Rows of entities of another partition, as an Arrow stream of their own."""
+
+    partition: int
+    rows: int
+    data: bytes
+
+
+class Rejected(Exception):
+    """One event is not accepted; caught where its position is known."""
+
+    def __init__(self, code: str, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.field = field
+
+
+@dataclass(slots=True)
+class Intake:
+    """Accepted rows of a batch, column by column; index i of every list is the same event."""
+
+    positions: list[int] = field(default_factory=list)
+    rows: list[Any] = field(default_factory=list)
+    envelopes: list[Envelope | None] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    entities: list[str] = field(default_factory=list)
+    times: list[datetime | int] = field(default_factory=list)
+    """datetime, or microseconds since the epoch."""
+    rejections: list[Rejection] = field(default_factory=list)
+    values: list[pa.Array] = field(default_factory=list)
+    """One array a field, in the Pipeline's order, of its type in a features batch."""
+    labels: list[Any] = field(default_factory=list)
+    """The label of each row, None where it has none; empty for a pipeline whose labels do not come with events."""
+    row_numbers: list[int | None] | None = None
+    """Which row of its record each is; None when every record holds one event."""
+    tables: dict[int, pa.Table] = field(default_factory=dict)
+    """Records of several events as they came, by position."""
+    strays: list[tuple[int, Stray]] = field(default_factory=list)
+    """What goes on to another partition, and the position of the record it was in."""
+
+    def rejection(self, index: int, code: str, message: str, field: str | None = None) -> Rejection:
+        """Why the row at this index is turned away after all."""
+        row = self.row_numbers[index] if self.row_numbers is not None else None
+        return Rejection(self.positions[index], code, message, field, self.source(index), row)
+
+    def source(self, index: int) -> str:
+        envelope = self.envelopes[index]
+        return envelope.source if envelope is not None else UNKNOWN_SOURCE
+
+    def sources(self, kept: Sequence[int]) -> list[str]:
+        """Sources of the rows at these indexes."""
+        if not any(self.envelopes):
+            return [UNKNOWN_SOURCE] * len(kept)
+        return [self.source(index) for index in kept]
+
+    def shift(self, start: int) -> None:
+        """Count positions from the beginning of a batch in which `start` records come before."""
+        if start:
+            self.positions = [start + position for position in self.positions]
+            self.rejections = [replace(one, position=start + one.position) for one in self.rejections]
+
+    def join(self, parts: Sequence["Intake"]) -> None:
+        """Be all these, one after the other. Their `rows` are left out: what comes after needs columns only."""
+        for part in parts:
+            for name in ("positions", "envelopes", "ids", "entities", "times", "rejections", "labels", "strays"):
+                getattr(self, name).extend(getattr(part, name))
+            self.tables |= part.tables
+        self.row_numbers = [number for part in parts for number in part.row_numbers or [None] * len(part.ids)]
+        self.values = [pa.concat_arrays(columns) for columns in zip(*(part.values for part in parts), strict=True)]
+        if all(part.ids is part.entities for part in parts):
+            self.entities = self.ids
