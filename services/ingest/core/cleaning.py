@@ -27,7 +27,7 @@ class Turned:
     index: int
     code: str
     message: str
-    field: str
+    field: str | None
 
 
 class Cleaning:

@@ -41,8 +41,10 @@ class Plan(Generic[Entry]):
 class Ring(Generic[Entry]):
     """The newest `window` entries (and at most one chunk more) in the order accepted."""
 
-    def __init__(self, window: int, prefix: str, entry_type: type[Entry]) -> None:
+    def __init__(self, window: int, prefix: str, entry_type: type[Entry], chunk_max: int = CHUNK_MAX) -> None:
+        """`chunk_max`: most entries of a record; fewer where entries are large."""
         self._prefix = prefix
+        self._chunk_max = chunk_max
         self.resize(window)
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(tuple[int, list[entry_type]])  # type: ignore[valid-type]
@@ -52,7 +54,7 @@ class Ring(Generic[Entry]):
     def resize(self, window: int) -> None:
         """From the next batch on; slots that are no longer used lose their meaning by their chunk numbers."""
         self.window = window
-        self._slots = (window + CHUNK_MAX) // CHUNK_MIN + 2
+        self._slots = (window + self._chunk_max) // CHUNK_MIN + 2
 
     def plan(self, added: list[Entry]) -> Plan[Entry]:
         """How to remember `added`; changes nothing yet."""
@@ -62,8 +64,8 @@ class Ring(Generic[Entry]):
         goes_on = newest is not None and len(newest.entries) < CHUNK_MIN
         entries = [*newest.entries, *added] if newest is not None and goes_on else added
         number = 0 if newest is None else newest.number + (0 if goes_on else 1)
-        chunks = [Chunk(number + index, entries[start:start + CHUNK_MAX])
-                  for index, start in enumerate(range(0, len(entries), CHUNK_MAX))]
+        chunks = [Chunk(number + index, entries[start:start + self._chunk_max])
+                  for index, start in enumerate(range(0, len(entries), self._chunk_max))]
         return Plan(added, chunks, goes_on, [self._record(chunk) for chunk in chunks])
 
     def apply(self, plan: Plan[Entry]) -> list[Chunk[Entry]]:
@@ -102,13 +104,17 @@ class Ring(Generic[Entry]):
 
 
 class Seen:
-    """Events accepted within the window, by id and entity. Names hold no control characters (see quality)."""
+    """Events accepted within the window: by id and entity (names hold no control characters, see quality), or by
+    content."""
 
-    PREFIX = "seen"
+    PREFIX, CONTENT = "seen", "content"
 
-    def __init__(self, window: int) -> None:
-        self.ring = Ring(window, self.PREFIX, str)
+    def __init__(self, window: int, prefix: str = PREFIX) -> None:
+        self.ring = Ring(window, prefix, str)
         self._keys: set[str] = set()
+
+    def __contains__(self, key: str) -> bool:
+        return self.ring.window > 0 and key in self._keys
 
     def __len__(self) -> int:
         return len(self._keys)

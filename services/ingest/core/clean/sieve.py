@@ -1,0 +1,68 @@
+"""Which rows of a batch are kept, where that depends on the rows kept before them: duplicates, and unlikely rows."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from services.ingest.core.dedupe import Seen
+
+Unlike = Callable[[int], bool]
+"""Whether the row is to be turned away for what the rows before it were like; the row is kept otherwise."""
+
+
+@dataclass(slots=True)
+class Sieve:
+    """Goes through the candidates of one batch once, in order. `keys` and `contents` are by row.
+
+    A row that is not kept leaves nothing behind, so whatever is turned away may come again corrected.
+    """
+
+    seen: Seen
+    keys: Sequence[str]
+    seen_contents: Seen
+    contents: Mapping[int, str] | None
+    """None where the content of rows does not matter."""
+    kept: list[int] = field(default_factory=list)
+    duplicates: int = 0
+    repeated: list[int] = field(default_factory=list)
+    """Rows whose content was kept under another id."""
+    unlike: list[int] = field(default_factory=list)
+    _now: set[str] = field(default_factory=set)
+    _now_contents: set[str] = field(default_factory=set)
+
+    def take(self, candidates: Sequence[int], most: int, unlike: Unlike | None = None) -> int:
+        """Keep at most so many rows more; how many candidates that took. May be called again with the rest."""
+        if self.contents is None and unlike is None and not self._now:
+            keys = self.keys if len(candidates) == len(self.keys) else [self.keys[row] for row in candidates]
+            again = self.seen.duplicates(keys)
+            if len(candidates) - len(again) <= most:
+                self.duplicates += len(again)
+                gone = set(again)
+                self.kept += [row for place, row in enumerate(candidates) if place not in gone] if gone else candidates
+                if self.seen.ring.window:
+                    self._now.update(keys)
+                return len(candidates)
+        return self._one_by_one(candidates, most, unlike)
+
+    def _one_by_one(self, candidates: Sequence[int], most: int, unlike: Unlike | None) -> int:
+        done = 0
+        for row in candidates:
+            if most == 0:
+                break
+            done += 1
+            key = self.keys[row]
+            if key in self.seen or key in self._now:
+                self.duplicates += 1
+                continue
+            content = self.contents[row] if self.contents is not None else None
+            if content is not None and (content in self.seen_contents or content in self._now_contents):
+                self.repeated.append(row)
+            elif unlike is not None and unlike(row):
+                self.unlike.append(row)
+            else:
+                self.kept.append(row)
+                most -= 1
+                if self.seen.ring.window:
+                    self._now.add(key)
+                if content is not None:
+                    self._now_contents.add(content)
+        return done

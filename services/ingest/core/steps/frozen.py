@@ -1,0 +1,80 @@
+"""What statistics of a partition say at the moment they are frozen, and the bounds that follow for outliers."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from lepton.contracts.pipeline_blocks import Outliers
+from services.ingest.core.steps.moments import Moments
+from services.ingest.core.steps.sample import Sample
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+# Frozen at so many kept rows of a partition, then whenever they have doubled.
+FIRST_ROWS = 500
+# Makes the median absolute deviation of normally distributed values equal to their standard deviation.
+MAD_SCALE = 1.4826
+
+
+def next_freeze(rows: int) -> int:
+    """The first row count beyond `rows` at which statistics are frozen: 500, 1000, 2000, 4000 …"""
+    at = FIRST_ROWS
+    while at <= rows:
+        at *= 2
+    return at
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """Every attribute but `rows` is one number a column, NaN where nothing was present. `mad` is not scaled."""
+
+    rows: int
+    mean: Array
+    std: Array
+    q1: Array
+    median: Array
+    q3: Array
+    mad: Array
+
+    @classmethod
+    def of(cls, rows: int, moments: Moments, sample: Sample) -> "Frozen":
+        """Mean and spread are of all rows; quantiles, and the median distance from the median, of the sample."""
+        columns = len(moments.present)
+        ranked = np.full((4, columns), np.nan)
+        for column in range(columns):
+            present = sample.present(column)
+            if len(present):
+                ranked[:3, column] = np.quantile(present, [0.25, 0.5, 0.75])
+                ranked[3, column] = np.median(np.abs(present - ranked[1, column]))
+        return cls(rows, moments.mean, moments.std, ranked[0], ranked[1], ranked[2], ranked[3])
+
+    def bounds(self, names: tuple[str, ...], outliers: Outliers) -> dict[str, tuple[float, float]]:
+        """By field, by the same rule as the trainer's; a field without spread has none: every other value would lie
+        outside."""
+        low, high, spread = {
+            "iqr": (self.q1, self.q3, self.q3 - self.q1),
+            "zscore": (self.mean, self.mean, self.std),
+            "mad": (self.median, self.median, MAD_SCALE * self.mad)}.get(outliers.method, (self.mean,) * 3)
+        if outliers.method not in ("iqr", "zscore", "mad"):
+            return {}
+        reach = outliers.width * spread
+        usable = np.isfinite(reach) & (spread > 0)
+        return {names[column]: (float(low[column] - reach[column]), float(high[column] + reach[column]))
+                for column in np.flatnonzero(usable).tolist()}
+
+    def columns(self, places: list[int | None]) -> "Frozen":
+        """Columns at these places of ours; None is a new one, of which nothing is known yet."""
+        parts = [np.array([np.nan if place is None else part[place] for place in places]) for part in self._parts()]
+        return Frozen(self.rows, *parts)
+
+    def to_bytes(self) -> bytes:
+        return np.stack(self._parts()).astype("<f8").tobytes()
+
+    @classmethod
+    def from_bytes(cls, rows: int, data: bytes, columns: int) -> "Frozen":
+        """Raises ValueError when the bytes are not of so many columns."""
+        return cls(rows, *np.frombuffer(data, "<f8").reshape(6, columns))
+
+    def _parts(self) -> list[Array]:
+        return [getattr(self, part.name) for part in fields(self)[1:]]
