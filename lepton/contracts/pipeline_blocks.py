@@ -27,6 +27,7 @@ Aggregate = Literal["count", "sum", "mean", "std", "min", "max", "distinct", "la
 SCALARS: frozenset[str] = frozenset({"float", "int", "bool", "category", "text"})
 """Types a model family takes as an input today; the others are kept with their rows."""
 NUMERIC: frozenset[str] = frozenset({"float", "int"})
+LABELS: frozenset[str] = frozenset({"float", "int", "bool", "category"})
 REGRESSION_METRICS: frozenset[str] = frozenset({"mse", "rmse", "mae", "r2"})
 LOWER_IS_BETTER: frozenset[str] = frozenset({"log_loss", "mse", "rmse", "mae"})
 DEFAULT_K: dict[str, float] = {"iqr": 1.5, "zscore": 3.0, "mad": 3.5, "half_space_trees": 0.95, "none": 0.0}
@@ -97,6 +98,16 @@ class FieldSpec(Block):
     """Most bytes of an image (base64 of a PNG or JPEG in JSON, bytes in Arrow); 1 MiB when left out."""
     input: bool = True
     """Whether a model takes it; what no family takes must say `false`."""
+
+    @property
+    def length_limit(self) -> int:
+        """Most numbers in a sequence."""
+        return self.max_length or 4096
+
+    @property
+    def bytes_limit(self) -> int:
+        """Most bytes of an image."""
+        return self.max_bytes or 1024 * 1024
 
 
 class LabelSpec(Block):

@@ -1,9 +1,13 @@
 """What must hold of typed fields, cleaning and windows of a Pipeline."""
 
+import math
 from collections.abc import Iterator
 
 from lepton.contracts.pipeline_blocks import NUMERIC, SCALARS, Clean, Events, Features, FieldSpec, Window
 from lepton.contracts.reading.lines import PathKey
+from lepton.contracts.reading.text import normaliser
+from lepton.contracts.reading.units import conversion
+from lepton.errors import Invalid
 
 Finding = tuple[PathKey, str, str]
 _ONLY_FOR = {"dims": ("vector",), "max_length": ("sequence",), "max_bytes": ("image",),
@@ -15,7 +19,10 @@ def check_data(events: Events | None, clean: Clean | None, features: Features | 
     if events is not None:
         for name, spec in events.fields.items():
             learns = events.label is not None and events.label.field != name
-            yield from _check_type(("events", "fields", name), spec, learns)
+            path: PathKey = ("events", "fields", name)
+            yield from _check_type(path, spec, learns)
+            yield from _check_repairs(path, spec)
+            yield from _check_role(path, events, name, spec)
         if clean is not None:
             yield from _check_cleaning(events, clean)
         if features is not None:
@@ -38,6 +45,39 @@ def _check_type(path: PathKey, spec: FieldSpec, learns: bool) -> Iterator[Findin
             "write `input: false`: it is checked and kept with the row")
     if spec.required and spec.out_of_range == "null":
         yield (*path, "out_of_range"), "null would leave a required field empty", "choose reject or clip"
+
+
+def _check_repairs(path: PathKey, spec: FieldSpec) -> Iterator[Finding]:
+    """What is done to a value must be possible, and must lead to an accepted one."""
+    if spec.unit is not None and spec.type == "float":
+        for number, accepted in enumerate(spec.accept_units or ()):
+            try:
+                conversion(accepted, spec.unit)
+            except Invalid as error:
+                place: PathKey = ("unit",) if error.field == spec.unit else ("accept_units", number)
+                yield (*path, *place), error.message, error.remedy or ""
+                if place == ("unit",):
+                    break
+    if spec.accept_units and (len(set(spec.accept_units)) < len(spec.accept_units) or spec.unit in spec.accept_units):
+        yield (*path, "accept_units"), "a unit appears twice, or is the field's own", "name each other unit once"
+    if spec.type == "int" and spec.range is not None and math.ceil(spec.range[0]) > math.floor(spec.range[1]):
+        yield (*path, "range"), "no whole number lies in it", "widen it"
+    if spec.normalise and spec.categories:
+        normal = normaliser(spec.normalise)
+        for number, category in enumerate(spec.categories):
+            if normal(category) != category:
+                yield (*path, "categories", number), f"`{category}` is never met once values are normalised", (
+                    f"write `{normal(category)}`")
+
+
+def _check_role(path: PathKey, events: Events, name: str, spec: FieldSpec) -> Iterator[Finding]:
+    """Entity and label are taken as they came: partitions and outcomes have been made from them."""
+    roles = {events.entity_member: "the entity", events.label.field if events.label else None: "the label"}
+    if name not in roles:
+        return
+    for key in ("normalise", "accept_units", "out_of_range"):
+        if getattr(spec, key) not in (None, "reject"):
+            yield (*path, key), f"{roles[name]} is never changed", "remove it"
 
 
 def _check_features(events: Events, features: Features) -> Iterator[Finding]:

@@ -12,9 +12,11 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from lepton.contracts.pipeline_blocks import (
+    LABELS,
     LOWER_IS_BETTER,
     NUMERIC,
     REGRESSION_METRICS,
+    SCALARS,
     Clean,
     Events,
     FieldSpec,
@@ -56,7 +58,7 @@ def task_of(events: Events) -> str | None:
     if label is None:
         return None
     kind = label_type(events, label)
-    if kind is None or kind == "text":
+    if kind not in LABELS:
         return None
     return label.task or ("regression" if kind in NUMERIC else "classification")
 
@@ -188,6 +190,8 @@ def _check_label(events: Events, label: LabelSpec) -> Iterator[Finding]:
         yield (*path, "type"), f"the field is declared {spec.type}", f"write {spec.type}, or leave it out"
     if kind == "text":
         yield (*path, "field"), "text cannot be a label", "declare it a category"
+    elif kind not in LABELS:
+        yield (*path, "field"), f"a {kind} cannot be a label", "choose a float, int, bool or category"
     if spec is not None and len(events.fields) == 1:
         yield (*path, "field"), "the label is the only field", "add the fields to predict it from"
     if label.task == "regression" and kind not in NUMERIC:
@@ -225,6 +229,10 @@ def _check_clean(events: Events, clean: Clean, written: frozenset[str]) -> Itera
 
 
 def _check_policy(path: PathKey, spec: FieldSpec, policy: MissingPolicy) -> Iterator[Finding]:
+    if spec.type not in SCALARS:
+        if policy.kind != "drop":
+            yield path, f"nothing stands in for a missing {spec.type}", "use drop, or remove it"
+        return
     if policy.kind in ("mean", "median", "model") and spec.type not in NUMERIC:
         yield path, f"a {spec.type} has no {policy.kind}", "use mode, forward_fill, {constant: VALUE} or drop"
     if policy.kind != "constant":
