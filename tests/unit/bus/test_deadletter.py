@@ -113,7 +113,7 @@ async def test_a_letter_somebody_else_wrote_is_read_as_far_as_it_goes() -> None:
 
 
 async def test_more_letters_than_fit_one_transaction_all_go_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lepton.bus.deadletter.REPLAY_BATCH", 4)
+    monkeypatch.setattr("lepton.bus.letters.settling.REPLAY_BATCH", 4)
     broker = MemoryBroker()
     await broker.create_topics([TopicPlan("in", 4, {}), TopicPlan("in-dead-letters", 1, {})])
     dead = dead_letters(FakeClock(), limit=100)

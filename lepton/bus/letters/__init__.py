@@ -1,0 +1,1 @@
+"""Dead letters as they are read back: found by what is known of them, sent back, or laid aside for good."""
