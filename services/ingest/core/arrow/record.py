@@ -1,9 +1,7 @@
 """One record of an Arrow stream: its rows as typed columns, those not accepted with the reason, those that stray."""
 
-import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -224,7 +222,7 @@ def _plain(table: pa.Table) -> pa.Table:
 def _as_json(row: dict[str, Any]) -> bytes | None:
     present = {name: value for name, value in row.items() if value is not None}
     if all(map(_fits_json, present.values())):
-        return msgspec.json.encode(present, enc_hook=_word_for)
+        return msgspec.json.encode(present)
     return None
 
 
@@ -234,12 +232,6 @@ def _fits_json(value: Any) -> bool:
     if isinstance(value, list):
         return all(map(_fits_json, value))
     return True
-
-
-def _word_for(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return base64.b64encode(value).decode()
 
 
 def _objects(names: pa.Array) -> list[str]:
