@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from lepton.contracts.pb import (
+    data_pb2,
     incidents_pb2,
     models_pb2,
     outcomes_pb2,
@@ -28,8 +29,8 @@ from lepton.contracts.pb import (
 from lepton.contracts.topics import Topic, spec
 from lepton.errors import Invalid
 
-_MODULES = (incidents_pb2, models_pb2, outcomes_pb2, pipelines_pb2, predictions_pb2, quality_pb2, recovery_pb2,
-            telemetry_pb2, training_pb2)
+_MODULES = (data_pb2, incidents_pb2, models_pb2, outcomes_pb2, pipelines_pb2, predictions_pb2, quality_pb2,
+            recovery_pb2, telemetry_pb2, training_pb2)
 _TIMESTAMP = "google.protobuf.Timestamp"
 # Years 1 to 9999, as the type itself allows; beyond them reading a time would raise.
 _FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799

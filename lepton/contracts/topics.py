@@ -41,6 +41,7 @@ class Topic(StrEnum):
     QUALITY_ROLLUPS = "lepton-quality-rollups"
     QUALITY = "lepton-quality-<pipeline>"
     PREDICTIONS = "lepton-predictions-<pipeline>"
+    DATA_COMMANDS = "lepton-data-commands"
     TRAINING_COMMANDS = "lepton-training-commands"
     TRAINING_PROGRESS = "lepton-training-progress"
     MODELS = "lepton-models"

@@ -89,6 +89,16 @@ MIGRATIONS: tuple[tuple[int, str, tuple[Index, ...]], ...] = (
         Index("runs", ("model",)),
         Index("fs.chunks", ("files_id", "n"), unique=True),
     )),
+    (2, "data sets", (
+        Index("segments", ("digest",)),
+        Index("segments", ("pipeline", "stored_at_s")),
+        Index("segment_heads", ("pipeline",)),
+        Index("segment_rewrites", ("pipeline",)),
+        Index("erasure_events", ("pipeline",)),
+        Index("snapshots", ("pipeline",)),
+        Index("data_jobs", ("state",)),
+        Index("data_jobs", ("pipeline",)),
+    )),
 )
 
 

@@ -9,18 +9,26 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
-from lepton.errors import Refused
-from lepton.store.artifacts import Artifacts, sha256_hex
-from lepton.store.documents import Document, DocumentDatabase
+from lepton.errors import Missing, Refused
+from lepton.store.artifacts import Artifacts, Damaged, sha256_hex
+from lepton.store.documents import Document, DocumentDatabase, Match
+
+# A segment whose end by retention has begun is no longer read.
+_KEPT: Match = {"dropped": {"$ne": True}}
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where a chain ends: the next offset to append, and how many rows and bytes lie before it."""
+    """Where a chain ends: the next offset to append, and how many rows and bytes were appended before it.
+
+    Of those rows the first `dropped_rows` (`dropped_bytes`) are gone by retention; `erased` ones are still counted.
+    """
 
     next: int = 0
     rows: int = 0
     size_bytes: int = 0
+    dropped_rows: int = 0
+    dropped_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +66,7 @@ class _Chain:
 
 
 class Segments:
-    """Written by ingest only; read by the trainer.
+    """Written by ingest only; read by the trainer and the gateway. `lepton.store.datasets.upkeep` rewrites and drops.
 
     A reader that comes again and again gives `cache_bytes`: so much of what it read stays in memory, newest first.
     """
@@ -72,14 +80,16 @@ class Segments:
         self._artifacts = Artifacts(database)
 
     async def append(self, stream: str, pipeline: str, generation: int, partition: int, first: int, next: int,
-                     rows: int, data: bytes, digest: str) -> None:
+                     rows: int, data: bytes, digest: str, *, stored_at_s: float | None = None,
+                     erasures: int = 0) -> None:
         """Extend the chain. The same call again has no second effect.
 
-        `digest` is the SHA-256 of `data`, lower-case hex. Raises Refused when `first` is not the stored next, when
-        another segment sits at `first`, or when the digest is not that of the bytes.
+        `digest` is the SHA-256 of `data`, lower-case hex; `stored_at_s` (epoch seconds) is what retention counts from;
+        `erasures` is the list of erased entities the rows were judged by. Raises Refused when `first` is not the stored
+        next, when another segment sits at `first`, or when the digest is not that of the bytes.
         """
         chain = _Chain(stream, pipeline, generation, partition)
-        segment = _Append(first, next, rows, digest)
+        segment = _Append(first, next, rows, digest, stored_at_s, erasures)
         _check(segment, data)
         head = await self._head(chain)
         if first < head.next:
@@ -112,7 +122,7 @@ class Segments:
         document = await self._heads.get(chain.id)
         head = Head() if document is None else _head_of(document)
         found = await self._segments.find(
-            {**chain.fields(), "rows_until": {"$gt": head.rows - rows}}, order="first", limit=1)
+            {**chain.fields(), "rows_until": {"$gt": head.rows - rows}, **_KEPT}, order="first", limit=1)
         return (int(found[0]["first"]) if found and rows > 0 else head.next, head.next)
 
     async def read(self, stream: str, pipeline: str, generation: int,
@@ -128,9 +138,10 @@ class Segments:
         for partition, (start, end) in sorted(ranges.items()):
             chain = _Chain(stream, pipeline, generation, partition)
             found = await self._segments.find(
-                {**chain.fields(), "next": {"$gt": start}, "first": {"$lt": end}}, order="first")
+                {**chain.fields(), "next": {"$gt": start}, "first": {"$lt": end}, **_KEPT}, order="first")
             for document in found:
-                yield await self._load(chain, document)
+                if (segment := await self._load(chain, document)) is not None:
+                    yield segment
 
     async def delete_pipeline(self, pipeline: str) -> None:
         """Forget every row of the pipeline, in all streams and generations."""
@@ -146,7 +157,8 @@ class Segments:
         document = await self._heads.get(chain.id)
         head = stored = Head() if document is None else _head_of(document)
         while (segment := await self._segments.get(chain.segment_id(head.next))) is not None:
-            head = Head(int(segment["next"]), int(segment["rows_until"]), int(segment["bytes_until"]))
+            head = Head(int(segment["next"]), int(segment["rows_until"]), int(segment["bytes_until"]),
+                        stored.dropped_rows, stored.dropped_bytes)
         if head != stored:
             await self._move_head(chain, head, exists=document is not None)
         return head
@@ -164,16 +176,33 @@ class Segments:
             raise Refused(f"{chain.id}: offset {segment.first} is stored already, with other rows", field="first",
                           remedy="continue from the stored next offset")
 
-    async def _load(self, chain: _Chain, document: Document) -> Segment:
-        digest = str(document["digest"])
+    async def _load(self, chain: _Chain, document: Document) -> Segment | None:
+        """The segment; None when retention took it meanwhile. Raises Damaged when its bytes are broken or gone."""
+        while True:
+            digest = str(document["digest"])
+            try:
+                data = await self._bytes(digest)
+            except Missing as error:
+                # Perhaps a person's rows were erased between the two reads, or the segment dropped: what is there now?
+                again = await self._segments.get(str(document["_id"]))
+                if again is None or again.get("dropped"):
+                    return None
+                if again["digest"] == digest:
+                    raise Damaged(f"the rows of {document['_id']} are gone from the store", place=digest,
+                                  remedy="restore the artefact from a backup") from error
+                document = again
+                continue
+            return Segment(**chain.fields(), first=int(document["first"]), next=int(document["next"]),
+                           rows=int(document["rows"]), digest=digest, data=data)
+
+    async def _bytes(self, digest: str) -> bytes:
         data = self._cached.get(digest)
         if data is None:
             data = await self._artifacts.get(digest)
             self._remember(digest, data)
         else:
             self._cached.move_to_end(digest)
-        return Segment(**chain.fields(), first=int(document["first"]), next=int(document["next"]),
-                       rows=int(document["rows"]), digest=digest, data=data)
+        return data
 
     def _remember(self, digest: str, data: bytes) -> None:
         if len(data) > self._cache_bytes or digest in self._cached:
@@ -191,6 +220,8 @@ class _Append:
     next: int
     rows: int
     digest: str
+    stored_at_s: float | None
+    erasures: int
 
 
 def _check(segment: _Append, data: bytes) -> None:
@@ -204,11 +235,12 @@ def _document(chain: _Chain, segment: _Append, head: Head, size_bytes: int) -> D
     return {
         "_id": chain.segment_id(segment.first), **chain.fields(), "first": segment.first, "next": segment.next,
         "rows": segment.rows, "digest": segment.digest, "rows_until": head.rows + segment.rows,
-        "bytes_until": head.size_bytes + size_bytes,
+        "bytes_until": head.size_bytes + size_bytes, "stored_at_s": segment.stored_at_s, "erasures": segment.erasures,
     }
 
 
 def _head_of(document: Document) -> Head:
-    return Head(int(document["next"]), int(document["rows"]), int(document["bytes"]))
+    return Head(int(document["next"]), int(document["rows"]), int(document["bytes"]),
+                int(document.get("dropped_rows", 0)), int(document.get("dropped_bytes", 0)))
 
 

@@ -4,27 +4,34 @@ import gc
 
 from lepton.bus import kafka
 from lepton.bus.care import Care
+from lepton.bus.consumer import Consumer, Subscription
 from lepton.bus.deadletter import DeadLetters
 from lepton.bus.presence import Connection, announce
 from lepton.bus.producer import Producer
 from lepton.bus.records import Broker
-from lepton.contracts import names
+from lepton.contracts import names, topics
 from lepton.contracts.pb.recovery_pb2 import RecoveryResult
 from lepton.contracts.signing import TrustStore
 from lepton.contracts.topics import Topic
 from lepton.runtime import tracing
 from lepton.runtime.service import Service, Stage
 from lepton.runtime.telemetry import Telemetry
+from lepton.store.datasets.jobs import DataJobs
 from lepton.store.documents import DocumentDatabase
 from lepton.store.mongo import Database
-from lepton.store.segments import Segments
 from services.ingest.edge.announced import AnnouncedModels, AnnouncedPipelines
+from services.ingest.edge.data import GROUP, DataCommands
 from services.ingest.edge.line import Line, Pace, Surroundings, open_line
 from services.ingest.edge.recovery import RecoveryCommands
 from services.ingest.edge.segments import Bulk
 from services.ingest.flow.accepting import Accepting, ContinueTrace
 from services.ingest.flow.ingest import Ingest
 from services.ingest.flow.keeping import Keeping
+from services.ingest.flow.upkeep.erasing import Erasing
+from services.ingest.flow.upkeep.forgetting import Forgetting
+from services.ingest.flow.upkeep.retention import Retention
+from services.ingest.flow.upkeep.taking import Taking
+from services.ingest.flow.upkeep.working import Working
 from services.ingest.settings import IngestSettings
 
 FOLLOW_DEADLINE_S = 30.0
@@ -49,8 +56,10 @@ def assemble(settings: IngestSettings, service: Service, broker: Broker, databas
     around = Surroundings(settings.instance, pace, clock, service.health, telemetry, broker, producer, service.spawn,
                           dead_letters or DeadLetters("ingest", clock))
 
+    forgetting = Forgetting(database)
+
     async def line(accepting: Accepting) -> Line:
-        return open_line(around, accepting, Keeping(Segments(database), lambda: accepting.spec))
+        return open_line(around, accepting, Keeping(database, lambda: accepting.spec, forgetting, clock))
 
     async def answer(result: RecoveryResult) -> None:
         await producer.send(Topic.RECOVERY_RESULTS, result, key=result.command_id)
@@ -72,11 +81,41 @@ def assemble(settings: IngestSettings, service: Service, broker: Broker, databas
     service.add(Stage.BUS, "pipelines", pipelines)
     service.add(Stage.BUS, "models", models)
     service.add(Stage.BUS, "recovery commands", commands)
+    _look_after_rows(service, settings, broker, Working(
+        DataJobs(database, clock), Taking(database, clock), Erasing(database, forgetting, clock),
+        Retention(database, lambda: ingest.specs, clock), telemetry, clock))
     service.spawn("follow models", models.run)
     service.spawn("follow recovery commands", commands.run)
     # Last: it opens the lines, which are spawned into a service that has started.
     service.spawn("follow pipelines", pipelines.run)
     return service
+
+
+def _look_after_rows(service: Service, settings: IngestSettings, broker: Broker, working: Working) -> None:
+    """Snapshots, erasures and retention of what is stored."""
+    consumer = Consumer(
+        broker, Subscription([topics.name(Topic.DATA_COMMANDS)], GROUP, f"{settings.instance}-data"),
+        DataCommands(working).handle,
+        Care(service.clock, service.health.check("data commands", FOLLOW_DEADLINE_S), service.telemetry),
+        dead_letters=DeadLetters("ingest", service.clock))
+    service.add(Stage.FLOW, "data jobs", _Jobs(working, settings.instance))
+    service.spawn("data jobs", lambda stop: working.work(settings.instance, stop))
+    service.spawn("retention", lambda stop: working.retain(settings.retention_interval_s, stop))
+    service.spawn("data commands", consumer.run)
+
+
+class _Jobs:
+    """Jobs this instance held before it was killed are free again at once; so are those it leaves."""
+
+    def __init__(self, working: Working, owner: str) -> None:
+        self._working = working
+        self._owner = owner
+
+    async def start(self) -> None:
+        await self._working.let_go(self._owner)
+
+    async def stop(self) -> None:
+        await self._working.let_go(self._owner)
 
 
 def _continue_trace(telemetry: Telemetry) -> ContinueTrace:

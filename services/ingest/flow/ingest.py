@@ -6,7 +6,7 @@ from typing import Protocol
 from lepton.clock import Clock
 from lepton.contracts.pb.models_pb2 import ModelState
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
-from lepton.contracts.pipeline import from_json
+from lepton.contracts.pipeline import Pipeline, from_json
 from lepton.errors import Invalid, Missing, Refused
 from services.ingest.core.cleaning import Bounds, bounds_of
 from services.ingest.core.quarantine import Moment, Quarantine
@@ -39,6 +39,11 @@ class Ingest:
     def pipelines(self) -> frozenset[str]:
         """Those with work going on."""
         return frozenset(self._lines)
+
+    @property
+    def specs(self) -> list[Pipeline]:
+        """By which work goes on now."""
+        return [accepting.spec.pipeline for accepting, _ in self._lines.values()]
 
     def announce(self, name: str) -> None:
         """Make a pipeline known before its work begins."""

@@ -195,5 +195,5 @@ async def test_a_reader_may_keep_what_it_read(database: DocumentDatabase) -> Non
     # The oldest had to go; the others are served without the database's bytes.
     assert everything == [b"four", b"more", b"last"]
     assert [segment.data for segment in await stored(reader, {0: (10, 30)})] == [b"more", b"last"]
-    with pytest.raises(Missing):
+    with pytest.raises(Unavailable):
         await stored(reader, {0: (0, 10)})

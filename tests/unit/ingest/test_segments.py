@@ -16,6 +16,7 @@ from services.ingest.core.quarantine import Quarantine
 from services.ingest.edge.segments import Bulk, SegmentWriter, Stream
 from services.ingest.flow.accepting import Accepting, Results, Spec
 from services.ingest.flow.keeping import Keeping
+from services.ingest.flow.upkeep.forgetting import Forgetting
 from tests.harness.bus import read_all, running
 from tests.unit.ingest.house import until
 from tests.unit.ingest.samples import order, pipeline, records
@@ -188,8 +189,9 @@ async def _batches(*values: Any) -> list[bytes]:
 
 
 async def test_feature_records_become_one_table_a_segment() -> None:
-    store = Segments(MemoryDatabase())
-    keeping = Keeping(store, lambda: Spec(pipeline(), 1, 1, 2))
+    database = MemoryDatabase()
+    store = Segments(database)
+    keeping = Keeping(database, lambda: Spec(pipeline(), 1, 1, 2), Forgetting(database), SystemClock())
     one, two, three = await _batches(order(1), order(2), order(3))
     assert await keeping.keep_features(0, 0, 1, [one]) == 1
     assert await keeping.keep_features(0, 1, 4, [two, three]) == 2

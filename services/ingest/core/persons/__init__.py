@@ -1,0 +1,1 @@
+"""Whose rows are whose, by keys alone."""
