@@ -2,8 +2,9 @@
 
 from lepton.contracts.pipeline import Pipeline
 from services.ingest.core.steps.step import Step
+from services.ingest.core.steps.windows.step import Windows
 
 
 def steps_of(pipeline: Pipeline) -> list[Step]:
-    """Each step may rely on what those before it added."""
-    return []
+    """Each step may rely on what those before it added. One without work now may get some by a newer version."""
+    return [Windows(pipeline)]
