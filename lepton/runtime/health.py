@@ -49,6 +49,7 @@ class Health:
         self._clock = clock
         self._checks: dict[str, Progress] = {}
         self._conditions: dict[str, _Condition] = {}
+        self._notes: dict[str, str] = {}
         self._phase: State = telemetry_pb2.INSTANCE_STATE_STARTING
 
     def check(self, name: str, deadline_s: float) -> Progress:
@@ -65,6 +66,13 @@ class Health:
     def set_condition(self, name: str, ok: bool, reason: str = "") -> None:
         """State of something that is true or not, without a deadline; `reason` says why it is not."""
         self._conditions[name] = _Condition(ok, reason)
+
+    def note(self, name: str, text: str) -> None:
+        """Something a person should know that keeps nobody from being ready; an empty text takes it back."""
+        if text:
+            self._notes[name] = text
+        else:
+            self._notes.pop(name, None)
 
     def enter(self, phase: State) -> None:
         """Phase of life: STARTING, READY (started), DRAINING, STOPPED. Set by the Service alone."""
@@ -92,4 +100,5 @@ class Health:
             "ready": self.ready,
             "checks": sorted([*self._checks, *self._conditions]),
             "failing": self.failing(),
+            "notes": dict(self._notes),
         }

@@ -1,12 +1,14 @@
 """How work that runs until told otherwise is owned: a task that begins, ends, drains and fails in the open."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from typing import Any, TypeVar
 
 from lepton.clock import Clock
 
 LoopBody = Callable[[asyncio.Event], Awaitable[None]]
+Result = TypeVar("Result")
 
 
 class Loop:
@@ -75,3 +77,15 @@ async def pause(stop: asyncio.Event, seconds: float, clock: Clock, *wakes: async
             one.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
     return stop.is_set()
+
+
+async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, Result]) -> Result | None:
+    """What `work` returns, or None when `stop` is set first; then `work` is cancelled, so it must be harmless to."""
+    doing, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return await doing if doing.done() else None
+    finally:
+        for one in (doing, stopping):
+            one.cancel()
+        await asyncio.gather(doing, stopping, return_exceptions=True)

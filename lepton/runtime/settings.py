@@ -16,6 +16,8 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from lepton.errors import Missing
+
 PREFIX = "LEPTON_"
 EXIT_SETTINGS = 2
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
@@ -166,6 +168,15 @@ def load(settings_class: type[Settings]) -> Settings:
     for problem in problems:
         sys.stderr.write(f"{settings_class.service}: {problem}\n")
     raise SystemExit(EXIT_SETTINGS)
+
+
+def secret_of(name: str) -> str:
+    """Value of a variable that a spec names. Raises Missing; the value is for the one who asks and for no log."""
+    value = os.environ.get(name, "")
+    if not value:
+        raise Missing(f"the environment variable {name} is not set here", field=name,
+                      remedy="set it where the process is started, and start it again")
+    return value
 
 
 class _Environment(PydanticBaseSettingsSource):

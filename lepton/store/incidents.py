@@ -83,8 +83,9 @@ class Lease:
     An owner takes its own lease again at once (it was restarted); another waits until the end plus MAX_SKEW_S.
     """
 
-    def __init__(self, database: DocumentDatabase, clock: Clock) -> None:
-        self._documents = database.collection("leases")
+    def __init__(self, database: DocumentDatabase, clock: Clock, collection: str = "leases") -> None:
+        """Each service keeps its leases in a `collection` of its own."""
+        self._documents = database.collection(collection)
         self._clock = clock
 
     async def acquire(self, name: str, owner: str, lease_s: float) -> int | None:

@@ -1,4 +1,4 @@
-"""The current specification of each pipeline, versioned: a change is a new version, never an edit in place."""
+"""The current specification of each pipeline, versioned, never edited in place; and how the sources it pulls stand."""
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -87,6 +87,29 @@ class Pipelines:
         stamp = Timestamp()
         stamp.FromDatetime(self._clock.now())
         return stamp
+
+
+class SourceBoard:
+    """How the sources that ingest pulls stand, for people: written by ingest only, by whoever pulls one.
+
+    A source is known by pipeline, generation and name.
+    """
+
+    def __init__(self, database: DocumentDatabase) -> None:
+        self._documents = database.collection("sources")
+
+    async def put(self, pipeline: str, generation: int, name: str, fence: int, standing: Document) -> bool:
+        """Say how it stands; False when an owner with a higher fence has said so since."""
+        key = f"{pipeline}/{generation}/{name}"
+        document = {"pipeline": pipeline, "generation": generation, "name": name, "fence": fence, **standing}
+        if await self._documents.swap(key, {"fence": {"$lte": fence}}, document):
+            return True
+        return await self._documents.insert({"_id": key, **document})
+
+    async def of(self, pipeline: str, generation: int) -> dict[str, Document]:
+        """What was said last of every source of the pipeline, by name."""
+        found = await self._documents.find({"pipeline": pipeline, "generation": generation})
+        return {str(document["name"]): document for document in found}
 
 
 def _decode(document: Document) -> PipelineState:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from lepton.contracts.identity import identifier
+from lepton.contracts.reading.identity import identifier
 from lepton.contracts.pipeline import Pipeline, Problem
 from lepton.errors import Invalid
 

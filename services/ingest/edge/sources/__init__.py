@@ -1,0 +1,1 @@
+"""Wires to where events are pulled from: one file a kind, and how one is opened."""

@@ -1,0 +1,338 @@
+"""One source of one pipeline, pulled: what it gave becomes events in the transaction that moves its cursor."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from lepton.bus.deadletter import DeadLetters
+from lepton.bus.producer import outgoing
+from lepton.bus.records import Broker, Outgoing, Place, Record, TransactionalWriter
+from lepton.bus.retry import RetryPolicy
+from lepton.bus.table import StateReader
+from lepton.clock import Clock
+from lepton.contracts import names, topics
+from lepton.contracts.envelope import Envelope
+from lepton.contracts.source_blocks import SourceSpec
+from lepton.contracts.topics import Topic
+from lepton.errors import Invalid, LeptonError, Refused, Unavailable
+from lepton.runtime.loops import pause, unless_stopped
+from lepton.runtime.telemetry import Telemetry
+from services.ingest.core.pulling import files
+from services.ingest.core.pulling import state as kept
+from services.ingest.core.pulling.files import Found as FileFound
+from services.ingest.core.pulling.files import Mark as FileMark
+from services.ingest.core.pulling.http import Paging as HttpPaging
+from services.ingest.core.pulling.http import retry_after_s
+from services.ingest.core.pulling.rows import MAX_RAW_BYTES, Bad, Item, Row, Rows
+from services.ingest.core.pulling.sql import Place as SqlPlace
+from services.ingest.core.pulling.state import Cursor, SourceState
+from services.ingest.core.pulling.texts import Lines
+from services.ingest.core.pulling.texts import record as record_item
+from services.ingest.flow.spec import Spec
+
+# What the wires need of the decisions, which they reach through here.
+__all__ = ["Bad", "Cursor", "FileFound", "FileMark", "HttpPaging", "Item", "Lines", "Origin", "Pull", "Pulled", "Row",
+           "SqlPlace", "Standing", "Workplace", "files", "record_item", "retry_after_s"]
+
+EVENT_TYPE = "lepton.event"
+STATE_PARTITION = 0
+LOOK_EVERY_S = 1.0
+WAIT_S = 0.5
+# A transaction of another owner may hold readers of the state topic back so long, and a little more.
+STATE_WITHIN_S = 45.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What a source gave, and where it goes on after that. `more`: there is more to take at once."""
+
+    items: list[Item]
+    cursor: Cursor
+    shown: str
+    more: bool = False
+    lag: int | None = None
+    """How much waits in the source, in the origin's `unit`, where that is known."""
+    losses: list[str] = field(default_factory=list)
+    """What went before it could be taken, for a person."""
+
+
+class Origin(Protocol):
+    """A connection to a source. Every method raises a LeptonError when the source cannot be used now or so."""
+
+    unit: str
+
+    async def open(self, cursor: Cursor) -> None: ...
+
+    async def read(self, cursor: Cursor) -> Pulled:
+        """What follows `cursor`, in bounded time and memory; may be cancelled, and then closed, at any moment."""
+
+    async def close(self) -> None:
+        """Never raises."""
+
+
+OpenOrigin = Callable[[SourceSpec, str], Origin]
+"""(spec, client id) -> a connection that is not open yet. Raises Missing for a secret that is not set."""
+
+
+@dataclass(slots=True)
+class Standing:
+    """How a source stands; changed by whoever pulls it, read by whoever reports."""
+
+    state: str = "starting"
+    cursor: str = ""
+    events: int = 0
+    refused: int = 0
+    lag: int | None = None
+    unit: str = ""
+    reason: str = ""
+    """Why it fails or waits now."""
+    error: str = ""
+    """The last failure, also when it is over."""
+    error_at_s: float = 0.0
+    moved_at_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What all sources of a process share."""
+
+    instance: str
+    broker: Broker
+    open_origin: OpenOrigin
+    letters: DeadLetters
+    telemetry: Telemetry
+    note: Callable[[str, str], None]
+    """(name, text) shown beside this process's health; an empty text takes it back."""
+    clock: Clock
+    backlog_records: int
+    """A source waits while so many records of its pipeline's events are not accepted yet."""
+
+
+class Pull:
+    """A source while this process owns it. `run` returns when asked to, or when another owner has taken over."""
+
+    def __init__(self, at: Workplace, spec: Spec, source: SourceSpec) -> None:
+        self.standing = Standing()
+        self.taken_over = False
+        self._at = at
+        self._source = source
+        self._label = f"source/{source.name}"
+        self._place = f"{spec.name}/{source.name}"
+        self._check = f"pull {self._place}"
+        self._group = f"ingest.{spec.name}.source.{source.name}"
+        self._retry = RetryPolicy(first_s=0.5, limit_s=60.0)
+        self._events = at.telemetry.counter(names.SOURCE_EVENTS, "Events pulled from sources")
+        self._refused = at.telemetry.counter(names.SOURCE_REFUSED, "Rows of sources that cannot be events")
+        self._read_anything = False
+        self.adopt(spec)
+
+    def adopt(self, spec: Spec) -> None:
+        """Make events by another version of the pipeline, whose source is the same, from the next batch on."""
+        self._spec = spec
+        self._rows = Rows(spec.pipeline, self._source)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        attempt = 0
+        while not stop.is_set():
+            self._read_anything = False
+            try:
+                await self._work(stop)
+            except Exception as error:  # noqa: BLE001  whatever a driver raises: one source must not end the process
+                attempt = 1 if self._read_anything else attempt + 1
+                self._failed(error, attempt)
+                if self.taken_over:
+                    self._at.note(self._check, "")
+                    return
+                await pause(stop, self._retry.pause_s(attempt, error), self._at.clock)
+        self.standing.state, self.standing.reason = "stopped", ""
+        self._at.note(self._check, "")
+
+    # -- one life of the connections ----------------------------------------------------------------------------
+
+    async def _work(self, stop: asyncio.Event) -> None:
+        at, spec = self._at, self._spec
+        origin = at.open_origin(self._source, f"{at.instance}.{self._group}")
+        writer = at.broker.transactional_writer(self._group)
+        backlog = Backlog(at, spec)
+        try:
+            await self._mine(writer.start())
+            state = await self._restore(stop)
+            if state is None:
+                return
+            await origin.open(state.cursor)
+            self.standing.unit = origin.unit
+            while not stop.is_set():
+                if await self._held_back(backlog, stop):
+                    continue
+                found = await unless_stopped(stop, origin.read(state.cursor))
+                if found is None:
+                    return
+                state = await self._take(writer, backlog, state, found)
+                self._read_anything = True
+                if not found.more:
+                    self.standing.state = "following"
+                    await pause(stop, self._source.every, at.clock)
+        finally:
+            await origin.close()
+            await backlog.close()
+            await writer.stop()
+
+    async def _restore(self, stop: asyncio.Event) -> SourceState | None:
+        """What the last commit left, once no older owner can commit any more; None when asked to stop meanwhile.
+
+        The group's offset counts commits in the same transactions. It is settled with the fence, whereas a reader of
+        the state may still be held back behind somebody else's open transaction: until it has seen so many.
+        """
+        topic = topics.name(Topic.INGEST_STATE, self._spec.name, self._spec.generation)
+        offsets = await self._at.broker.group_offsets(self._group)
+        wanted = offsets.get(Place(topic, STATE_PARTITION), 0)
+        deadline = self._at.clock.monotonic() + STATE_WITHIN_S
+        while True:
+            reader = StateReader(self._at.broker, f"{self._at.instance}.{self._group}", {STATE_PARTITION})
+            record = (await reader.latest(topic, STATE_PARTITION)).get(kept.key_of(self._source.name))
+            state = kept.decode(record.value or b"") if record is not None else SourceState()
+            if state.sequence >= wanted:
+                break
+            if self._at.clock.monotonic() > deadline:
+                raise Unavailable("the state of the source cannot be read to its end", place=topic)
+            if await pause(stop, WAIT_S, self._at.clock):
+                return None
+        if state.origin and state.origin != self._source.origin:
+            raise Refused("its cursor belongs to another place", field="sources.pull", place=self._place,
+                          remedy="give the source another name to begin anew, or apply it with --new-generation")
+        self.standing.cursor, self.standing.events, self.standing.refused = state.shown, state.events, state.refused
+        return state
+
+    async def _held_back(self, backlog: "Backlog", stop: asyncio.Event) -> bool:
+        waiting = await backlog.records()
+        if waiting <= self._at.backlog_records:
+            return False
+        self.standing.state, self.standing.reason = "waiting", f"{waiting} events are not accepted yet"
+        await pause(stop, WAIT_S, self._at.clock)
+        return True
+
+    async def _take(self, writer: TransactionalWriter, backlog: "Backlog", state: SourceState,
+                    found: Pulled) -> SourceState:
+        """Commit what was found; the state after it."""
+        for loss in found.losses:
+            self._at.telemetry.error("source_rows_lost", loss, self._place)
+        records, refused = self._records(found.items)
+        standing = self.standing
+        if found.items or found.cursor != state.cursor:
+            state = state.after(found.cursor, found.shown, self._source.origin, events=len(records) - refused,
+                                refused=refused)
+            await self._commit(writer, state, records)
+            backlog.sent += len(records) - refused
+            labels = {names.PIPELINE: self._spec.name, "source": self._source.name}
+            self._events.add(len(records) - refused, labels)
+            self._refused.add(refused, labels)
+            standing.moved_at_s = self._at.clock.now().timestamp()
+        standing.state, standing.reason = "pulling", ""
+        self._at.note(self._check, "")
+        standing.cursor, standing.events, standing.refused = state.shown, state.events, state.refused
+        standing.lag = found.lag
+        return state
+
+    async def _commit(self, writer: TransactionalWriter, state: SourceState, records: Sequence[Outgoing]) -> None:
+        topic = topics.name(Topic.INGEST_STATE, self._spec.name, self._spec.generation)
+        cursor = Outgoing(topic, kept.encode(state), kept.key_of(self._source.name), (), STATE_PARTITION)
+        await self._mine(writer.commit([*records, cursor], {Place(topic, STATE_PARTITION): state.sequence},
+                                       self._group))
+
+    async def _mine(self, doing: Awaitable[object]) -> None:
+        """A refusal of the bus means that somebody else is the owner now (or that rights are missing)."""
+        try:
+            await doing
+        except Refused:
+            self.taken_over = True
+            raise
+
+    # -- events -------------------------------------------------------------------------------------------------
+
+    def _records(self, items: Sequence[Item]) -> tuple[list[Outgoing], int]:
+        """Events and dead letters in the order of the items, and how many of the latter. Raises LineStopped."""
+        records = []
+        refused = 0
+        for item in items:
+            if isinstance(item, Bad):
+                records.append(self._letter(item.raw, Invalid(f"malformed: {item.reason}"), item.mark))
+                refused += 1
+                continue
+            try:
+                records.append(self._event(item))
+            except Invalid as error:
+                raw = repr(dict(item.values)).encode("utf-8", "replace")[:MAX_RAW_BYTES]
+                code = "missing" if error.message == "is missing" else "malformed"
+                records.append(self._letter(raw, Invalid(f"{code}: {error.message}", field=error.field), item.mark))
+                refused += 1
+        return records, refused
+
+    def _event(self, row: Row) -> Outgoing:
+        event = self._rows.event(row)
+        envelope = Envelope(
+            event_id=event.event_id, occurred_at=event.time or self._at.clock.now(), source=self._label,
+            event_type=EVENT_TYPE, spec_version=self._spec.version, traceparent=event.traceparent,
+            content_type="application/json")
+        return outgoing(Topic.EVENTS, event.value, key=event.entity, pipeline=self._spec.name,
+                        generation=self._spec.generation, envelope=envelope)
+
+    def _letter(self, raw: bytes, error: Invalid, mark: str) -> Outgoing:
+        name = topics.name(Topic.EVENTS, self._spec.name, self._spec.generation)
+        headers = Envelope(event_id=self._rows.made_id(mark), source=self._label).to_headers()
+        # No `@`: nothing of ours lies there to be sent back to.
+        place = f"{self._label} {mark}".replace("@", "(at)")
+        return self._at.letters.letter(Record(name, 0, 0, None, raw, headers), error, at=place)
+
+    def _failed(self, error: Exception, attempt: int) -> None:
+        if isinstance(error, LeptonError):
+            reason = str(error)
+        else:
+            log.error("source %s failed unexpectedly", self._place, exc_info=error)
+            reason = f"{type(error).__name__}: a fault of the connector, see the log of {self._at.instance}"
+        standing = self.standing
+        standing.state, standing.reason, standing.error = "failing", reason, reason
+        standing.error_at_s = self._at.clock.now().timestamp()
+        self._at.note(self._check, reason)
+        if attempt == 1 or attempt % 10 == 0:
+            self._at.telemetry.error("source_failing", reason, self._place)
+
+
+class Backlog:
+    """How many events of a pipeline are on the log and not accepted yet; asked for seldom, estimated in between."""
+
+    def __init__(self, at: Workplace, spec: Spec) -> None:
+        self.sent = 0
+        self._at = at
+        self._topic = topics.name(Topic.EVENTS, spec.name, spec.generation)
+        self._group = spec.group
+        self._reader = at.broker.reader([self._topic], group=None, client_id=f"{at.instance}.{spec.name}.backlog")
+        self._open = False
+        self._known = 0
+        self._look_at = float("-inf")
+
+    async def records(self) -> int:
+        """Raises Unavailable while the broker is away, Missing while the topic is."""
+        now = self._at.clock.monotonic()
+        if now >= self._look_at or self._known + self.sent > self._at.backlog_records:
+            self._known, self.sent = await self._measure(), 0
+            self._look_at = now + LOOK_EVERY_S
+        return self._known + self.sent
+
+    async def close(self) -> None:
+        if self._open:
+            await self._reader.stop()
+
+    async def _measure(self) -> int:
+        if not self._open:
+            await self._reader.start()
+            self._open = True
+            for place in self._reader.assignment():
+                self._reader.pause(place)
+        places = sorted(self._reader.assignment())
+        ends, begins = await self._reader.end_offsets(places), await self._reader.begin_offsets(places)
+        committed = await self._at.broker.group_offsets(self._group)
+        return sum(max(0, ends[place] - committed.get(place, begins[place])) for place in places)
