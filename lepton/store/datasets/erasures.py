@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from lepton.contracts.erasure import EVENT_KEY_BYTES, SALT_BYTES
+from lepton.contracts.datasets.erasure import EVENT_KEY_BYTES, SALT_BYTES
 from lepton.errors import Busy
 from lepton.store.documents import Document, DocumentDatabase
 

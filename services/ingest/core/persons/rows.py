@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lepton.contracts.erasure import entity_key, event_key
+from lepton.contracts.datasets.erasure import entity_key, event_key
 from lepton.contracts.features import ENTITY, EVENT_ID
 
 FEATURES, OUTCOMES = "features", "outcomes"
