@@ -23,6 +23,8 @@ from services.ingest.edge.announced import AnnouncedModels, AnnouncedPipelines
 from services.ingest.edge.data import GROUP, DataCommands
 from services.ingest.edge.line import Line, Pace, Surroundings, open_line
 from services.ingest.edge.recovery import RecoveryCommands
+from services.ingest.edge.rolling.stage import Connection as RollupConnection
+from services.ingest.edge.rolling.stage import RollUp, Rollups
 from services.ingest.edge.segments import Bulk
 from services.ingest.flow.accepting import Accepting, ContinueTrace
 from services.ingest.flow.ingest import Ingest
@@ -35,6 +37,8 @@ from services.ingest.flow.upkeep.working import Working
 from services.ingest.settings import IngestSettings
 
 FOLLOW_DEADLINE_S = 30.0
+# A frozen owner is noticed after ten seconds, a quiet consumer after twenty; then the work begins again.
+ROLLUP_DEADLINE_S = 90.0
 
 
 def build(settings: IngestSettings) -> Service:
@@ -42,12 +46,17 @@ def build(settings: IngestSettings) -> Service:
     _collect_rarely()
     broker = kafka.connect(settings.broker_options())
     database = Database.connect(settings.mongo_url.get_secret_value(), settings.mongo_database)
-    return assemble(settings, Service("ingest", settings), broker, database)
+    rollups = Rollups(RollupConnection(settings.broker_options(), settings.state_dir), settings.rollup_interval_s)
+    return assemble(settings, Service("ingest", settings), broker, database,
+                    rollups=rollups if settings.rollups else None)
 
 
 def assemble(settings: IngestSettings, service: Service, broker: Broker, database: DocumentDatabase,
-             dead_letters: DeadLetters | None = None) -> Service:
-    """The service over any broker and database; `dead_letters` counts by the topics' own limits unless given."""
+             dead_letters: DeadLetters | None = None, rollups: Rollups | None = None) -> Service:
+    """The service over any broker and database; `dead_letters` counts by the topics' own limits unless given.
+
+    `rollups` need a real broker, since Faust brings its own client.
+    """
     clock, telemetry = service.clock, service.telemetry
     trust = TrustStore.load(settings.trust_dir)
     producer = Producer(broker, settings.instance)
@@ -86,6 +95,9 @@ def assemble(settings: IngestSettings, service: Service, broker: Broker, databas
         Retention(database, lambda: ingest.specs, clock), telemetry, clock))
     service.spawn("follow models", models.run)
     service.spawn("follow recovery commands", commands.run)
+    if rollups is not None:
+        service.spawn("roll up quality", RollUp(rollups, broker, ingest, around.dead_letters, Care(
+            clock, service.health.check("roll up quality", ROLLUP_DEADLINE_S), telemetry)).run)
     # Last: it opens the lines, which are spawned into a service that has started.
     service.spawn("follow pipelines", pipelines.run)
     return service

@@ -16,6 +16,12 @@ class IngestSettings(LeptonSettings):
     summary_interval_s: float = Field(default=2.0, gt=0, le=3600)
     """Seconds between two summaries of data quality of a pipeline."""
 
+    rollups: bool = True
+    """Whether this process may be the one that rolls summaries up per minute and hour."""
+
+    rollup_interval_s: float = Field(default=5.0, gt=0, le=300)
+    """Seconds between two writes of roll-ups that changed."""
+
     segment_rows: int = Field(default=10_000, ge=1, le=1_000_000)
     """Rows after which a segment is written at once."""
 

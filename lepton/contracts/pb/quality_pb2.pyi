@@ -315,8 +315,11 @@ class QualityRollup(_message.Message):
     START_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
     APPLIED_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
     interval: _builtins.str
     """`1m` or `1h`."""
+    key: _builtins.str
+    """`<pipeline>/<interval>/<start>`, the start as 2026-01-31T12:05:00Z."""
     @_builtins.property
     def start(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -334,10 +337,11 @@ class QualityRollup(_message.Message):
         start: _timestamp_pb2.Timestamp | None = ...,
         summary: Global___QualitySummary | None = ...,
         applied: _abc.Iterable[Global___AppliedOffset] | None = ...,
+        key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start", b"start", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "interval", b"interval", "start", b"start", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "interval", b"interval", "key", b"key", "start", b"start", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from lepton.contracts.pb.outcomes_pb2 import Outcome
 from lepton.contracts.pipeline import Pipeline
-from services.ingest.core import summary
+from services.ingest.core.counting import summary
 from services.ingest.core.arrow.reader import Reader, with_originals
 from services.ingest.core.cleaning import BoolMatrix, Bounds, Cleaning
 from services.ingest.core.dedupe import Plan, Seen, keys_of
@@ -16,7 +16,7 @@ from services.ingest.core.features import Columns
 from services.ingest.core.labels import Labels
 from services.ingest.core.quality import Validator
 from services.ingest.core.reading.intake import Intake, RawEvent, Rejection, Stray
-from services.ingest.core.summary import Tally
+from services.ingest.core.counting.summary import Tally
 
 # W3C Trace Context version 00, flag `sampled` set.
 _SAMPLED = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][13579bdf]")

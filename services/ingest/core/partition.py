@@ -11,7 +11,7 @@ from services.ingest.core.acceptance import Accepted
 from services.ingest.core.dedupe import LastLabels, Plan, Seen, StateRecord
 from services.ingest.core.quarantine import Decision
 from services.ingest.core.steps.all import steps_of
-from services.ingest.core.summary import Tally
+from services.ingest.core.counting.summary import Tally
 
 HEAD = b"head"
 

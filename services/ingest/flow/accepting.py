@@ -18,7 +18,7 @@ from services.ingest.core.features import encoded, with_traces
 from services.ingest.core.partition import EventsPartition, LabelsPartition
 from services.ingest.core.quarantine import Quarantine
 from services.ingest.core.reading.intake import RawEvent, Rejection, Stray
-from services.ingest.core.summary import Tally
+from services.ingest.core.counting.summary import Tally
 
 # Spans cost more than rows: past this many a batch, a row keeps its event's trace without a span of its own.
 SAMPLED_SPANS = 64

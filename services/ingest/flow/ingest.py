@@ -45,6 +45,11 @@ class Ingest:
         """By which work goes on now."""
         return [accepting.spec.pipeline for accepting, _ in self._lines.values()]
 
+    @property
+    def generations(self) -> dict[str, int]:
+        """Generation of each pipeline with work going on."""
+        return {name: accepting.spec.generation for name, (accepting, _) in self._lines.items()}
+
     def announce(self, name: str) -> None:
         """Make a pipeline known before its work begins."""
         self._announced.add(name)

@@ -7,9 +7,9 @@ from lepton.contracts import codec
 from lepton.contracts.pb.quality_pb2 import QualityRollup, QualitySummary
 from lepton.contracts.topics import Topic
 from lepton.errors import Invalid
-from services.ingest.core import rollups
-from services.ingest.core.rollups import GRACE, Open, Taken
-from services.ingest.core.summary import Tally
+from services.ingest.core.counting import rollups
+from services.ingest.core.counting.rollups import GRACE, Open, Taken
+from services.ingest.core.counting.summary import Tally
 
 __all__ = ["Rolling", "Taken"]
 
@@ -40,7 +40,7 @@ class Rolling:
         self._unsealed = {key for key, value in self._stored.items() if not rollups.is_sealed(_read(value))}
 
     def take(self, summary: QualitySummary, taken: Taken) -> int:
-        """Merge one summary; how many roll-ups it changed, 0 when all have it already. Raises Invalid, changing nothing."""
+        """Merge one summary; how many roll-ups it changed, 0 when all had it. Raises Invalid, changing nothing."""
         if summary.pipeline.count("/"):
             raise Invalid(f"{summary.pipeline!r} is no pipeline name", field="pipeline")
         tally = Tally.of(summary)

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from lepton.contracts.pb.quality_pb2 import CodeCount, FieldQuality, QualitySummary, SourceQuality
-from services.ingest.core import sketches
 from services.ingest.core.cleaning import BoolMatrix, numbers_of
+from services.ingest.core.counting import sketches
+from services.ingest.core.counting.sketches import Sketch
 from services.ingest.core.quality import Rejection
-from services.ingest.core.sketches import Sketch
 
 # A producer that names a new source for every event must not fill the memory.
 MAX_SOURCES = 200

@@ -1,4 +1,4 @@
-"""How summaries of many instances become one roll-up of a minute or an hour, each summary once, however often it is read.
+"""How summaries of many instances become one roll-up of a minute or an hour, each once, however often it is read.
 
 A roll-up carries the offset of the last summary merged into it, by partition. Summaries of a partition are merged in
 its order, so a summary at or before that offset is in it already.
@@ -7,15 +7,19 @@ its order, so a summary at or before that offset is in it already.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 from lepton.contracts.pb.quality_pb2 import AppliedOffset, QualityRollup, QualitySummary
-from services.ingest.core.summary import Tally
+from services.ingest.core.counting.summary import Tally
 
 WIDTHS = {"1m": timedelta(minutes=1), "1h": timedelta(hours=1)}
 KEEP = {"1m": timedelta(hours=24), "1h": timedelta(days=31)}
 GRACE = timedelta(minutes=5)
 """How long after its end a roll-up keeps its sketches; a summary that comes later adds its counts alone."""
-_SKETCHES = ("quantile_sketch", "distinct_sketch", "frequent_sketch")
+_SKETCHES: tuple[Literal["quantile_sketch", "distinct_sketch", "frequent_sketch"], ...] = (
+    "quantile_sketch", "distinct_sketch", "frequent_sketch")
+_SAID: tuple[Literal["quantiles", "histogram", "top", "distinct", "sketched"], ...] = (
+    "quantiles", "histogram", "top", "distinct", "sketched")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class Open:
     def message(self, *, seal: bool = False) -> QualityRollup:
         """`seal` leaves the sketches out and keeps what they said."""
         summary = self.tally.message(self.pipeline, self.version, "", self.start, self.end)
-        told = QualityRollup(interval=self.interval, summary=summary, applied=[
+        told = QualityRollup(key=self.key, interval=self.interval, summary=summary, applied=[
             AppliedOffset(topic=topic, partition=partition, offset=offset)
             for (topic, partition), offset in sorted(self.applied.items())])
         told.start.FromDatetime(self.start)
@@ -123,8 +127,8 @@ def outdated(keys: Iterable[str], now: datetime) -> list[str]:
 def _keep_what_sketches_said(told: QualityRollup, sealed: QualityRollup) -> None:
     before = {one.field: one for one in sealed.summary.fields}
     for one in told.summary.fields:
-        for name in ("quantiles", "histogram", "top", "distinct", "sketched", *_SKETCHES):
-            one.ClearField(name)
+        for said in _SAID:
+            one.ClearField(said)
         kept = before.get(one.field)
         if kept is not None:
             one.quantiles.extend(kept.quantiles)

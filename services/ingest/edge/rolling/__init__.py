@@ -1,0 +1,1 @@
+"""The Faust stage that rolls quality summaries up."""

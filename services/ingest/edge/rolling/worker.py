@@ -1,0 +1,232 @@
+"""One life of the Faust app: a fixed list of summary topics in, the table of roll-ups out, until something ends it.
+
+What Faust does by itself is not enough for exact counts, so: events are acknowledged by hand once their roll-ups are
+durable; an agent never raises past `_merge` unseen; each roll-up carries the offset it has come to (`core.rollups`).
+"""
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import faust
+from faust.types import TP
+from yarl import URL
+
+from lepton.bus.care import Care
+from lepton.bus.records import Place, Record
+from lepton.contracts import codec, topics
+from lepton.contracts.pb.quality_pb2 import QualitySummary
+from lepton.contracts.topics import Topic
+from lepton.errors import Invalid, LeptonError, Unavailable
+from lepton.runtime.settings import BrokerOptions
+from services.ingest.flow.rolling import Rolling, Taken
+
+GROUP = "ingest-rollups"
+SESSION_S = 10.0
+# A JoinGroup is answered once the whole group has joined, so a request may take longer than a rebalance.
+REBALANCE_S = 15.0
+REQUEST_S = 20.0
+COMMIT_S = 1.0
+START_S = 30.0
+STOP_S = 10.0
+
+Refuse = Callable[[Record, Invalid], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What a Faust app is told; `folder` is where it may keep files, and it keeps none."""
+
+    options: BrokerOptions
+    folder: Path
+    group: str = GROUP
+    table: str = Topic.QUALITY_ROLLUPS.value
+
+
+class _Table(faust.Table[str, bytes]):
+    """A table whose changelog is the topic of roll-ups, and which knows what of it is not durable yet.
+
+    Everything lies in partition 0, so no event need be at hand to say where a key belongs.
+    """
+
+    sent: list["asyncio.Future[Any]"]
+
+    def on_key_set(self, key: str, value: bytes) -> None:
+        self.sent.append(self.send_changelog(0, key, value))
+
+    def on_key_del(self, key: str) -> None:
+        self.sent.append(self.send_changelog(0, key, None, value_serializer="raw"))
+
+
+class Worker:
+    """Started once and stopped once; then another one is made."""
+
+    def __init__(self, connection: Connection, names: Iterable[str], refuse: Refuse, care: Care) -> None:
+        self._refuse = refuse
+        self._care = care
+        self._names = tuple(sorted(names))
+        self._app = _app(connection)
+        self._table = _table(self._app, connection.table)
+        self._changelog = TP(connection.table, 0)
+        self._rolling = Rolling(self._table)
+        self._taken: list[Any] = []
+        self._turn = asyncio.Lock()
+        self._failure: BaseException | None = None
+        self._looked_at = care.clock.monotonic()
+        self._app.on_partitions_revoked.connect(self._revoked)
+        self._table.on_recover(self._recovered)
+        self._stream: Any = None
+        # Raw: what cannot be decoded would be raised inside the agent instead of going to its dead letters.
+        source = self._app.topic(*self._names, key_type=bytes, value_type=bytes, key_serializer="raw",
+                                 value_serializer="raw", allow_empty=True)
+        self._app.agent(source, name="merge summaries")(self._merge)
+
+    async def start(self) -> None:
+        """Returns once the app runs; partitions come later. Raises Unavailable when that takes too long."""
+        try:
+            async with asyncio.timeout(START_S):
+                await self._app.start()
+        except TimeoutError:
+            raise Unavailable("the Faust app did not start in time", place=self._changelog.topic) from None
+
+    async def stop(self) -> None:
+        """Let go; what was merged and not written is merged again by the next worker."""
+        try:
+            async with asyncio.timeout(STOP_S):
+                await self._app.stop()
+        except TimeoutError:
+            self._care.report("rollup_stop", "the Faust app did not stop in time", self._changelog.topic)
+
+    def look(self) -> None:
+        """Called at least every second. Raises what ended this worker.
+
+        Unavailable when another one can go on where it stood; anything else but an outcome is a bug.
+        """
+        now = self._care.clock.monotonic()
+        stood_s, self._looked_at = now - self._looked_at, now
+        if self._failure is None and stood_s > SESSION_S:
+            # The group has given the partition to another member by now, whose roll-ups must not be overwritten.
+            self._failure = Unavailable(f"this process stood still for {stood_s:.0f} s", place=self._changelog.topic)
+        if self._failure is not None:
+            raise self._failure
+        for service in (self._app, self._app.consumer, self._app.producer, *self._app.agents.values()):
+            if service.crashed:
+                reason = service.crash_reason or "it crashed"
+                raise Unavailable(f"Faust: {type(reason).__name__}: {reason}", place=self._changelog.topic)
+
+    async def write(self) -> None:
+        """Make durable what was merged, then acknowledge the events it came from. Raises Unavailable."""
+        async with self._turn:
+            self.look()
+            taken, self._taken = self._taken, []
+            if not taken:
+                return
+            self._rolling.write()
+            sent, self._table.sent = self._table.sent, []
+            try:
+                await self._app.producer.flush()
+                await asyncio.gather(*sent)
+            except Exception as error:
+                # The client's own errors, which may not be named here: whatever it is, nothing is acknowledged.
+                self._failure = Unavailable(f"roll-ups were not written: {type(error).__name__}",
+                                            place=self._changelog.topic)
+                raise self._failure from error
+            for stream, event in taken:
+                await stream.ack(event)
+
+    def held(self) -> frozenset[Place]:
+        """Partitions of summaries this worker was given."""
+        return frozenset(Place(tp.topic, tp.partition) for tp in self._app.consumer.assignment()
+                         if tp.topic in self._names)
+
+    async def ends(self, places: Iterable[Place]) -> Mapping[Place, int]:
+        """Next offset of each partition, asked of the broker."""
+        found = await self._app.consumer.highwaters(*(TP(place.topic, place.partition) for place in places))
+        return {Place(tp.topic, tp.partition): int(end) for tp, end in found.items()}
+
+    async def _merge(self, stream: Any) -> None:
+        """The agent. Faust lets a worker live on without its agent, so its error is kept for `look`."""
+        manual = stream.noack()
+        try:
+            async for event in manual.events():
+                async with self._turn:
+                    await self._take(manual, event)
+        except Exception as error:
+            self._failure = error
+            raise
+
+    async def _take(self, stream: Any, event: Any) -> None:
+        if self._changelog not in self._app.assignor.assigned_actives():
+            # While members know different pipelines, topics and table can be given to different ones.
+            raise Unavailable("summaries were given to this member without their roll-ups", place=self._changelog.topic)
+        message = event.message
+        record = Record(message.topic, message.partition, message.offset, message.key, message.value,
+                        tuple((name, value) for name, value in _pairs(message.headers)),
+                        int((message.timestamp or 0) * 1000))
+        at = datetime.fromtimestamp(message.timestamp or 0, UTC)
+        try:
+            with self._care.span(f"process {record.topic}", [record]):
+                summary = codec.decode_as(Topic.QUALITY, QualitySummary, record.value or b"")
+                _belongs(summary, record)
+                self._rolling.take(summary, Taken(record.topic, record.partition, record.offset, at))
+        except Invalid as error:
+            await self._refuse(record, error)
+        self._taken.append((stream, event))
+
+    async def _revoked(self, *_: Any, **__: Any) -> None:
+        """What is not durable yet is not acknowledged either, and comes again to whoever gets the partitions."""
+        self._taken.clear()
+        self._table.sent.clear()
+
+    async def _recovered(self) -> None:
+        """The table holds what the topic of roll-ups holds."""
+        self._taken.clear()
+        try:
+            self._rolling.begin()
+        except LeptonError as error:
+            self._failure = error
+
+
+def _belongs(summary: QualitySummary, record: Record) -> None:
+    """Raises Invalid for a summary of another pipeline than its topic's: its roll-ups would have two owners."""
+    located = topics.locate(record.topic)
+    if located is None or located.pipeline != summary.pipeline:
+        raise Invalid(f"a summary of {summary.pipeline} on {record.topic}", field="pipeline", place=record.place)
+
+
+def _pairs(headers: Any) -> Iterable[tuple[str, bytes]]:
+    return headers.items() if isinstance(headers, Mapping) else headers or ()
+
+
+def _app(connection: Connection) -> Any:
+    options = connection.options
+    return faust.App(
+        connection.group, env={}, broker=[URL(f"kafka://{address}") for address in options.bootstrap.split(",")],
+        broker_client_id=f"{options.client_id}-rollups", broker_credentials=credentials(options), store="memory://",
+        datadir=str(connection.folder), topic_disable_leader=True, topic_allow_declare=False, web_enabled=False,
+        table_standby_replicas=0, processing_guarantee="at_least_once", consumer_auto_offset_reset="earliest",
+        broker_session_timeout=SESSION_S, broker_rebalance_timeout=REBALANCE_S, broker_request_timeout=REQUEST_S,
+        broker_commit_interval=COMMIT_S, producer_acks=-1, producer_request_timeout=REQUEST_S,
+        producer_max_request_size=topics.spec(Topic.QUALITY_ROLLUPS).max_message_bytes, autodiscover=False)
+
+
+def _table(app: Any, name: str) -> Any:
+    changelog = app.topic(name, key_type=str, value_type=bytes, key_serializer="raw", value_serializer="raw",
+                          partitions=1, compacting=True, internal=True, acks=False, allow_empty=True)
+    table = _Table(app, name=name, partitions=1, key_type=str, value_type=bytes, changelog_topic=changelog)
+    table.sent, table.key_serializer, table.value_serializer = [], "raw", "raw"
+    return app.tables.add(table)
+
+
+def credentials(options: BrokerOptions) -> Any:
+    """Faust's form of the bus's security settings; None for plain text."""
+    context = ssl.create_default_context(cafile=options.ca_file or None) if options.security.endswith("SSL") else None
+    if options.security.startswith("SASL"):
+        password = options.password.get_secret_value() if options.password else ""
+        return faust.SASLCredentials(username=options.username, password=password, ssl_context=context,
+                                     mechanism=options.mechanism)
+    return faust.SSLCredentials(context) if context is not None else None
