@@ -23,6 +23,10 @@ INGEST_BATCH_SECONDS: Final = "lepton_ingest_batch_seconds"
 """Histogram: from a polled batch to its committed transaction. Attribute: pipeline."""
 SEGMENT_ROWS: Final = "lepton_ingest_segment_rows"
 """Counter: rows appended to segments. Attributes: pipeline, stream (features, outcomes)."""
+SOURCE_EVENTS: Final = "lepton_ingest_source_events"
+"""Counter: events pulled. Attributes: pipeline, source."""
+SOURCE_REFUSED: Final = "lepton_ingest_source_refused"
+"""Counter: rows pulled that cannot be events. Attributes: pipeline, source."""
 
 # Trainer.
 TRAINING_RUNS: Final = "lepton_trainer_runs"
