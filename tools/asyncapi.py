@@ -25,11 +25,12 @@ HEADERS = {
     envelope.TRACEPARENT: "W3C Trace Context of the hop before.",
     envelope.ATTEMPT: "Number of this delivery, from 1.",
     envelope.CONTENT_TYPE: "Media type of the value.",
+    envelope.SPLIT_FROM: "Place of the record these rows were in before they were sent to the partition of their entities.",
 }
 DEAD_HEADERS = {
     "lepton-dead-reason": "Why it was refused.",
     "lepton-dead-field": "The field it was refused for, where there is one.",
-    "lepton-dead-place": "topic/partition@offset it was read from.",
+    "lepton-dead-place": "topic/partition@offset it was read from, and #row where one row of a record was refused.",
     "lepton-dead-attempts": "How often it was tried.",
     "lepton-dead-at": "When it was refused, RFC 3339.",
     "lepton-dead-service": "Who refused it.",

@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from lepton.contracts import codec, features
+from lepton.contracts.arrow.stream import CONTENT_TYPE, read_table
 from lepton.contracts.envelope import Envelope
 from lepton.contracts.topics import Topic, spec
 from lepton.errors import Invalid
+from services.ingest.core.acceptance import Acceptance
+from services.ingest.core.clean.past import Past
 from services.ingest.core.labels import Labels
-from services.ingest.core.quality import Rejection, Validator
+from services.ingest.core.reading.intake import Rejection
 from tests.harness import examples
 from tests.harness.examples import Example
 
@@ -30,6 +33,8 @@ def read(example: Example) -> None:
             assert codec.encode(example.topic, message) == example.value
         case "arrow":
             features.decode_batch(example.value)
+        case "json" if dict(example.headers).get("content-type") == CONTENT_TYPE.encode():
+            read_table(example.value)
         case "json":
             assert isinstance(json.loads(example.value), dict)
 
@@ -71,7 +76,8 @@ class Sent:
 def ingest(example: Example) -> list[Rejection]:
     sent = [Sent(example.value, example.headers)]
     if example.topic is Topic.EVENTS:
-        return Validator(examples.pipeline()).read(sent).rejections
+        past = Past.of(examples.pipeline())
+        return Acceptance(examples.pipeline(), 1).judge(sent, past, {}, frozenset()).rejections
     return Labels(examples.pipeline(), spec_version=1).read(sent).rejections
 
 

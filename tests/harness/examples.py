@@ -16,11 +16,12 @@ import yaml
 from google.protobuf import json_format
 
 from lepton.contracts import codec, features
+from lepton.contracts.arrow.stream import write_table
 from lepton.contracts.pipeline import Pipeline, parse
 from lepton.contracts.topics import Topic, spec
 
 FOLDER = Path(__file__).resolve().parents[2] / "proto" / "examples"
-INVALID_KEYS = {"reason", "field", "key", "headers", "message", "text", "hex"}
+INVALID_KEYS = {"reason", "field", "key", "headers", "message", "text", "hex", "rows"}
 
 Headers = tuple[tuple[str, bytes], ...]
 
@@ -71,6 +72,8 @@ def _read_valid(topic: Topic, path: Path) -> Example:
     given = path.with_suffix(".headers.json")
     headers = json.loads(given.read_text("utf-8")) if given.exists() else {}
     encoding = spec(topic).content.encoding
+    if encoding == "json" and headers.get("content-type") == features.CONTENT_TYPE:
+        return Example(topic, path.stem, _stream(json.loads(body)), None, _headers(headers))
     if encoding == "json":
         return Example(topic, path.stem, body, _json_key(topic, body), _headers(headers))
     if encoding == "arrow":
@@ -83,9 +86,9 @@ def _read_valid(topic: Topic, path: Path) -> Example:
 def _read_invalid(topic: Topic, path: Path) -> Example:
     told = yaml.safe_load(path.read_text("utf-8"))
     unknown = set(told) - INVALID_KEYS
-    forms = [form for form in ("message", "text", "hex") if form in told]
+    forms = [form for form in ("message", "text", "hex", "rows") if form in told]
     if unknown or len(forms) != 1 or not told.get("reason"):
-        raise AssertionError(f"{path}: needs a reason and one of message, text, hex; not {sorted(unknown)}")
+        raise AssertionError(f"{path}: needs a reason and one of message, text, hex, rows; not {sorted(unknown)}")
     # A broker takes no record without a key on a compacted topic, whatever is in it.
     key = told.get("key", path.stem if "compact" in spec(topic).cleanup else None)
     return Example(topic, path.stem, _bytes(topic, told), None if key is None else str(key).encode(),
@@ -98,6 +101,8 @@ def _bytes(topic: Topic, told: Mapping[str, Any]) -> bytes:
     if "hex" in told:
         # YAML reads digits alone as a number, so they are written in quotes.
         return bytes.fromhex(told["hex"])
+    if "rows" in told:
+        return _stream(told["rows"])
     message = json_format.ParseDict(told["message"], codec.message_type(topic)())
     return message.SerializeToString()
 
@@ -111,6 +116,11 @@ def _json_key(topic: Topic, body: bytes) -> bytes | None:
     member = pipeline().events.entity if topic is Topic.EVENTS else spec(topic).key
     value = told.get("data", told).get(member)
     return None if value is None else str(value).encode()
+
+
+def _stream(rows: list[dict[str, Any]]) -> bytes:
+    """An Arrow stream of events whose columns have the types their values suggest."""
+    return write_table(pa.Table.from_pylist(rows))
 
 
 def _batch(rows: list[dict[str, Any]]) -> bytes:

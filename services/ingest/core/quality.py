@@ -107,7 +107,7 @@ class Validator:
         told = dict(event.headers)
         check_version(told)
         mode = mode_of(told.get(CONTENT_TYPE))
-        if mode is Mode.UNKNOWN:
+        if mode in (Mode.UNKNOWN, Mode.ARROW):  # a stream is no single event
             shown = told[CONTENT_TYPE].decode("utf-8", "replace")
             raise Rejected("content_type", f"cannot read {shown!r}", CONTENT_TYPE)
         trace = told.get(TRACEPARENT)

@@ -9,6 +9,7 @@ from lepton.bus.records import Record
 from lepton.contracts.topics import Topic
 from services.ingest.core.quality import Intake, Validator, source_of
 from tests.harness import examples
+from tests.unit.ingest.arrow.streams import judged
 from tests.unit.ingest.samples import AT, order, pipeline, record, records
 
 CLOUD = (("content-type", b"application/cloudevents+json; charset=utf-8"),)
@@ -238,15 +239,15 @@ def test_the_source_is_known_of_refused_events_too(validator: Validator) -> None
 
 @pytest.mark.parametrize("example", examples.valid(Topic.EVENTS), ids=str)
 def test_every_valid_example_is_accepted(example: examples.Example) -> None:
-    intake = Validator(examples.pipeline()).read([Record("t", 0, 0, example.key, example.value, example.headers)])
-    assert intake.rejections == []
+    decided = judged(examples.pipeline(), [Record("t", 0, 0, example.key, example.value, example.headers)])
+    assert decided.rejections == []
 
 
 @pytest.mark.parametrize("example", examples.invalid(Topic.EVENTS), ids=str)
 def test_every_invalid_example_is_refused_for_its_reason(example: examples.Example) -> None:
-    intake = Validator(examples.pipeline()).read([Record("t", 0, 0, example.key, example.value, example.headers)])
-    assert intake.rows == []
-    (found,) = intake.rejections
+    decided = judged(examples.pipeline(), [Record("t", 0, 0, example.key, example.value, example.headers)])
+    assert decided.batch is None
+    (found,) = decided.rejections
     assert example.reason in f"{found.code}: {found.message}"
     assert found.field == example.field
 

@@ -10,7 +10,7 @@ from lepton.bus.records import Headers, Record, partition_for
 from lepton.contracts.arrow.stream import CONTENT_TYPE, write_table
 from lepton.contracts.pipeline import Pipeline
 from services.ingest.core.acceptance import Acceptance, Accepted
-from services.ingest.core.dedupe import Seen
+from services.ingest.core.clean.past import Past
 from tests.unit.ingest.samples import record
 
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -46,10 +46,11 @@ def arrow(table: pa.Table | bytes, offset: int = 0, headers: Headers = ()) -> Re
     return record(table if isinstance(table, bytes) else write_table(table), offset, (*ARROW, *headers))
 
 
-def judged(pipeline: Pipeline, records: Sequence[Record], partition: int = 0, seen: Seen | None = None) -> Accepted:
-    """What the accept stage makes of the records in the partition."""
-    remembered = seen if seen is not None else Seen(pipeline.events.dedupe_window)
-    return Acceptance(pipeline, 1).judge(records, remembered, {}, frozenset(), partition)
+def judged(pipeline: Pipeline, records: Sequence[Record], partition: int = 0, past: Past | None = None,
+           quarantined: frozenset[str] = frozenset()) -> Accepted:
+    """What the accept stage makes of the records in the partition; of a `past`, its own partition."""
+    known = past if past is not None else Past.of(pipeline, partition)
+    return Acceptance(pipeline, 1).judge(records, known, {}, quarantined)
 
 
 def rows_of(accepted: Accepted) -> list[dict[str, Any]]:

@@ -7,8 +7,7 @@ import pyarrow as pa
 import pytest
 
 from lepton.contracts.pipeline import Pipeline
-from services.ingest.core.acceptance import Acceptance
-from services.ingest.core.dedupe import Seen
+from services.ingest.core.clean.past import Past
 from tests.unit.ingest.arrow.streams import AT, arrow, here, judged, orders, rows_of
 from tests.unit.ingest.samples import order, pipeline, record
 
@@ -97,10 +96,9 @@ def test_a_refused_row_that_is_mended_is_accepted_as_an_event_of_its_own() -> No
 
 
 def test_an_event_of_a_record_counts_once_however_it_comes_again() -> None:
-    seen = Seen(1000)
-    first = judged(SHOP, [arrow(orders(3))], seen=seen)
-    seen.apply(first.plan)
-    again = judged(SHOP, [arrow(orders(4)), record(order(0, customer=here(1)[0]))], seen=seen)
+    past = Past.of(SHOP)
+    past.past.seen.apply(judged(SHOP, [arrow(orders(3))], past=past).plan)
+    again = judged(SHOP, [arrow(orders(4)), record(order(0, customer=here(1)[0]))], past=past)
     assert [row["_event_id"] for row in rows_of(again)] == ["o-3"]
     assert again.tally.duplicates == 4
 
@@ -138,7 +136,7 @@ def test_a_time_that_cannot_be_refuses_its_row(times: pa.Array) -> None:
 
 def test_a_quarantined_source_is_turned_away_as_a_whole() -> None:
     sent = arrow(orders(3), headers=(("ce_source", b"till-3"),))
-    accepted = Acceptance(SHOP, 1).judge([sent], Seen(10), {}, frozenset({"till-3"}), 0)
+    accepted = judged(SHOP, [sent], quarantined=frozenset({"till-3"}))
     assert [(one.code, one.events, one.source) for one in accepted.rejections] == [("quarantined", 3, "till-3")]
     assert accepted.tally.quarantined == 3
 
