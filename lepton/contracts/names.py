@@ -28,6 +28,17 @@ SOURCE_EVENTS: Final = "lepton_ingest_source_events"
 SOURCE_REFUSED: Final = "lepton_ingest_source_refused"
 """Counter: rows pulled that cannot be events. Attributes: pipeline, source."""
 
+QUALITY_EVENTS: Final = "lepton_ingest_quality_events"
+"""Counter: events of summaries sent. Attributes: pipeline, what (accepted, duplicate, content_duplicate, late, future,
+quarantined)."""
+QUALITY_REJECTED: Final = "lepton_ingest_quality_rejected"
+"""Counter: rejected events of summaries sent. Attributes: pipeline, code (of a bounded set; the rest is `other`)."""
+QUALITY_VALUES: Final = "lepton_ingest_quality_values"
+"""Counter: values of summaries sent. Attributes: pipeline, field (the first 64; the rest is `other`), what (present,
+missing, invalid, outlier, repaired)."""
+QUALITY_ROLLED: Final = "lepton_ingest_quality_rolled_up"
+"""Counter: summaries merged into roll-ups. Attributes: pipeline, outcome (merged, known)."""
+
 # Trainer.
 TRAINING_RUNS: Final = "lepton_trainer_runs"
 """Counter: runs that ended. Attributes: model, state (succeeded, rejected, failed, cancelled)."""

@@ -20,6 +20,7 @@ from lepton.errors import LeptonError
 from lepton.runtime.health import Health
 from lepton.runtime.loops import Loop, LoopBody, pause
 from lepton.runtime.telemetry import Telemetry
+from services.ingest.edge.counters import QualityCounters
 from services.ingest.edge.events import AcceptHandler, LineTopics
 from services.ingest.edge.segments import Bulk, SegmentWriter, Stream
 from services.ingest.flow.accepting import Accepting
@@ -181,10 +182,13 @@ def _patiently(make: Callable[[], LoopBody], care: Care) -> LoopBody:
 
 
 def _summaries(around: Surroundings, accepting: Accepting) -> LoopBody:
+    counters = QualityCounters(around.telemetry)
+
     async def send(message: QualitySummary) -> None:
         spec = accepting.spec
         await around.producer.send(Topic.QUALITY, message, key=spec.name, pipeline=spec.name,
                                    generation=spec.generation)
+        counters.count(message)
 
     async def body(stop: asyncio.Event) -> None:
         stopped = False

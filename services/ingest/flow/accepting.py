@@ -161,7 +161,7 @@ class Accepting:
         """Send what was counted since the last summary, if anything; what could not be sent is in the next one."""
         tally, start, end = self._interval, self._interval_start, self._clock.now()
         self._interval, self._interval_start = Tally(), end
-        if not (tally.accepted or tally.rejected or tally.duplicates or tally.quarantined):
+        if tally.empty:
             return
         try:
             await send(tally.message(self.spec.name, self.spec.version, instance, start, end))
