@@ -29,6 +29,7 @@ class Kind(StrEnum):
     ROWS = "rows"
     QUALITY = "quality"
     DEAD_LETTERS = "dead-letters"
+    SOURCES = "sources"
     RECOVERY = "recovery"
     STATUS = "status"
 
@@ -41,9 +42,10 @@ COLUMNS: Mapping[Kind, tuple[str, ...]] = {
     Kind.INCIDENTS: ("incident_id", "state", "symptom", "cause", "target", "opened_at", "closed_at", "verdict"),
     Kind.QUALITY: ("interval_end", "instance", "accepted", "rejected", "duplicates", "quarantined"),
     Kind.DEAD_LETTERS: ("at", "place", "event_id", "field", "reason"),
+    Kind.SOURCES: ("name", "kind", "state", "cursor", "events", "refused", "lag", "unit", "reason"),
     Kind.RECOVERY: ("at", "command_id", "target", "outcome", "executor", "evidence"),
 }
-_OF_PIPELINE = (Kind.ROWS, Kind.QUALITY, Kind.DEAD_LETTERS)
+_OF_PIPELINE = (Kind.ROWS, Kind.QUALITY, Kind.DEAD_LETTERS, Kind.SOURCES)
 _LIMITED = (Kind.RUNS, Kind.INCIDENTS, Kind.QUALITY, Kind.DEAD_LETTERS, Kind.RECOVERY)
 
 
@@ -92,7 +94,8 @@ def diff(file: Input) -> None:
 
 
 def get(kind: Annotated[Kind, typer.Argument(help="What to show.")],
-        name: Annotated[str, typer.Argument(help="One of them; for rows, quality and dead-letters the pipeline.")] = "",
+        name: Annotated[str, typer.Argument(
+            help="One of them; for rows, quality, dead-letters and sources the pipeline.")] = "",
         output: Output = Form.TABLE, limit: Limit = 20) -> None:
     """Show pipelines, models, runs, instances, incidents, or the data of a pipeline."""
     if kind in _OF_PIPELINE and not name:

@@ -28,6 +28,7 @@ from lepton.store.incidents import Incidents
 from lepton.store.keys import Keys
 from lepton.store.mongo import Database
 from lepton.store.pipelines import Pipelines as PipelineStore
+from lepton.store.pipelines import SourceBoard
 from lepton.store.runs import Runs
 from lepton.store.segments import Segments
 from services.gateway.core.limits import Limits
@@ -103,7 +104,8 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
     commands = Commands(producer, streams, audit, clock, _operator(settings))
     gateway = Gateway(
         access=access,
-        pipelines=Pipelines(catalogue, store, broker, relay, audit, settings.kafka_replication),
+        pipelines=Pipelines(catalogue, store, broker, relay, audit, settings.kafka_replication, SourceBoard(database),
+                            clock),
         data=Data(catalogue, producer, streams, Segments(database), service.telemetry, clock),
         predictions=predictions,
         models=Models(registry.values, Runs(database, clock), catalogue, producer, audit, clock),

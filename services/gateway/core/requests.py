@@ -10,8 +10,8 @@ from typing import Literal
 
 import msgspec
 
-from lepton.contracts.reading.identity import identifier
 from lepton.contracts.pipeline import Pipeline, Problem
+from lepton.contracts.reading.identity import identifier
 from lepton.errors import Invalid
 
 Form = Literal["json", "ndjson", "cloudevent", "cloudevents"]

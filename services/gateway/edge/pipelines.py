@@ -41,6 +41,19 @@ _VIEW: dict[str, Any] = {
 }
 _EXAMPLE = {"name": "phishing", "version": 1, "generation": 1, "partitions": 12, "digest": "9f2c…",
             "applied_by": "lk_0123456789abcdef", "applied_at": "2026-01-31T12:00:00Z", "spec": _JSON}
+_SOURCE: dict[str, Any] = {
+    "title": "Source", "type": "object", "properties": {
+        "name": {"type": "string"}, "kind": {"type": "string"}, "state": {
+            "type": "string", "description": "starting, pulling, following (all was taken), waiting, failing, stopped, "
+                                             "silent, or not pulled yet."},
+        "cursor": {"type": "string"}, "events": {"type": "integer"}, "refused": {"type": "integer"},
+        "lag": {"type": ["integer", "null"], "description": "How much waits in the source, where that is known."},
+        "unit": {"type": "string"}, "reason": {"type": "string"}, "last_error": {"type": "string"},
+        "last_error_at": {"type": ["string", "null"]}, "moved_at": {"type": ["string", "null"]},
+        "instance": {"type": "string"}}}
+_SOURCE_EXAMPLE = {"name": "orders", "kind": "sql", "state": "following", "cursor": "1042", "events": 1042,
+                   "refused": 0, "lag": 0, "unit": "rows", "reason": "", "last_error": "", "last_error_at": None,
+                   "moved_at": "2026-01-31T12:00:00+00:00", "instance": "ingest"}
 _INVALID = problem("Everything that is wrong, each with its line and path.", title="Unprocessable Content", status=422,
                    detail="must be one of float, int, bool, category, text", field="events.fields.https.type",
                    problems=[{"path": "events.fields.https.type", "line": 8, "message": "must be one of float, int, "
@@ -103,6 +116,13 @@ async def get(pipeline: str, gateway: TheGateway, _: Reads) -> Response:
                    media_type="application/yaml")})
 async def export(pipeline: str, gateway: TheGateway, _: Reads) -> Response:
     return Response(await gateway.pipelines.export(pipeline), media_type="application/yaml")
+
+
+@router.get("/{pipeline}/sources", summary="Read the sources a pipeline pulls", responses={
+    200: described("In the order of the specification.", _SOURCE, [_SOURCE_EXAMPLE], many=True)})
+async def sources(pipeline: str, gateway: TheGateway, _: Reads) -> Response:
+    """How far each was read, how many events came of it, and why one waits or fails."""
+    return answer(await gateway.pipelines.sources(pipeline))
 
 
 @router.delete("/{pipeline}", summary="Delete a pipeline", status_code=204)

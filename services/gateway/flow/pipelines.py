@@ -3,17 +3,24 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from lepton.bus.records import Broker, TopicPlan
+from lepton.clock import Clock
 from lepton.contracts import topics
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pipeline import Pipeline, Problem, compatible, from_json, parse
 from lepton.errors import Missing, Refused
 from lepton.store.announce import Relay
+from lepton.store.documents import Document
 from lepton.store.pipelines import Pipelines as PipelineStore
+from lepton.store.pipelines import SourceBoard
 from services.gateway.core.auth import Caller
 from services.gateway.flow.audit import Audit
+
+# Whoever pulls a source says how it stands every five seconds.
+SOURCE_SILENT_S = 30.0
 
 
 class Incompatible(Refused):
@@ -86,13 +93,15 @@ class Pipelines:
     """Verbs on pipelines. A change is durable when a verb returns; the relay announces it right after."""
 
     def __init__(self, catalogue: Catalogue, store: PipelineStore, broker: Broker, relay: Relay, audit: Audit,
-                 replication: int) -> None:
+                 replication: int, board: SourceBoard, clock: Clock) -> None:
         self._catalogue = catalogue
         self._store = store
         self._broker = broker
         self._relay = relay
         self._audit = audit
         self._replication = replication
+        self._board = board
+        self._clock = clock
 
     def validate(self, text: str) -> Pipeline:
         """Raises InvalidPipeline with every problem."""
@@ -133,6 +142,14 @@ class Pipelines:
         """The specification as YAML, every default written out."""
         return (await self._catalogue.spec(name)).to_yaml()
 
+    async def sources(self, name: str) -> list[dict[str, Any]]:
+        """How each source the pipeline pulls stands, as its owner said last. Raises Missing, Unavailable."""
+        state = await self._catalogue.state(name)
+        said = await self._board.of(name, state.generation)
+        now_s = self._clock.now().timestamp()
+        return [_source_view(source.name, source.kind, said.get(source.name), now_s)
+                for source in self._catalogue.parsed(state).sources.pull]
+
     def list(self) -> list[dict[str, Any]]:
         return [self.view(state) for state in self._catalogue.states()]
 
@@ -150,3 +167,19 @@ class Pipelines:
             "partitions": state.partitions, "digest": state.spec_digest, "applied_by": state.applied_by,
             "applied_at": state.applied_at.ToJsonString(), "spec": self._catalogue.parsed(state).to_data(),
         }
+
+
+def _source_view(name: str, kind: str, said: Document | None, now_s: float) -> dict[str, Any]:
+    told = said or {}
+    silent = said is not None and told["state"] != "stopped" and now_s - told["at_s"] > SOURCE_SILENT_S
+    return {
+        "name": name, "kind": kind, "state": "silent" if silent else told.get("state", "not pulled yet"),
+        "cursor": told.get("cursor", ""), "events": told.get("events", 0), "refused": told.get("refused", 0),
+        "lag": told.get("lag"), "unit": told.get("unit", ""), "reason": told.get("reason", ""),
+        "last_error": told.get("error", ""), "last_error_at": _moment(told.get("error_at_s", 0.0)),
+        "moved_at": _moment(told.get("moved_at_s", 0.0)), "instance": told.get("instance", ""),
+    }
+
+
+def _moment(seconds: float) -> str | None:
+    return datetime.fromtimestamp(seconds, UTC).isoformat() if seconds else None
