@@ -15,10 +15,13 @@ from lepton.contracts.signing import TrustStore
 from lepton.contracts.topics import Topic
 from lepton.runtime import tracing
 from lepton.runtime.service import Service, Stage
+from lepton.runtime.settings import secret_of
 from lepton.runtime.telemetry import Telemetry
 from lepton.store.datasets.jobs import DataJobs
 from lepton.store.documents import DocumentDatabase
+from lepton.store.incidents import Lease
 from lepton.store.mongo import Database
+from lepton.store.pipelines import SourceBoard
 from services.ingest.edge.announced import AnnouncedModels, AnnouncedPipelines
 from services.ingest.edge.data import GROUP, DataCommands
 from services.ingest.edge.line import Line, Pace, Surroundings, open_line
@@ -26,9 +29,13 @@ from services.ingest.edge.recovery import RecoveryCommands
 from services.ingest.edge.rolling.stage import Connection as RollupConnection
 from services.ingest.edge.rolling.stage import RollUp, Rollups
 from services.ingest.edge.segments import Bulk
+from services.ingest.edge.sources.log import roots_of
+from services.ingest.edge.sources.opening import opener
 from services.ingest.flow.accepting import Accepting, ContinueTrace
 from services.ingest.flow.ingest import Ingest
 from services.ingest.flow.keeping import Keeping
+from services.ingest.flow.pulling import Workplace
+from services.ingest.flow.sources import Sources
 from services.ingest.flow.upkeep.erasing import Erasing
 from services.ingest.flow.upkeep.forgetting import Forgetting
 from services.ingest.flow.upkeep.retention import Retention
@@ -76,7 +83,8 @@ def assemble(settings: IngestSettings, service: Service, broker: Broker, databas
     def care(what: str) -> Care:
         return Care(clock, service.health.check(what, FOLLOW_DEADLINE_S), telemetry)
 
-    ingest = Ingest(line, _continue_trace(telemetry), clock)
+    sources = _sources(service, settings, broker, database, around.dead_letters)
+    ingest = Ingest(line, sources.follow, _continue_trace(telemetry), clock)
     pipelines = AnnouncedPipelines(broker, ingest, care("pipelines"), settings.instance)
     models = AnnouncedModels(broker, ingest, trust, care("models"), settings.instance)
     commands = RecoveryCommands(broker, ingest, trust, answer, care("recovery commands"), instance=settings.instance,
@@ -95,12 +103,24 @@ def assemble(settings: IngestSettings, service: Service, broker: Broker, databas
         Retention(database, lambda: ingest.specs, clock), telemetry, clock))
     service.spawn("follow models", models.run)
     service.spawn("follow recovery commands", commands.run)
+    service.spawn("tend sources", sources.run)
     if rollups is not None:
         service.spawn("roll up quality", RollUp(rollups, broker, ingest, around.dead_letters, Care(
             clock, service.health.check("roll up quality", ROLLUP_DEADLINE_S), telemetry)).run)
     # Last: it opens the lines, which are spawned into a service that has started.
     service.spawn("follow pipelines", pipelines.run)
     return service
+
+
+def _sources(service: Service, settings: IngestSettings, broker: Broker, database: DocumentDatabase,
+             letters: DeadLetters) -> Sources:
+    """What pulls events from elsewhere."""
+    open_origin = opener(broker, kafka.connect, secret_of, roots_of(settings.log_roots), settings.http_max_bytes,
+                         service.clock)
+    at = Workplace(settings.instance, broker, open_origin, letters, service.telemetry, service.health.note,
+                   service.clock, settings.source_backlog)
+    return Sources(at, Lease(database, service.clock, "source_leases"), SourceBoard(database),
+                   lambda name, body: service.spawn(name, body, ends=True))
 
 
 def _look_after_rows(service: Service, settings: IngestSettings, broker: Broker, working: Working) -> None:

@@ -33,3 +33,12 @@ class IngestSettings(LeptonSettings):
 
     clock_skew_s: float = Field(default=5.0, ge=0, le=300)
     """How far the clocks of issuers of recovery commands may differ from the broker's."""
+
+    source_backlog: int = Field(default=50_000, ge=1, le=10_000_000)
+    """Events of a pipeline that may wait to be accepted before its sources wait too."""
+
+    log_roots: str = Field(default="", pattern=r"^(/[^:]*(:/[^:]*)*)?$")
+    """Folders, separated by colons, in which sources of kind log may read; none when empty."""
+
+    http_max_bytes: int = Field(default=16_777_216, ge=1024, le=1_073_741_824)
+    """Largest answer of an API that is taken."""

@@ -109,14 +109,9 @@ def open_line(around: Surroundings, accepting: Accepting, keeping: Keeping) -> L
     return Line(loops, [f"{check} {spec.name}" for check in cares], around.health)
 
 
-def _group(accepting: Accepting) -> str:
-    spec = accepting.spec
-    return f"ingest.{spec.name}" + (f".g{spec.generation}" if spec.generation > 1 else "")
-
-
 def _stage(around: Surroundings, accepting: Accepting, line: LineTopics, care: Care) -> BatchStage:
     handler = AcceptHandler(accepting, line, around.dead_letters, around.telemetry, around.clock)
-    group = _group(accepting)
+    group = accepting.spec.group
     client_id = f"{around.instance}.{accepting.spec.name}"
     return BatchStage(around.broker, Subscription([line.events, line.labels], group, client_id), handler, care,
                       writer_prefix=group, max_records=around.pace.batch_records)

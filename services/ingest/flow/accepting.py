@@ -9,7 +9,7 @@ from lepton.clock import Clock
 from lepton.contracts import features
 from lepton.contracts.pb.outcomes_pb2 import Outcome
 from lepton.contracts.pb.quality_pb2 import QualitySummary
-from lepton.contracts.pipeline import Pipeline, compatible
+from lepton.contracts.pipeline import compatible
 from lepton.errors import Refused
 from services.ingest.core.acceptance import Acceptance
 from services.ingest.core.cleaning import Bounds
@@ -19,6 +19,7 @@ from services.ingest.core.partition import EventsPartition, LabelsPartition
 from services.ingest.core.quarantine import Quarantine
 from services.ingest.core.reading.intake import RawEvent, Rejection, Stray
 from services.ingest.core.counting.summary import Tally
+from services.ingest.flow.spec import Spec as Spec
 
 # Spans cost more than rows: past this many a batch, a row keeps its event's trace without a span of its own.
 SAMPLED_SPANS = 64
@@ -40,25 +41,6 @@ class Results:
     tally: Tally = field(default_factory=Tally)
     strays: list[tuple[int, Stray]] = field(default_factory=list)
     """Rows for other partitions of the events topic, and the position of the record each came in."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """One announced version of a pipeline."""
-
-    pipeline: Pipeline
-    version: int
-    generation: int
-    partitions: int
-
-    @property
-    def name(self) -> str:
-        return self.pipeline.name
-
-    @property
-    def group(self) -> str:
-        """Consumer group of the accept stage; also begins its transactional ids."""
-        return f"ingest.{self.name}" + (f".g{self.generation}" if self.generation > 1 else "")
 
 
 class Accepting:

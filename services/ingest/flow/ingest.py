@@ -21,13 +21,17 @@ class Line(Protocol):
 
 
 OpenLine = Callable[[Accepting], Awaitable[Line]]
+FollowSources = Callable[[str, Spec | None], Awaitable[None]]
+"""Told of every version of a pipeline that is worked by, and of None when its work ends."""
 
 
 class Ingest:
     """The pipelines this process works for."""
 
-    def __init__(self, open_line: OpenLine, continue_trace: ContinueTrace, clock: Clock) -> None:
+    def __init__(self, open_line: OpenLine, follow_sources: FollowSources, continue_trace: ContinueTrace,
+                 clock: Clock) -> None:
         self._open_line = open_line
+        self._follow_sources = follow_sources
         self._continue_trace = continue_trace
         self._clock = clock
         self._lines: dict[str, tuple[Accepting, Line]] = {}
@@ -61,6 +65,7 @@ class Ingest:
         before goes on in both cases.
         """
         if state is None or state.deleted:
+            await self._follow_sources(name, None)
             await self._close(name)
             self._announced.discard(name)
             return
@@ -73,11 +78,13 @@ class Ingest:
         if running is not None and running[0].spec.generation == spec.generation:
             if spec.version > running[0].spec.version:
                 running[0].adopt(spec)
+                await self._follow_sources(name, spec)
             return
         await self._close(name)
         accepting = Accepting(spec, self.quarantine_of(name), self._continue_trace, self._clock)
         accepting.bounds = self._bounds.get(name, {})
         self._lines[name] = (accepting, await self._open_line(accepting))
+        await self._follow_sources(name, spec)
 
     async def follow_model(self, name: str, state: ModelState | None) -> None:
         """Flag outliers by the statistics of the champion, from the next batch on."""
