@@ -16,6 +16,7 @@ from lepton.contracts import codec, topics
 from lepton.contracts.pb.incidents_pb2 import AuditRecord
 from lepton.contracts.pb.models_pb2 import ModelState
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
+from lepton.contracts.pb.quality_pb2 import QualityRollup
 from lepton.contracts.pb.telemetry_pb2 import Instance
 from lepton.contracts.signing import Identity
 from lepton.contracts.topics import Topic
@@ -44,6 +45,7 @@ from services.gateway.flow.models import Models
 from services.gateway.flow.operations import Operations
 from services.gateway.flow.pipelines import Catalogue, Pipelines
 from services.gateway.flow.predictions import Predictions
+from services.gateway.flow.quality import Quality
 from services.gateway.flow.streams import Streams
 from services.gateway.settings import GatewaySettings
 
@@ -78,6 +80,7 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
     service.spawn("aside", aside.run)
     registry = _follow(service, broker, aside, Topic.MODELS, ModelState)
     announced = _follow(service, broker, aside, Topic.PIPELINES, PipelineState)
+    rolled_up = _follow(service, broker, aside, Topic.QUALITY_ROLLUPS, QualityRollup)
 
     streams = Streams(broker, settings.instance, clock)
 
@@ -107,6 +110,7 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
         pipelines=Pipelines(catalogue, store, broker, relay, audit, settings.kafka_replication, SourceBoard(database),
                             clock),
         data=Data(catalogue, producer, streams, Segments(database), service.telemetry, clock),
+        quality=Quality(catalogue, streams, rolled_up.values),
         predictions=predictions,
         models=Models(registry.values, Runs(database, clock), catalogue, producer, audit, clock),
         operations=Operations(instances.values, Incidents(database), registry.values, catalogue, streams, clock),

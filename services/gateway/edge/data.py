@@ -4,9 +4,8 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from lepton.contracts.pb.quality_pb2 import QualitySummary
 from services.gateway.edge.errors import WrongMediaType
-from services.gateway.edge.http.answers import Responses, answer, body, described, plain, problem, schema
+from services.gateway.edge.http.answers import Responses, answer, body, described, problem
 from services.gateway.edge.http.callers import Count, Reads, TheGateway, Writes
 from services.gateway.flow.data import Body, Form, Written
 
@@ -88,14 +87,6 @@ async def take_labels(pipeline: str, request: Request, gateway: TheGateway, call
                                                  "outcomes": 1180, "partitions": []})})
 async def rows(pipeline: str, gateway: TheGateway, _: Reads) -> Response:
     return answer(await gateway.data.rows(pipeline))
-
-
-@router.get("/quality", summary="Read quality summaries", responses={
-    200: described("Newest first; one an interval and instance.", schema(QualitySummary), [
-        {"pipeline": "phishing", "accepted": 98, "rejected": 2, "duplicates": 0}], many=True)})
-async def quality(pipeline: str, gateway: TheGateway, _: Reads, limit: Count = 20) -> Response:
-    """What ingest accepted and refused lately, by field and by source."""
-    return answer([plain(summary) for summary in await gateway.data.quality(pipeline, limit)])
 
 
 @router.get("/dead-letters", summary="Read dead letters", responses={

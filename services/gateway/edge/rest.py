@@ -11,7 +11,7 @@ from lepton.clock import Clock
 from lepton.contracts.pipeline import Problem
 from lepton.errors import Invalid, LeptonError, Missing
 from lepton.runtime.telemetry import Telemetry
-from services.gateway.edge import admin, data, inference, models, pipelines, recovery
+from services.gateway.edge import admin, data, inference, models, pipelines, quality, recovery
 from services.gateway.edge.errors import Malformed
 from services.gateway.edge.http.answers import problem
 from services.gateway.edge.http.context import RequestContext, bug, failure, too_large
@@ -62,8 +62,8 @@ def create(gateway: Gateway, telemetry: Telemetry, clock: Clock, max_body_bytes:
         generate_unique_id_function=lambda route: f"{route.tags[0]}-{route.name}".replace(" ", "-"),
     )
     app.state.gateway = gateway
-    for router in (pipelines.router, data.router, models.router, models.runs_router, admin.router, recovery.router,
-                   admin.keys_router, inference.router):
+    for router in (pipelines.router, data.router, quality.router, models.router, models.runs_router, admin.router,
+                   recovery.router, admin.keys_router, inference.router):
         app.include_router(router)
     app.add_exception_handler(LeptonError, _outcome)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -8,7 +8,6 @@ from lepton.bus.producer import Producer, outgoing
 from lepton.clock import Clock
 from lepton.contracts import names, topics
 from lepton.contracts.envelope import Envelope
-from lepton.contracts.pb.quality_pb2 import QualitySummary
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.topics import Topic
 from lepton.runtime.telemetry import Telemetry
@@ -84,12 +83,6 @@ class Data:
             "partitions": [{"partition": partition, "rows": head.rows, "next_offset": head.next}
                            for partition, head in sorted(accepted.items())],
         }
-
-    async def quality(self, name: str, count: int) -> list[QualitySummary]:
-        """The newest summaries of what ingest accepted and refused, newest first."""
-        state = await self._catalogue.state(name)
-        topic_name = topics.name(Topic.QUALITY, name, state.generation)
-        return await self._streams.messages(Topic.QUALITY, QualitySummary, topic_name, count)
 
     async def dead_letters(self, name: str, count: int) -> list[dict[str, Any]]:
         """The newest events and labels that were refused, newest first, with reason, field and the original text."""

@@ -10,6 +10,7 @@ from services.gateway.flow.models import Models
 from services.gateway.flow.operations import Operations
 from services.gateway.flow.pipelines import Pipelines
 from services.gateway.flow.predictions import Predictions
+from services.gateway.flow.quality import Quality
 
 __all__ = ["Caller", "Gateway"]
 
@@ -21,6 +22,7 @@ class Gateway:
     access: Access
     pipelines: Pipelines
     data: Data
+    quality: Quality
     predictions: Predictions
     models: Models
     operations: Operations

@@ -18,7 +18,7 @@ from yarl import URL
 
 from lepton.bus.care import Care
 from lepton.bus.records import Place, Record
-from lepton.contracts import codec, topics
+from lepton.contracts import codec, names, topics
 from lepton.contracts.pb.quality_pb2 import QualitySummary
 from lepton.contracts.topics import Topic
 from lepton.errors import Invalid, LeptonError, Unavailable
@@ -65,10 +65,10 @@ class _Table(faust.Table[str, bytes]):
 class Worker:
     """Started once and stopped once; then another one is made."""
 
-    def __init__(self, connection: Connection, names: Iterable[str], refuse: Refuse, care: Care) -> None:
+    def __init__(self, connection: Connection, sources: Iterable[str], refuse: Refuse, care: Care) -> None:
         self._refuse = refuse
         self._care = care
-        self._names = tuple(sorted(names))
+        self._sources = tuple(sorted(sources))
         self._app = _app(connection)
         self._table = _table(self._app, connection.table)
         self._changelog = TP(connection.table, 0)
@@ -81,7 +81,7 @@ class Worker:
         self._table.on_recover(self._recovered)
         self._stream: Any = None
         # Raw: what cannot be decoded would be raised inside the agent instead of going to its dead letters.
-        source = self._app.topic(*self._names, key_type=bytes, value_type=bytes, key_serializer="raw",
+        source = self._app.topic(*self._sources, key_type=bytes, value_type=bytes, key_serializer="raw",
                                  value_serializer="raw", allow_empty=True)
         self._app.agent(source, name="merge summaries")(self._merge)
 
@@ -141,7 +141,7 @@ class Worker:
     def held(self) -> frozenset[Place]:
         """Partitions of summaries this worker was given."""
         return frozenset(Place(tp.topic, tp.partition) for tp in self._app.consumer.assignment()
-                         if tp.topic in self._names)
+                         if tp.topic in self._sources)
 
     async def ends(self, places: Iterable[Place]) -> Mapping[Place, int]:
         """Next offset of each partition, asked of the broker."""
@@ -172,10 +172,16 @@ class Worker:
             with self._care.span(f"process {record.topic}", [record]):
                 summary = codec.decode_as(Topic.QUALITY, QualitySummary, record.value or b"")
                 _belongs(summary, record)
-                self._rolling.take(summary, Taken(record.topic, record.partition, record.offset, at))
+                grown = self._rolling.take(summary, Taken(record.topic, record.partition, record.offset, at))
+                self._count(summary.pipeline, "merged" if grown else "known")
         except Invalid as error:
             await self._refuse(record, error)
         self._taken.append((stream, event))
+
+    def _count(self, pipeline: str, outcome: str) -> None:
+        if self._care.telemetry is not None:
+            counter = self._care.telemetry.counter(names.QUALITY_ROLLED, "Summaries merged into roll-ups")
+            counter.add(1, {names.PIPELINE: pipeline, "outcome": outcome})
 
     async def _revoked(self, *_: Any, **__: Any) -> None:
         """What is not durable yet is not acknowledged either, and comes again to whoever gets the partitions."""
