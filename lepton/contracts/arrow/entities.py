@@ -1,11 +1,15 @@
-"""Which partition each of many entities belongs to: Kafka's default partitioner over a whole column at once."""
+"""Ids and entities a whole column at a time: which are none, and which partition each entity belongs to."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lepton.contracts.reading.identity import MAX_ID_CHARACTERS
+
+_CONTROL = r"[\x00-\x1f\x7f]"
 _SEED = np.uint32(0x9747B28C)
 _MIX = np.uint32(0x5BD1E995)
 # Rows whose numbers stay in the processor's cache.
@@ -14,6 +18,32 @@ _AT_ONCE = 16_384
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 Words = np.ndarray[Any, np.dtype[np.uint32]]
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def texts_of(column: pa.Array) -> pa.StringArray:
+    """Names as text; a whole number stands for its digits."""
+    return column if pa.types.is_string(column.type) else pc.cast(column, pa.string())
+
+
+def wrong_names(names: pa.StringArray) -> Iterator[tuple[pa.BooleanArray, str, str]]:
+    """Which texts can name nothing, with a code and why, one reason after the other; as `reading.identity` has it."""
+    if names.null_count:
+        yield names.is_null(), "missing", "is missing"
+    lengths = pc.binary_length(names)
+    if pc.min(lengths).as_py() == 0:
+        yield pc.equal(lengths, 0), "out_of_range", "is empty"
+    if (pc.max(lengths).as_py() or 0) > MAX_ID_CHARACTERS:
+        yield (pc.greater(pc.utf8_length(names), MAX_ID_CHARACTERS), "out_of_range",
+               f"longer than {MAX_ID_CHARACTERS} characters")
+    if _may_have_control(names):
+        yield pc.match_substring_regex(names, _CONTROL), "malformed", "holds control characters"
+
+
+def _may_have_control(names: pa.StringArray) -> bool:
+    """A no is right; a yes may be about bytes of a missing value."""
+    starts, data = _offsets_and_bytes(names)
+    letters = data[starts[0]:starts[-1]]
+    return bool(((letters < 32) | (letters == 127)).any())
 
 
 def partitions_of(entities: pa.StringArray, count: int) -> Numbers:
@@ -60,8 +90,8 @@ def _of_length(words: Words, starts: Numbers, length: int) -> Words:
 
 def _offsets_and_bytes(texts: pa.StringArray) -> tuple[Numbers, Bytes]:
     """Where each text begins (one more at the end), and all bytes they point into."""
-    if not pa.types.is_string(texts.type):
-        texts = pc.cast(texts, pa.string())
+    if len(texts) == 0:
+        return np.zeros(1, np.int64), np.empty(0, np.uint8)
     _, offsets, data = texts.buffers()
     starts = np.frombuffer(offsets, np.int32)[texts.offset:texts.offset + len(texts) + 1].astype(np.int64)
     return starts, np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
