@@ -2,21 +2,24 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
 from lepton.contracts.pb.outcomes_pb2 import Outcome
 from lepton.contracts.pipeline import Pipeline
-from services.ingest.core.counting import summary
 from services.ingest.core.arrow.reader import Reader, with_originals
-from services.ingest.core.cleaning import BoolMatrix, Bounds, Cleaning
-from services.ingest.core.dedupe import Plan, Seen, keys_of
+from services.ingest.core.clean.past import Past
+from services.ingest.core.clean.repairs import with_repairs
+from services.ingest.core.clean.sifting import Sifted, Sifting
+from services.ingest.core.cleaning import Bounds
+from services.ingest.core.counting import summary
+from services.ingest.core.counting.summary import Tally
+from services.ingest.core.dedupe import Plan
 from services.ingest.core.features import Columns
 from services.ingest.core.labels import Labels
 from services.ingest.core.quality import Validator
 from services.ingest.core.reading.intake import Intake, RawEvent, Rejection, Stray
-from services.ingest.core.counting.summary import Tally
 
 # W3C Trace Context version 00, flag `sampled` set.
 _SAMPLED = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][13579bdf]")
@@ -33,6 +36,9 @@ class Accepted:
     outcomes: list[Outcome]
     rejections: list[Rejection]
     plan: Plan[str]
+    contents: Plan[str]
+    watermark: int
+    """Highest event time seen, in microseconds since the epoch."""
     tally: Tally
     strays: list[tuple[int, Stray]] = field(default_factory=list)
     """Rows of entities of other partitions, and the position of the record each came in."""
@@ -48,69 +54,52 @@ class Acceptance:
         validator = Validator(pipeline)
         self._columns = Columns(pipeline, spec_version, validator)
         self._reader = Reader(pipeline, validator, self._columns, partitions or pipeline.partitions)
-        self._cleaning = Cleaning(pipeline)
+        self._sifting = Sifting(pipeline)
         self._categories = frozenset(name for name, spec in pipeline.fields.items() if spec.type == "category")
         self.labels = Labels(pipeline, spec_version) if pipeline.label_type is not None else None
 
-    def judge(self, events: Sequence[RawEvent], seen: Seen, bounds: Bounds, quarantined: frozenset[str],
-              partition: int = 0) -> Accepted:
-        """Changes nothing: `seen` learns the plan once the batch is committed. `partition`: where the events lie."""
-        intake = self._reader.read(events, partition, quarantined)
-        values = intake.values
-        outlying = self._cleaning.outlying(values, bounds)
-        kept = self._turn_away(intake, values, outlying)
-        keys = keys_of(intake.ids, intake.entities)
-        if len(kept) < len(keys):
-            keys = [keys[index] for index in kept]
-        duplicates = seen.duplicates(keys)
-        if duplicates:
-            again = set(duplicates)
-            kept = [row for index, row in enumerate(kept) if index not in again]
-            keys = [key for index, key in enumerate(keys) if index not in again]
-        tally = Tally(duplicates=len(duplicates))
+    def judge(self, events: Sequence[RawEvent], past: Past, bounds: Bounds, quarantined: frozenset[str]) -> Accepted:
+        """What becomes of the events of one partition; `bounds` are the champion's.
+
+        `past` learns of it once the batch is committed, from the plans.
+        """
+        intake = self._reader.read(events, past.partition, quarantined)
+        sifted = self._sifting.sift(intake, events, past, bounds)
+        intake.rejections += [intake.rejection(one.index, one.code, one.message, one.field) for one in sifted.turned]
+        tally = Tally(duplicates=sifted.duplicates, content_duplicates=len(sifted.repeated),
+                      late=int(sifted.timed.late.sum()), future=int(sifted.timed.future.sum()))
         tally.reject(intake.rejections, self.pipeline.fields)
+        intake.rejections += [intake.rejection(one.index, one.code, one.message) for one in sifted.repeated]
         with_originals(intake)
         intake.rejections.sort(key=lambda rejection: (rejection.position, rejection.row or 0))
-        judged = Accepted(None, None, [], intake.rejections, seen.plan(keys), tally, intake.strays)
-        return self._accept(events, intake, _Rows(kept, values, outlying), judged) if kept else judged
+        judged = Accepted(None, None, [], intake.rejections, past.seen.plan(sifted.keys),
+                          past.contents.plan(sifted.contents), sifted.timed.watermark, tally, intake.strays)
+        return self._accept(events, intake, sifted, judged) if sifted.kept else judged
 
-    def _turn_away(self, intake: Intake, values: Sequence[pa.Array], outlying: BoolMatrix | None) -> list[int]:
-        turned = set[int]()
-        for one in self._cleaning.turned_away(values, outlying):
-            turned.add(one.index)
-            intake.rejections.append(intake.rejection(one.index, one.code, one.message, one.field))
-        return [index for index in range(len(intake.ids)) if index not in turned]
-
-    def _accept(self, events: Sequence[RawEvent], intake: Intake, rows: "_Rows", judged: Accepted) -> Accepted:
-        batch = self._columns.batch(intake, rows.values, events, rows.outlying)
-        outlying = rows.outlying
-        if len(rows.kept) < len(intake.ids):
-            batch = batch.take(pa.array(rows.kept, pa.int64()))
-            outlying = None if outlying is None else outlying[rows.kept]
+    def _accept(self, events: Sequence[RawEvent], intake: Intake, sifted: Sifted, judged: Accepted) -> Accepted:
+        kept, outlying = sifted.kept, sifted.outlying
+        batch = self._columns.batch(intake, intake.values, events, outlying, sifted.occurred)
+        if sifted.moved.rows:
+            batch = with_repairs(batch, [sifted.moved])
+        if len(kept) < len(intake.ids):
+            batch = batch.take(pa.array(kept, pa.int64()))
+            outlying = None if outlying is None else outlying[kept]
         first = self._columns.first_field
         values = batch.columns[first:first + len(self._columns.fields)]
-        judged.tally.add(summary.tally_accepted(self._columns.fields, values, outlying, intake.sources(rows.kept),
+        judged.tally.add(summary.tally_accepted(self._columns.fields, values, outlying, intake.sources(kept),
                                                 self._categories))
-        return Accepted(batch, _traces(intake, rows.kept), self._outcomes(intake, rows.kept), judged.rejections,
-                        judged.plan, judged.tally, judged.strays)
+        return replace(judged, batch=batch, traces=_traces(intake, kept), outcomes=self._outcomes(intake, sifted))
 
-    def _outcomes(self, intake: Intake, kept: Sequence[int]) -> list[Outcome]:
+    def _outcomes(self, intake: Intake, sifted: Sifted) -> list[Outcome]:
         if not intake.labels or self.labels is None:
             return []
         found = []
-        for index in kept:
+        for index in sifted.kept:
             label = intake.labels[index]
             if label is not None:
-                found.append(self.labels.outcome(intake.ids[index], intake.entities[index], label, intake.times[index],
-                                                 with_event=True))
+                found.append(self.labels.outcome(intake.ids[index], intake.entities[index], label,
+                                                 int(sifted.timed.times[index]), with_event=True))
         return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    kept: list[int]
-    values: list[pa.Array]
-    outlying: BoolMatrix | None
 
 
 def _traces(intake: Intake, kept: Sequence[int]) -> list[str | None] | None:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from lepton.contracts.pb.models_pb2 import ModelManifest
 from lepton.contracts.pipeline import Pipeline
+from lepton.contracts.pipeline_blocks import NUMERIC
 
 BoolMatrix = np.ndarray[Any, np.dtype[np.bool_]]
 Bounds = Mapping[str, tuple[float, float]]
@@ -37,39 +38,39 @@ class Cleaning:
         self._fields = tuple(pipeline.fields)
         self._dropped = [index for index, name in enumerate(self._fields)
                          if pipeline.missing_policy(name).kind == "drop"]
-        self._numeric = [index for index, name in enumerate(self._fields)
-                         if pipeline.fields[name].type in ("float", "int")]
-        self._flags = pipeline.clean.outliers.method != "none"
-        self._quarantines = pipeline.clean.outliers.action == "quarantine"
+        self.numeric = [index for index, name in enumerate(self._fields) if pipeline.fields[name].type in NUMERIC]
+        """Places of the numbers among the fields."""
+        self.method = pipeline.clean.outliers.method
+        self.width = pipeline.clean.outliers.width
+        self.quarantines = pipeline.clean.outliers.action == "quarantine"
 
-    def outlying(self, values: Sequence[pa.Array], bounds: Bounds) -> BoolMatrix | None:
-        """Rows by fields, true where a number lies outside its bounds; None when nothing can be."""
-        watched = [index for index in self._numeric if self._fields[index] in bounds] if self._flags else []
+    def outlying(self, numbers: "np.ndarray[Any, np.dtype[Any]]", bounds: Bounds) -> BoolMatrix | None:
+        """Rows by fields, true where a number lies outside its bounds; None when nothing can be.
+
+        `numbers` are the numeric fields [rows, numeric], NaN where missing.
+        """
+        watched = [(place, index) for place, index in enumerate(self.numeric) if self._fields[index] in bounds] \
+            if self.method != "none" else []
         if not watched:
             return None
-        found = np.zeros((len(values[0]), len(self._fields)), np.bool_)
-        for index in watched:
+        found = np.zeros((len(numbers), len(self._fields)), np.bool_)
+        for place, index in watched:
             low, high = bounds[self._fields[index]]
-            numbers = numbers_of(values[index])
             # NaN, the missing value, compares as neither.
-            found[:, index] = (numbers < low) | (numbers > high)
+            found[:, index] = (numbers[:, place] < low) | (numbers[:, place] > high)
         return found
 
-    def turned_away(self, values: Sequence[pa.Array], outlying: BoolMatrix | None) -> Iterator[Turned]:
-        """Rows with a missing value the Pipeline drops for, then outlying ones it quarantines; one reason a row."""
-        seen: set[int] = set()
+    def incomplete(self, values: Sequence[pa.Array]) -> Iterator[Turned]:
+        """Rows with a missing value the Pipeline drops them for, field by field; a row may come several times."""
         for index in self._dropped:
             if values[index].null_count:
                 for row in np.flatnonzero(values[index].is_null().to_numpy(zero_copy_only=False)).tolist():
-                    if row not in seen:
-                        seen.add(row)
-                        yield Turned(row, "missing", "is missing, and the pipeline drops rows without it",
-                                     self._fields[index])
-        if self._quarantines and outlying is not None:
-            for row in np.flatnonzero(outlying.any(axis=1)).tolist():
-                if row not in seen:
-                    yield Turned(row, "outlier", "lies outside what the model was trained on",
-                                 self._fields[int(np.argmax(outlying[row]))])
+                    yield Turned(row, "missing", "is missing, and the pipeline drops rows without it",
+                                 self._fields[index])
+
+    def outlier(self, row: int, outlying: BoolMatrix, usual: str) -> Turned:
+        """Why an outlying row is turned away: for its first field outside. `usual`: what it was compared with."""
+        return Turned(row, "outlier", f"lies outside {usual}", self._fields[int(np.argmax(outlying[row]))])
 
 
 def numbers_of(column: pa.Array) -> "np.ndarray[Any, np.dtype[np.float64]]":

@@ -13,12 +13,12 @@ from lepton.contracts.pipeline import compatible
 from lepton.errors import Refused
 from services.ingest.core.acceptance import Acceptance
 from services.ingest.core.cleaning import Bounds
+from services.ingest.core.counting.summary import Tally
 from services.ingest.core.dedupe import StateRecord
 from services.ingest.core.features import encoded, with_traces
 from services.ingest.core.partition import EventsPartition, LabelsPartition
 from services.ingest.core.quarantine import Quarantine
 from services.ingest.core.reading.intake import RawEvent, Rejection, Stray
-from services.ingest.core.counting.summary import Tally
 from services.ingest.flow.spec import Spec as Spec
 
 # Spans cost more than rows: past this many a batch, a row keeps its event's trace without a span of its own.
@@ -74,7 +74,7 @@ class Accepting:
 
     def restore_events(self, partition: int, records: Mapping[bytes, bytes]) -> None:
         """Remember what the last committed batch left. Raises Invalid when the state cannot be read."""
-        mine = EventsPartition(self.spec.pipeline)
+        mine = EventsPartition(self.spec.pipeline, partition)
         mine.restore(records)
         self._quarantine.merge(mine.head.decisions)
         self._events[partition] = mine
@@ -88,7 +88,7 @@ class Accepting:
     async def accept(self, partition: int, events: Sequence[RawEvent]) -> Results:
         """Judge a batch of events; memory changes with `keep_events` only."""
         mine = self._events[partition]
-        accepted = self._acceptance.judge(events, mine.seen, self.bounds, self._quarantine.sources, partition)
+        accepted = self._acceptance.judge(events, mine.past, self.bounds, self._quarantine.sources)
         rows, state = mine.plan(accepted, self._quarantine.decisions)
         batch, traces = self._traced(rows, accepted.traces)
         self._pending[partition] = accepted.tally

@@ -12,8 +12,8 @@ from lepton.contracts import features
 from lepton.contracts.pb.models_pb2 import FieldStatistics, ModelManifest
 from lepton.contracts.topics import Topic
 from services.ingest.core.acceptance import Acceptance, Accepted
+from services.ingest.core.clean.past import Past
 from services.ingest.core.cleaning import bounds_of
-from services.ingest.core.dedupe import Seen
 from tests.harness import examples
 from tests.unit.ingest.samples import order, pipeline, record, records
 
@@ -23,9 +23,10 @@ OUTLIERS = "clean: {outliers: {method: iqr, action: %s}}\n"
 BOUNDS = {"price": (0.0, 10.0), "items": (1.0, 5.0)}
 
 
-def judge(*values: Any, acceptance: Acceptance | None = None, seen: Seen | None = None, **options: Any) -> Accepted:
+def judge(*values: Any, acceptance: Acceptance | None = None, past: Past | None = None, **options: Any) -> Accepted:
     acceptance = acceptance or Acceptance(pipeline(), 3)
-    return acceptance.judge(records(*values), seen or Seen(100), options.get("bounds", {}), options.get("out", NOBODY))
+    return acceptance.judge(records(*values), past or Past.of(pipeline()), options.get("bounds", {}),
+                            options.get("out", NOBODY))
 
 
 def test_accepted_rows_have_the_layout_of_features() -> None:
@@ -49,14 +50,14 @@ def test_a_batch_of_only_bad_events_has_no_rows() -> None:
 
 
 def test_duplicates_are_counted_and_leave_no_row() -> None:
-    seen = Seen(100)
+    past = Past.of(pipeline())
     acceptance = Acceptance(pipeline(), 1)
-    first = judge(order(1), order(2), order(1), acceptance=acceptance, seen=seen)
+    first = judge(order(1), order(2), order(1), acceptance=acceptance, past=past)
     assert first.batch is not None
     assert first.batch.column("_event_id").to_pylist() == ["o-1", "o-2"]
     assert (first.tally.accepted, first.tally.duplicates) == (2, 1)
-    seen.apply(first.plan)
-    second = judge(order(2), order(1), acceptance=acceptance, seen=seen)
+    past.seen.apply(first.plan)
+    second = judge(order(2), order(1), acceptance=acceptance, past=past)
     assert second.batch is None
     assert (second.tally.accepted, second.tally.duplicates, second.tally.rejected) == (0, 2, 0)
 
@@ -67,10 +68,10 @@ def test_the_same_id_of_another_entity_is_another_event() -> None:
 
 
 def test_a_rejected_event_may_come_again_corrected() -> None:
-    seen = Seen(100)
-    bad = judge(order(1, price=-1), seen=seen)
-    seen.apply(bad.plan)
-    assert judge(order(1), seen=seen).tally.accepted == 1
+    past = Past.of(pipeline())
+    bad = judge(order(1, price=-1), past=past)
+    past.seen.apply(bad.plan)
+    assert judge(order(1), past=past).tally.accepted == 1
 
 
 def test_rows_without_a_dropped_field_are_rejected() -> None:
@@ -152,16 +153,16 @@ def test_only_sampled_traces_are_followed() -> None:
     unsampled, zero = TRACE[:-2] + "00", TRACE.replace("0af7651916cd43dd8448eb211c80319c", "0" * 32)
     events = [traced(0, TRACE), traced(1, unsampled), record(order(2), 2), traced(3, "junk"), traced(4, zero)]
     acceptance = Acceptance(pipeline(), 1)
-    assert acceptance.judge(events, Seen(10), {}, NOBODY).traces == [TRACE, None, None, None, None]
-    assert acceptance.judge(events[1:], Seen(10), {}, NOBODY).traces is None
-    assert acceptance.judge(events[2:3], Seen(10), {}, NOBODY).traces is None
+    assert acceptance.judge(events, Past.of(pipeline()), {}, NOBODY).traces == [TRACE, None, None, None, None]
+    assert acceptance.judge(events[1:], Past.of(pipeline()), {}, NOBODY).traces is None
+    assert acceptance.judge(events[2:3], Past.of(pipeline()), {}, NOBODY).traces is None
 
 
 def test_counts_are_kept_by_source_and_field() -> None:
     web, till = (("ce_source", b"web"),), (("ce_source", b"till"),)
     events = [record(order(1, items=1), 0, web), record(order(2, items=3, weight=2), 1, till), record(b"x", 2, till),
               record(order(3, items="x"), 3, till), record(order(1, items=1), 4, web), record(order(5), 5, web)]
-    found = Acceptance(pipeline(), 1).judge(events, Seen(10), {}, frozenset({"pos"}))
+    found = Acceptance(pipeline(), 1).judge(events, Past.of(pipeline()), {}, frozenset({"pos"}))
     tally = found.tally
     assert (tally.accepted, tally.rejected, tally.duplicates, tally.quarantined) == (3, 2, 1, 0)
     items = tally.fields["items"]
@@ -173,10 +174,11 @@ def test_counts_are_kept_by_source_and_field() -> None:
 def test_every_example_gives_the_row_its_features_example_promises() -> None:
     acceptance = Acceptance(examples.pipeline(), 1)
     events = [record(one.value, offset, one.headers) for offset, one in enumerate(examples.valid(Topic.EVENTS))]
-    found = acceptance.judge(events, Seen(100), {}, NOBODY)
+    found = acceptance.judge(events, Past.of(examples.pipeline()), {}, NOBODY)
     assert found.rejections == []
     assert found.batch is not None
-    assert found.batch.num_rows == len(events)
+    # All of them hold one event each, but for the stream of two.
+    assert found.batch.num_rows == len(events) + 1
     found.batch.validate(full=True)
 
 
@@ -190,10 +192,10 @@ EVENTS = st.one_of(
 
 @given(st.lists(st.lists(EVENTS, max_size=12), max_size=4), st.sampled_from(["keep", "quarantine"]))
 def test_every_event_is_accepted_rejected_or_a_duplicate(batches: list[list[Any]], action: str) -> None:
-    acceptance, seen = Acceptance(pipeline(more=OUTLIERS % action), 1), Seen(1000)
+    acceptance, past = Acceptance(pipeline(more=OUTLIERS % action), 1), Past.of(pipeline())
     keys: set[tuple[str, str]] = set()
     for events in batches:
-        found = acceptance.judge(records(*events), seen, BOUNDS, NOBODY)
+        found = acceptance.judge(records(*events), past, BOUNDS, NOBODY)
         rows = found.batch.to_pylist() if found.batch is not None else []
         assert len(rows) == found.tally.accepted
         assert found.tally.accepted + found.tally.duplicates + len(found.rejections) == len(events)
@@ -207,7 +209,7 @@ def test_every_event_is_accepted_rejected_or_a_duplicate(batches: list[list[Any]
         if found.batch is not None:
             found.batch.validate(full=True)
             assert isinstance(found.batch, pa.RecordBatch)
-        seen.apply(found.plan)
+        past.seen.apply(found.plan)
 
 
 @pytest.mark.parametrize("count", [0, 1])

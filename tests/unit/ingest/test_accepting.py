@@ -14,7 +14,6 @@ from lepton.errors import Invalid, Refused, Unavailable
 from services.ingest.core.features import encoded
 from services.ingest.core.partition import HEAD, EventsPartition, LabelsPartition
 from services.ingest.core.quarantine import Quarantine
-from services.ingest.core.schema import MAX_ID_CHARS
 from services.ingest.flow.accepting import SAMPLED_SPANS, Accepting, Results, Spec
 from tests.unit.ingest.samples import order, pipeline, record, records
 
@@ -132,7 +131,7 @@ async def test_totals_and_quarantines_are_kept_with_the_state(accepting: Accepti
     quarantine.decide("till", True, (1, 2))
     again = Accepting(accepting.spec, quarantine, lambda parent, _: parent, FakeClock())
     again.restore_events(1, dict(results.state))
-    state = dict((await again.accept(1, records(order(2), order(1)))).state)
+    state = dict(results.state) | dict((await again.accept(1, records(order(2), order(1)))).state)
     partition = EventsPartition(pipeline())
     partition.restore(state)
     head = partition.head
@@ -155,7 +154,7 @@ def test_keeping_without_a_batch_changes_nothing() -> None:
     events, labels = EventsPartition(pipeline()), LabelsPartition(10)
     events.keep()
     labels.keep()
-    assert len(events.seen) == 0
+    assert len(events.past.seen) == 0
 
 
 @pytest.mark.parametrize(("limit", "fewest"), [(10**9, 1), (20_000, 2), (1, 50)])
@@ -171,6 +170,6 @@ def test_a_batch_too_large_for_a_record_is_cut_between_rows(limit: int, fewest: 
 
 def _accepted(values: list[Any]) -> pa.RecordBatch:
     from services.ingest.core.acceptance import Acceptance
-    from services.ingest.core.dedupe import Seen
+    from services.ingest.core.clean.past import Past
 
-    return Acceptance(pipeline(), 1).judge(records(*values), Seen(MAX_ID_CHARS), {}, frozenset()).batch
+    return Acceptance(pipeline(), 1).judge(records(*values), Past.of(pipeline()), {}, frozenset()).batch

@@ -29,40 +29,41 @@ class Sieve:
     _now: set[str] = field(default_factory=set)
     _now_contents: set[str] = field(default_factory=set)
 
-    def take(self, candidates: Sequence[int], most: int, unlike: Unlike | None = None) -> int:
-        """Keep at most so many rows more; how many candidates that took. May be called again with the rest."""
+    def take(self, candidates: Sequence[int], most: int, unlike: Unlike | None, end: int) -> int:
+        """Keep rows until there are `most` more; the row after the last one looked at then, `end` when all were.
+
+        Called again with candidates from there on.
+        """
         if self.contents is None and unlike is None and not self._now:
             keys = self.keys if len(candidates) == len(self.keys) else [self.keys[row] for row in candidates]
             again = self.seen.duplicates(keys)
-            if len(candidates) - len(again) <= most:
+            if len(candidates) - len(again) < most:
                 self.duplicates += len(again)
                 gone = set(again)
                 self.kept += [row for place, row in enumerate(candidates) if place not in gone] if gone else candidates
-                if self.seen.ring.window:
-                    self._now.update(keys)
-                return len(candidates)
-        return self._one_by_one(candidates, most, unlike)
-
-    def _one_by_one(self, candidates: Sequence[int], most: int, unlike: Unlike | None) -> int:
-        done = 0
+                return end
         for row in candidates:
-            if most == 0:
-                break
-            done += 1
-            key = self.keys[row]
-            if key in self.seen or key in self._now:
-                self.duplicates += 1
-                continue
-            content = self.contents[row] if self.contents is not None else None
-            if content is not None and (content in self.seen_contents or content in self._now_contents):
-                self.repeated.append(row)
-            elif unlike is not None and unlike(row):
-                self.unlike.append(row)
-            else:
-                self.kept.append(row)
+            if self._keeps(row, unlike):
                 most -= 1
-                if self.seen.ring.window:
-                    self._now.add(key)
-                if content is not None:
-                    self._now_contents.add(content)
-        return done
+                if most == 0:
+                    return row + 1
+        return end
+
+    def _keeps(self, row: int, unlike: Unlike | None) -> bool:
+        key = self.keys[row]
+        if key in self.seen or key in self._now:
+            self.duplicates += 1
+            return False
+        content = self.contents[row] if self.contents is not None else None
+        if content is not None and (content in self.seen_contents or content in self._now_contents):
+            self.repeated.append(row)
+            return False
+        if unlike is not None and unlike(row):
+            self.unlike.append(row)
+            return False
+        self.kept.append(row)
+        if self.seen.ring.window:
+            self._now.add(key)
+        if content is not None:
+            self._now_contents.add(content)
+        return True

@@ -12,6 +12,7 @@ from lepton.contracts import features
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.pipeline_blocks import SCALARS
 from lepton.errors import Invalid
+from services.ingest.core.clean.repairs import Note, with_repairs
 from services.ingest.core.dedupe import CHUNK_MIN, Plan, Ring, StateRecord
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -69,10 +70,10 @@ class ForwardFillStep:
             sources = groups.last_present(column)
             self._note(groups, sources, name, column, news)
             filled, rows = self._filled(groups, sources, name, column)
-            if len(rows):
+            if rows:
                 index = batch.schema.get_field_index(name)
                 batch = batch.set_column(index, batch.schema.field(index), filled)
-                gaps.append((place, rows))
+                gaps.append(Note(place, WHAT, rows, [""] * len(rows)))
         plan = self._ring.plan([(groups.entities[code], news[code]) for code in groups.by_last_row if news[code]])
         rows_after = self._rows + batch.num_rows
         self._pending = (plan, rows_after)
@@ -100,12 +101,12 @@ class ForwardFillStep:
             fits = not isinstance(value, str) or len(value) <= MAX_CHARS
             news[code][name] = (value if fits else None, self._rows + row)
 
-    def _filled(self, groups: "_Groups", sources: Array, name: str, column: pa.Array) -> tuple[pa.Array, Array]:
+    def _filled(self, groups: "_Groups", sources: Array, name: str, column: pa.Array) -> tuple[pa.Array, list[int]]:
         """The column without the gaps that can be filled, and which rows those were."""
         gaps: list[int] = np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False)).tolist()
         take = np.arange(len(column))
         remembered: list[Value] = []
-        found = []
+        found: list[int] = []
         for gap in gaps:
             row = int(sources[gap])
             if row >= 0:
@@ -120,8 +121,8 @@ class ForwardFillStep:
                 remembered.append(value)
                 found.append(gap)
         if not found:
-            return column, np.zeros(0, np.int64)
-        return pa.concat_arrays([column, pa.array(remembered, column.type)]).take(pa.array(take)), np.array(found)
+            return column, []
+        return pa.concat_arrays([column, pa.array(remembered, column.type)]).take(pa.array(take)), found
 
     def _learn(self, entries: Sequence[Entry]) -> None:
         for entity, values in entries:
@@ -171,17 +172,3 @@ class _Groups:
         found = np.empty(len(present), np.int64)
         found[self.order] = np.where(own, self.order[np.maximum(latest, 0)], -1)
         return found
-
-
-def with_repairs(batch: pa.RecordBatch, gaps: Sequence[tuple[int, Array]]) -> pa.RecordBatch:
-    """The batch with the filling of (field, rows) noted behind what was changed in those rows before."""
-    if not gaps:
-        return batch
-    index = batch.schema.get_field_index(features.REPAIRS)
-    before = batch.column(index)
-    notes: list[list[dict[str, Any]] | None] = [None] * batch.num_rows if before.null_count == len(before) \
-        else before.to_pylist()
-    for place, rows in gaps:
-        for row in rows.tolist():
-            notes[row] = [*(notes[row] or ()), {"field": place, "what": WHAT, "before": ""}]
-    return batch.set_column(index, batch.schema.field(index), pa.array(notes, before.type))
