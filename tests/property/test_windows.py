@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -120,7 +122,5 @@ def content(partition: Partition) -> object:
     return memory.head.watermark, memory.head.following, sorted(found, key=lambda one: one[0])
 
 
-def _plain(value: object) -> object:
-    return tuple(value.tolist()) if hasattr(value, "tolist") and getattr(value, "ndim", 0) else str(value)
-
-
+def _plain(value: Any) -> object:
+    return tuple(value.tolist()) if isinstance(value, np.ndarray) else str(value)

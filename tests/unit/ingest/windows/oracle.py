@@ -57,7 +57,8 @@ class Oracle:
             life = self.lives[event.entity] = Life(self.mark)
         found: dict[str, float | None] = {}
         for window in self.windows:
-            inside = self._session(window, life, event) if window.kind == "session" else self._panes(window, life, event)
+            look = self._session if window.kind == "session" else self._panes
+            inside = look(window, life, event)
             for aggregate, column in zip(window.aggregates, window.columns, strict=True):
                 if aggregate == "time_since":
                     known = life.latest is not None and life.latest <= event.at
@@ -108,4 +109,6 @@ def aggregated(window: Window, aggregate: str, inside: list[tuple[int, Event]]) 
     if aggregate == "last":
         newest = max(event.at for event in events if event.value is not None)
         return [event.value for event in events if event.value is not None and event.at == newest][-1]
-    return {"sum": math.fsum, "mean": statistics.fmean, "min": min, "max": max}[aggregate](values)
+    if aggregate in ("min", "max"):
+        return min(values) if aggregate == "min" else max(values)
+    return math.fsum(values) / (len(values) if aggregate == "mean" else 1)

@@ -1,8 +1,10 @@
 """Pipelines with windows, accepted rows for them, and windows at work on batches cut in any way."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -54,7 +56,8 @@ def batch(spec: Pipeline, events: Sequence[Event], first: int = 0) -> pa.RecordB
         features.OCCURRED_AT: [event.at for event in events], features.SOURCE: ["test"] * size,
         features.SOURCE_OFFSET: list(range(first, first + size)), features.OUTLIERS: [[] for _ in events],
         "value": [event.value for event in events], "note": [event.note for event in events],
-        "items": [None if event.value is None else int(event.value) for event in events],
+        "items": [None if event.value is None or not math.isfinite(event.value) else int(event.value % 2**53)
+                  for event in events],
         "flag": [None if event.value is None else event.value > 0 for event in events]}
     schema = features.features_schema(spec)
     return pa.RecordBatch.from_arrays([pa.array(given.get(name, [None] * size), kind)
@@ -101,4 +104,4 @@ class Partition:
 def cut(events: Sequence[Event], places: Iterable[int]) -> list[Sequence[Event]]:
     """The events in batches that end at `places`."""
     ends = sorted({min(max(place, 0), len(events)) for place in places} | {0, len(events)})
-    return [events[begin:end] for begin, end in zip(ends, ends[1:], strict=False)]
+    return [events[begin:end] for begin, end in pairwise(ends)]

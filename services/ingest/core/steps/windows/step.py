@@ -68,7 +68,9 @@ class Windows:
         times = batch.column(features.OCCURRED_AT).cast(pa.int64()).to_numpy()
         marks = watermarks(times, head.watermark, self._span_us)
         rows, following = self._read(batch, times, marks)
-        folded = {one.window.name: self._fold(one, batch, rows) for one in self._keeping}
+        # Sums may pass the largest float; such an answer is none.
+        with np.errstate(over="ignore", invalid="ignore"):
+            folded = {one.window.name: self._fold(one, batch, rows) for one in self._keeping}
         head = msgspec.structs.replace(head, watermark=int(marks[-1]), following=following)
         changed = self._after(head, rows, folded)
         shares, state = self._memory.successor(changed, self._keeping)
