@@ -186,6 +186,7 @@ class BatchStage:
         try:
             next_offset = await self._next_offset(place)
             await self._handler.restore(place, state)
+            waits = place in self._setbacks and (await self._reader.end_offsets([place]))[place] > next_offset
         except (Unavailable, Busy, Missing) as error:
             await writer.stop()
             self._set_back(place, error)
@@ -194,6 +195,9 @@ class BatchStage:
             await writer.stop()
             raise
         self._lanes[place] = _Lane(writer, next_offset)
+        if not waits:
+            # No batch will come to show that the setback is overcome.
+            self._setbacks.pop(place, None)
         if self._reader.position(place) != next_offset:
             await self._reader.seek(place, next_offset)
 

@@ -99,26 +99,30 @@ async def test_an_absent_result_topic_is_waited_for(broker: MemoryBroker, clock:
         await apoll_until(done, "the batches to count")
 
 
+class Reluctant(MemoryBroker):
+    """Its first transactional writers do not open."""
+
+    refusals = 2
+
+    def transactional_writer(self, transactional_id: str) -> TransactionalWriter:
+        if self.refusals:
+            self.refusals -= 1
+            return _Shut()
+        return super().transactional_writer(transactional_id)
+
+
+class _Shut:
+    async def start(self) -> None:
+        raise Unavailable("no coordinator")
+
+    async def stop(self) -> None:
+        raise AssertionError("was never open")
+
+    async def commit(self, *_: object) -> list[Record]:
+        raise AssertionError("was never open")
+
+
 async def test_a_writer_that_cannot_open_is_tried_again(clock: FakeClock) -> None:
-    class Reluctant(MemoryBroker):
-        refusals = 2
-
-        def transactional_writer(self, transactional_id: str) -> TransactionalWriter:
-            if self.refusals:
-                self.refusals -= 1
-                return _Shut()
-            return super().transactional_writer(transactional_id)
-
-    class _Shut:
-        async def start(self) -> None:
-            raise Unavailable("no coordinator")
-
-        async def stop(self) -> None:
-            raise AssertionError("was never open")
-
-        async def commit(self, *_: object) -> list[Record]:
-            raise AssertionError("was never open")
-
     broker = Reluctant(clock)
     await broker.create_topics([TopicPlan(topic, 2, {}) for topic in ("in", "out", "state")])
     await broker.writer("test").send_all([Outgoing("in", b"1", partition=0), Outgoing("in", b"2", partition=1)])
@@ -128,6 +132,18 @@ async def test_a_writer_that_cannot_open_is_tried_again(clock: FakeClock) -> Non
             return await offsets(broker, 2)
 
         await apoll_until(done, "both partitions")
+
+
+async def test_a_setback_of_partitions_for_which_nothing_waits_is_overcome_once_they_are_open(clock: FakeClock) -> None:
+    broker, health = Reluctant(clock), Health(clock)
+    await broker.create_topics([TopicPlan(topic, 2, {}) for topic in ("in", "out", "state")])
+    stage = stage_of(broker, Summing("out", "state"), Care(clock, health.check("stage", 5.0)))
+    async with running(stage.run):
+        async def open_and_alive() -> bool:
+            await clock.advance(2.0)
+            return clock.monotonic() > 20 and len(stage.places) == 2 and not health.failing()
+
+        await apoll_until(open_and_alive, "progress without a record")
 
 
 async def test_a_stage_may_begin_at_the_end(broker: MemoryBroker, clock: FakeClock) -> None:
