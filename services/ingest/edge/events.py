@@ -16,7 +16,9 @@ from lepton.runtime import tracing
 from lepton.runtime.telemetry import Telemetry
 from services.ingest.flow.accepting import Accepting, Results
 
-QUARANTINED = "quarantined"
+QUARANTINED, DUPLICATE_CONTENT = "quarantined", "duplicate_content"
+# Refusals a pipeline asks for; they are no sign of trouble, so the limit of dead letters leaves them out.
+ASKED_FOR = frozenset({QUARANTINED, DUPLICATE_CONTENT})
 JSON = "application/json"
 
 
@@ -121,7 +123,7 @@ class AcceptHandler:
             if rejection.original is not None:
                 record = _alone(record, rejection.original)
             found.append(self._dead_letters.letter(record, why, row=rejection.row,
-                                                   counted=rejection.code != QUARANTINED))
+                                                   counted=rejection.code not in ASKED_FOR))
         return found
 
     def _strays(self, records: Sequence[Record], results: Results) -> list[Outgoing]:
@@ -133,7 +135,8 @@ class AcceptHandler:
         counter = self._labels if place.topic == self._line.labels else self._rows
         tally = results.tally
         for verdict, count in (("accepted", tally.accepted), ("rejected", tally.rejected),
-                               ("duplicate", tally.duplicates), (QUARANTINED, tally.quarantined)):
+                               ("duplicate", tally.duplicates), (DUPLICATE_CONTENT, tally.content_duplicates),
+                               (QUARANTINED, tally.quarantined)):
             if count:
                 counter.add(count, {names.PIPELINE: self._accepting.spec.name, "verdict": verdict})
 
