@@ -3,7 +3,7 @@
 from lepton.contracts.pipeline import Pipeline
 from services.ingest.core.steps.forward_fill import ForwardFillStep
 from services.ingest.core.steps.step import Step
-from services.ingest.core.steps.windows.step import Windows
+from services.ingest.core.windows.step import Windows
 
 
 def steps_of(pipeline: Pipeline) -> list[Step]:

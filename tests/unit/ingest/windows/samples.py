@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from lepton.contracts import features
 from lepton.contracts.pipeline import Pipeline, parse
-from services.ingest.core.steps.windows.step import Windows
+from services.ingest.core.windows.step import Windows
 
 TEXT = """\
 apiVersion: lepton/v1

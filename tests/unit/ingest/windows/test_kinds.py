@@ -6,7 +6,7 @@ import statistics
 import pyarrow as pa
 import pytest
 
-from services.ingest.core.steps.windows.step import Windows
+from services.ingest.core.windows.step import Windows
 from tests.unit.ingest.windows.samples import Event, Partition, at, batch, columns_of, pipeline
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from lepton.contracts.topics import Topic, spec
 from lepton.errors import Invalid
-from services.ingest.core.steps.windows import distinct
+from services.ingest.core.windows import distinct
 from tests.unit.ingest.windows.samples import ALL, Event, Partition, at, batch, cut, pipeline
 
 MINUTE = pipeline(f"name: m, size: 1m, of: value, aggregates: [{ALL}]")

@@ -14,9 +14,9 @@ import msgspec
 import numpy as np
 
 from lepton.errors import Invalid
-from services.ingest.core.steps.windows import partials
-from services.ingest.core.steps.windows.cells import SET, Cells
-from services.ingest.core.steps.windows.runs import Array, Ints
+from services.ingest.core.windows import partials
+from services.ingest.core.windows.cells import SET, Cells
+from services.ingest.core.windows.runs import Array, Ints
 
 ENTITIES = 64
 _pack = msgspec.msgpack.Encoder().encode

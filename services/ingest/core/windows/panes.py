@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lepton.contracts.pipeline_blocks import Window
-from services.ingest.core.steps.windows.runs import Bools, Ints, Runs
+from services.ingest.core.windows.runs import Bools, Ints, Runs
 
 SLIDING_PANES = 60
 # Panes of a window are spread over at most so many records a block, so that a batch writes what it touched.

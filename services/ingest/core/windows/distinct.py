@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from services.ingest.core.steps.windows.runs import Array, Bools, Floats, Ints
+from services.ingest.core.windows.runs import Array, Bools, Floats, Ints
 
 BOUND = 256
 _RANGE = float(2**64)

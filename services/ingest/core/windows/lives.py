@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.ingest.core.steps.windows.blocks import Entities
-from services.ingest.core.steps.windows.cells import Rows
-from services.ingest.core.steps.windows.runs import NEVER, Array, Bools, Ints, Runs
+from services.ingest.core.windows.blocks import Entities
+from services.ingest.core.windows.cells import Rows
+from services.ingest.core.windows.runs import NEVER, Array, Bools, Ints, Runs
 
 # A single row moves the watermark by at most this part of what is remembered: one event from far ahead ages nobody.
 _STEPS = 8

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from services.ingest.core.steps.windows.runs import NEVER, Array, Bools, Floats, Ints, Runs
+from services.ingest.core.windows.runs import NEVER, Array, Bools, Floats, Ints, Runs
 
 Partial = dict[str, Array]
 """Columns of equal length: `n` values (or events), `sum`; `shift`, `s1`, `s2`: a value of the pane, and sums of the

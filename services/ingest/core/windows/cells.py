@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from lepton.contracts.pipeline_blocks import Window
-from services.ingest.core.steps.windows import distinct, partials
-from services.ingest.core.steps.windows.panes import Layout, Placed, place_by_clock, place_in_sessions
-from services.ingest.core.steps.windows.partials import Partial
-from services.ingest.core.steps.windows.runs import Array, Bools, Floats, Ints, Runs, grouped
+from services.ingest.core.windows import distinct, partials
+from services.ingest.core.windows.panes import Layout, Placed, place_by_clock, place_in_sessions
+from services.ingest.core.windows.partials import Partial
+from services.ingest.core.windows.runs import Array, Bools, Floats, Ints, Runs, grouped
 
 SET = "set"
 """Column of arrays: the smallest hashes of the distinct values in the pane, rising (see distinct)."""

@@ -13,10 +13,10 @@ import numpy as np
 
 from lepton.errors import Invalid
 from services.ingest.core.dedupe import StateRecord
-from services.ingest.core.steps.windows import blocks
-from services.ingest.core.steps.windows.blocks import Block, Entities
-from services.ingest.core.steps.windows.cells import Cells, Folding
-from services.ingest.core.steps.windows.runs import NEVER, Bools, Ints
+from services.ingest.core.windows import blocks
+from services.ingest.core.windows.blocks import Block, Entities
+from services.ingest.core.windows.cells import Cells, Folding
+from services.ingest.core.windows.runs import NEVER, Bools, Ints
 
 PREFIX = "win"
 FORMAT = 1

@@ -11,12 +11,12 @@ import pyarrow.compute as pc
 from lepton.contracts import features
 from lepton.contracts.pipeline import Pipeline
 from services.ingest.core.dedupe import StateRecord
-from services.ingest.core.steps.windows import blocks, distinct
-from services.ingest.core.steps.windows.blocks import ENTITIES, Block, Entities
-from services.ingest.core.steps.windows.cells import Cells, Folded, Folding
-from services.ingest.core.steps.windows.lives import Lives, find, lives_of, numbered, watermarks
-from services.ingest.core.steps.windows.memory import PREFIX, Changed, Head, Memory
-from services.ingest.core.steps.windows.runs import NEVER, Array, Bools, Floats, Ints
+from services.ingest.core.windows import blocks, distinct
+from services.ingest.core.windows.blocks import ENTITIES, Block, Entities
+from services.ingest.core.windows.cells import Cells, Folded, Folding
+from services.ingest.core.windows.lives import Lives, find, lives_of, numbered, watermarks
+from services.ingest.core.windows.memory import PREFIX, Changed, Head, Memory
+from services.ingest.core.windows.runs import NEVER, Array, Bools, Floats, Ints
 
 _US = 1e6
 
