@@ -32,9 +32,9 @@ _OURS: list[pa.Field] = [
     pa.field(SOURCE_OFFSET, pa.int64(), nullable=False),
     pa.field(OUTLIERS, pa.list_(pa.int16()), nullable=False),
 ]
+REPAIRS_TYPE: pa.DataType = pa.list_(pa.struct([("field", pa.int16()), ("what", pa.string()), ("before", pa.string())]))
 # Absent from batches written before there was one.
-_REPAIRS = pa.field(REPAIRS, pa.list_(pa.struct([("field", pa.int16()), ("what", pa.string()),
-                                                 ("before", pa.string())])))
+_REPAIRS = pa.field(REPAIRS, REPAIRS_TYPE)
 _LABEL_TYPES: dict[str, pa.DataType] = {"float": pa.float64(), "int": pa.float64(), "bool": pa.bool_(),
                                         "category": pa.string()}
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")

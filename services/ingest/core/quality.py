@@ -19,14 +19,13 @@ from services.ingest.core.reading.intake import (
     Rejected,
     Rejection,
 )
+from services.ingest.core.reading.moments import EDGES, epoch_us, no_time
 from services.ingest.core.schema import MAX_ID_CHARS, members_of, struct_of
 
 __all__ = ["UNKNOWN_SOURCE", "Headers", "Intake", "RawEvent", "Rejected", "Rejection", "Validator", "epoch_us",
            "explain", "header_us", "moment", "source_of"]
 
 _MEMBER = re.compile(r"(?:at `\$\.([^`]*)`|field `([^`]*)`)")
-# Times there can leave the calendar when their zone is taken into account.
-_EDGES = frozenset({1, 9999})
 _HEADERS, _VALUE = attrgetter("headers"), attrgetter("value")
 _YEAR = attrgetter("year")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -145,7 +144,7 @@ class Validator:
     def _date_all(self, events: Sequence[RawEvent], intake: Intake) -> None:
         """Event times; the broker's where the event says none."""
         times = list(map(self._time, intake.rows))
-        if set(map(type, times)) <= {datetime} and _EDGES.isdisjoint(map(_YEAR, times)):
+        if set(map(type, times)) <= {datetime} and EDGES.isdisjoint(map(_YEAR, times)):
             intake.times = times
             return
         kept: list[int] = []
@@ -181,18 +180,9 @@ def moment(time: datetime | float | None, event: RawEvent, member: str) -> datet
         return event.timestamp_ms * 1000
     if not isinstance(time, datetime):
         return epoch_us(time, member)
-    if time.year in _EDGES:
-        raise Rejected("out_of_range", f"{time.isoformat()} is no time between the years 2 and 9998", member)
+    if time.year in EDGES:
+        raise no_time(time, member)
     return time
-
-
-def epoch_us(value: float, member: str) -> int:
-    """Microseconds of a time in seconds or milliseconds since the epoch; 1e11 and more is milliseconds (1973 on)."""
-    seconds = value / 1000 if abs(value) >= 1e11 else value
-    # Years 1 to 9999.
-    if not -62_135_596_800 <= seconds < 253_402_300_800:
-        raise Rejected("out_of_range", f"{value!r} is no time between the years 1 and 9999", member)
-    return round(value * 1000) if abs(value) >= 1e11 else round(value * 1_000_000)
 
 
 def explain(error: Exception) -> Rejected:
@@ -210,6 +200,9 @@ def explain(error: Exception) -> Rejected:
         return Rejected("malformed", f"not JSON: {text.removeprefix('JSON is malformed: ')}")
     found = _MEMBER.search(text)
     member = (found.group(1) or found.group(2)) if found else None
+    if member is not None and "[" in member:  # inside a list: it is the field as a whole that is not accepted
+        code = "out_of_range" if "out of range" in text else "wrong_type"
+        return Rejected(code, _said(text), member.partition("[")[0])
     return Rejected(_code(text), _said(text), member)
 
 
@@ -255,7 +248,7 @@ def _has_control(*columns: list[str]) -> bool:
 def header_us(text: str) -> int:
     """Microseconds since the epoch of a time in a header."""
     time = _header_time(text)
-    if time.year in _EDGES:
+    if time.year in EDGES:
         raise Rejected("out_of_range", f"{text} is no time between the years 2 and 9998", TIME)
     return (time - _EPOCH) // timedelta(microseconds=1)
 

@@ -48,14 +48,41 @@ def _kind_of(pipeline: Pipeline, member: str) -> tuple[Any, bool]:
 
 
 def typed(spec: FieldSpec) -> Any:
-    """The strict type of a field's value."""
-    low, high = spec.range or (None, None)
+    """The strict type of a field's value, as far as a type can say it; `reading.values` says the rest.
+
+    What may be repaired is let in.
+    """
+    if spec.type in _OTHERS:
+        return _OTHERS[spec.type](spec)
+    low, high = (None, None) if spec.range is None or spec.out_of_range in ("clip", "null") else spec.range
+    if spec.accept_units:
+        return float | dict[str, Any]
     if spec.type == "float":
-        return Annotated[float, msgspec.Meta(ge=low, le=high)] if spec.range else float
+        return float if low is None else Annotated[float, msgspec.Meta(ge=low, le=high)]
     if spec.type == "int":
         bounds = _INT64 if low is None or high is None else (
             max(_INT64[0], math.ceil(low)), min(_INT64[1], math.floor(high)))
         return Annotated[int, msgspec.Meta(ge=bounds[0], le=bounds[1])]
     if spec.type == "bool":
         return bool
-    return Literal[spec.categories] if spec.categories else str
+    return Literal[spec.categories] if spec.categories and not spec.normalise else str
+
+
+def _vector(spec: FieldSpec) -> Any:
+    return Annotated[list[float], msgspec.Meta(min_length=spec.dims, max_length=spec.dims)]
+
+
+def _sequence(spec: FieldSpec) -> Any:
+    return Annotated[list[float], msgspec.Meta(max_length=spec.length_limit)]
+
+
+def _image(spec: FieldSpec) -> Any:
+    """Base64 in JSON."""
+    return Annotated[bytes, msgspec.Meta(max_length=spec.bytes_limit)]
+
+
+def _timestamp(spec: FieldSpec) -> Any:
+    return Annotated[datetime, msgspec.Meta(tz=True)] | int | float
+
+
+_OTHERS = {"vector": _vector, "sequence": _sequence, "image": _image, "timestamp": _timestamp}

@@ -2,9 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +10,9 @@ import pyarrow.compute as pc
 
 from lepton.contracts import features
 from lepton.contracts.pipeline_blocks import FieldSpec
-
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
-Wholes = np.ndarray[Any, np.dtype[np.int64]]
+from services.ingest.core.reading.column import Mask, Read, truth
+from services.ingest.core.reading.images import misfit
+from services.ingest.core.reading.repairs import conversion_of, into_range, normal_form_of
 
 US = pa.timestamp("us", tz="UTC")
 _INT64 = (-(2**63), 2**63 - 1)
@@ -22,47 +20,28 @@ _UNITS_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 # Years 2 to 9998, as of a time with a zone; years 1 to 9999, as of one since the epoch.
 _ZONED_S = (-62_104_060_800, 253_370_764_800)
 _EPOCH_S = (-62_135_596_800, 253_402_300_800)
-_IMAGES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Rows, by a mask, whose value is not accepted; `code` and `message` as of a single event."""
-
-    rows: Mask
-    code: str
-    message: str
-
-
-@dataclass(slots=True)
-class Read:
-    """A column as it is kept; what stands at a row that has a problem does not matter."""
-
-    values: pa.Array
-    problems: list[Problem] = field(default_factory=list)
-
-    def refuse(self, rows: pa.Array | Mask, code: str, message: str) -> None:
-        mask = rows if isinstance(rows, np.ndarray) else truth(rows)
-        if mask.any():
-            self.problems.append(Problem(mask, code, message))
-
 
 ReadColumn = Callable[[pa.Array], Read]
 
 
 def reader_of(spec: FieldSpec) -> ReadColumn:
     """How a column of this field is read. Its Arrow type has been checked; missing values stay missing."""
-    if spec.type in ("category", "text"):
-        return partial(_read_text, spec)
-    return partial(_READERS[spec.type], spec)
+    read = partial(_READERS[spec.type], spec)
+    if spec.accept_units:
+        return _then(conversion_of(spec), read, pa.types.is_struct)
+    return _then(normal_form_of(spec), read, lambda kind: True) if spec.normalise else read
 
 
-def truth(found: pa.Array) -> Mask:
-    """A column of bools as a mask; missing is false."""
-    if found.null_count:
-        found = pc.fill_null(found, False)
-    mask: Mask = found.to_numpy(zero_copy_only=False)
-    return mask
+def _then(repair: ReadColumn, read: ReadColumn, repairable: Callable[[pa.DataType], bool]) -> ReadColumn:
+    """What was repaired is then read like any other value."""
+    def both(column: pa.Array) -> Read:
+        if not repairable(column.type):
+            return read(column)
+        first = repair(column)
+        then = read(first.values)
+        return Read(then.values, [*first.problems, *then.problems], [*first.changes, *then.changes])
+
+    return both
 
 
 def _read_float(spec: FieldSpec, column: pa.Array) -> Read:
@@ -90,6 +69,9 @@ def _read_int(spec: FieldSpec, column: pa.Array) -> Read:
 
 
 def _check_range(spec: FieldSpec, read: Read, low: float | None, high: float | None) -> None:
+    if spec.out_of_range in ("clip", "null"):
+        into_range(spec, read, low, high)
+        return
     for bound, beyond, sign in ((low, pc.less, ">="), (high, pc.greater, "<=")):
         if bound is not None:
             read.refuse(beyond(read.values, pa.scalar(bound, read.values.type)), "out_of_range",
@@ -142,10 +124,14 @@ def _read_image(spec: FieldSpec, column: pa.Array) -> Read:
     read = Read(column if pa.types.is_binary(column.type) else pc.cast(column, pa.binary()))
     read.refuse(pc.greater(pc.binary_length(read.values), spec.bytes_limit), "out_of_range",
                 f"Expected at most {spec.bytes_limit} bytes")
-    known = np.zeros(len(column), np.bool_)
-    for beginning in _IMAGES:
-        known |= truth(pc.starts_with(read.values, beginning))
-    read.refuse(~known & truth(pc.is_valid(column)), "malformed", "is neither PNG nor JPEG")
+    wrong: dict[str, list[int]] = {}
+    for row, data in enumerate(read.values):
+        if data.is_valid and (why := misfit(data.as_buffer().to_pybytes())) is not None:
+            wrong.setdefault(why, []).append(row)
+    for why, rows in wrong.items():
+        mask = np.zeros(len(column), np.bool_)
+        mask[rows] = True
+        read.refuse(mask, "malformed", why)
     return read
 
 
@@ -196,6 +182,6 @@ def absent(kind: pa.DataType, size: int) -> pa.Array:
 
 
 _READERS: Mapping[str, Callable[[FieldSpec, pa.Array], Read]] = {
-    "float": _read_float, "int": _read_int, "bool": _read_bool, "vector": _read_vector, "sequence": _read_sequence,
-    "image": _read_image, "timestamp": _read_timestamp}
+    "float": _read_float, "int": _read_int, "bool": _read_bool, "category": _read_text, "text": _read_text,
+    "vector": _read_vector, "sequence": _read_sequence, "image": _read_image, "timestamp": _read_timestamp}
 KINDS = features.FIELD_TYPES

@@ -50,7 +50,7 @@ class Reader:
     def _single(self, events: Sequence[RawEvent], quarantined: frozenset[str]) -> Intake:
         """Of records of one event each."""
         intake = self._validator.read(events, quarantined)
-        intake.values = self._columns.values(intake.rows)
+        self._columns.read(intake)
         intake.labels = list(map(self._label_of, intake.rows)) if self._label_of is not None else []
         return intake
 
@@ -104,7 +104,8 @@ def _intake(rows: Rows, position: int, envelope: Envelope | None, time_us: int) 
     return Intake(
         positions=[position] * size, envelopes=envelopes, ids=rows.ids, entities=rows.entities, times=times,
         rejections=[Rejection(position, one.code, one.message, one.field, source, one.row) for one in rows.refused],
-        values=rows.values, labels=rows.labels, row_numbers=rows.numbers.tolist(), tables={position: rows.table},
+        values=rows.values, repairs=rows.repairs, labels=rows.labels, row_numbers=rows.numbers.tolist(),
+        tables={position: rows.table},
         strays=[(position, stray) for stray in rows.strays])
 
 

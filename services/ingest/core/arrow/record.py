@@ -10,20 +10,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lepton.contracts.arrow import columns, stream
-from lepton.contracts.arrow.entities import partitions_of
+from lepton.contracts.arrow.entities import partitions_of, texts_of, wrong_names
 from lepton.contracts.envelope import TRACEPARENT
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.pipeline_blocks import FieldSpec
-from services.ingest.core.arrow.fields import KINDS, Mask, Read, ReadColumn, Wholes, read_times, reader_of, truth
+from services.ingest.core.arrow.fields import KINDS, ReadColumn, read_times, reader_of
+from services.ingest.core.reading.column import Change, Mask, Read, Wholes, repairs_of, truth
 from services.ingest.core.reading.intake import Stray
-from services.ingest.core.schema import MAX_ID_CHARS
 
 # What a split record may be at most: a quarter of what the events topic takes, in no more rows than this.
 MAX_PIECE_BYTES = 1024 * 1024
 MAX_PIECE_ROWS = 100_000
 # No single row is larger than what a record of one event may be.
 MAX_ROW_BYTES = 4 * 1024 * 1024
-_CONTROL = r"[\x00-\x1f\x7f]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +48,8 @@ class Rows:
     values: list[pa.Array]
     labels: list[Any]
     traces: list[str | None] | None
+    repairs: pa.Array | None = None
+    """What was changed in each row, as in a features batch; None when nothing was."""
     refused: list[Refused] = field(default_factory=list)
     strays: list[Stray] = field(default_factory=list)
 
@@ -62,6 +63,7 @@ class RecordReader:
         self._events = pipeline.events
         self._fields = [(name, spec.required, KINDS[spec.type], reader_of(spec))
                         for name, spec in pipeline.fields.items()]
+        self._places = {name: place for place, name in enumerate(pipeline.fields)}
         label = self._events.label
         self._label: tuple[str, ReadColumn] | None = None
         if label is not None and label.arrives == "with_event":
@@ -91,31 +93,24 @@ class RecordReader:
         traces = told.get(TRACEPARENT) if TRACEPARENT not in self._events.fields else None
         self._bound(table, told, judged)
         kept = np.flatnonzero(~judged.taken)
+        repairs = repairs_of([(self._places[name], change) for name, change in judged.changes], size)
         if len(kept) < size:
             indexes = pa.array(kept)
             ids, entities, times = ids.take(indexes), entities.take(indexes), times.take(indexes)
             values = [column.take(indexes) for column in values]
+            repairs = repairs.take(indexes) if repairs is not None else None
             label = label.take(indexes) if label is not None else None
             traces = traces.take(indexes) if traces is not None else None
         id_list = _objects(ids)
         return Rows(table, kept, id_list, id_list if ids is entities else _objects(entities), times, values,
                     label.to_pylist() if label is not None else [], traces.to_pylist() if traces is not None else None,
-                    judged.refused, strays)
+                    repairs, judged.refused, strays)
 
     def _name(self, member: str, told: dict[str, pa.Array], judged: "_Judged") -> pa.Array:
         """The texts of ids or entities; an integer stands for its digits."""
-        names = told[member]
-        if not pa.types.is_string(names.type):
-            names = pc.cast(names, pa.string())
-        judged.refuse_where(names.is_null() if names.null_count else None, "missing", "is missing", member)
-        lengths = pc.binary_length(names)
-        judged.refuse_where(pc.equal(lengths, 0), "out_of_range", "is empty", member)
-        if (pc.max(lengths).as_py() or 0) > MAX_ID_CHARS:
-            judged.refuse_where(pc.greater(pc.utf8_length(names), MAX_ID_CHARS), "out_of_range",
-                                f"longer than {MAX_ID_CHARS} characters", member)
-        if _has_control(names):
-            judged.refuse_where(pc.match_substring_regex(names, _CONTROL), "malformed", "holds control characters",
-                                member)
+        names = texts_of(told[member])
+        for rows, code, message in wrong_names(names):
+            judged.refuse_where(rows, code, message, member)
         return names
 
     def _strays(self, table: pa.Table, entities: pa.Array, partition: int, split_before: bool,
@@ -184,6 +179,7 @@ class _Judged:
     def __init__(self, size: int) -> None:
         self.taken: Mask = np.zeros(size, np.bool_)
         self.refused: list[Refused] = []
+        self.changes: list[tuple[str, Change]] = []
 
     def refuse(self, rows: Mask, code: str, message: str, member: str | None) -> None:
         fresh = rows & ~self.taken
@@ -197,6 +193,7 @@ class _Judged:
     def take(self, read: Read, member: str) -> pa.Array:
         for problem in read.problems:
             self.refuse(problem.rows, problem.code, problem.message, member)
+        self.changes += [(member, change) for change in read.changes]
         return read.values
 
 
@@ -237,16 +234,6 @@ def _fits_json(value: Any) -> bool:
 def _objects(names: pa.Array) -> list[str]:
     found: list[str] = names.to_numpy(zero_copy_only=False).tolist()
     return found
-
-
-def _has_control(names: pa.Array) -> bool:
-    """Whether any byte of the texts is a control character; a no is right, a yes may be about a neighbour."""
-    _, offsets, data = names.buffers()
-    if data is None or len(names) == 0:
-        return False
-    ends = np.frombuffer(offsets, np.int32)
-    letters = np.frombuffer(data, np.uint8)[ends[names.offset]:ends[names.offset + len(names)]]
-    return bool(((letters < 32) | (letters == 127)).any())
 
 
 def _row_bytes(column: pa.Array) -> Wholes:

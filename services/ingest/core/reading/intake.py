@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from lepton.contracts import features
 from services.ingest.core.cloudevents import Envelope
 
 UNKNOWN_SOURCE = "unknown"
@@ -76,6 +77,8 @@ class Intake:
     rejections: list[Rejection] = field(default_factory=list)
     values: list[pa.Array] = field(default_factory=list)
     """One array a field, in the Pipeline's order, of its type in a features batch."""
+    repairs: pa.Array | None = None
+    """What was changed in each row, as in a features batch; None when nothing was."""
     labels: list[Any] = field(default_factory=list)
     """The label of each row, None where it has none; empty for a pipeline whose labels do not come with events."""
     row_numbers: list[int | None] | None = None
@@ -100,6 +103,20 @@ class Intake:
             return [UNKNOWN_SOURCE] * len(kept)
         return [self.source(index) for index in kept]
 
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with the rows at these indexes, in this order."""
+        shared = self.ids is self.entities
+        for name in ("positions", "rows", "envelopes", "ids", "entities", "times", "labels"):
+            column = getattr(self, name)
+            setattr(self, name, [column[row] for row in rows] if column else column)
+        if shared:
+            self.entities = self.ids
+        chosen = pa.array(rows, pa.int64())
+        self.values = [column.take(chosen) for column in self.values]
+        self.repairs = self.repairs.take(chosen) if self.repairs is not None else None
+        if self.row_numbers is not None:
+            self.row_numbers = [self.row_numbers[row] for row in rows]
+
     def shift(self, start: int) -> None:
         """Count positions from the beginning of a batch in which `start` records come before."""
         if start:
@@ -114,5 +131,9 @@ class Intake:
             self.tables |= part.tables
         self.row_numbers = [number for part in parts for number in part.row_numbers or [None] * len(part.ids)]
         self.values = [pa.concat_arrays(columns) for columns in zip(*(part.values for part in parts), strict=True)]
+        if any(part.repairs is not None for part in parts):
+            self.repairs = pa.concat_arrays([
+                pa.nulls(len(part.ids), features.REPAIRS_TYPE) if part.repairs is None else part.repairs
+                for part in parts])
         if all(part.ids is part.entities for part in parts):
             self.entities = self.ids
