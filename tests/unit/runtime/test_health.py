@@ -36,7 +36,7 @@ def test_failed_work_says_why_until_its_next_beat() -> None:
     progress = health.check("accept", deadline_s=2)
     progress.fail("the dead-letter limit was passed")
     assert health.report() == {"state": "not_ready", "ready": False, "checks": ["accept"],
-                               "failing": {"accept": "the dead-letter limit was passed"}}
+                               "failing": {"accept": "the dead-letter limit was passed"}, "notes": {}}
     progress.beat()
     assert health.ready
 
@@ -57,3 +57,13 @@ def test_a_draining_process_is_not_ready_however_well_it_is() -> None:
     health.enter(telemetry_pb2.INSTANCE_STATE_DRAINING)
     assert not health.ready
     assert health.report()["state"] == "draining"
+
+
+def test_a_note_is_shown_and_keeps_nobody_from_being_ready() -> None:
+    health = Health(FakeClock())
+    health.enter(telemetry_pb2.INSTANCE_STATE_READY)
+    health.note("pull shop/orders", "the database says: no route")
+    assert health.ready
+    assert health.report()["notes"] == {"pull shop/orders": "the database says: no route"}
+    health.note("pull shop/orders", "")
+    assert health.report()["notes"] == {}
