@@ -14,7 +14,7 @@ from lepton.contracts.pipeline import Pipeline, Problem
 from lepton.contracts.reading.identity import identifier
 from lepton.errors import Invalid
 
-Form = Literal["json", "ndjson", "cloudevent", "cloudevents"]
+Form = Literal["json", "ndjson", "cloudevent", "cloudevents", "arrow"]
 JSON = "application/json"
 CLOUDEVENT = "application/cloudevents+json"
 MAX_PROBLEMS = 100

@@ -1,28 +1,28 @@
 """Events and labels on their way in, and what became of them."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from lepton.bus.producer import Producer, outgoing
 from lepton.clock import Clock
-from lepton.contracts import names, topics
+from lepton.contracts import names
+from lepton.contracts.arrow.stream import CONTENT_TYPE
 from lepton.contracts.envelope import Envelope
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.topics import Topic
 from lepton.runtime.telemetry import Telemetry
 from lepton.store.segments import Segments
-from services.gateway.core import requests
+from services.gateway.core import arrow, requests
 from services.gateway.core.auth import Caller
 from services.gateway.core.requests import Body, Form, InvalidBody, NewRecord
 from services.gateway.flow.pipelines import Catalogue
-from services.gateway.flow.streams import Streams
 
-__all__ = ["Body", "Data", "Form", "InvalidBody", "Written"]
+__all__ = ["Body", "Data", "Form", "InvalidBody", "Stored", "Written"]
 
 EVENT_TYPE = "lepton.event"
 LABEL_TYPE = "lepton.label"
-MAX_SHOWN_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +33,21 @@ class Written:
     place: str
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A record of several events that is durable on the log."""
+
+    place: str
+    rows: int
+
+
 class Data:
     """Nothing here touches the database on the way in: events are taken while it is away."""
 
-    def __init__(self, catalogue: Catalogue, producer: Producer, streams: Streams, segments: Segments,
+    def __init__(self, catalogue: Catalogue, producer: Producer, segments: Segments,
                  telemetry: Telemetry, clock: Clock) -> None:
         self._catalogue = catalogue
         self._producer = producer
-        self._streams = streams
         self._segments = segments
         self._clock = clock
         self._taken = telemetry.counter(names.EVENTS_POSTED, "Events made durable for their senders")
@@ -51,6 +58,24 @@ class Data:
         Raises Missing, InvalidBody, Unavailable (some may have been written; sending the same again is harmless).
         """
         return await self._take(caller, name, Topic.EVENTS, EVENT_TYPE, body, requests.events)
+
+    async def take_stream(self, caller: Caller, name: str, data: bytes,
+                          attributes: Mapping[str, str]) -> list[Stored]:
+        """Write the rows of an Arrow stream to the partitions of their entities, all or none; `attributes` as of Body.
+
+        Raises Missing, InvalidBody, Unavailable (some may have been written; sending the same again is harmless).
+        """
+        state = await self._catalogue.state(name)
+        # Megabytes of columns: other requests are answered meanwhile.
+        found = await asyncio.to_thread(arrow.pieces, self._catalogue.parsed(state), state.partitions, data)
+        envelope = Envelope(source=attributes.get("source") or f"gateway/{caller.key_id}",
+                            event_type=attributes.get("type") or EVENT_TYPE, occurred_at=self._clock.now(),
+                            spec_version=state.version, content_type=CONTENT_TYPE)
+        written = await self._producer.send_all([
+            outgoing(Topic.EVENTS, piece.data, key=None, pipeline=name, generation=state.generation, envelope=envelope,
+                     partition=piece.partition) for piece in found])
+        self._taken.add(sum(piece.rows for piece in found), {names.PIPELINE: name})
+        return [Stored(place.place, piece.rows) for piece, place in zip(found, written, strict=True)]
 
     async def take_labels(self, caller: Caller, name: str, body: Body) -> list[Written]:
         """The same for labels, each keyed by the event it belongs to."""
@@ -83,25 +108,3 @@ class Data:
             "partitions": [{"partition": partition, "rows": head.rows, "next_offset": head.next}
                            for partition, head in sorted(accepted.items())],
         }
-
-    async def dead_letters(self, name: str, count: int) -> list[dict[str, Any]]:
-        """The newest events and labels that were refused, newest first, with reason, field and the original text."""
-        state = await self._catalogue.state(name)
-        found = [letter for topic in (Topic.EVENTS, Topic.LABELS) if _has_dead_letters(topic)
-                 for letter in await self._streams.dead_letters(topics.name(topic, name, state.generation), count)]
-        found.sort(key=lambda letter: letter.record.timestamp_ms, reverse=True)
-        return [{
-            "place": letter.origin, "reason": letter.reason, "field": letter.field, "attempts": letter.attempts,
-            "at": letter.at.isoformat() if letter.at else None, "service": letter.service,
-            "replayed": letter.replayed, "event_id": Envelope.from_headers(_readable(letter.record.headers)).event_id,
-            "text": (letter.record.value or b"")[:MAX_SHOWN_BYTES].decode("utf-8", "replace"),
-        } for letter in found[:count]]
-
-
-def _has_dead_letters(topic: Topic) -> bool:
-    return topics.spec(topic).dead_letter is not None
-
-
-def _readable(headers: tuple[tuple[str, bytes], ...]) -> list[tuple[str, bytes]]:
-    """Only the event id: other headers of a refused record may be the very reason it was refused."""
-    return [(name, value.decode("utf-8", "replace").encode()) for name, value in headers if name == "ce_id"]
