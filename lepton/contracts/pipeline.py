@@ -123,7 +123,10 @@ class Pipeline(Block):
         if own is not None:
             return own
         default = self.clean.missing.get("default", _MEAN)
-        kind = self.events.fields[field].type if field in self.events.fields else "float"
+        if field not in self.events.fields:
+            # A column of a window: having none yet is no fault of the event, and there is no last value to repeat.
+            return default if default.kind in ("mean", "median", "mode") else _MEAN
+        kind = self.events.fields[field].type
         if default.kind == "drop" or kind in NUMERIC:
             return default
         # Nothing is filled in where no model takes the value.
