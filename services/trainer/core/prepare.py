@@ -4,7 +4,7 @@ The same arithmetic, with the same constants, is the first part of the exported 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 
 from lepton.contracts.pb.models_pb2 import FieldStatistics
 from lepton.contracts.pipeline_blocks import Outliers
+from services.trainer.core import imputation
+from services.trainer.core.imputation import Imputer
 from services.trainer.core.plan import PlannedField
 
 Array = npt.NDArray[Any]
@@ -30,7 +32,10 @@ ARROW_TYPES: dict[str, pa.DataType] = {"float": pa.float64(), "int": pa.int64(),
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A float, int or bool field: `fill` where absent, clipped to [low, high], then (value - center) / scale."""
+    """A float, int or bool field: `fill` where absent, clipped to [low, high], then (value - center) / scale.
+
+    A value outside [null_below, null_above] counts as absent.
+    """
 
     name: str
     type: str
@@ -39,6 +44,8 @@ class Number:
     high: float
     center: float = 0.0
     scale: float = 1.0
+    null_below: float = -np.inf
+    null_above: float = np.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,7 @@ class Preparation:
     numbers: tuple[Number, ...]
     choices: tuple[Choice, ...]
     statistics: tuple[FieldStatistics, ...] = ()
+    imputers: tuple[Imputer, ...] = ()
 
     @property
     def width(self) -> int:
@@ -102,25 +110,34 @@ class Preparation:
     def to_data(self) -> dict[str, Any]:
         return {"fields": list(self.fields), "numbers": [asdict(one) for one in self.numbers],
                 "choices": [asdict(one) for one in self.choices],
-                "statistics": [one.SerializeToString(deterministic=True).hex() for one in self.statistics]}
+                "statistics": [one.SerializeToString(deterministic=True).hex() for one in self.statistics],
+                "imputers": [asdict(one) for one in self.imputers]}
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> "Preparation":
         return cls(tuple(data["fields"]), tuple(Number(**one) for one in data["numbers"]),
                    tuple(Choice(**{**one, "categories": tuple(one["categories"])}) for one in data["choices"]),
-                   tuple(FieldStatistics.FromString(bytes.fromhex(one)) for one in data["statistics"]))
+                   tuple(FieldStatistics.FromString(bytes.fromhex(one)) for one in data["statistics"]),
+                   # Absent from what was written before there were any.
+                   tuple(Imputer(**{**one, "weights": tuple(one["weights"])}) for one in data.get("imputers", ())))
+
+    def standardised(self, inputs: Inputs) -> tuple[Array, Array]:
+        """Numbers with constants in their gaps, and which were absent; both [rows, numbers]."""
+        raw = np.stack([inputs.values[one.name].astype(np.float64) for one in self.numbers], axis=1)
+        fill, low, high, center, scale, below, above = (
+            np.array([getattr(one, what) for one in self.numbers])
+            for what in ("fill", "low", "high", "center", "scale", "null_below", "null_above"))
+        absent = inputs.missing[:, [self.fields.index(one.name) for one in self.numbers]] | ~np.isfinite(raw)
+        absent |= (raw < below) | (raw > above)
+        present = np.clip(np.where(absent, fill, raw), low, high)
+        # The largest floats overflow here; the limit takes them in again.
+        with np.errstate(over="ignore"):
+            return np.clip((present - center) / scale, -Z_LIMIT, Z_LIMIT), absent
 
     def _numbers(self, inputs: Inputs) -> Array:
         if not self.numbers:
             return np.empty((inputs.rows, 0))
-        raw = np.stack([inputs.values[one.name].astype(np.float64) for one in self.numbers], axis=1)
-        absent = inputs.missing[:, [self.fields.index(one.name) for one in self.numbers]] | ~np.isfinite(raw)
-        fill, low, high, center, scale = (np.array([getattr(one, what) for one in self.numbers])
-                                          for what in ("fill", "low", "high", "center", "scale"))
-        present = np.clip(np.where(absent, fill, raw), low, high)
-        # The largest floats overflow here; the limit takes them in again.
-        with np.errstate(over="ignore"):
-            return np.asarray(np.clip((present - center) / scale, -Z_LIMIT, Z_LIMIT))
+        return imputation.impute(self.imputers, [one.name for one in self.numbers], *self.standardised(inputs))
 
     def _one_hot(self, choice: Choice, inputs: Inputs) -> Array:
         known = pa.array(choice.categories, pa.string())
@@ -158,7 +175,17 @@ def fit(fields: Sequence[PlannedField], outliers: Outliers, inputs: Inputs) -> P
             numbers.append(_number(field, found, outliers, inputs.values[field.name], absent))
         found.missing = int(absent.sum())
         statistics.append(found)
-    return Preparation(tuple(field.name for field in fields), tuple(numbers), tuple(choices), tuple(statistics))
+    prepared = Preparation(tuple(field.name for field in fields), tuple(numbers), tuple(choices), tuple(statistics))
+    return replace(prepared, imputers=_imputers(fields, prepared, inputs))
+
+
+def _imputers(fields: Sequence[PlannedField], prepared: Preparation, inputs: Inputs) -> tuple[Imputer, ...]:
+    wanted = {field.name for field in fields if field.missing.kind == "model"}
+    places = [(place, one.name) for place, one in enumerate(prepared.numbers) if one.name in wanted]
+    if not places:
+        return ()
+    standard, absent = prepared.standardised(inputs)
+    return tuple(imputation.fit(name, place, standard, absent) for place, name in places)
 
 
 def constant_fields(preparation: Preparation) -> list[str]:
@@ -190,22 +217,30 @@ def _bounds(found: FieldStatistics, present: Array, outliers: Outliers) -> tuple
         "iqr": (found.q1, found.q3, found.q3 - found.q1),
         "zscore": (found.mean, found.mean, found.std),
         "mad": (found.median, found.median, MAD_SCALE * float(np.median(np.abs(present - found.median)))),
-        "none": (0.0, 0.0, 0.0)}[outliers.method]
+        # Half-space trees judge rows, in ingest, and give no bounds for values.
+        "half_space_trees": (0.0, 0.0, 0.0), "none": (0.0, 0.0, 0.0)}[outliers.method]
     reach = outliers.width * spread
     return (middle_low - reach, middle_high + reach) if spread > 0 else None
 
 
 def _number(field: PlannedField, found: FieldStatistics, outliers: Outliers, values: Array, absent: Array) -> Number:
-    clip = outliers.action == "clip" and found.HasField("outlier_low")
-    low, high = (found.outlier_low, found.outlier_high) if clip else (-np.inf, np.inf)
+    bounded = found.HasField("outlier_low")
+    low, high = (found.outlier_low, found.outlier_high) if bounded and outliers.action == "clip" else (-np.inf, np.inf)
+    below, above = (found.outlier_low, found.outlier_high) if bounded and outliers.action == "null" \
+        else (-np.inf, np.inf)
+    numbers = values.astype(np.float64)
+    absent = absent | (numbers < below) | (numbers > above)
+    if bounded and outliers.action == "null":
+        # What stands in for a missing value is not to come from values that count as missing.
+        found = _number_statistics(field, numbers[~absent], Outliers())
     fill = float(np.clip(_fill(field, found), low, high))
     if field.type == "bool":
         return Number(field.name, field.type, fill, low, high)
-    seen = np.clip(np.where(absent, fill, values.astype(np.float64)), low, high)
+    seen = np.clip(np.where(absent, fill, numbers), low, high)
     # Rounding would give a constant column a mean that is not its value, and a spread that is noise.
     if not len(seen) or seen.min() == seen.max():
-        return Number(field.name, field.type, fill, low, high, float(seen[0]) if len(seen) else 0.0, 1.0)
-    return Number(field.name, field.type, fill, low, high, float(seen.mean()), float(seen.std()))
+        return Number(field.name, field.type, fill, low, high, float(seen[0]) if len(seen) else 0.0, 1.0, below, above)
+    return Number(field.name, field.type, fill, low, high, float(seen.mean()), float(seen.std()), below, above)
 
 
 def _fill(field: PlannedField, found: FieldStatistics) -> float:

@@ -94,6 +94,10 @@ def _numbers(graph: _Graph, preparation: Preparation) -> list[str]:
     unusable = graph.add("Or", [graph.add("IsNaN", [raw], "numbers:nan"), graph.add("IsInf", [raw], "numbers:inf")],
                          "numbers:unusable")
     absent = graph.add("Or", [unusable, told], "numbers:absent")
+    if any(np.isfinite([one.null_below, one.null_above]).any() for one in numbers):
+        below = graph.add("Less", [raw, _row(graph, "null_below", numbers)], "numbers:below")
+        above = graph.add("Greater", [raw, _row(graph, "null_above", numbers)], "numbers:beyond")
+        absent = graph.add("Or", [absent, graph.add("Or", [below, above], "numbers:outlying")], "numbers:none")
     value = graph.add("Where", [absent, _row(graph, "fill", numbers), raw], "numbers:filled")
     if any(np.isfinite([one.low, one.high]).any() for one in numbers):
         value = graph.add("Max", [value, _row(graph, "low", numbers)], "numbers:above")
@@ -102,7 +106,26 @@ def _numbers(graph: _Graph, preparation: Preparation) -> list[str]:
     value = graph.add("Div", [value, _row(graph, "scale", numbers)], "numbers:scaled")
     value = graph.add("Max", [value, graph.constant("z_low", np.array(-Z_LIMIT))], "numbers:bounded_below")
     value = graph.add("Min", [value, graph.constant("z_high", np.array(Z_LIMIT))], "numbers:bounded")
+    if preparation.imputers:
+        value = _imputed(graph, preparation, value, absent)
     return [graph.add("Cast", [value], "numbers", to=TensorProto.FLOAT)]
+
+
+def _imputed(graph: _Graph, preparation: Preparation, value: str, absent: str) -> str:
+    """Gaps of the fields that are predicted from the row's other numbers; the rest as it is."""
+    imputers, names = preparation.imputers, [one.name for one in preparation.numbers]
+    weights = np.array([one.weights for one in imputers]).T
+    predicted = graph.add("MatMul", [value, graph.constant("imputed:weights", weights)], "imputed:weighed")
+    for operator, what in (("Add", "offset"), ("Max", "low"), ("Min", "high")):
+        row = np.array([[getattr(one, what) for one in imputers]])
+        predicted = graph.add(operator, [predicted, graph.constant(f"imputed:{what}", row)], f"imputed:by_{what}")
+    fields = [one.field for one in imputers]
+    place_of = np.array([fields.index(name) if name in fields else 0 for name in names], dtype=np.int64)
+    spread = graph.add("Gather", [predicted, graph.constant("imputed:place_of_number", place_of)], "imputed:spread",
+                       axis=1)
+    asked = graph.constant("imputed:asked", np.array([[name in fields for name in names]]))
+    gaps = graph.add("And", [absent, asked], "imputed:gaps")
+    return graph.add("Where", [gaps, spread, value], "numbers:imputed")
 
 
 def _choices(graph: _Graph, preparation: Preparation) -> list[str]:
