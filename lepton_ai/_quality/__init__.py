@@ -1,0 +1,1 @@
+"""The report of a pipeline's data quality: one HTML file that needs nothing else."""
