@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lepton.contracts.pb.outcomes_pb2 import Outcome
 from lepton.contracts.pipeline import Pipeline
@@ -83,6 +85,43 @@ def decode_batch(data: bytes) -> pa.RecordBatch:
         raise Invalid("a features batch has one of its columns of another type", field=REPAIRS,
                       remedy=f"it must be {_REPAIRS.type}")
     return batch
+
+
+def projected(rows: pa.Table, pipeline: Pipeline) -> pa.Table:
+    """Stored rows of this Pipeline or of an earlier version it is `compatible` with, as rows of this one.
+
+    Columns there were not yet are null, and the indexes in `_outliers` and `_repairs` are of this version's fields.
+    Raises Invalid when a column is of another type.
+    """
+    schema = features_schema(pipeline)
+    places = {name: place for place, name in enumerate(pipeline.fields)}
+    moved = [places[name] for name in rows.column_names if name in places]
+    columns = []
+    for field in schema:
+        if field.name not in rows.column_names:
+            columns.append(pa.nulls(rows.num_rows, field.type))
+            continue
+        column = rows.column(field.name)
+        if column.type != field.type:
+            raise Invalid(f"stored rows have column {field.name} as {column.type}, not {field.type}", field=field.name,
+                          remedy="read them under the version they were written by")
+        if field.name in (OUTLIERS, REPAIRS) and moved != list(range(len(moved))):
+            column = _with_places(column.combine_chunks(), pa.array(moved, pa.int16()))
+        columns.append(column)
+    return pa.table(columns, schema=schema)
+
+
+def _with_places(column: pa.Array, places: pa.Array) -> pa.Array:
+    """Lists of field indexes, or of structs that begin with one, with each index looked up in `places`."""
+    entries = pc.list_flatten(column)
+    if pa.types.is_struct(entries.type):
+        first, *rest = entries.flatten()
+        entries = pa.StructArray.from_arrays([places.take(first), *rest], fields=list(entries.type))
+    else:
+        entries = places.take(entries)
+    ends = np.zeros(len(column) + 1, np.int32)
+    np.cumsum(pc.fill_null(pc.list_value_length(column), 0), out=ends[1:])
+    return pa.ListArray.from_arrays(pa.array(ends), entries, type=column.type, mask=column.is_null())
 
 
 def encode_table(table: pa.Table) -> bytes:

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from lepton.contracts.envelope import TRACEPARENT
 from lepton.contracts.pipeline import Pipeline
+from lepton.contracts.pipeline_blocks import FieldSpec
 from lepton.errors import Invalid
 
 # As many bytes of text as a whole record may be, once its dictionaries are resolved.
@@ -59,6 +60,17 @@ FORMS: Mapping[str, Form] = {
     "image": Form(lambda kind: bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind)), "binary"),
     "timestamp": TIME,
 }
+_MEASURE = Form(lambda kind: _is_number(kind) or _is_measure(kind),
+                "floating point, integer, or struct of `value` (a number) and `unit` (a string)")
+
+
+def _is_measure(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_struct(kind) and [one.name for one in kind] == ["value", "unit"]
+                and _is_number(kind.field(0).type) and _is_text(kind.field(1).type))
+
+
+def form_of(spec: FieldSpec) -> Form:
+    return _MEASURE if spec.accept_units else FORMS[spec.type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +93,7 @@ def members_of(pipeline: Pipeline) -> dict[str, Member]:
     label = events.label
     if label is not None and label.arrives == "with_event":
         found[label.field] = Member(FORMS[pipeline.label_type or ""], False)
-    found |= {name: Member(FORMS[spec.type], spec.required or name in (events.id, events.entity_member))
+    found |= {name: Member(form_of(spec), spec.required or name in (events.id, events.entity_member))
               for name, spec in pipeline.fields.items()}
     return found
 
