@@ -24,10 +24,10 @@ class Pipelines:
         return self._documents
 
     async def apply(self, name: str, spec_json: str, digest: str, generation: int, partitions: int,
-                    by: str) -> PipelineState:
+                    by: str, *, keeps_rows: bool = False) -> PipelineState:
         """Make the specification current and return its state; an identical one changes nothing.
 
-        Raises Refused when `generation` is older than the stored one, or `partitions` differ within a generation.
+        `keeps_rows`: rows of the generation before fit a new one too. Raises Refused when `generation` is older than the stored one, or `partitions` differ within a generation.
         """
         for _ in range(_TRIES):
             current = await self._state(name)
@@ -38,7 +38,7 @@ class Pipelines:
             state = PipelineState(
                 name=name, version=(current.version if current else 0) + 1, generation=generation,
                 partitions=partitions, spec_json=spec_json, spec_digest=digest, applied_by=by,
-                applied_at=self._now())
+                applied_at=self._now(), rows_since_generation=_rows_since(current, generation, keeps_rows))
             if await self._write(state, current):
                 return state
         raise Busy(f"pipeline {name} is being changed by others at the same time")
@@ -114,6 +114,12 @@ class SourceBoard:
 
 def _decode(document: Document) -> PipelineState:
     return PipelineState.FromString(document["announcement"])
+
+
+def _rows_since(current: PipelineState | None, generation: int, keeps_rows: bool) -> int:
+    if current is None or (generation != current.generation and not keeps_rows):
+        return generation
+    return current.rows_since_generation or current.generation
 
 
 def _same(current: PipelineState, digest: str, generation: int, partitions: int) -> bool:

@@ -477,12 +477,15 @@ class SnapshotRange(_message.Message):
     PARTITION_FIELD_NUMBER: _builtins.int
     FIRST_OFFSET_FIELD_NUMBER: _builtins.int
     NEXT_OFFSET_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     stream: _builtins.str
     pipeline: _builtins.str
     partition: _builtins.int
     first_offset: _builtins.int
     """First offset included, next offset excluded."""
     next_offset: _builtins.int
+    generation: _builtins.int
+    """Generation of the pipeline's topics; 0 reads as 1."""
     def __init__(
         self,
         *,
@@ -491,10 +494,11 @@ class SnapshotRange(_message.Message):
         partition: _builtins.int = ...,
         first_offset: _builtins.int = ...,
         next_offset: _builtins.int = ...,
+        generation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_offset", b"first_offset", "next_offset", b"next_offset", "partition", b"partition", "pipeline", b"pipeline", "stream", b"stream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_offset", b"first_offset", "generation", b"generation", "next_offset", b"next_offset", "partition", b"partition", "pipeline", b"pipeline", "stream", b"stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#lepton/contracts/pb/pipelines.proto\x12\tlepton.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd3\x01\n\rPipelineState\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x12\n\ngeneration\x18\x03 \x01(\r\x12\x12\n\npartitions\x18\x04 \x01(\r\x12\x11\n\tspec_json\x18\x05 \x01(\t\x12\x13\n\x0bspec_digest\x18\x06 \x01(\t\x12.\n\napplied_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\napplied_by\x18\x08 \x01(\t\x12\x0f\n\x07\x64\x65leted\x18\t \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#lepton/contracts/pb/pipelines.proto\x12\tlepton.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf2\x01\n\rPipelineState\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x12\n\ngeneration\x18\x03 \x01(\r\x12\x12\n\npartitions\x18\x04 \x01(\r\x12\x11\n\tspec_json\x18\x05 \x01(\t\x12\x13\n\x0bspec_digest\x18\x06 \x01(\t\x12.\n\napplied_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\napplied_by\x18\x08 \x01(\t\x12\x0f\n\x07\x64\x65leted\x18\t \x01(\x08\x12\x1d\n\x15rows_since_generation\x18\n \x01(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lepton.contracts.pb.pipelin
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PIPELINESTATE']._serialized_start=84
-  _globals['_PIPELINESTATE']._serialized_end=295
+  _globals['_PIPELINESTATE']._serialized_end=326
 # @@protoc_insertion_point(module_scope)

@@ -34,6 +34,7 @@ class PipelineState(_message.Message):
     APPLIED_AT_FIELD_NUMBER: _builtins.int
     APPLIED_BY_FIELD_NUMBER: _builtins.int
     DELETED_FIELD_NUMBER: _builtins.int
+    ROWS_SINCE_GENERATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.int
     """Grows by one with every accepted change."""
@@ -49,6 +50,10 @@ class PipelineState(_message.Message):
     """Key id of who applied it."""
     deleted: _builtins.bool
     """True when the pipeline was deleted: consumers stop and forget it."""
+    rows_since_generation: _builtins.int
+    """First generation whose rows fit the current specification; 0 reads as the current one. A pipeline that was only
+    spread over other partitions goes on learning from the rows of the generations before.
+    """
     @_builtins.property
     def applied_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -63,10 +68,11 @@ class PipelineState(_message.Message):
         applied_at: _timestamp_pb2.Timestamp | None = ...,
         applied_by: _builtins.str = ...,
         deleted: _builtins.bool = ...,
+        rows_since_generation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["applied_at", b"applied_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_at", b"applied_at", "applied_by", b"applied_by", "deleted", b"deleted", "generation", b"generation", "name", b"name", "partitions", b"partitions", "spec_digest", b"spec_digest", "spec_json", b"spec_json", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_at", b"applied_at", "applied_by", b"applied_by", "deleted", b"deleted", "generation", b"generation", "name", b"name", "partitions", b"partitions", "rows_since_generation", b"rows_since_generation", "spec_digest", b"spec_digest", "spec_json", b"spec_json", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -73,7 +73,8 @@ def manifest(plan: Plan, learned: Learned, code_version: str) -> ModelManifest:
         spec_digest=plan.spec_digest, parent_version=plan.parent.version if plan.parent else 0,
         snapshot_digest=plan.snapshot.digest(), train_rows=learned.train_rows, held_out_rows=learned.held_out_rows,
         code_version=code_version, seed=plan.parameters.seed, weights_sha256=sha256(learned.weights).hexdigest(),
-        ranges=[SnapshotRange(stream=one.stream, pipeline=one.pipeline, partition=one.partition,
+        ranges=[SnapshotRange(stream=one.stream, pipeline=one.pipeline, generation=one.generation,
+                              partition=one.partition,
                               first_offset=one.first, next_offset=one.next) for one in plan.snapshot.ranges])
     regression = plan.task == "regression"
     return ModelManifest(

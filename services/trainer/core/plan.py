@@ -35,6 +35,7 @@ class Range(Block):
 
     stream: str
     pipeline: str
+    generation: int = 1
     partition: int
     first: int
     next: int
@@ -49,8 +50,8 @@ class Snapshot(Block):
 
     def digest(self) -> str:
         """SHA-256 over place and digest of every segment, lower-case hex; independent of how ranges are listed."""
-        lines = sorted(f"{one.stream}:{one.pipeline}:{one.partition}:{one.first}:{one.next}:{','.join(one.digests)}"
-                       for one in self.ranges)
+        lines = sorted(f"{one.stream}:{one.pipeline}:g{one.generation}:{one.partition}:{one.first}:{one.next}:"
+                       f"{','.join(one.digests)}" for one in self.ranges)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -67,7 +67,7 @@ class Planner:
         data_state = await self._pipeline(command.data_pipeline) if command.data_pipeline else state
         data = _same_form(spec, parsed(data_state.spec_json))
         model, gate = _learnable(spec)
-        taken = await snapshots.take(self._stores.segments, data, data_state.generation,
+        taken = await snapshots.take(self._stores.segments, data, snapshots.generations_of(data_state),
                                      command.max_rows or model.train.window_rows)
         if taken.rows.num_rows < MIN_TRAIN_ROWS + MIN_HELD_OUT_ROWS:
             check_enough(taken.rows.num_rows, 0)

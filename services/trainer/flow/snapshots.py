@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from lepton.contracts.features import FIELD_TYPES
+from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pipeline import Pipeline
 from lepton.store.segments import Head, Segments
 from services.trainer.core.dataset import features_of, join, newest, outcomes_of
@@ -15,6 +16,9 @@ from services.trainer.core.plan import Range, Snapshot
 FEATURES, OUTCOMES = "features", "outcomes"
 # Labels come late and unevenly over partitions, some twice: this many more rows are read than wanted.
 SPARE_SHARE, SPARE_ROWS = 1.5, 200
+
+Place = tuple[int, int]
+"""Generation and partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +29,29 @@ class Taken:
     snapshot: Snapshot
 
 
-async def labelled_rows(segments: Segments, pipeline: str, generation: int) -> int:
+def generations_of(state: PipelineState) -> range:
+    """Generations whose rows fit the pipeline's current specification."""
+    return range(state.rows_since_generation or state.generation, state.generation + 1)
+
+
+async def labelled_rows(segments: Segments, pipeline: str, generations: range) -> int:
     """Rows that have a label, as the heads of both streams tell; a label without its row is not told apart."""
-    features = await segments.rows(FEATURES, pipeline, generation)
-    return min(features, await segments.rows(OUTCOMES, pipeline, generation)) if features else 0
+    features = sum([await segments.rows(FEATURES, pipeline, generation) for generation in generations])
+    if not features:
+        return 0
+    return min(features, sum([await segments.rows(OUTCOMES, pipeline, generation) for generation in generations]))
 
 
-async def take(segments: Segments, pipeline: Pipeline, generation: int, wanted: int) -> Taken:
+async def take(segments: Segments, pipeline: Pipeline, generations: range, wanted: int) -> Taken:
     """The newest `wanted` labelled rows (0: all). Raises Unavailable, also when a stored segment is damaged."""
-    features, outcomes = [await segments.heads(stream, pipeline.name, generation) for stream in (FEATURES, OUTCOMES)]
+    features, outcomes = [await _heads(segments, stream, pipeline.name, generations) for stream in (FEATURES, OUTCOMES)]
     unlabelled = max(0, _rows(features) - _rows(outcomes))
     read: dict[str, list[tuple[int, bytes]]] = {}
     ranges: list[Range] = []
     for stream, heads, count in ((FEATURES, features, wanted + unlabelled), (OUTCOMES, outcomes, wanted)):
         asked = _shares(heads, count if wanted else 0)
-        places = {partition: await segments.newest(stream, pipeline.name, generation, partition, rows)
-                  for partition, rows in asked.items()}
-        read[stream], found = await _read(segments, stream, pipeline.name, generation, places)
+        places = {place: await segments.newest(stream, pipeline.name, *place, rows) for place, rows in asked.items()}
+        read[stream], found = await _read(segments, stream, pipeline.name, places)
         ranges += found
     fields = {name: FIELD_TYPES[spec.type] for name, spec in pipeline.inputs.items()}
     rows = await asyncio.to_thread(
@@ -49,24 +59,44 @@ async def take(segments: Segments, pipeline: Pipeline, generation: int, wanted: 
     return Taken(rows, Snapshot(ranges=tuple(ranges)))
 
 
-def _rows(heads: dict[int, Head]) -> int:
+async def _heads(segments: Segments, stream: str, pipeline: str, generations: range) -> dict[Place, Head]:
+    return {(generation, partition): head for generation in generations
+            for partition, head in (await segments.heads(stream, pipeline, generation)).items()}
+
+
+def _rows(heads: dict[Place, Head]) -> int:
     return sum(head.rows for head in heads.values())
 
 
-def _shares(heads: dict[int, Head], wanted: int) -> dict[int, int]:
-    """How many of its newest rows to read of each partition; 0 wanted: all of them."""
-    total = _rows(heads)
-    return {partition: head.rows if not wanted else min(
-        head.rows, math.ceil(SPARE_SHARE * wanted * head.rows / total) + SPARE_ROWS)
-        for partition, head in heads.items() if head.rows}
+def _shares(heads: dict[Place, Head], wanted: int) -> dict[Place, int]:
+    """How many of its newest rows to read of each partition; 0 wanted: all of them.
+
+    Generations followed one another: the newest rows are those of the last ones, so an older one is only asked for
+    what those after it lack.
+    """
+    shares: dict[Place, int] = {}
+    lacking = wanted
+    for generation in sorted({place[0] for place in heads}, reverse=True):
+        mine = {place: head for place, head in heads.items() if place[0] == generation and head.rows}
+        total = _rows(mine)
+        if not total or (wanted and lacking <= 0):
+            continue
+        shares |= {place: head.rows if not wanted else min(
+            head.rows, math.ceil(SPARE_SHARE * lacking * head.rows / total) + SPARE_ROWS)
+            for place, head in mine.items()}
+        lacking -= total
+    return shares
 
 
-async def _read(segments: Segments, stream: str, pipeline: str, generation: int,
-                places: dict[int, tuple[int, int]]) -> tuple[list[tuple[int, bytes]], list[Range]]:
+async def _read(segments: Segments, stream: str, pipeline: str,
+                places: dict[Place, tuple[int, int]]) -> tuple[list[tuple[int, bytes]], list[Range]]:
     data: list[tuple[int, bytes]] = []
-    digests: dict[int, list[str]] = {partition: [] for partition in places}
-    async for segment in segments.read(stream, pipeline, generation, places):
-        data.append((segment.partition, segment.data))
-        digests[segment.partition].append(segment.digest)
-    return data, [Range(stream=stream, pipeline=pipeline, partition=partition, first=first, next=end,
-                        digests=tuple(digests[partition])) for partition, (first, end) in sorted(places.items())]
+    digests: dict[Place, list[str]] = {place: [] for place in places}
+    for generation in sorted({place[0] for place in places}):
+        mine = {place[1]: offsets for place, offsets in places.items() if place[0] == generation}
+        async for segment in segments.read(stream, pipeline, generation, mine):
+            data.append((segment.partition, segment.data))
+            digests[(generation, segment.partition)].append(segment.digest)
+    return data, [Range(stream=stream, pipeline=pipeline, generation=generation, partition=partition, first=first,
+                        next=end, digests=tuple(digests[(generation, partition)]))
+                  for (generation, partition), (first, end) in sorted(places.items())]

@@ -12,7 +12,7 @@ from services.trainer.core.plan import runs_due
 from services.trainer.flow.planning import parsed
 from services.trainer.flow.ports import Bounds, Pipelines, Stores, Tell
 from services.trainer.flow.requests import ROWS
-from services.trainer.flow.snapshots import labelled_rows
+from services.trainer.flow.snapshots import generations_of, labelled_rows
 
 _WAITING = (training_pb2.RUN_STATE_QUEUED, training_pb2.RUN_STATE_RUNNING)
 
@@ -46,13 +46,15 @@ class RowTrigger:
         train = _train(state)
         if train is None:
             return False
-        rows = await labelled_rows(self._stores.segments, state.name, state.generation)
+        rows = await labelled_rows(self._stores.segments, state.name, generations_of(state))
         due = runs_due(rows, train.first_rows, train.every_rows)
-        asked = (state.name, state.generation)
+        # Rows are counted on through generations that keep them.
+        since = generations_of(state).start
+        asked = (state.name, since)
         if due <= self._asked.get(asked, 0) or await self._at_rest(state.name):
             return False
         command = TrainingCommand(
-            command_id=f"rows-{state.name}-{state.generation}-{due}", kind=training_pb2.TRAINING_KIND_TRAIN,
+            command_id=f"rows-{state.name}-{since}-{due}", kind=training_pb2.TRAINING_KIND_TRAIN,
             model=state.name, promote=True, issuer="trainer", reason=ROWS)
         command.issued_at.FromDatetime(self._clock.now())
         queued = await self._stores.runs.enqueue(command)
