@@ -115,8 +115,10 @@ class Workplace:
 class Pull:
     """A source while this process owns it. `run` returns when asked to, or when another owner has taken over."""
 
-    def __init__(self, at: Workplace, spec: Spec, source: SourceSpec) -> None:
+    def __init__(self, at: Workplace, spec: Spec, source: SourceSpec, turned: Callable[[], None]) -> None:
+        """`turned` is called when it begins or ceases to fail."""
         self.standing = Standing()
+        self._turned = turned
         self.taken_over = False
         self._at = at
         self._source = source
@@ -124,7 +126,7 @@ class Pull:
         self._place = f"{spec.name}/{source.name}"
         self._check = f"pull {self._place}"
         self._group = f"ingest.{spec.name}.source.{source.name}"
-        self._retry = RetryPolicy(first_s=0.5, limit_s=60.0)
+        self._retry = RetryPolicy(first_s=0.2, limit_s=30.0)
         self._events = at.telemetry.counter(names.SOURCE_EVENTS, "Events pulled from sources")
         self._refused = at.telemetry.counter(names.SOURCE_REFUSED, "Rows of sources that cannot be events")
         self._read_anything = False
@@ -231,8 +233,10 @@ class Pull:
             self._events.add(len(records) - refused, labels)
             self._refused.add(refused, labels)
             standing.moved_at_s = self._at.clock.now().timestamp()
+        if standing.state == "failing":
+            self._at.note(self._check, "")
+            self._turned()
         standing.state, standing.reason = "pulling", ""
-        self._at.note(self._check, "")
         standing.cursor, standing.events, standing.refused = state.shown, state.events, state.refused
         standing.lag = found.lag
         return state
@@ -296,6 +300,7 @@ class Pull:
         standing = self.standing
         standing.state, standing.reason, standing.error = "failing", reason, reason
         standing.error_at_s = self._at.clock.now().timestamp()
+        self._turned()
         self._at.note(self._check, reason)
         if attempt == 1 or attempt % 10 == 0:
             self._at.telemetry.error("source_failing", reason, self._place)

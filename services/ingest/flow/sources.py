@@ -53,6 +53,8 @@ class Sources:
         self._specs: dict[str, Spec] = {}
         self._owned: dict[Key, _Owned] = {}
         self._kick = asyncio.Event()
+        # Sources whose pulling ended by itself: not taken again at once.
+        self._resting: dict[Key, float] = {}
 
     async def follow(self, name: str, spec: Spec | None) -> None:
         """Pull the sources of this version of a pipeline from now on; of None, no more."""
@@ -84,6 +86,8 @@ class Sources:
         for key, owned in self._owned.items():
             spec, source = wanted.get(key, (None, None))
             changed = spec is None or source != owned.source or spec.generation != owned.spec.generation
+            if not owned.loop.running:
+                self._resting[key] = self._at.clock.monotonic() + TEND_S
             if changed or not owned.loop.running:
                 gone.append(key)
         return gone
@@ -92,6 +96,8 @@ class Sources:
         owned = self._owned.get(key)
         try:
             if owned is None:
+                if self._at.clock.monotonic() < self._resting.get(key, 0.0):
+                    return
                 fence = await self._lease.acquire(_lease(key), self._at.instance, LEASE_S)
                 if fence is not None:
                     self._begin(key, spec, source, fence)
@@ -109,7 +115,7 @@ class Sources:
             log.warning("source %s/%s: %s", *key, error.message)
 
     def _begin(self, key: Key, spec: Spec, source: SourceSpec, fence: int) -> None:
-        pull = Pull(self._at, spec, source)
+        pull = Pull(self._at, spec, source, self._kick.set)
         loop = self._spawn(f"pull {key[0]}/{key[1]}", pull.run)
         self._owned[key] = _Owned(spec, source, fence, pull, loop)
         log.info("source %s/%s is pulled here", *key)
