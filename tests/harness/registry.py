@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -19,7 +19,14 @@ from lepton.contracts.topics import Topic
 from lepton.store.artifacts import Artifacts
 from lepton.store.documents import DocumentDatabase
 from lepton.store.keys import Keys
-from tests.harness.onnx_models import Linear, OneTensor
+
+
+class Candidate(Protocol):
+    """A model and what is said of it."""
+
+    def build(self) -> bytes: ...
+
+    def manifest(self, data: bytes, model: str, version: int) -> models_pb2.ModelManifest: ...
 
 
 def trainer(home: Path, name: str = "trainer", *, trusted: bool = True) -> Identity:
@@ -76,8 +83,11 @@ class Registry:
                                 batching: Mapping[str, float] | None = None) -> pipeline.Pipeline:
         """Announce a pipeline, whether its topics exist or not."""
         spec = specify(name, fields, partitions=partitions, batching=batching)
-        await self._producer.send(Topic.PIPELINES, self._pipeline(spec, generation, version), key=name)
+        await self.announce_spec(spec, generation=generation, version=version)
         return spec
+
+    async def announce_spec(self, spec: pipeline.Pipeline, *, generation: int = 1, version: int = 1) -> None:
+        await self._producer.send(Topic.PIPELINES, self._pipeline(spec, generation, version), key=spec.name)
 
     async def delete(self, spec: pipeline.Pipeline, *, generation: int = 1) -> None:
         state = self._pipeline(spec, generation, 2)
@@ -92,7 +102,7 @@ class Registry:
         state.applied_at.FromDatetime(datetime.now(UTC))
         return state
 
-    async def publish(self, name: str, linear: Linear | OneTensor, *, store: bool = True) -> models_pb2.ModelState:
+    async def publish(self, name: str, linear: Candidate, *, store: bool = True) -> models_pb2.ModelState:
         """A new version, signed, stored, champion at once."""
         data = linear.build()
         state = self.state(name)
