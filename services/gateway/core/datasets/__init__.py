@@ -1,0 +1,1 @@
+"""What is decided and computed about rows of a data set: their form, their parts, their statistics."""

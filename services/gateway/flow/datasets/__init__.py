@@ -1,0 +1,1 @@
+"""Data sets: what is stored of a pipeline, read, profiled, split, written out, and asked to change."""
