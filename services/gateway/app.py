@@ -25,6 +25,7 @@ from lepton.runtime.doors import HttpDoor
 from lepton.runtime.service import Service, Stage
 from lepton.store.announce import Announcement, Relay
 from lepton.store.documents import DocumentDatabase
+from lepton.store.files.uploads import Uploads as UploadStore
 from lepton.store.incidents import Incidents
 from lepton.store.keys import Keys
 from lepton.store.mongo import Database
@@ -40,7 +41,13 @@ from services.gateway.flow.access import Access
 from services.gateway.flow.audit import Audit
 from services.gateway.flow.commands import Commands
 from services.gateway.flow.data import Data
+from services.gateway.flow.datasets.datasets import Datasets
+from services.gateway.flow.datasets.orders import Orders
 from services.gateway.flow.gateway import Gateway
+from services.gateway.flow.intake.letters import Letters
+from services.gateway.flow.intake.parts import Parts
+from services.gateway.flow.intake.uploads import Uploads
+from services.gateway.flow.intake.writing import RowWriter
 from services.gateway.flow.models import Models
 from services.gateway.flow.operations import Operations
 from services.gateway.flow.pipelines import Catalogue, Pipelines
@@ -105,12 +112,18 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
     access = Access(Keys(database), Limits(settings.rate_per_s, settings.rate_burst), audit, clock,
                     settings.key_cache_s)
     commands = Commands(producer, streams, audit, clock, _operator(settings))
+    data = Data(catalogue, producer, Segments(database), service.telemetry, clock)
     gateway = Gateway(
         access=access,
         pipelines=Pipelines(catalogue, store, broker, relay, audit, settings.kafka_replication, SourceBoard(database),
                             clock),
-        data=Data(catalogue, producer, streams, Segments(database), service.telemetry, clock),
+        data=data,
+        datasets=Datasets(catalogue, database),
+        orders=Orders(catalogue, producer, data, database, audit, clock),
         quality=Quality(catalogue, streams, rolled_up.values),
+        uploads=Uploads(catalogue, UploadStore(database, clock), RowWriter(producer, service.telemetry, clock),
+                        Parts(settings.state_dir / "uploads"), clock, settings.max_upload_bytes),
+        letters=Letters(catalogue, broker, audit),
         predictions=predictions,
         models=Models(registry.values, Runs(database, clock), catalogue, producer, audit, clock),
         operations=Operations(instances.values, Incidents(database), registry.values, catalogue, streams, clock),

@@ -22,6 +22,9 @@ class GatewaySettings(LeptonSettings):
     max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
     """Largest request body; a larger one is refused with 413 before it is read whole."""
 
+    max_upload_bytes: int = Field(default=8 * 1024 * 1024 * 1024, ge=1024)
+    """Largest file an upload may be; a Parquet file lies in `state_dir` until its rows are written."""
+
     rate_per_s: float = Field(default=500.0, gt=0)
     """Requests a second one key may make for long."""
 

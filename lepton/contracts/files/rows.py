@@ -37,11 +37,15 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class FileEvent:
-    """A row as an event: `key` is its entity, `value` its JSON. The id is not in the value where the file has none."""
+    """A row as an event: `key` is its entity, `value` its JSON. The id is not in the value where the file has none.
+
+    `label`: what goes to the labels topic, where the pipeline's labels come later and the row has one.
+    """
 
     event_id: str
     key: str
     value: bytes
+    label: bytes | None = None
 
 
 class Rows:
@@ -55,6 +59,7 @@ class Rows:
         label = events.label
         if label is not None and label.field not in self._specs and pipeline.label_type is not None:
             self._specs[label.field] = FieldSpec(type=pipeline.label_type)  # type: ignore[arg-type]
+        self._later = label.field if label is not None and label.arrives == "later" else None
         self._time = events.time
         self._known = {self._id, self._entity, self._time, *self._specs}
 
@@ -99,7 +104,7 @@ class Rows:
             raise Invalid("malformed: not a JSON object") from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Invalid(f"malformed: not JSON: {error}") from error
-        named = {name: _read(members[name]) for name in (self._id, self._entity) if name in members}
+        named = {name: _read(members[name]) for name in (self._id, self._entity, self._later) if name in members}
         return self._event(named, number, record)
 
     def from_row(self, row: Row, number: int) -> FileEvent:
@@ -110,11 +115,12 @@ class Rows:
     def _event(self, named: Row, number: int, value: bytes) -> FileEvent:
         given = named.get(self._id)
         event_id = f"{self._file_id}-{number}" if given is None else _identifier(given, self._id)
-        if self._entity == self._id:
-            return FileEvent(event_id, event_id, value)
-        if named.get(self._entity) is None:
+        if self._entity != self._id and named.get(self._entity) is None:
             raise Invalid("missing: is missing", field=self._entity)
-        return FileEvent(event_id, _identifier(named[self._entity], self._entity), value)
+        key = event_id if self._entity == self._id else _identifier(named[self._entity], self._entity)
+        truth = named.get(self._later) if self._later is not None else None
+        label = None if truth is None else _encode.encode({"event_id": event_id, "entity": key, "label": truth})
+        return FileEvent(event_id, key, value, label)
 
     def _typed(self, member: str, text: str) -> Any:
         """What a text of a CSV column stands for; what fits no better stays text, and ingest says what is wrong."""

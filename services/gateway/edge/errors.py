@@ -8,6 +8,7 @@ from typing import Any
 from lepton.contracts.pipeline import InvalidPipeline, Problem
 from lepton.errors import Busy, Invalid, LeptonError, Missing, Refused, Unavailable
 from services.gateway.flow.data import InvalidBody
+from services.gateway.flow.intake.uploads import WrongOffset
 from services.gateway.flow.pipelines import Incompatible
 from services.gateway.flow.predictions import TooLate
 
@@ -70,6 +71,8 @@ def problem_of(error: LeptonError, request_id: str, status: HTTPStatus) -> dict[
                                                 ("remedy", error.remedy)) if value}
     if isinstance(error, InvalidPipeline | InvalidBody | Incompatible):
         problem["problems"] = listed(error.problems)
+    if isinstance(error, WrongOffset):
+        problem["offset"] = error.offset
     return problem
 
 

@@ -12,9 +12,12 @@ from lepton.contracts.pipeline import Problem
 from lepton.errors import Invalid, LeptonError, Missing
 from lepton.runtime.telemetry import Telemetry
 from services.gateway.edge import admin, data, inference, models, pipelines, quality, recovery
+from services.gateway.edge.datasets import orders as dataset_orders
+from services.gateway.edge.datasets import reading as dataset_reading
 from services.gateway.edge.errors import Malformed
 from services.gateway.edge.http.answers import problem
 from services.gateway.edge.http.context import RequestContext, bug, failure, too_large
+from services.gateway.edge.intake import letters, uploads
 from services.gateway.flow.data import InvalidBody
 from services.gateway.flow.gateway import Gateway
 
@@ -26,7 +29,10 @@ below `/v2` they have the protocol's form. `X-Request-Id` and `traceparent` come
 """
 _TAGS = [
     {"name": "pipelines", "description": "One declarative file from event schema to healing policy."},
-    {"name": "data", "description": "Events and labels in; rows, quality and dead letters out."},
+    {"name": "data", "description": "Events and labels in; rows and quality out."},
+    {"name": "files", "description": "Files of rows, sent in pieces."},
+    {"name": "dead letters", "description": "Refused events and labels: read, replayed, discarded."},
+    {"name": "data sets", "description": "Stored rows: profiles, snapshots, splits, export, corrections, erasure."},
     {"name": "models", "description": "Versions, predictions by named fields, training, promotion, roll back."},
     {"name": "runs", "description": "Training runs and how far they are."},
     {"name": "operations", "description": "Processes, incidents, the state of everything."},
@@ -62,8 +68,9 @@ def create(gateway: Gateway, telemetry: Telemetry, clock: Clock, max_body_bytes:
         generate_unique_id_function=lambda route: f"{route.tags[0]}-{route.name}".replace(" ", "-"),
     )
     app.state.gateway = gateway
-    for router in (pipelines.router, data.router, quality.router, models.router, models.runs_router, admin.router,
-                   recovery.router, admin.keys_router, inference.router):
+    for router in (pipelines.router, data.router, dataset_reading.router, dataset_orders.router, uploads.router,
+                   letters.router, quality.router, models.router, models.runs_router, admin.router, recovery.router,
+                   admin.keys_router, inference.router):
         app.include_router(router)
     app.add_exception_handler(LeptonError, _outcome)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -6,6 +6,10 @@ from services.gateway.core.auth import Caller
 from services.gateway.flow.access import Access
 from services.gateway.flow.commands import Commands
 from services.gateway.flow.data import Data
+from services.gateway.flow.datasets.datasets import Datasets
+from services.gateway.flow.datasets.orders import Orders
+from services.gateway.flow.intake.letters import Letters
+from services.gateway.flow.intake.uploads import Uploads
 from services.gateway.flow.models import Models
 from services.gateway.flow.operations import Operations
 from services.gateway.flow.pipelines import Pipelines
@@ -22,6 +26,10 @@ class Gateway:
     access: Access
     pipelines: Pipelines
     data: Data
+    datasets: Datasets
+    orders: Orders
+    uploads: Uploads
+    letters: Letters
     quality: Quality
     predictions: Predictions
     models: Models

@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
-from lepton.bus.deadletter import Letter, read_letters
 from lepton.bus.records import Broker, Place, Reader, Record
 from lepton.clock import Clock
 from lepton.contracts import codec
@@ -60,10 +59,6 @@ class Streams:
             with suppress(Invalid):
                 found.append(codec.decode_as(topic, kind, record.value or b""))
         return found
-
-    async def dead_letters(self, topic_name: str, count: int) -> list[Letter]:
-        """At most `count` dead letters of a topic, newest first."""
-        return list(reversed(await read_letters(self._broker, topic_name, newest=count)))[:count]
 
     async def lags(self, groups: Mapping[str, Iterable[str]]) -> list[Lag]:
         """For each group and each topic it reads; topics that do not exist are left out. Up to two seconds old."""

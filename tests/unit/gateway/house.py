@@ -100,7 +100,7 @@ async def open_house(folder: Path, broker: MemoryBroker | None = None, database:
     broker, database = broker or MemoryBroker(), database or MemoryDatabase()
     await broker.create_topics([TopicPlan(*plan) for plan in topics.plans()])
     told = GatewaySettings(port=0, bootstrap_file=folder / "admin-key", keys_dir=folder / "keys", drain_s=2,
-                           heartbeat_interval_s=0.1, **settings)
+                           state_dir=folder / "state", heartbeat_interval_s=0.1, **settings)
     service = assemble(told, broker, database, SystemClock())
     running = asyncio.ensure_future(service.run())
 

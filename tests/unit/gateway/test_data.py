@@ -202,8 +202,9 @@ async def test_quality_and_dead_letters_are_shown_newest_first(house: House) -> 
     letters = (await house.admin.get("/v1/pipelines/shop/dead-letters", params={"limit": 2})).json()
     assert [one["event_id"] for one in letters] == ["e-2", "e-1"]
     assert letters[0] | {"at": None} == {
-        "place": "lepton-events-shop/1@2", "reason": "wrong type", "field": "price", "attempts": 1, "at": None,
-        "service": "ingest", "replayed": False, "event_id": "e-2", "text": '{"n": 2}'}
+        "letter": "events/0/2", "place": "lepton-events-shop/1@2", "reason": "wrong type", "code": "", "field": "price",
+        "attempts": 1, "at": None, "service": "ingest", "source": "", "row": None, "replayed": False,
+        "discarded": False, "event_id": "e-2", "text": '{"n": 2}'}
     assert_problem(await house.admin.get("/v1/pipelines/shop/quality", params={"limit": 0}), 422, field="limit")
 
 

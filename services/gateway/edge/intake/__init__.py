@@ -1,0 +1,1 @@
+"""Routes of files of rows, and of refused rows."""
