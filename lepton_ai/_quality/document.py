@@ -17,9 +17,11 @@ body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 60rem; background:
   font: 15px/1.5 system-ui, sans-serif }
 h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.1rem; margin: 2.2rem 0 .4rem }
 p { margin: .2rem 0 .8rem; color: var(--soft); max-width: 46rem }
-svg { display: block; width: 100%; height: auto; color: var(--ink) } svg text { font-family: system-ui, sans-serif }
-figure { margin: 0 } .tiles { display: grid; gap: .6rem; grid-template-columns: repeat(auto-fit, minmax(7.5rem, 1fr));
-  margin: 1.2rem 0; padding: 0; list-style: none }
+svg { display: block; width: 100%; min-width: 34rem; height: auto; color: var(--ink) }
+svg text { font-family: system-ui, sans-serif }
+figure { margin: 0; overflow-x: auto }
+.tiles { display: grid; gap: .6rem; grid-template-columns: repeat(auto-fit, minmax(7.5rem, 1fr)); margin: 1.2rem 0;
+  padding: 0; list-style: none }
 .tiles li { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .6rem .8rem }
 .tiles b { display: block; font-size: 1.3rem; font-variant-numeric: tabular-nums } .tiles span { color: var(--soft) }
 .wide { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }

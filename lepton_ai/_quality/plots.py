@@ -59,7 +59,7 @@ def events(told: History) -> str:
         axes = figure.add_subplot()
         for (what, counts), colour in zip(shown, (BLUE, RED, PURPLE, ORANGE), strict=False):
             _line(axes, told, counts, colour, what)
-        _timed(axes, f"events in {told.interval}")
+        _timed(axes, told, f"events in {told.interval}")
         axes.set_ylim(bottom=0)
         _legend(figure, axes)
     said = ", ".join(f"{sum(counts)} {what}" for what, counts in shown)
@@ -76,7 +76,7 @@ def bad_values(told: History, fields: Sequence[FieldSum]) -> str:
             for one, colour in zip(worst, LINES, strict=False):
                 shares = [None if share is None else 100 * share for share in told.share(one.name, what)]
                 _line(axes, told, shares, colour, _short(one.name))
-            _timed(axes, "percent of values" if place == 1 else "")
+            _timed(axes, told, "percent of values" if place == 1 else "")
             axes.set_ylim(bottom=0, top=max(1.0, axes.get_ylim()[1]))
         _legend(figure, figure.axes[0])
     said = ", ".join(f"{one.name} {one.counts['missing']} missing and {one.counts['invalid']} invalid" for one in worst)
@@ -93,7 +93,7 @@ def bands(told: History, fields: Sequence[FieldSum]) -> str:
         axes.fill_between(times, ranks[1], ranks[5], color=BLUE, alpha=0.18, linewidth=0)
         axes.fill_between(times, ranks[2], ranks[4], color=BLUE, alpha=0.38, linewidth=0)
         axes.plot(times, ranks[3], color=BLUE, marker="o" if len(times) == 1 else "", linewidth=1.6)
-        _timed(axes, "")
+        _timed(axes, told, "")
     return _grid("bands", f"Median, middle half and middle nine tenths over time of {_names(fields)}.", fields, one)
 
 
@@ -174,7 +174,8 @@ def _line(axes: Axes, told: History, values: Sequence[float | None], colour: str
     axes.plot(_days(told.times), numbers, color=colour, label=label, linewidth=1.6, marker=marker)
 
 
-def _timed(axes: Axes, label: str) -> None:
+def _timed(axes: Axes, told: History, label: str) -> None:
+    axes.set_xlim(*_days([told.begin, told.end]))
     locator: Any = _DATES.AutoDateLocator(minticks=2, maxticks=5)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(_DATES.ConciseDateFormatter(locator))

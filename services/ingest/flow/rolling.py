@@ -55,15 +55,12 @@ class Rolling:
     def write(self) -> None:
         """Put into `stored` what changed, without sketches where the time for them is over; drop what is outdated."""
         for key in sorted(self._changed | self._due()):
-            one = self._open.get(key) or self._reopened(key)
-            sealing = self._is_due(one)
+            one = self._open.get(key) or rollups.reopened(_read(self._stored[key]))
+            sealing = self._is_over(one)
             self._stored[key] = codec.encode(Topic.QUALITY_ROLLUPS, one.message(seal=sealing))
-            if sealing:
-                self._open.pop(key, None)
-                self._unsealed.discard(key)
-            else:
-                self._unsealed.add(key)
+            (self._unsealed.discard if sealing else self._unsealed.add)(key)
         self._changed.clear()
+        self._open = {key: one for key, one in self._open.items() if not self._is_over(one)}
         self._sweep()
 
     def _opened(self, pipeline: str, interval: str, start: datetime) -> Open:
@@ -73,13 +70,10 @@ class Rolling:
             self._open[key] = Open(pipeline, interval, start) if stored is None else rollups.reopened(_read(stored))
         return self._open[key]
 
-    def _reopened(self, key: str) -> Open:
-        return rollups.reopened(_read(self._stored[key]))
-
     def _due(self) -> set[str]:
         return {key for key in self._unsealed if key in self._stored and self._over(*rollups.parse_key(key))}
 
-    def _is_due(self, one: Open) -> bool:
+    def _is_over(self, one: Open) -> bool:
         return self._over(one.pipeline, one.interval, one.start)
 
     def _over(self, pipeline: str, interval: str, start: datetime) -> bool:
