@@ -1,77 +1,20 @@
 """The real process over the real broker and database: it does its work, stops in good order, and survives kill -9."""
 
 import asyncio
-import os
 import signal
-import subprocess
-import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
-from lepton.bus import kafka
 from lepton.contracts import features
 from lepton.contracts.topics import Topic
-from lepton.runtime.settings import BrokerOptions
-from lepton.store.mongo import Database
 from lepton.store.segments import Segments
-from tests.harness.process import service_process
-from tests.unit.ingest.house import House, until
+from tests.integration.ingest.place import DRAIN_S, Place, ended, rows
+from tests.unit.ingest.house import until
 from tests.unit.ingest.samples import order, pipeline
 
 pytestmark = [pytest.mark.kafka, pytest.mark.mongo, pytest.mark.process]
-DRAIN_S = 8
-
-
-@dataclass
-class Place:
-    """Where one test's ingest works."""
-
-    house: House
-    environment: dict[str, str]
-    log: Path
-
-    @contextmanager
-    def ingest(self, instance: str = "ingest") -> Iterator[subprocess.Popen[bytes]]:
-        """The process, killed at the end if it still lives."""
-        environment = {**self.environment, "LEPTON_INSTANCE": f"{instance}-{self.house.name}"}
-        with service_process("services.ingest", environment, self.log) as process:
-            yield process
-
-    def said(self) -> str:
-        return self.log.read_text()[-4000:]
-
-
-@pytest_asyncio.fixture
-async def place(tmp_path: Path, kafka_bootstrap: str, mongo_url: str) -> AsyncIterator[Place]:
-    name = f"p{uuid.uuid4().hex[:8]}"
-    broker = kafka.connect(BrokerOptions(bootstrap=kafka_bootstrap, client_id="test-ingest"))
-    database = Database.connect(mongo_url, f"ingest_{name}")
-    house = House(tmp_path, broker, database, name)
-    await house.furnish()
-    environment = {**{key: value for key, value in os.environ.items() if not key.startswith("LEPTON_")},
-                   "LEPTON_KAFKA_BOOTSTRAP": kafka_bootstrap, "LEPTON_MONGO_URL": mongo_url,
-                   "LEPTON_MONGO_DATABASE": f"ingest_{name}", "LEPTON_TRUST_DIR": str(tmp_path / "trust"),
-                   "LEPTON_DRAIN_S": str(DRAIN_S), "LEPTON_LOG_FORMAT": "text"}
-    yield Place(house, environment, tmp_path / "ingest.log")
-    await house.write(Topic.PIPELINES, None, name)
-    await database.stop()
-    await broker.close()
-
-
-async def rows(place: Place, count: int, timeout_s: float = 60) -> list[dict[str, Any]]:
-    async def enough() -> list[dict[str, Any]]:
-        found = await place.house.rows()
-        return found if len(found) >= count else []
-
-    found: list[dict[str, Any]] = await until(enough, f"{count} rows; it said: {place.said()}", timeout_s)
-    return found
 
 
 async def stored(place: Place, stream: str) -> list[str]:
@@ -94,10 +37,6 @@ async def all_stored(place: Place, stream: str, count: int) -> list[str]:
 
 def spec(place: Place) -> Any:
     return pipeline(("name: shop", f"name: {place.house.name}"))
-
-
-async def ended(process: "subprocess.Popen[bytes]", timeout_s: float) -> int:
-    return await asyncio.wait_for(asyncio.to_thread(process.wait), timeout_s)
 
 
 async def test_events_and_labels_go_all_the_way_and_sigterm_ends_it_in_good_order(place: Place) -> None:
