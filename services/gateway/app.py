@@ -91,19 +91,10 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
 
     streams = Streams(broker, settings.instance, clock)
 
-    async def keep(record: AuditRecord) -> None:
-        await producer.send(Topic.AUDIT, record, key=settings.instance)
-
-    audit = Audit(keep, settings.instance, clock)
+    audit = _audit(producer, settings.instance, clock)
     store = PipelineStore(database, clock)
     catalogue = Catalogue(announced.values, store)
-
-    async def publish(announcement: Announcement) -> None:
-        await producer.send(Topic.PIPELINES, announcement.value, key=announcement.key)
-
-    relay = Relay([store.announcing], publish, clock)
-    service.spawn("relay", relay.run)
-
+    relay = _relay(service, store, producer)
     pool = Predictors(service.telemetry)
     service.add(Stage.FLOW, "predictors", pool)
     predictions = Predictions(Routing(), pool, registry.values, clock, settings.predict_timeout_s)
@@ -134,6 +125,23 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
     door = HttpDoor(app, settings.host, settings.port, drain_s=settings.drain_s)
     service.add(Stage.DOOR, "rest", door)
     return service
+
+
+def _audit(producer: Producer, instance: str, clock: Clock) -> Audit:
+    async def keep(record: AuditRecord) -> None:
+        await producer.send(Topic.AUDIT, record, key=instance)
+
+    return Audit(keep, instance, clock)
+
+
+def _relay(service: Service, store: PipelineStore, producer: Producer) -> Relay:
+    """What announces a pipeline once its document is written."""
+    async def publish(announcement: Announcement) -> None:
+        await producer.send(Topic.PIPELINES, announcement.value, key=announcement.key)
+
+    relay = Relay([store.announcing], publish, service.clock)
+    service.spawn("relay", relay.run)
+    return relay
 
 
 def _operator(settings: GatewaySettings) -> Identity | None:
