@@ -2,6 +2,7 @@
 
 import json
 from io import BytesIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -111,7 +112,7 @@ async def test_a_pipeline_without_rows_has_no_snapshot(world: World) -> None:
 @pytest.mark.parametrize("by", ["event", "entity"])
 async def test_a_split_is_whole_disjoint_and_the_same_again(world: World, by: str) -> None:
     await world.send(*range(60))
-    how = {"by": by, "seed": 3, "shares": "0.6,0.2,0.2"}
+    how: dict[str, Any] = {"by": by, "seed": 3, "shares": "0.6,0.2,0.2"}
     parts = {part: await world.rows(part=part, **how) for part in ("train", "validation", "test")}
     ids = {part: set(rows.column("_event_id").to_pylist()) for part, rows in parts.items()}
     assert sum(map(len, ids.values())) == len(set.union(*ids.values())) == 60
