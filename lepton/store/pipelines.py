@@ -27,7 +27,9 @@ class Pipelines:
                     by: str, *, keeps_rows: bool = False) -> PipelineState:
         """Make the specification current and return its state; an identical one changes nothing.
 
-        `keeps_rows`: rows of the generation before fit a new one too. Raises Refused when `generation` is older than the stored one, or `partitions` differ within a generation.
+        `keeps_rows`: rows of the generation before fit a new one too.
+
+        Raises Refused when `generation` is older than the stored one, or `partitions` differ within a generation.
         """
         for _ in range(_TRIES):
             current = await self._state(name)

@@ -107,7 +107,7 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
     gateway = Gateway(
         access=access,
         pipelines=Pipelines(catalogue, store, broker, relay, audit, settings.kafka_replication, SourceBoard(database),
-                            clock),
+                            streams, clock),
         data=data,
         datasets=Datasets(catalogue, database),
         orders=Orders(catalogue, producer, data, database, audit, clock),

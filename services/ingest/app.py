@@ -75,7 +75,7 @@ def assemble(settings: IngestSettings, service: Service, broker: Broker, databas
     forgetting = Forgetting(database)
 
     async def line(accepting: Accepting) -> Line:
-        return open_line(around, accepting, Keeping(database, lambda: accepting.spec, forgetting, clock))
+        return open_line(around, accepting, lambda spec: Keeping(database, spec, forgetting, clock))
 
     async def answer(result: RecoveryResult) -> None:
         await producer.send(Topic.RECOVERY_RESULTS, result, key=result.command_id)

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 
 from lepton.contracts.pipeline import InvalidPipeline
 from services.gateway.edge.errors import Malformed, listed
@@ -41,6 +42,7 @@ _VIEW: dict[str, Any] = {
 }
 _EXAMPLE = {"name": "phishing", "version": 1, "generation": 1, "partitions": 12, "digest": "9f2c…",
             "applied_by": "lk_0123456789abcdef", "applied_at": "2026-01-31T12:00:00Z", "spec": _JSON}
+_MOVED = {**_VIEW, "properties": {**_VIEW["properties"], "drained": {"type": "boolean"}}}
 _SOURCE: dict[str, Any] = {
     "title": "Source", "type": "object", "properties": {
         "name": {"type": "string"}, "kind": {"type": "string"}, "state": {
@@ -63,6 +65,13 @@ _INCOMPATIBLE = problem("Rows and models of the current version could not go on 
                         remedy="apply it as a new generation (`new_generation`)")
 NewGeneration = Annotated[bool, Query(description="Start new topics and a new model, for a change that the current "
                                                   "generation cannot take.")]
+
+
+class Repartition(BaseModel):
+    """Over how many partitions the pipeline's topics are to be spread."""
+
+    model_config = ConfigDict(extra="forbid")
+    partitions: int = Field(ge=1, le=1024, examples=[24])
 
 
 async def text_of(request: Request) -> str:
@@ -123,6 +132,19 @@ async def export(pipeline: str, gateway: TheGateway, _: Reads) -> Response:
 async def sources(pipeline: str, gateway: TheGateway, _: Reads) -> Response:
     """How far each was read, how many events came of it, and why one waits or fails."""
     return answer(await gateway.pipelines.sources(pipeline))
+
+
+@router.post("/{pipeline}/repartition", summary="Spread a pipeline over other partitions", responses={
+    200: described("It works on topics of a new generation.", _MOVED, {**_EXAMPLE, "generation": 2, "drained": True})})
+async def repartition(pipeline: str, wanted: Repartition, gateway: TheGateway, caller: Writes) -> Response:
+    """Drain it and move it to topics of a new generation, in at most half a minute; its rows and its model go on.
+
+    `drained` is false when records still waited on the former topics: they are carried over, as is what producers
+    that have not heard yet still send there. The window in which duplicates are known, and windowed features, begin
+    anew.
+    """
+    moved = await gateway.pipelines.repartition(caller, pipeline, wanted.partitions)
+    return answer({**gateway.pipelines.view(moved.state), "drained": moved.drained})
 
 
 @router.delete("/{pipeline}", summary="Delete a pipeline", status_code=204)

@@ -65,7 +65,7 @@ class Data:
 
         Raises Missing, InvalidBody, Unavailable (some may have been written; sending the same again is harmless).
         """
-        state = await self._catalogue.state(name)
+        state = await self._catalogue.open_state(name)
         # Megabytes of columns: other requests are answered meanwhile.
         found = await asyncio.to_thread(arrow.pieces, self._catalogue.parsed(state), state.partitions, data)
         envelope = Envelope(source=attributes.get("source") or f"gateway/{caller.key_id}",
@@ -83,7 +83,7 @@ class Data:
 
     async def _take(self, caller: Caller, name: str, topic: Topic, event_type: str, body: Body,
                     read: Callable[[Pipeline, Body], list[NewRecord]]) -> list[Written]:
-        state = await self._catalogue.state(name)
+        state = await self._catalogue.open_state(name)
         records = read(self._catalogue.parsed(state), body)
         now = self._clock.now()
         written = await self._producer.send_all([

@@ -11,16 +11,22 @@ from lepton.clock import Clock
 from lepton.contracts import topics
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pipeline import Pipeline, Problem, compatible, from_json, parse
-from lepton.errors import Missing, Refused
+from lepton.contracts.topics import Topic
+from lepton.errors import Busy, Missing, Refused
 from lepton.store.announce import Relay
 from lepton.store.documents import Document
 from lepton.store.pipelines import Pipelines as PipelineStore
 from lepton.store.pipelines import SourceBoard
 from services.gateway.core.auth import Caller
 from services.gateway.flow.audit import Audit
+from services.gateway.flow.streams import Streams
 
 # Whoever pulls a source says how it stands every five seconds.
 SOURCE_SILENT_S = 30.0
+# Within this a move waits for what was taken before it; ingest carries the rest over.
+DRAIN_S = 30.0
+DRAIN_LOOK_S = 0.2
+MOVING_RETRY_S = 1.0
 
 
 class Incompatible(Refused):
@@ -41,6 +47,14 @@ class Applied:
     changed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A pipeline on topics of a new generation; `drained`: nothing waited on the former ones any more."""
+
+    state: PipelineState
+    drained: bool
+
+
 class Catalogue:
     """Current pipelines as fast as the topic tells them, and what this process applied even before that."""
 
@@ -50,6 +64,8 @@ class Catalogue:
         self._store = store
         self._ours: dict[str, PipelineState] = {}
         self._parsed: dict[str, Pipeline] = {}
+        self.moving: set[str] = set()
+        """Those that take nothing here for the moment, while they move to a new generation."""
 
     def remember(self, state: PipelineState) -> None:
         """Take in what the database said, unless something newer is known."""
@@ -77,6 +93,13 @@ class Catalogue:
             raise Missing(f"there is no pipeline {name}")
         return state
 
+    async def open_state(self, name: str) -> PipelineState:
+        """The state for somebody who has events. Raises Missing, and Busy while the pipeline moves."""
+        if name in self.moving:
+            raise Busy(f"pipeline {name} is moving to a new generation", retry_after_s=MOVING_RETRY_S,
+                       remedy="send again in a moment")
+        return await self.state(name)
+
     async def spec(self, name: str) -> Pipeline:
         return self.parsed(await self.state(name))
 
@@ -93,7 +116,7 @@ class Pipelines:
     """Verbs on pipelines. A change is durable when a verb returns; the relay announces it right after."""
 
     def __init__(self, catalogue: Catalogue, store: PipelineStore, broker: Broker, relay: Relay, audit: Audit,
-                 replication: int, board: SourceBoard, clock: Clock) -> None:
+                 replication: int, board: SourceBoard, streams: Streams, clock: Clock) -> None:
         self._catalogue = catalogue
         self._store = store
         self._broker = broker
@@ -101,6 +124,7 @@ class Pipelines:
         self._audit = audit
         self._replication = replication
         self._board = board
+        self._streams = streams
         self._clock = clock
 
     def validate(self, text: str) -> Pipeline:
@@ -134,6 +158,47 @@ class Pipelines:
         self._relay.kick()
         self._catalogue.remember(state)
         return Applied(state, created=before is None or before.deleted, changed=True)
+
+    async def repartition(self, caller: Caller, name: str, partitions: int) -> Moved:
+        """Spread a pipeline over other partitions: drained, then moved to topics of a new generation.
+
+        Meanwhile this gateway takes no events for it. What still arrives on the former topics afterwards is carried
+        over by ingest; rows and model go on. Raises Missing, Refused, Invalid, Unavailable.
+        """
+        before = await self._store.get(name)
+        self._catalogue.remember(before)
+        if partitions == before.partitions:
+            raise Refused(f"pipeline {name} has {partitions} partitions already", field="partitions")
+        spec = self._catalogue.parsed(before)
+        events = spec.events.model_copy(update={"partitions": partitions})
+        pipeline = from_json(spec.model_copy(update={"events": events}).canonical_json())
+        generation = before.generation + 1
+        await self._audit.record(caller.key_id, "pipeline.repartition", name, f"g{generation} {partitions} partitions")
+        await self._broker.create_topics([TopicPlan(*plan) for plan in topics.plans(
+            name, generation, partitions, self._replication)])
+        self._catalogue.moving.add(name)
+        try:
+            drained = await self._drained(before)
+            state = await self._store.apply(name, pipeline.canonical_json(), pipeline.digest(), generation, partitions,
+                                            caller.key_id, keeps_rows=True)
+        finally:
+            self._catalogue.moving.discard(name)
+        self._relay.kick()
+        self._catalogue.remember(state)
+        return Moved(state, drained)
+
+    async def _drained(self, state: PipelineState) -> bool:
+        """Wait, within bounds, until everything of the generation is accepted and scored."""
+        until = self._clock.monotonic() + DRAIN_S
+        group = f".{state.name}" + (f".g{state.generation}" if state.generation > 1 else "")
+        reads = {f"ingest{group}": (Topic.EVENTS, Topic.LABELS), f"predictor{group}": (Topic.FEATURES,)}
+        for reader, read in reads.items():
+            read_names = [topics.name(topic, state.name, state.generation) for topic in read]
+            while await self._streams.unread(read_names, await self._streams.group_offsets(reader)):
+                if self._clock.monotonic() >= until:
+                    return False
+                await self._clock.sleep(DRAIN_LOOK_S)
+        return True
 
     async def get(self, name: str) -> dict[str, Any]:
         return self.view(await self._catalogue.state(name))

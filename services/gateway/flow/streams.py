@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
@@ -67,6 +67,31 @@ class Streams:
                 self._lags = await self._measure(groups)
                 self._lags_at = self._clock.monotonic()
             return self._lags
+
+    async def group_offsets(self, group: str) -> Mapping[Place, int]:
+        """Where a group reads on; empty for one that never committed."""
+        return await self._broker.group_offsets(group)
+
+    async def unread(self, topic_names: Sequence[str], offsets: Mapping[Place, int]) -> int:
+        """Whether records wait behind `offsets` (a place left out: from its beginning): some of them counted, 0: none.
+
+        Offsets alone do not tell: the end of a transaction takes one too.
+        """
+        reader = self._broker.reader(list(topic_names), group=None, client_id=f"{self._client_id}-unread")
+        await reader.start()
+        try:
+            places = sorted(reader.assignment())
+            ends, begins = await reader.end_offsets(places), await reader.begin_offsets(places)
+            behind = [place for place in places if offsets.get(place, begins[place]) < ends[place]]
+            for place in places:
+                await reader.seek(place, max(begins[place], offsets.get(place, 0)) if place in behind else ends[place])
+            found = 0
+            while not found and any(reader.position(place) < ends[place] for place in behind):
+                polled = await reader.poll(max_records=1000, timeout_s=0.2)
+                found = sum(len(records) for records in polled.values())
+            return found
+        finally:
+            await reader.stop()
 
     async def _measure(self, groups: Mapping[str, Iterable[str]]) -> list[Lag]:
         wanted = sorted({topic for read in groups.values() for topic in read})

@@ -4,13 +4,14 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from lepton.bus.care import Care
 from lepton.bus.consumer import Subscription
 from lepton.bus.deadletter import DeadLetters, LineStopped
 from lepton.bus.producer import Producer
 from lepton.bus.records import Broker, Record
-from lepton.bus.stage import BatchStage
+from lepton.bus.stage import BatchStage, Handler
 from lepton.clock import Clock
 from lepton.contracts import codec, features, names, topics
 from lepton.contracts.pb.outcomes_pb2 import Outcome
@@ -20,11 +21,13 @@ from lepton.errors import LeptonError
 from lepton.runtime.health import Health
 from lepton.runtime.loops import Loop, LoopBody, pause
 from lepton.runtime.telemetry import Telemetry
+from services.ingest.edge.carrying import CarryHandler
 from services.ingest.edge.counters import QualityCounters
 from services.ingest.edge.events import AcceptHandler, LineTopics
 from services.ingest.edge.segments import Bulk, SegmentWriter, Stream
 from services.ingest.flow.accepting import Accepting
 from services.ingest.flow.keeping import FEATURES, OUTCOMES, Keeping
+from services.ingest.flow.spec import Spec
 
 AGAIN_S = 2.0
 # A rebalance with a dead member takes the session timeout; a broker restart some seconds more.
@@ -33,6 +36,8 @@ ACCEPT_DEADLINE_S = 30.0
 KEEP_DEADLINE_S = 60.0
 
 Spawn = Callable[[str, LoopBody], Loop]
+Keep = Callable[[Callable[[], Spec]], Keeping]
+"""How rows of a version, asked for each time, get into the store."""
 
 log = logging.getLogger(__name__)
 
@@ -87,44 +92,83 @@ class _Owned:
         return frozenset(place.partition for place in places if place.topic == self.topic)
 
 
-def open_line(around: Surroundings, accepting: Accepting, keeping: Keeping) -> Line:
+def open_line(around: Surroundings, accepting: Accepting, keep: Keep) -> Line:
     """Begin the work for a pipeline generation; its topics exist or will soon."""
     spec = accepting.spec
     line = LineTopics.of(spec.name, spec.generation)
-    owned = _Owned(line.events)
-    cares = {check: Care(around.clock, around.health.check(f"{check} {spec.name}", deadline_s), around.telemetry)
-             for check, deadline_s in (("accept", ACCEPT_DEADLINE_S), ("keep features", KEEP_DEADLINE_S),
-                                       ("keep outcomes", KEEP_DEADLINE_S))}
-
-    def accept() -> LoopBody:
-        owned.stage = _stage(around, accepting, line, cares["accept"])
-        return owned.stage.run
-
-    def writer(stream: str) -> Callable[[], LoopBody]:
-        return lambda: _writer(around, accepting, line, keeping, owned, stream, cares[f"keep {stream}"]).run
-
-    loops = [around.spawn(f"{what} {spec.name}", _patiently(make, cares[what])) for what, make in (
-        ("accept", accept), (f"keep {FEATURES}", writer(FEATURES)), (f"keep {OUTCOMES}", writer(OUTCOMES)))]
-    loops.append(around.spawn(f"summarise {spec.name}", _summaries(around, accepting)))
-    return Line(loops, [f"{check} {spec.name}" for check in cares], around.health)
-
-
-def _stage(around: Surroundings, accepting: Accepting, line: LineTopics, care: Care) -> BatchStage:
     handler = AcceptHandler(accepting, line, around.dead_letters, around.telemetry, around.clock)
-    group = accepting.spec.group
-    client_id = f"{around.instance}.{accepting.spec.name}"
-    return BatchStage(around.broker, Subscription([line.events, line.labels], group, client_id), handler, care,
-                      writer_prefix=group, max_records=around.pace.batch_records)
+    opened = _Opened(around, spec.name)
+    owned = opened.stage("accept", spec, line, lambda: handler)
+    opened.writers("", line, keep(lambda: accepting.spec), owned)
+    opened.loops.append(around.spawn(f"summarise {spec.name}", _summaries(around, accepting)))
+    if spec.former is not None:
+        _carry_over(opened, spec.former, line, keep if spec.keeps_rows else None)
+    return Line(opened.loops, opened.checks, around.health)
 
 
-def _writer(around: Surroundings, accepting: Accepting, line: LineTopics, keeping: Keeping, owned: _Owned, stream: str,
+def _carry_over(opened: "_Opened", former: Spec, present: LineTopics, keep: Keep | None) -> None:
+    """Take along what still arrives for the former generation, and store what that has accepted but not stored yet."""
+    before = LineTopics.of(former.name, former.generation)
+    owned = opened.stage("carry", former, before,
+                         lambda: CarryHandler(former.name, before, present, opened.around.telemetry), former=True)
+    if keep is not None:
+        opened.writers(f".g{former.generation}", before, keep(lambda: former), owned)
+
+
+@dataclass(slots=True)
+class _Opened:
+    """The loops of a line while it is put together, and their health checks."""
+
+    around: Surroundings
+    name: str
+    loops: list[Loop] = field(default_factory=list)
+    checks: list[str] = field(default_factory=list)
+
+    def stage(self, what: str, spec: Spec, line: LineTopics, handler: Callable[[], Handler], *,
+              former: bool = False) -> _Owned:
+        """A stage over events and labels in the name of a generation; who reads what it owns follows."""
+        owned = _Owned(line.events)
+        care = self._care(what, ACCEPT_DEADLINE_S)
+        around, group = self.around, spec.group
+
+        def make() -> LoopBody:
+            subscription = Subscription([line.events, line.labels], group, f"{around.instance}.{spec.name}")
+            owned.stage = BatchStage(around.broker, subscription, handler(), care, writer_prefix=group,
+                                     max_records=around.pace.batch_records)
+            return owned.stage.run
+
+        self._spawn(what, make, care, line.events if former else None)
+        return owned
+
+    def writers(self, suffix: str, line: LineTopics, keeping: Keeping, owned: _Owned) -> None:
+        """What keeps features and outcomes."""
+        for stream in (FEATURES, OUTCOMES):
+            what = f"keep {stream}{suffix}"
+            care = self._care(what, KEEP_DEADLINE_S)
+            self._spawn(what, partial(self._writer, line, keeping, owned, stream, care), care,
+                        line.features if suffix else None)
+
+    def _writer(self, line: LineTopics, keeping: Keeping, owned: _Owned, stream: str, care: Care) -> LoopBody:
+        return _writer(self.around, self.name, line, keeping, owned, stream, care).run
+
+    def _spawn(self, what: str, make: Callable[[], LoopBody], care: Care, needs: str | None) -> None:
+        waits = _patiently(make if needs is None else partial(_while_there, self.around, needs, make, care), care)
+        self.loops.append(self.around.spawn(f"{what} {self.name}", waits))
+
+    def _care(self, what: str, deadline_s: float) -> Care:
+        check = f"{what} {self.name}"
+        self.checks.append(check)
+        return Care(self.around.clock, self.around.health.check(check, deadline_s), self.around.telemetry)
+
+
+def _writer(around: Surroundings, name: str, line: LineTopics, keeping: Keeping, owned: _Owned, stream: str,
             care: Care) -> "SegmentWriter[bytes] | SegmentWriter[Outcome]":
     bulk = around.pace.bulk
     counter = around.telemetry.counter(names.SEGMENT_ROWS, "Rows appended to segments")
-    client_id = f"{around.instance}.{accepting.spec.name}.{stream}"
+    client_id = f"{around.instance}.{name}.{stream}"
 
     def kept(rows: int) -> None:
-        counter.add(rows, {names.PIPELINE: accepting.spec.name, "stream": stream})
+        counter.add(rows, {names.PIPELINE: name, "stream": stream})
 
     async def next_offset(partition: int) -> int:
         return await keeping.next_offset(stream, partition)
@@ -155,6 +199,18 @@ def _schema(value: bytes) -> object:
 
 def _outcome(record: Record) -> Outcome:
     return codec.decode_as(Topic.OUTCOMES, Outcome, record.value or b"")
+
+
+def _while_there(around: Surroundings, topic: str, make: Callable[[], LoopBody], care: Care) -> LoopBody:
+    """What works on a topic that people may delete once they no longer need it: without it nothing is to be done."""
+    async def body(stop: asyncio.Event) -> None:
+        if await around.broker.describe_topics([topic]):
+            await make()(stop)
+            return
+        care.beat()
+        await pause(stop, AGAIN_S, around.clock)
+
+    return body
 
 
 def _patiently(make: Callable[[], LoopBody], care: Care) -> LoopBody:

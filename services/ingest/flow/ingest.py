@@ -73,7 +73,7 @@ class Ingest:
         pipeline = from_json(state.spec_json)
         if pipeline.name != name:
             raise Invalid(f"the spec announced as {name} is that of {pipeline.name}", field="metadata.name", place=name)
-        spec = Spec(pipeline, state.version, max(state.generation, 1), state.partitions)
+        spec = Spec(pipeline, state.version, max(state.generation, 1), state.partitions, state.rows_since_generation)
         running = self._lines.get(name)
         if running is not None and running[0].spec.generation == spec.generation:
             if spec.version > running[0].spec.version:

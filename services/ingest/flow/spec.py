@@ -1,6 +1,6 @@
 """One announced version of a pipeline, as ingest works by it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lepton.contracts.pipeline import Pipeline
 
@@ -13,6 +13,18 @@ class Spec:
     version: int
     generation: int
     partitions: int
+    rows_since: int = 0
+    """First generation whose rows fit this version; 0: its own."""
+
+    @property
+    def former(self) -> "Spec | None":
+        """The generation before, where there was one; by this version's Pipeline."""
+        return replace(self, generation=self.generation - 1) if self.generation > 1 else None
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether rows of the generation before fit this version."""
+        return 0 < self.rows_since < self.generation
 
     @property
     def name(self) -> str:
