@@ -87,6 +87,6 @@ def _json(value: Any) -> bytes:
 
 
 async def _answer(send: Any, status: int, headers: dict[str, str], body: bytes) -> None:
-    told = [(b"content-type", b"application/json"), *((name.encode(), value.encode()) for name, value in headers.items())]
+    told = [(name.encode(), value.encode()) for name, value in {"content-type": "application/json", **headers}.items()]
     await send({"type": "http.response.start", "status": status, "headers": told})
     await send({"type": "http.response.body", "body": body})

@@ -116,7 +116,7 @@ class Pull:
     """A source while this process owns it. `run` returns when asked to, or when another owner has taken over."""
 
     def __init__(self, at: Workplace, spec: Spec, source: SourceSpec, turned: Callable[[], None]) -> None:
-        """`turned` is called when it begins or ceases to fail."""
+        """`turned` is called when it begins or ceases to fail, and when it has caught up."""
         self.standing = Standing()
         self._turned = turned
         self.taken_over = False
@@ -177,6 +177,8 @@ class Pull:
                 self._read_anything = True
                 if not found.more:
                     self.standing.state = "following"
+                    if found.items:
+                        self._turned()
                     await pause(stop, self._source.every, at.clock)
         finally:
             await origin.close()

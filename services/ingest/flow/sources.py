@@ -17,6 +17,8 @@ from services.ingest.flow.spec import Spec
 __all__ = ["Sources"]
 
 TEND_S = 2.0
+# However often sources turn, the database is not asked more often.
+LEAST_S = 0.25
 LEASE_S = 15.0
 # Said again so often although nothing changed, so that silence can be told from rest.
 SAY_EVERY_S = 5.0
@@ -69,7 +71,8 @@ class Sources:
             while not stop.is_set():
                 self._kick.clear()
                 await self._tend_all()
-                await pause(stop, TEND_S, self._at.clock, self._kick)
+                if not await pause(stop, LEAST_S, self._at.clock):
+                    await pause(stop, TEND_S - LEAST_S, self._at.clock, self._kick)
         finally:
             await to_the_end(self._give_up(key) for key in list(self._owned))
 
