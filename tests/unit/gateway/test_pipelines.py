@@ -123,3 +123,21 @@ async def test_what_does_not_exist_is_named(house: House) -> None:
                  "/v1/runs/none", "/v1/incidents/none", "/v1/nothing"):
         assert_problem(await house.admin.get(path), 404)
     assert_problem(await house.admin.put("/v1/pipelines"), 405)
+
+
+async def test_repartitioning_moves_the_pipeline_to_topics_of_a_new_generation(house: House) -> None:
+    await house.apply()
+    moved = await house.admin.post("/v1/pipelines/shop/repartition", json={"partitions": 6})
+    assert moved.status_code == 200, moved.text
+    said = moved.json()
+    assert (said["generation"], said["partitions"], said["version"], said["drained"]) == (2, 6, 2, True)
+    assert said["spec"]["events"]["partitions"] == 6
+    described = await house.broker.describe_topics(["lepton-events-shop", "lepton-events-shop-g2"])
+    assert [one.partitions for _, one in sorted(described.items())] == [4, 6]
+    await announced(house, 2)
+    (state,) = [one for one in await house.messages(Topic.PIPELINES) if one.version == 2]
+    assert state.rows_since_generation == 1
+    assert_problem(await house.admin.post("/v1/pipelines/shop/repartition", json={"partitions": 6}), 409,
+                   field="partitions")
+    assert_problem(await house.admin.post("/v1/pipelines/shop/repartition", json={"partitions": 0}), 422)
+    assert_problem(await house.admin.post("/v1/pipelines/nowhere/repartition", json={"partitions": 6}), 404)
