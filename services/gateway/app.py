@@ -50,7 +50,7 @@ from services.gateway.flow.intake.uploads import Uploads
 from services.gateway.flow.intake.writing import RowWriter
 from services.gateway.flow.models import Models
 from services.gateway.flow.operations import Operations
-from services.gateway.flow.pipelines import Catalogue, Pipelines
+from services.gateway.flow.pipelines import Catalogue, Pipelines, Pulled
 from services.gateway.flow.predictions import Predictions
 from services.gateway.flow.quality import Quality
 from services.gateway.flow.streams import Streams
@@ -106,8 +106,8 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
     data = Data(catalogue, producer, Segments(database), service.telemetry, clock)
     gateway = Gateway(
         access=access,
-        pipelines=Pipelines(catalogue, store, broker, relay, audit, settings.kafka_replication, SourceBoard(database),
-                            streams, clock),
+        pipelines=Pipelines(catalogue, store, broker, relay, audit, settings.kafka_replication, streams),
+        pulled=Pulled(catalogue, SourceBoard(database), clock),
         data=data,
         datasets=Datasets(catalogue, database),
         orders=Orders(catalogue, producer, data, database, audit, clock),

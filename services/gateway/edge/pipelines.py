@@ -131,7 +131,7 @@ async def export(pipeline: str, gateway: TheGateway, _: Reads) -> Response:
     200: described("In the order of the specification.", _SOURCE, [_SOURCE_EXAMPLE], many=True)})
 async def sources(pipeline: str, gateway: TheGateway, _: Reads) -> Response:
     """How far each was read, how many events came of it, and why one waits or fails."""
-    return answer(await gateway.pipelines.sources(pipeline))
+    return answer(await gateway.pulled.of(pipeline))
 
 
 @router.post("/{pipeline}/repartition", summary="Spread a pipeline over other partitions", responses={

@@ -12,7 +12,7 @@ from services.gateway.flow.intake.letters import Letters
 from services.gateway.flow.intake.uploads import Uploads
 from services.gateway.flow.models import Models
 from services.gateway.flow.operations import Operations
-from services.gateway.flow.pipelines import Pipelines
+from services.gateway.flow.pipelines import Pipelines, Pulled
 from services.gateway.flow.predictions import Predictions
 from services.gateway.flow.quality import Quality
 
@@ -25,6 +25,7 @@ class Gateway:
 
     access: Access
     pipelines: Pipelines
+    pulled: Pulled
     data: Data
     datasets: Datasets
     orders: Orders

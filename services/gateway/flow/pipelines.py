@@ -25,7 +25,6 @@ from services.gateway.flow.streams import Streams
 SOURCE_SILENT_S = 30.0
 # Within this a move waits for what was taken before it; ingest carries the rest over.
 DRAIN_S = 30.0
-DRAIN_LOOK_S = 0.2
 MOVING_RETRY_S = 1.0
 
 
@@ -116,16 +115,14 @@ class Pipelines:
     """Verbs on pipelines. A change is durable when a verb returns; the relay announces it right after."""
 
     def __init__(self, catalogue: Catalogue, store: PipelineStore, broker: Broker, relay: Relay, audit: Audit,
-                 replication: int, board: SourceBoard, streams: Streams, clock: Clock) -> None:
+                 replication: int, streams: Streams) -> None:
         self._catalogue = catalogue
         self._store = store
         self._broker = broker
         self._relay = relay
         self._audit = audit
         self._replication = replication
-        self._board = board
         self._streams = streams
-        self._clock = clock
 
     def validate(self, text: str) -> Pipeline:
         """Raises InvalidPipeline with every problem."""
@@ -189,16 +186,11 @@ class Pipelines:
 
     async def _drained(self, state: PipelineState) -> bool:
         """Wait, within bounds, until everything of the generation is accepted and scored."""
-        until = self._clock.monotonic() + DRAIN_S
         group = f".{state.name}" + (f".g{state.generation}" if state.generation > 1 else "")
         reads = {f"ingest{group}": (Topic.EVENTS, Topic.LABELS), f"predictor{group}": (Topic.FEATURES,)}
-        for reader, read in reads.items():
-            read_names = [topics.name(topic, state.name, state.generation) for topic in read]
-            while await self._streams.unread(read_names, await self._streams.group_offsets(reader)):
-                if self._clock.monotonic() >= until:
-                    return False
-                await self._clock.sleep(DRAIN_LOOK_S)
-        return True
+        return await self._streams.read_to_the_end({
+            reader: [topics.name(topic, state.name, state.generation) for topic in read]
+            for reader, read in reads.items()}, DRAIN_S)
 
     async def get(self, name: str) -> dict[str, Any]:
         return self.view(await self._catalogue.state(name))
@@ -206,14 +198,6 @@ class Pipelines:
     async def export(self, name: str) -> str:
         """The specification as YAML, every default written out."""
         return (await self._catalogue.spec(name)).to_yaml()
-
-    async def sources(self, name: str) -> list[dict[str, Any]]:
-        """How each source the pipeline pulls stands, as its owner said last. Raises Missing, Unavailable."""
-        state = await self._catalogue.state(name)
-        said = await self._board.of(name, state.generation)
-        now_s = self._clock.now().timestamp()
-        return [_source_view(source.name, source.kind, said.get(source.name), now_s)
-                for source in self._catalogue.parsed(state).sources.pull]
 
     def list(self) -> list[dict[str, Any]]:
         return [self.view(state) for state in self._catalogue.states()]
@@ -232,6 +216,23 @@ class Pipelines:
             "partitions": state.partitions, "digest": state.spec_digest, "applied_by": state.applied_by,
             "applied_at": state.applied_at.ToJsonString(), "spec": self._catalogue.parsed(state).to_data(),
         }
+
+
+class Pulled:
+    """The sources that ingest pulls, as people see them."""
+
+    def __init__(self, catalogue: Catalogue, board: SourceBoard, clock: Clock) -> None:
+        self._catalogue = catalogue
+        self._board = board
+        self._clock = clock
+
+    async def of(self, name: str) -> list[dict[str, Any]]:
+        """How each source the pipeline pulls stands, as its owner said last. Raises Missing, Unavailable."""
+        state = await self._catalogue.state(name)
+        said = await self._board.of(name, state.generation)
+        now_s = self._clock.now().timestamp()
+        return [_source_view(source.name, source.kind, said.get(source.name), now_s)
+                for source in self._catalogue.parsed(state).sources.pull]
 
 
 def _source_view(name: str, kind: str, said: Document | None, now_s: float) -> dict[str, Any]:

@@ -19,6 +19,7 @@ Kind = TypeVar("Kind", bound=Message)
 
 # Opening a reader costs the broker a connection, so one answer serves all who ask within this time.
 LAGS_FRESH_S = 2.0
+UNREAD_EVERY_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,15 @@ class Streams:
                 self._lags_at = self._clock.monotonic()
             return self._lags
 
-    async def group_offsets(self, group: str) -> Mapping[Place, int]:
-        """Where a group reads on; empty for one that never committed."""
-        return await self._broker.group_offsets(group)
+    async def read_to_the_end(self, groups: Mapping[str, Sequence[str]], within_s: float) -> bool:
+        """Wait until each group has read its topics to their ends, one group after the other; False when time is up."""
+        until = self._clock.monotonic() + within_s
+        for group, topic_names in groups.items():
+            while await self.unread(topic_names, await self._broker.group_offsets(group)):
+                if self._clock.monotonic() >= until:
+                    return False
+                await self._clock.sleep(UNREAD_EVERY_S)
+        return True
 
     async def unread(self, topic_names: Sequence[str], offsets: Mapping[Place, int]) -> int:
         """Whether records wait behind `offsets` (a place left out: from its beginning): some of them counted, 0: none.
