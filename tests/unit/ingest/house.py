@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from lepton.bus.deadletter import DeadLetters
 from lepton.bus.memory import MemoryBroker
 from lepton.bus.records import Broker, Headers, Outgoing, Record, TopicPlan
+from lepton.clock import Clock
 from lepton.contracts import codec, features, topics
 from lepton.contracts.pb.models_pb2 import (
     VERSION_STATUS_READY,
@@ -75,12 +76,14 @@ class House:
         await writer.send(Outgoing(topics.name(topic, **where), body, key.encode()))
         await writer.stop()
 
-    async def apply(self, spec: Pipeline, version: int = 1, generation: int = 1, partitions: int = 2) -> None:
+    async def apply(self, spec: Pipeline, version: int = 1, generation: int = 1, partitions: int = 2,
+                    rows_since: int = 0) -> None:
         """Announce a pipeline as the gateway does: topics first."""
         await self.broker.create_topics(
             [TopicPlan(*plan) for plan in topics.plans(self.name, generation, partitions)])
         state = PipelineState(name=self.name, version=version, generation=generation, partitions=partitions,
-                              spec_json=spec.canonical_json(), spec_digest=spec.digest(), applied_by="lk_0")
+                              spec_json=spec.canonical_json(), spec_digest=spec.digest(), applied_by="lk_0",
+                              rows_since_generation=rows_since)
         state.applied_at.FromDatetime(datetime.now(UTC))
         await self.write(Topic.PIPELINES, state, self.name)
 
@@ -151,10 +154,11 @@ async def accepted(house: House, count: int) -> Sequence[dict[str, Any]]:
 
 
 @asynccontextmanager
-async def living(house: House, dead_letters: DeadLetters | None = None, **settings: Any) -> AsyncIterator[Service]:
+async def living(house: House, dead_letters: DeadLetters | None = None, clock: Clock | None = None,
+                 **settings: Any) -> AsyncIterator[Service]:
     """The service, ready; asked to stop at the end, which must be clean."""
     chosen = house.settings(**settings)
-    service = assemble(chosen, Service("ingest", chosen), house.broker, house.database, dead_letters)
+    service = assemble(chosen, Service("ingest", chosen, clock), house.broker, house.database, dead_letters)
     running = asyncio.ensure_future(service.run())
 
     async def open_or_over() -> bool:
