@@ -138,6 +138,11 @@ class Worker:
             for stream, event in taken:
                 await stream.ack(event)
 
+    @property
+    def waiting(self) -> int:
+        """Summaries that were taken and are not acknowledged."""
+        return len(self._taken)
+
     def held(self) -> frozenset[Place]:
         """Partitions of summaries this worker was given."""
         return frozenset(Place(tp.topic, tp.partition) for tp in self._app.consumer.assignment()
@@ -213,7 +218,8 @@ def _app(connection: Connection) -> Any:
     return faust.App(
         connection.group, env={}, broker=[URL(f"kafka://{address}") for address in options.bootstrap.split(",")],
         broker_client_id=f"{options.client_id}-rollups", broker_credentials=credentials(options), store="memory://",
-        datadir=str(connection.folder), topic_disable_leader=True, topic_allow_declare=False, web_enabled=False,
+        # An event is acknowledged when its roll-up is durable, which a stop or a rebalance must not wait for.
+        datadir=str(connection.folder), stream_wait_empty=False, topic_disable_leader=True, topic_allow_declare=False, web_enabled=False,
         table_standby_replicas=0, processing_guarantee="at_least_once", consumer_auto_offset_reset="earliest",
         broker_session_timeout=SESSION_S, broker_rebalance_timeout=REBALANCE_S, broker_request_timeout=REQUEST_S,
         broker_commit_interval=COMMIT_S, producer_acks=-1, producer_request_timeout=REQUEST_S,

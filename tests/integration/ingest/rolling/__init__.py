@@ -1,0 +1,1 @@
+"""The Faust stage over a real broker."""
