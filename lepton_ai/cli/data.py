@@ -69,10 +69,10 @@ def apply(file: Input, new_generation: Annotated[bool, typer.Option(
 
 
 def diff(file: Input) -> None:
-    """Show what applying a file would change; exit 1 when it would change anything."""
+    """Show what applying a file would change, and why it would need a new generation; exit 1 if it changes anything."""
     text = read_text(file)
 
-    async def compare(transport: Transport) -> tuple[str, str, str]:
+    async def compare(transport: Transport) -> tuple[str, str, str, list[str]]:
         checked = (await transport.call("POST", "/v1/pipelines/validate", content=text.encode(),
                                         headers={"content-type": "application/yaml"})).json()
         if not checked["valid"]:
@@ -83,12 +83,14 @@ def diff(file: Input) -> None:
             current = (await transport.get(f"/v1/pipelines/{name}"))["spec"]
         except Missing:
             current = {}
-        return name, _yaml(current), _yaml(checked["spec"])
-    name, before, after = ask(compare)
+        return name, _yaml(current), _yaml(checked["spec"]), checked.get("needs_new_generation", [])
+    name, before, after, reasons = ask(compare)
     lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), f"{name} (current)", f"{name} ({file})",
                                       lineterm=""))
     for line in lines:
         say(line)
+    for reason in reasons:
+        say(f"needs --new-generation: {reason}")
     if lines:
         raise typer.Exit(1)
 

@@ -98,15 +98,19 @@ async def apply(request: Request, gateway: TheGateway, caller: Writes,
 
 @router.post("/validate", summary="Check a pipeline", openapi_extra=_BODY, responses={
     200: described("Whether it could be applied, and everything that is wrong.", {
-        "type": "object", "properties": {"valid": {"type": "boolean"}, "spec": _SPEC, "problems": {"type": "array"}}},
-        {"valid": True, "problems": [], "spec": _JSON})})
+        "type": "object", "properties": {
+            "valid": {"type": "boolean"}, "spec": _SPEC, "problems": {"type": "array"},
+            "needs_new_generation": {"type": "array", "items": {"type": "string"}, "description":
+                                     "Why rows and models of the current version could not go on under this one."}}},
+        {"valid": True, "problems": [], "needs_new_generation": [], "spec": _JSON})})
 async def validate(request: Request, gateway: TheGateway, _: Reads) -> Response:
-    """Say what is wrong with a specification without applying it."""
+    """Say what is wrong with a specification, and what it would break, without applying it."""
     try:
         pipeline = gateway.pipelines.validate(await text_of(request))
     except InvalidPipeline as error:
         return answer({"valid": False, "problems": listed(error.problems)})
-    return answer({"valid": True, "problems": [], "spec": pipeline.to_data()})
+    reasons = await gateway.pipelines.too_different(pipeline)
+    return answer({"valid": True, "problems": [], "needs_new_generation": reasons, "spec": pipeline.to_data()})
 
 
 @router.get("", summary="List pipelines",

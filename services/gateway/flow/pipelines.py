@@ -128,6 +128,13 @@ class Pipelines:
         """Raises InvalidPipeline with every problem."""
         return parse(text)
 
+    async def too_different(self, pipeline: Pipeline) -> list[str]:
+        """Why rows and models of the current version could not go on under this one; empty when they can."""
+        try:
+            return compatible(await self._catalogue.spec(pipeline.name), pipeline)
+        except Missing:
+            return []
+
     async def apply(self, caller: Caller, text: str, *, new_generation: bool = False) -> Applied:
         """Make the specification in `text` (YAML or JSON) current; the same one again changes nothing.
 

@@ -72,6 +72,29 @@ async def test_an_incompatible_change_needs_a_new_generation(house: House) -> No
     assert "lepton-events-shop-g2" in await house.broker.list_topics()
 
 
+async def test_every_reason_against_a_change_is_told_before_and_when_it_is_applied(house: House) -> None:
+    assert (await house.admin.post("/v1/pipelines/validate", content=PIPELINE)).json()["needs_new_generation"] == []
+    await house.apply()
+    other = PIPELINE.replace("price: {type: float, range: [0, 1000]}", "price: {type: int, required: true}\n"
+                             "    heat: {type: float, required: true}")
+    wanted = ["field heat is new and required: stored rows have none", "field price changes from float to int"]
+    checked = (await house.admin.post("/v1/pipelines/validate", content=other)).json()
+    assert checked["needs_new_generation"] == wanted
+    refused = await house.apply(other)
+    assert_problem(refused, 409, field="generation")
+    assert [one["message"] for one in refused.json()["problems"]] == wanted
+    assert (await house.admin.post("/v1/pipelines/validate", content=PIPELINE)).json()["needs_new_generation"] == []
+
+
+async def test_units_that_cannot_be_converted_are_refused_with_their_line(house: House) -> None:
+    wrong = PIPELINE.replace("price: {type: float,",
+                             "price: {type: float, unit: degC, accept_units: [degF, kg, sheep],")
+    response = await house.apply(wrong)
+    assert_problem(response, 422)
+    assert [(one["path"], one["line"]) for one in response.json()["problems"]] == [
+        ("events.fields.price.accept_units[1]", 9), ("events.fields.price.accept_units[2]", 9)]
+
+
 async def test_a_change_of_partitions_needs_a_new_generation_too(house: House) -> None:
     await house.apply()
     assert_problem(await house.apply(PIPELINE.replace("partitions: 4", "partitions: 6")), 409)

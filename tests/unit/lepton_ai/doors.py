@@ -92,7 +92,10 @@ class Desk:
         spec = yaml.safe_load(text)
         if "events" not in spec:
             return 200, {"valid": False, "problems": [{"path": "events", "line": 1, "message": "is required"}]}
-        return 200, {"valid": True, "problems": [], "spec": spec}
+        before = self.pipelines.get(spec["metadata"]["name"], {"spec": spec})["spec"]["events"]["fields"]
+        reasons = [f"field {name} changes from {before[name]['type']} to {told['type']}"
+                   for name, told in spec["events"]["fields"].items() if told["type"] != before[name]["type"]]
+        return 200, {"valid": True, "problems": [], "needs_new_generation": reasons, "spec": spec}
 
     def _keys(self, method: str, rest: list[str], body: bytes) -> Answer:
         if method == "POST":

@@ -59,6 +59,7 @@ def test_a_pipeline_is_applied_shown_compared_and_deleted(lepton: Lepton, desk: 
     changed = lepton("diff", "-f", "-", stdin=PIPELINE.replace("float", "int"))
     assert changed.exit_code == 1
     assert "-      type: float" in changed.stdout and "+      type: int" in changed.stdout
+    assert "needs --new-generation: field amount changes from float to int" in changed.stdout
     assert "shop" in lepton("get", "pipelines").stdout
     assert json.loads(lepton("export", "shop").stdout)["kind"] == "Pipeline"
     assert lepton("delete", "shop", stdin="n\n").exit_code == 1
