@@ -45,20 +45,23 @@ class Frozen:
         for column in range(columns):
             present = sample.present(column)
             if len(present):
-                ranked[:3, column] = np.quantile(present, [0.25, 0.5, 0.75])
-                ranked[3, column] = np.median(np.abs(present - ranked[1, column]))
+                # Halfway between the largest doubles lies infinity; no bounds follow from it.
+                with np.errstate(over="ignore", invalid="ignore"):
+                    ranked[:3, column] = np.quantile(present, [0.25, 0.5, 0.75])
+                    ranked[3, column] = np.median(np.abs(present - ranked[1, column]))
         return cls(rows, moments.mean, moments.std, ranked[0], ranked[1], ranked[2], ranked[3])
 
     def bounds(self, names: tuple[str, ...], outliers: Outliers) -> dict[str, tuple[float, float]]:
         """By field, by the same rule as the trainer's; a field without spread has none: every other value would lie
         outside."""
-        low, high, spread = {
-            "iqr": (self.q1, self.q3, self.q3 - self.q1),
-            "zscore": (self.mean, self.mean, self.std),
-            "mad": (self.median, self.median, MAD_SCALE * self.mad)}.get(outliers.method, (self.mean,) * 3)
         if outliers.method not in ("iqr", "zscore", "mad"):
             return {}
-        reach = outliers.width * spread
+        with np.errstate(over="ignore", invalid="ignore"):
+            low, high, spread = {
+                "iqr": (self.q1, self.q3, self.q3 - self.q1),
+                "zscore": (self.mean, self.mean, self.std),
+                "mad": (self.median, self.median, MAD_SCALE * self.mad)}[outliers.method]
+            reach = outliers.width * spread
         usable = np.isfinite(reach) & (spread > 0)
         return {names[column]: (float(low[column] - reach[column]), float(high[column] + reach[column]))
                 for column in np.flatnonzero(usable).tolist()}

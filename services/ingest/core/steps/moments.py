@@ -46,7 +46,8 @@ class Moments:
             apart = rows - shift
             if not whole:
                 apart[~there] = 0.0
-            total, squares = _on_from(self.total, apart), _on_from(self.squares, np.square(apart))
+            squares = _on_from(self.squares, np.square(apart))
+            total = _on_from(self.total, apart)
         return Moments(self.present + counts, self.missing + (len(rows) - counts), shift, total, squares,
                        np.minimum(self.low, (rows if whole else np.where(there, rows, np.inf)).min(axis=0)),
                        np.maximum(self.high, (rows if whole else np.where(there, rows, -np.inf)).max(axis=0)))
