@@ -4,8 +4,9 @@ from lepton.errors import Busy, Invalid, LeptonError, Missing, Refused, Unavaila
 from lepton_ai._async_client import AsyncLeptonClient
 from lepton_ai._client import LeptonClient
 from lepton_ai._data import Dataset
+from lepton_ai._files.uploading import Upload
 from lepton_ai._models import Deployment, Model
 from lepton_ai._monitor.health import Health
 
 __all__ = ["AsyncLeptonClient", "Busy", "Dataset", "Deployment", "Health", "Invalid", "LeptonClient", "LeptonError",
-           "Missing", "Model", "Refused", "Unavailable"]
+           "Missing", "Model", "Refused", "Unavailable", "Upload"]

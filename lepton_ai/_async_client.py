@@ -10,6 +10,7 @@ from lepton.clock import Clock
 from lepton.errors import Invalid, LeptonError, Missing, Refused, Unavailable
 from lepton_ai import _credentials, _infer, _models, _progress, _report
 from lepton_ai._data import Dataset, Rows, field_name, from_rows
+from lepton_ai._files.uploading import OnProgress, Upload, Uploading
 from lepton_ai._loading import Loading
 from lepton_ai._models import AsyncDeployment, Deployment, Model, Row, Run
 from lepton_ai._monitor.health import Health, health_from
@@ -64,6 +65,16 @@ class AsyncLeptonClient:
         """
         given = source if isinstance(source, str | Path) else from_rows(source)
         return await self._loading.load(given, name, label)
+
+    async def upload(self, pipeline: str, path: str | Path, on_progress: OnProgress | None = None, *,
+                     name: str | None = None, delimiter: str | None = None) -> Upload:
+        """Send a CSV, JSONL or Parquet file into a pipeline; returns once every row of it is durable.
+
+        It may be interrupted anywhere, here or there: the same call again goes on, and no row is skipped or counts
+        twice. `on_progress` is told after each piece. Raises Missing, Invalid, Refused, Unavailable.
+        """
+        return await Uploading(self._transport).upload(pipeline, Path(path), on_progress, name=name,
+                                                       delimiter=delimiter)
 
     async def data_clean(self, data: Dataset) -> Dataset:
         """The data set under cleaning rules that repair missing values and outliers, with a `report` to read."""

@@ -16,6 +16,7 @@ from lepton.clock import Clock
 from lepton_ai import _credentials, _progress
 from lepton_ai._async_client import AsyncLeptonClient
 from lepton_ai._data import Dataset
+from lepton_ai._files.uploading import OnProgress, Upload
 from lepton_ai._models import Deployment, Model, Row, SyncDeployment
 from lepton_ai._monitor.health import Health
 
@@ -52,6 +53,14 @@ class LeptonClient:
                   name: str | None = None) -> Dataset:
         """A data set that is already loaded under the name, else the rows of the file of that name, else rows given."""
         return self._run(self._client.load_data(source, label=label, name=name))
+
+    def upload(self, pipeline: str, path: str | Path, on_progress: OnProgress | None = None, *,
+               name: str | None = None, delimiter: str | None = None) -> Upload:
+        """Send a CSV, JSONL or Parquet file into a pipeline; the same call again goes on where it was left.
+
+        `on_progress` is called in the client's own thread.
+        """
+        return self._run(self._client.upload(pipeline, path, on_progress, name=name, delimiter=delimiter))
 
     def data_clean(self, data: Dataset) -> Dataset:
         """The data set under cleaning rules that repair missing values and outliers, with a `report` to read."""

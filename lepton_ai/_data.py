@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -15,13 +14,12 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
+from lepton.contracts.files.rows import MAX_NAME, plain_name
 from lepton.errors import Invalid, Missing
 
 SUFFIXES: Final = (".csv", ".jsonl", ".parquet")
 # Spellings of "not there" in text files; in JSON and Parquet only null is.
 MISSING_TEXTS: Final = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
-MAX_NAME: Final = 63
-_FIELD: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +132,7 @@ def digest(data: bytes | pa.Buffer) -> str:
 
 def field_name(column: str) -> str:
     """A column's name as a field: lower-case letters, digits and _, beginning with a letter."""
-    name = column
-    if not _FIELD.fullmatch(column):
-        name = re.sub(r"[^a-z0-9]+", "_", column.strip().lower()).strip("_")
-    if not name or not name[0].isalpha():
-        name = f"f_{name}".rstrip("_")
-    # `default` has a meaning of its own in a Pipeline's cleaning rules.
-    return f"{name}_field" if name == "default" else name[:MAX_NAME]
+    return plain_name(column)
 
 
 def field_names(columns: Iterable[str]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from lepton_ai.cli import data, models, operations, pipelines, quality, stack
 app = typer.Typer(name="lepton", help="Keeps machine-learning models alive on live data.", no_args_is_help=True,
                   pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
 
-for commands in (stack, data, pipelines, quality, models, operations):
+for commands in (stack, data, files, letters, pipelines, quality, models, operations):
     commands.add_to(app)
 
 

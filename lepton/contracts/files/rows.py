@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import functools
 import hashlib
 import io
 import math
@@ -25,6 +26,8 @@ MISSING_TEXTS: Final = frozenset({"NA", "N/A", "NaN", "nan", "null", "NULL", "No
 """Beside nothing at all, what stands for a missing value in a CSV column that is no text."""
 
 MAX_ID_CHARACTERS: Final = 256
+MAX_NAME: Final = 63
+_FIELD: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,19}")
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _TRUTHS: Final = {"true": True, "false": False, "1": True, "0": False}
@@ -66,7 +69,7 @@ class Rows:
     def columns(self, names: Sequence[str]) -> list[str | None]:
         """The member each column is; None for one that is no member of the pipeline.
 
-        A column is a member of its name, else of its name in lower case with `_` for everything else.
+        A column is a member of its name, else of its `plain_name`.
 
         Raises Invalid when two columns are one member, or when the entity is none of them.
         """
@@ -97,13 +100,15 @@ class Rows:
         return self.from_row({name: value for name, value in row.items() if value is not None}, number)
 
     def from_json(self, record: bytes, number: int) -> FileEvent:
-        """The event of a JSON line, its text unchanged. Raises Invalid when it cannot be one."""
+        """The event of a JSON line, its text unchanged unless members are spelt otherwise. Raises Invalid when it cannot be one."""
         try:
             members = _members.decode(record)
         except msgspec.ValidationError as error:
             raise Invalid("malformed: not a JSON object") from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Invalid(f"malformed: not JSON: {error}") from error
+        if not self._known.issuperset(members):
+            members, record = self._renamed(members, record)
         named = {name: _read(members[name]) for name in (self._id, self._entity, self._later) if name in members}
         return self._event(named, number, record)
 
@@ -111,6 +116,15 @@ class Rows:
         """The event of a row of values as JSON, Arrow or Python know them; None counts as missing."""
         plain = {name: _plain(value) for name, value in row.items() if value is not None}
         return self._event(plain, number, _encode.encode(plain))
+
+    def _renamed(self, members: dict[str, msgspec.Raw], record: bytes) -> tuple[dict[str, msgspec.Raw], bytes]:
+        """The same with members called as the pipeline calls them, where only the spelling differs."""
+        new = {name: plain for name in members if name not in self._known
+               and (plain := plain_name(name)) in self._known and plain not in members}
+        if not new or len(set(new.values())) < len(new):
+            return members, record
+        members = {new.get(name, name): value for name, value in members.items()}
+        return members, _encode.encode(members)
 
     def _event(self, named: Row, number: int, value: bytes) -> FileEvent:
         given = named.get(self._id)
@@ -162,9 +176,16 @@ def split(record: bytes, delimiter: str = ",") -> list[str]:
     return found[0]
 
 
+@functools.lru_cache(maxsize=10_000)
 def plain_name(column: str) -> str:
-    """A column's name in lower case, with one `_` for whatever is neither letter nor digit."""
-    return re.sub(r"[^a-z0-9]+", "_", column.strip().lower()).strip("_")
+    """A column's name as a field: lower-case letters, digits and _, beginning with a letter."""
+    name = column
+    if not _FIELD.fullmatch(column):
+        name = re.sub(r"[^a-z0-9]+", "_", column.strip().lower()).strip("_")
+    if not name or not name[0].isalpha():
+        name = f"f_{name}".rstrip("_")
+    # `default` has a meaning of its own in a Pipeline's cleaning rules.
+    return f"{name}_field" if name == "default" else name[:MAX_NAME]
 
 
 def origin(name: str, number: int) -> str:

@@ -1,0 +1,1 @@
+"""Files of rows: sent whole, sent as live events, and described by a Pipeline nobody had written."""
