@@ -34,8 +34,8 @@ from services.ingest.edge.sources.opening import opener
 from services.ingest.flow.accepting import Accepting, ContinueTrace
 from services.ingest.flow.ingest import Ingest
 from services.ingest.flow.keeping import Keeping
-from services.ingest.flow.pulling import Workplace
-from services.ingest.flow.sources import Sources
+from services.ingest.flow.pulling.pull import Workplace
+from services.ingest.flow.pulling.sources import Sources
 from services.ingest.flow.upkeep.erasing import Erasing
 from services.ingest.flow.upkeep.forgetting import Forgetting
 from services.ingest.flow.upkeep.retention import Retention

@@ -7,14 +7,14 @@ import httpx
 from lepton.clock import Clock
 from lepton.contracts.source_blocks import HttpSource
 from lepton.errors import Busy, Invalid, Refused, Unavailable
-from services.ingest.flow.pulling import Cursor, HttpPaging, Pulled, retry_after_s
+from services.ingest.flow.pulling.origin import Cursor, HttpPaging, Pulled, retry_after_s
 
 BUSY_S = 5.0
 _ASKING = {"accept": "application/json", "user-agent": "lepton-ingest"}
 
 
 class HttpOrigin:
-    """A `services.ingest.flow.pulling.Origin`. The token is sent to the host of the spec's URL and nowhere else."""
+    """A `services.ingest.flow.pulling.origin.Origin`. The token goes to the host of the spec's URL and nowhere else."""
 
     unit = "items"
 

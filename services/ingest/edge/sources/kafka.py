@@ -5,7 +5,7 @@ from collections.abc import Callable
 from lepton.bus.records import Broker, Place, Reader
 from lepton.contracts.source_blocks import KafkaSource
 from lepton.errors import Unavailable
-from services.ingest.flow.pulling import Cursor, Item, Pulled, record_item
+from services.ingest.flow.pulling.origin import Cursor, Item, Pulled, record_item
 
 BATCH_RECORDS = 2000
 POLL_S = 0.5
@@ -14,7 +14,7 @@ LOOK_EVERY = 20
 
 
 class KafkaOrigin:
-    """A `services.ingest.flow.pulling.Origin`. It reads every partition and shares with nobody."""
+    """A `services.ingest.flow.pulling.origin.Origin`. It reads every partition and shares with nobody."""
 
     unit = "records"
 

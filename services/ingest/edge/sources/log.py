@@ -12,7 +12,7 @@ from lepton.clock import Clock
 from lepton.contracts.source_blocks import LogSource
 from lepton.errors import Invalid, Refused, Unavailable
 from services.ingest.edge.sources.thread import OwnThread
-from services.ingest.flow.pulling import Cursor, FileFound, FileMark, Item, Lines, Pulled, files
+from services.ingest.flow.pulling.origin import Cursor, FileFound, FileMark, Item, Lines, Pulled, files
 
 BATCH_LINES = 2000
 CHUNK_BYTES = 4 << 20
@@ -20,7 +20,7 @@ READ_WITHIN_S = 60.0
 
 
 class LogOrigin:
-    """A `services.ingest.flow.pulling.Origin`. Files are opened for each look and never kept open."""
+    """A `services.ingest.flow.pulling.origin.Origin`. Files are opened for each look and never kept open."""
 
     unit = "bytes"
 

@@ -13,7 +13,7 @@ from services.ingest.edge.sources.http import HttpOrigin
 from services.ingest.edge.sources.kafka import KafkaOrigin
 from services.ingest.edge.sources.log import LogOrigin
 from services.ingest.edge.sources.sql import SqlOrigin
-from services.ingest.flow.pulling import OpenOrigin, Origin
+from services.ingest.flow.pulling.origin import OpenOrigin, Origin
 
 Secret = Callable[[str], str]
 """Value of an environment variable. Raises Missing."""

@@ -11,7 +11,7 @@ from sqlalchemy.pool import QueuePool
 from lepton.contracts.source_blocks import SqlSource
 from lepton.errors import Invalid, LeptonError, Missing, Unavailable
 from services.ingest.edge.sources.thread import OwnThread
-from services.ingest.flow.pulling import Cursor, Item, Pulled, SqlPlace
+from services.ingest.flow.pulling.origin import Cursor, Item, Pulled, SqlPlace
 
 MAX_BATCH_BYTES = 8 << 20
 
@@ -19,7 +19,7 @@ Rows = list[Mapping[str, Any]]
 
 
 class SqlOrigin:
-    """A `services.ingest.flow.pulling.Origin`. The URL is never in what it says."""
+    """A `services.ingest.flow.pulling.origin.Origin`. The URL is never in what it says."""
 
     unit = "rows"
 

@@ -13,7 +13,7 @@ from lepton.clock import SystemClock
 from lepton.contracts.source_blocks import LogSource
 from lepton.errors import Refused
 from services.ingest.edge.sources.log import LogOrigin
-from services.ingest.flow.pulling import Bad, Cursor, Pulled, Row
+from services.ingest.flow.pulling.origin import Bad, Cursor, Pulled, Row
 from tests.unit.ingest.house import House, living
 from tests.unit.ingest.sources.shop import events, pulled, pulling, standing
 

@@ -11,7 +11,7 @@ from lepton.errors import LeptonError, Unavailable
 from lepton.runtime.loops import Loop, LoopBody, pause
 from lepton.store.incidents import Lease
 from lepton.store.pipelines import SourceBoard
-from services.ingest.flow.pulling import Pull, Workplace
+from services.ingest.flow.pulling.pull import Pull, Workplace
 from services.ingest.flow.spec import Spec
 
 __all__ = ["Sources"]

@@ -3,8 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
 
 from lepton.bus.deadletter import DeadLetters
 from lepton.bus.producer import outgoing
@@ -19,63 +18,20 @@ from lepton.contracts.topics import Topic
 from lepton.errors import Invalid, LeptonError, Refused, Unavailable
 from lepton.runtime.loops import pause, unless_stopped
 from lepton.runtime.telemetry import Telemetry
-from services.ingest.core.pulling import files
 from services.ingest.core.pulling import state as kept
-from services.ingest.core.pulling.files import Found as FileFound
-from services.ingest.core.pulling.files import Mark as FileMark
-from services.ingest.core.pulling.http import Paging as HttpPaging
-from services.ingest.core.pulling.http import retry_after_s
 from services.ingest.core.pulling.rows import MAX_RAW_BYTES, Bad, Item, Row, Rows
-from services.ingest.core.pulling.sql import Place as SqlPlace
-from services.ingest.core.pulling.state import Cursor, SourceState
-from services.ingest.core.pulling.texts import Lines
-from services.ingest.core.pulling.texts import record as record_item
+from services.ingest.core.pulling.state import SourceState
+from services.ingest.flow.pulling.backlog import Backlog
+from services.ingest.flow.pulling.origin import OpenOrigin, Pulled
 from services.ingest.flow.spec import Spec
-
-# What the wires need of the decisions, which they reach through here.
-__all__ = ["Bad", "Cursor", "FileFound", "FileMark", "HttpPaging", "Item", "Lines", "Origin", "Pull", "Pulled", "Row",
-           "SqlPlace", "Standing", "Workplace", "files", "record_item", "retry_after_s"]
 
 EVENT_TYPE = "lepton.event"
 STATE_PARTITION = 0
-LOOK_EVERY_S = 1.0
 WAIT_S = 0.5
 # A transaction of another owner may hold readers of the state topic back so long, and a little more.
 STATE_WITHIN_S = 45.0
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Pulled:
-    """What a source gave, and where it goes on after that. `more`: there is more to take at once."""
-
-    items: list[Item]
-    cursor: Cursor
-    shown: str
-    more: bool = False
-    lag: int | None = None
-    """How much waits in the source, in the origin's `unit`, where that is known."""
-    losses: list[str] = field(default_factory=list)
-    """What went before it could be taken, for a person."""
-
-
-class Origin(Protocol):
-    """A connection to a source. Every method raises a LeptonError when the source cannot be used now or so."""
-
-    unit: str
-
-    async def open(self, cursor: Cursor) -> None: ...
-
-    async def read(self, cursor: Cursor) -> Pulled:
-        """What follows `cursor`, in bounded time and memory; may be cancelled, and then closed, at any moment."""
-
-    async def close(self) -> None:
-        """Never raises."""
-
-
-OpenOrigin = Callable[[SourceSpec, str], Origin]
-"""(spec, client id) -> a connection that is not open yet. Raises Missing for a secret that is not set."""
 
 
 @dataclass(slots=True)
@@ -159,7 +115,7 @@ class Pull:
         at, spec = self._at, self._spec
         origin = at.open_origin(self._source, f"{at.instance}.{self._group}")
         writer = at.broker.transactional_writer(self._group)
-        backlog = Backlog(at, spec)
+        backlog = Backlog(at.broker, at.clock, at.instance, spec, at.backlog_records)
         try:
             await self._mine(writer.start())
             state = await self._restore(stop)
@@ -188,30 +144,43 @@ class Pull:
     async def _restore(self, stop: asyncio.Event) -> SourceState | None:
         """What the last commit left, once no older owner can commit any more; None when asked to stop meanwhile.
 
-        The group's offset counts commits in the same transactions. It is settled with the fence, whereas a reader of
-        the state may still be held back behind somebody else's open transaction: until it has seen so many.
+        A generation that keeps the rows of the one before, as a repartitioned pipeline does, goes on from there.
         """
-        topic = topics.name(Topic.INGEST_STATE, self._spec.name, self._spec.generation)
-        offsets = await self._at.broker.group_offsets(self._group)
-        wanted = offsets.get(Place(topic, STATE_PARTITION), 0)
-        deadline = self._at.clock.monotonic() + STATE_WITHIN_S
-        while True:
-            reader = StateReader(self._at.broker, f"{self._at.instance}.{self._group}", {STATE_PARTITION})
-            record = (await reader.latest(topic, STATE_PARTITION)).get(kept.key_of(self._source.name))
-            state = kept.decode(record.value or b"") if record is not None else SourceState()
-            if state.sequence >= wanted:
-                break
-            if self._at.clock.monotonic() > deadline:
-                raise Unavailable("the state of the source cannot be read to its end", place=topic)
-            if await pause(stop, WAIT_S, self._at.clock):
-                return None
+        spec = self._spec
+        state = await self._settled(spec, stop)
+        while state is not None and not state.sequence and spec.keeps_rows and spec.former is not None:
+            spec = spec.former
+            if await self._at.broker.describe_topics([_state_topic(spec)]):
+                state = await self._settled(spec, stop)
+        if state is None:
+            return None
         if state.origin and state.origin != self._source.origin:
             raise Refused("its cursor belongs to another place", field="sources.pull", place=self._place,
                           remedy="give the source another name to begin anew, or apply it with --new-generation")
         self.standing.cursor, self.standing.events, self.standing.refused = state.shown, state.events, state.refused
         return state
 
-    async def _held_back(self, backlog: "Backlog", stop: asyncio.Event) -> bool:
+    async def _settled(self, spec: Spec, stop: asyncio.Event) -> SourceState | None:
+        """The state in a generation's topic, after all commits there.
+
+        The group's offset counts commits in the same transactions. It is settled with the fence, whereas a reader of
+        the state may still be held back behind somebody else's open transaction: until it has seen so many.
+        """
+        topic = _state_topic(spec)
+        wanted = (await self._at.broker.group_offsets(self._group)).get(Place(topic, STATE_PARTITION), 0)
+        deadline = self._at.clock.monotonic() + STATE_WITHIN_S
+        while True:
+            reader = StateReader(self._at.broker, f"{self._at.instance}.{self._group}", {STATE_PARTITION})
+            record = (await reader.latest(topic, STATE_PARTITION)).get(kept.key_of(self._source.name))
+            state = kept.decode(record.value or b"") if record is not None else SourceState()
+            if state.sequence >= wanted:
+                return state
+            if self._at.clock.monotonic() > deadline:
+                raise Unavailable("the state of the source cannot be read to its end", place=topic)
+            if await pause(stop, WAIT_S, self._at.clock):
+                return None
+
+    async def _held_back(self, backlog: Backlog, stop: asyncio.Event) -> bool:
         waiting = await backlog.records()
         if waiting <= self._at.backlog_records:
             return False
@@ -219,7 +188,7 @@ class Pull:
         await pause(stop, WAIT_S, self._at.clock)
         return True
 
-    async def _take(self, writer: TransactionalWriter, backlog: "Backlog", state: SourceState,
+    async def _take(self, writer: TransactionalWriter, backlog: Backlog, state: SourceState,
                     found: Pulled) -> SourceState:
         """Commit what was found; the state after it."""
         for loss in found.losses:
@@ -244,7 +213,7 @@ class Pull:
         return state
 
     async def _commit(self, writer: TransactionalWriter, state: SourceState, records: Sequence[Outgoing]) -> None:
-        topic = topics.name(Topic.INGEST_STATE, self._spec.name, self._spec.generation)
+        topic = _state_topic(self._spec)
         cursor = Outgoing(topic, kept.encode(state), kept.key_of(self._source.name), (), STATE_PARTITION)
         await self._mine(writer.commit([*records, cursor], {Place(topic, STATE_PARTITION): state.sequence},
                                        self._group))
@@ -308,38 +277,5 @@ class Pull:
             self._at.telemetry.error("source_failing", reason, self._place)
 
 
-class Backlog:
-    """How many events of a pipeline are on the log and not accepted yet; asked for seldom, estimated in between."""
-
-    def __init__(self, at: Workplace, spec: Spec) -> None:
-        self.sent = 0
-        self._at = at
-        self._topic = topics.name(Topic.EVENTS, spec.name, spec.generation)
-        self._group = spec.group
-        self._reader = at.broker.reader([self._topic], group=None, client_id=f"{at.instance}.{spec.name}.backlog")
-        self._open = False
-        self._known = 0
-        self._look_at = float("-inf")
-
-    async def records(self) -> int:
-        """Raises Unavailable while the broker is away, Missing while the topic is."""
-        now = self._at.clock.monotonic()
-        if now >= self._look_at or self._known + self.sent > self._at.backlog_records:
-            self._known, self.sent = await self._measure(), 0
-            self._look_at = now + LOOK_EVERY_S
-        return self._known + self.sent
-
-    async def close(self) -> None:
-        if self._open:
-            await self._reader.stop()
-
-    async def _measure(self) -> int:
-        if not self._open:
-            await self._reader.start()
-            self._open = True
-            for place in self._reader.assignment():
-                self._reader.pause(place)
-        places = sorted(self._reader.assignment())
-        ends, begins = await self._reader.end_offsets(places), await self._reader.begin_offsets(places)
-        committed = await self._at.broker.group_offsets(self._group)
-        return sum(max(0, ends[place] - committed.get(place, begins[place])) for place in places)
+def _state_topic(spec: Spec) -> str:
+    return topics.name(Topic.INGEST_STATE, spec.name, spec.generation)
