@@ -5,7 +5,7 @@ import sys
 import typer
 
 from lepton.errors import LeptonError
-from lepton_ai.cli import data, models, operations, pipelines, quality, stack
+from lepton_ai.cli import data, files, letters, models, operations, pipelines, quality, stack
 
 app = typer.Typer(name="lepton", help="Keeps machine-learning models alive on live data.", no_args_is_help=True,
                   pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
