@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -86,12 +86,16 @@ class Turn:
     async def __aexit__(self, *_: object) -> None:
         self._lock.release()
 
-    async def hand_over(self) -> None:
-        """Return when no batch is worked on, or after `HANDOVER_S`; `wanted` is true meanwhile."""
+    async def hand_over(self, rest: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Return when no batch is worked on, or after `HANDOVER_S`; `wanted` is true meanwhile.
+
+        `rest`: ends with the work that goes on while nobody holds the turn.
+        """
         self.wanted = True
         try:
             async with asyncio.timeout(HANDOVER_S), self._lock:
-                return
+                if rest is not None:
+                    await rest()
         except TimeoutError:
             _log.warning("partitions are handed over with a batch in hand; its commit will be refused")
         finally:

@@ -7,6 +7,7 @@ offset share a transaction, so that a batch counts once.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,7 +19,7 @@ from lepton.bus.records import Broker, Outgoing, Place, Reader, Record, Transact
 from lepton.bus.retry import RetryPolicy
 from lepton.bus.table import StateReader
 from lepton.errors import Busy, Invalid, LeptonError, Missing, Refused, Unavailable
-from lepton.runtime.loops import pause
+from lepton.runtime.loops import Works, pause
 
 MAX_RECORDS = 16_000
 POLL_S = 0.25
@@ -94,6 +95,12 @@ class BatchStage:
         self._asked_group = False
         self._lanes: dict[Place, _Lane] = {}
         self._setbacks: dict[Place, _Setback] = {}
+        # A batch a partition: while one waits for its commit, others are computed and the next are read.
+        self._works: Works[Place, bool] = Works()
+        self._in_flight = 0
+        self._moved = False
+        # How often a batch of a partition did not count: what was read behind such a batch is read again.
+        self._misses: Counter[Place] = Counter()
         self._stopped_by: LeptonError | None = None
 
     @property
@@ -107,11 +114,13 @@ class BatchStage:
         return frozenset(self._lanes)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop`; the batch in hand is finished and committed first."""
+        """Until `stop`; the batches in hand are finished and committed first."""
         await self._reader.start()
         try:
             await self._loop(stop)
+            await self._works.all()
         finally:
+            await self._works.cancel()
             await to_the_end(self._close(place) for place in list(self._lanes))
             await self._reader.stop()
 
@@ -121,11 +130,14 @@ class BatchStage:
             try:
                 async with self._turn:
                     await self._settle()
+                    while self._in_flight > self._max_records:
+                        await self._works.any()
+                misses = self._misses.copy()
                 found = await self._reader.poll(max_records=self._max_records, timeout_s=self._poll_s())
                 if self._stopped_by is not None:
                     continue
                 async with self._turn:
-                    moved = await self._work_through(found)
+                    await self._work_through(found, misses)
                 if self._doubtful and not self._asked_group:
                     self._asked_group = True
                     await self._reader.rejoin()
@@ -136,9 +148,10 @@ class BatchStage:
             if self._setbacks or self._stopped_by is not None:
                 # A partition that cannot go on is not hidden by others that can.
                 continue
+            moved, self._moved = self._moved, False
             if moved:
                 watch.moved()
-            elif not found:
+            elif not found and not self._works.keys:
                 await watch.idle()
 
     # -- partitions come and go ---------------------------------------------------------------------------------
@@ -150,18 +163,19 @@ class BatchStage:
         self._asked_group = False
 
     async def _revoked(self, places: Sequence[Place]) -> None:
-        await self._turn.hand_over()
+        await self._turn.hand_over(self._works.all)
 
     async def _settle(self) -> None:
         """Own exactly the wanted partitions: close what went, open what came, all at once."""
+        self._works.check()
         wanted = frozenset[Place]() if self._stopped_by is not None else self._wanted
         lost, self._lost = self._lost, set()
-        await to_the_end(self._close(place) for place in set(self._lanes) - (wanted - lost))
+        await to_the_end(self._let_go(place) for place in set(self._lanes) - (wanted - lost))
         for place in set(self._setbacks) - wanted:
             del self._setbacks[place]
         for place in self._due():
             self._reader.resume(place)
-        blocked = self._doubtful | (set(self._setbacks) - self._due())
+        blocked = self._doubtful | self._works.keys | (set(self._setbacks) - self._due())
         opening = sorted(wanted - set(self._lanes) - blocked)
         if opening:
             await self._open(opening)
@@ -208,6 +222,11 @@ class BatchStage:
         ask = self._reader.begin_offsets if self._subscription.start == "earliest" else self._reader.end_offsets
         return (await ask([place]))[place]
 
+    async def _let_go(self, place: Place) -> None:
+        await self._works.end_of(place)
+        if place in self._lanes:
+            await self._close(place)
+
     async def _close(self, place: Place) -> None:
         lane = self._lanes.pop(place)
         await lane.writer.stop()
@@ -220,43 +239,56 @@ class BatchStage:
 
     # -- batches ------------------------------------------------------------------------------------------------
 
-    async def _work_through(self, found: Mapping[Place, Sequence[Record]]) -> bool:
-        """Whether any partition's offset moved."""
-        batches = []
+    async def _work_through(self, found: Mapping[Place, Sequence[Record]], misses: Mapping[Place, int]) -> None:
+        """Begin a batch for each partition, once the one before it has ended; `misses` are those before the poll."""
+        # Before anything is awaited: the next poll moves them on.
+        positions = {place: self._reader.position(place) for place in found}
         for place, records in found.items():
+            await self._works.end_of(place)
             lane = self._lanes.get(place)
-            if lane is None or (place in self._setbacks and place not in self._due()):
+            if lane is None or self._misses[place] != misses.get(place, 0) or self._stopped_by is not None \
+                    or (place in self._setbacks and place not in self._due()):
                 continue
             # After a rebalance the reader may stand at an offset from before our last commit.
             fresh = [record for record in records if record.offset >= lane.next_offset] \
                 if records[0].offset < lane.next_offset else records
             if fresh:
-                batches.append(self._batch(place, lane, fresh))
-        return any(await to_the_end(batches))
+                self._in_flight += len(fresh)
+                self._works.start(place, self._batch(place, lane, fresh, max(fresh[-1].offset + 1, positions[place])))
 
-    async def _batch(self, place: Place, lane: _Lane, records: Sequence[Record]) -> bool:
-        with self._care.span(f"process {place.topic}", records):
-            try:
-                results = await self._handler.handle(place, records)
-            except (Unavailable, Busy) as error:
-                await self._handler.aborted(place)
-                self._set_back(place, error)
-                await self._reader.seek(place, lane.next_offset)
-                return False
-            except LineStopped as error:
-                await self._handler.aborted(place)
-                await self._stop_line(error)
-                return False
-            next_offset = max(records[-1].offset + 1, self._reader.position(place))
-            try:
-                await lane.writer.commit(results, {place: next_offset}, self._subscription.group)
-            except LeptonError as error:
-                await self._not_committed(place, error)
-                return False
-            lane.next_offset = next_offset
-            self._setbacks.pop(place, None)
-            await self._handler.committed(place)
-            return True
+    async def _batch(self, place: Place, lane: _Lane, records: Sequence[Record], next_offset: int) -> bool:
+        """Whether it counts."""
+        try:
+            with self._care.span(f"process {place.topic}", records):
+                moved = await self._compute_and_commit(place, lane, records, next_offset)
+        finally:
+            self._in_flight -= len(records)
+        self._moved |= moved
+        self._misses[place] += not moved
+        return moved
+
+    async def _compute_and_commit(self, place: Place, lane: _Lane, records: Sequence[Record],
+                                  next_offset: int) -> bool:
+        try:
+            results = await self._handler.handle(place, records)
+        except (Unavailable, Busy) as error:
+            await self._handler.aborted(place)
+            self._set_back(place, error)
+            await self._reader.seek(place, lane.next_offset)
+            return False
+        except LineStopped as error:
+            await self._handler.aborted(place)
+            await self._stop_line(error)
+            return False
+        try:
+            await lane.writer.commit(results, {place: next_offset}, self._subscription.group)
+        except LeptonError as error:
+            await self._not_committed(place, error)
+            return False
+        lane.next_offset = next_offset
+        self._setbacks.pop(place, None)
+        await self._handler.committed(place)
+        return True
 
     async def _not_committed(self, place: Place, error: LeptonError) -> None:
         await self._handler.aborted(place)

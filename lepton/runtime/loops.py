@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from lepton.clock import Clock
 
 LoopBody = Callable[[asyncio.Event], Awaitable[None]]
+Key = TypeVar("Key")
 Result = TypeVar("Result")
 
 
@@ -62,6 +63,62 @@ class Loop:
         else:
             if not self._ends and not self._stop.is_set():
                 self._ended(self, None)
+
+
+class Works(Generic[Key, Result]):
+    """Pieces of work under way at once, one a key at most. Whoever makes this waits for their ends, or cancels them."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[Key, asyncio.Task[Result]] = {}
+
+    @property
+    def keys(self) -> frozenset[Key]:
+        """Of what is under way, or has failed and nobody has heard of it yet."""
+        return frozenset(self._tasks)
+
+    def start(self, key: Key, work: Coroutine[Any, Any, Result]) -> None:
+        """Begin; the work before it with this key has ended."""
+        task = self._tasks[key] = asyncio.create_task(work)
+        task.add_done_callback(lambda ended: self._forget(key, ended))
+
+    def _forget(self, key: Key, ended: "asyncio.Task[Result]") -> None:
+        if not ended.cancelled() and ended.exception() is None and self._tasks.get(key) is ended:
+            del self._tasks[key]
+
+    async def end_of(self, key: Key) -> Result | None:
+        """What the work returns, or None when there is none under way. Raises what it raised."""
+        task = self._tasks.get(key)
+        if task is None:
+            return None
+        await asyncio.wait({task})
+        self._tasks.pop(key, None)
+        return task.result()
+
+    async def any(self) -> None:
+        """Wait until one of them has ended. Raises what it raised."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks.values()), return_when=asyncio.FIRST_COMPLETED)
+            self.check()
+
+    def check(self) -> None:
+        """Raises what one of them raised."""
+        for key, task in list(self._tasks.items()):
+            if task.done():
+                del self._tasks[key]
+                task.result()
+
+    async def all(self) -> None:
+        """Wait for every end, also when one fails; then raise the first failure."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks.values()))
+            self.check()
+
+    async def cancel(self) -> None:
+        """Cancel what is still under way, and wait for its end."""
+        tasks, self._tasks = list(self._tasks.values()), {}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def pause(stop: asyncio.Event, seconds: float, clock: Clock, *wakes: asyncio.Event) -> bool:
