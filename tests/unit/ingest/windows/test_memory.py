@@ -140,3 +140,29 @@ def test_records_stay_far_below_what_the_topic_takes() -> None:
                           for number in range(120) for _ in range(40)])
     limit = spec(Topic.INGEST_STATE).max_message_bytes
     assert max(map(len, partition.records.values())) < limit / 10
+
+
+def test_values_that_made_a_pane_overflow_are_gone_with_it() -> None:
+    hopping = pipeline("name: h, kind: hopping, size: 20s, every: 10s, of: value, aggregates: [distinct]")
+    burst = [Event("a", at(second), float(number)) for second in (1, 11) for number in range(second * 100, 900)]
+    rows = Partition(hopping).accept([*burst, *(Event("a", at(41 + number), -float(number)) for number in range(5))])
+    assert [row["h_distinct"] for row in rows[-5:]] == [1, 2, 3, 4, 5]
+
+
+def test_panes_spread_over_records_move_with_their_entities_when_a_block_is_split() -> None:
+    hopping = pipeline("name: h, kind: hopping, size: 1m, every: 5s, of: value, aggregates: [count, sum]")
+    partition = Partition(hopping)
+    partition.accept([event for second in range(0, 30, 5) for event in crowd(60, second)])
+    partition.accept(crowd(600, 30, 60))
+    assert partition.windows._memory.head.blocks > 8
+    assert [row["h_count"] for row in partition.restored().accept(crowd(61, 31))] == [7.0] * 60 + [2.0]
+
+
+def test_sums_over_panes_are_rounded_the_same_whether_a_late_pane_came_in_the_same_batch_or_later() -> None:
+    hopping = pipeline("name: h, kind: hopping, size: 100s, every: 1s, of: value, aggregates: [sum, mean, std]")
+    rng = random.Random(9)
+    events = [Event("a", at(second - rng.choice([0, 0, rng.randrange(30)])), rng.random() * 10.0**rng.randrange(9))
+              for second in range(300)]
+    whole = Partition(hopping).accept_in([events]).rows
+    assert Partition(hopping).accept_in(cut(events, range(300))).rows == whole
+    assert Partition(hopping).accept_in(cut(events, range(0, 300, 7))).rows == whole
