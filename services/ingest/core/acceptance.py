@@ -10,7 +10,6 @@ from lepton.contracts.pb.outcomes_pb2 import Outcome
 from lepton.contracts.pipeline import Pipeline
 from services.ingest.core.arrow.reader import Reader, with_originals
 from services.ingest.core.clean.past import Past
-from services.ingest.core.clean.repairs import with_repairs
 from services.ingest.core.clean.sifting import Sifted, Sifting
 from services.ingest.core.cleaning import Bounds
 from services.ingest.core.counting import summary
@@ -20,6 +19,7 @@ from services.ingest.core.features import Columns
 from services.ingest.core.labels import Labels
 from services.ingest.core.quality import Validator
 from services.ingest.core.reading.intake import Intake, RawEvent, Rejection, Stray
+from services.ingest.core.steps.notes import with_repairs
 
 # W3C Trace Context version 00, flag `sampled` set.
 _SAMPLED = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][13579bdf]")

@@ -9,11 +9,11 @@ from lepton.contracts.pipeline import Pipeline
 from lepton.errors import Invalid
 from services.ingest.core.acceptance import Accepted
 from services.ingest.core.clean.past import Past
-from services.ingest.core.clean.repairs import repaired
 from services.ingest.core.clean.times import NO_WATERMARK
 from services.ingest.core.dedupe import LastLabels, Plan, Seen, StateRecord
 from services.ingest.core.quarantine import Decision
 from services.ingest.core.steps.all import steps_of
+from services.ingest.core.steps.notes import repaired
 from services.ingest.core.steps.step import Step
 
 HEAD = b"head"

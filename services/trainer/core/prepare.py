@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from lepton.contracts.pb.models_pb2 import FieldStatistics
 from lepton.contracts.pipeline_blocks import Outliers
-from services.trainer.core import imputation
-from services.trainer.core.imputation import Imputer
+from services.trainer.core.filling import ridge
+from services.trainer.core.filling.ridge import Imputer
 from services.trainer.core.plan import PlannedField
 
 Array = npt.NDArray[Any]
@@ -137,7 +137,7 @@ class Preparation:
     def _numbers(self, inputs: Inputs) -> Array:
         if not self.numbers:
             return np.empty((inputs.rows, 0))
-        return imputation.impute(self.imputers, [one.name for one in self.numbers], *self.standardised(inputs))
+        return ridge.impute(self.imputers, [one.name for one in self.numbers], *self.standardised(inputs))
 
     def _one_hot(self, choice: Choice, inputs: Inputs) -> Array:
         known = pa.array(choice.categories, pa.string())
@@ -185,7 +185,7 @@ def _imputers(fields: Sequence[PlannedField], prepared: Preparation, inputs: Inp
     if not places:
         return ()
     standard, absent = prepared.standardised(inputs)
-    return tuple(imputation.fit(name, place, standard, absent) for place, name in places)
+    return tuple(ridge.fit(name, place, standard, absent) for place, name in places)
 
 
 def constant_fields(preparation: Preparation) -> list[str]:

@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge
 from lepton.contracts.pipeline_blocks import FieldType, MissingPolicy, Outliers, Parameters
 from services.trainer.core.export import session
 from services.trainer.core.export.graph import export
-from services.trainer.core.imputation import PENALTY, fit, impute
+from services.trainer.core.filling.ridge import PENALTY, fit, impute
 from services.trainer.core.learning import Given, learn
 from services.trainer.core.plan import PlannedField
 from services.trainer.core.prepare import Inputs, Preparation, inputs_of

@@ -15,12 +15,12 @@ import pyarrow as pa
 from lepton.contracts.pipeline import Pipeline
 from services.ingest.core.clean.content import digests
 from services.ingest.core.clean.past import Past
-from services.ingest.core.clean.repairs import Note
 from services.ingest.core.clean.sieve import Sieve, Unlike
 from services.ingest.core.clean.times import Timed, Times
 from services.ingest.core.cleaning import BoolMatrix, Bounds, Cleaning, Turned
 from services.ingest.core.dedupe import keys_of
 from services.ingest.core.reading.intake import Intake, RawEvent
+from services.ingest.core.steps.notes import Note
 from services.ingest.core.steps.statistics import Outlook, matrix
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -12,8 +12,8 @@ from lepton.contracts import features
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.pipeline_blocks import SCALARS
 from lepton.errors import Invalid
-from services.ingest.core.clean.repairs import Note, with_repairs
 from services.ingest.core.dedupe import CHUNK_MIN, Plan, Ring, StateRecord
+from services.ingest.core.steps.notes import Note, with_repairs
 
 Array = np.ndarray[Any, np.dtype[Any]]
 WHAT = "forward_fill"
