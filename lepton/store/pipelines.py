@@ -114,6 +114,11 @@ class SourceBoard:
         return {str(document["name"]): document for document in found}
 
 
+def generations_of(state: PipelineState) -> range:
+    """Generations whose rows fit the pipeline's current specification, the current one last."""
+    return range(state.rows_since_generation or state.generation, state.generation + 1)
+
+
 def _decode(document: Document) -> PipelineState:
     return PipelineState.FromString(document["announcement"])
 

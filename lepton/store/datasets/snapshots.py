@@ -27,16 +27,25 @@ class Piece:
     """One segment of a snapshot, as it was when the snapshot was taken."""
 
     stream: str
+    generation: int
     partition: int
     first: int
     next: int
     rows: int
     digest: str
 
+    @property
+    def place(self) -> tuple[str, int, int, int]:
+        """What pieces are in order of."""
+        return (self.stream, self.generation, self.partition, self.first)
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a snapshot is, in full. Outcomes whose label time is after `label_until` (RFC 3339 UTC) do not count."""
+    """What a snapshot is, in full. Outcomes whose label time is after `label_until` (RFC 3339 UTC) do not count.
+
+    `generation` is the pipeline's when it was taken; rows of those before it that still fit are in it too.
+    """
 
     pipeline: str
     generation: int
@@ -49,10 +58,11 @@ class Manifest:
         return hashlib.sha256(self.canonical()).hexdigest()
 
     def canonical(self) -> bytes:
-        """JSON with sorted keys and no spaces: streams, their partitions, each with its offsets and segments."""
+        """JSON with sorted keys and no spaces: streams, generations, partitions, each with its offsets and segments."""
         streams: dict[str, dict[str, Any]] = {FEATURES: {}, OUTCOMES: {}}
-        for one in sorted(self.pieces, key=lambda piece: (piece.stream, piece.partition, piece.first)):
-            part = streams[one.stream].setdefault(str(one.partition), {"first": one.first, "segments": []})
+        for one in sorted(self.pieces, key=lambda piece: piece.place):
+            parts = streams[one.stream].setdefault(str(one.generation), {})
+            part = parts.setdefault(str(one.partition), {"first": one.first, "segments": []})
             part["next"] = one.next
             part["segments"].append([one.first, one.next, one.rows, one.digest])
         return json.dumps({
@@ -70,10 +80,11 @@ class Manifest:
             told = json.loads(data)
             if told["format"] != _FORMAT:
                 raise Invalid(f"a manifest of format {told['format']} is not known here", field="format")
-            pieces = tuple(Piece(stream, int(partition), *segment) for stream, parts in told["streams"].items()
-                           for partition, part in parts.items() for segment in part["segments"])
+            pieces = [Piece(stream, int(generation), int(partition), *segment)
+                      for stream, generations in told["streams"].items() for generation, parts in generations.items()
+                      for partition, part in parts.items() for segment in part["segments"]]
             return cls(told["pipeline"], told["generation"], told["spec_digest"], told["label_until"],
-                       tuple(sorted(pieces, key=lambda one: (one.stream, one.partition, one.first))))
+                       tuple(sorted(pieces, key=lambda one: one.place)))
         except (ValueError, KeyError, TypeError) as error:
             raise Invalid("not the manifest of a snapshot") from error
 
@@ -168,7 +179,7 @@ class Snapshots:
                     data = await self._artifacts.get(digest)
                 except Missing as error:
                     raise _gone(snapshot.id, digest) from error
-            yield Segment(stream, snapshot.pipeline, snapshot.generation, piece.partition, piece.first, piece.next,
+            yield Segment(stream, snapshot.pipeline, piece.generation, piece.partition, piece.first, piece.next,
                           piece.rows, digest, data)
 
     async def mark_erased(self, pipeline: str, job: str, at_s: float) -> int:
@@ -211,7 +222,8 @@ class Snapshots:
 
 def pieces_of(segments: list[Stored]) -> tuple[Piece, ...]:
     """What a manifest says of segments as they are stored now."""
-    return tuple(Piece(one.stream, one.partition, one.first, one.next, one.rows, one.digest) for one in segments)
+    return tuple(Piece(one.stream, one.generation, one.partition, one.first, one.next, one.rows, one.digest)
+                 for one in segments)
 
 
 def _followed(rewrites: dict[str, tuple[str, int, str, str]], digest: str) -> str:

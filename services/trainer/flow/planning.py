@@ -15,6 +15,7 @@ from lepton.contracts.pb.training_pb2 import TRAINING_KIND_FINE_TUNE, TrainingCo
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.pipeline_blocks import Gate, LabelType, ModelSpec, Task
 from lepton.errors import Missing, Unavailable
+from lepton.store.pipelines import generations_of
 from lepton.store.runs import ClaimedRun
 from services.trainer.core.dataset import MIN_HELD_OUT_ROWS, MIN_TRAIN_ROWS, check_enough
 from services.trainer.core.failure import bad_parameter, no_resource
@@ -67,7 +68,7 @@ class Planner:
         data_state = await self._pipeline(command.data_pipeline) if command.data_pipeline else state
         data = _same_form(spec, parsed(data_state.spec_json))
         model, gate = _learnable(spec)
-        taken = await snapshots.take(self._stores.segments, data, snapshots.generations_of(data_state),
+        taken = await snapshots.take(self._stores.segments, data, generations_of(data_state),
                                      command.max_rows or model.train.window_rows)
         if taken.rows.num_rows < MIN_TRAIN_ROWS + MIN_HELD_OUT_ROWS:
             check_enough(taken.rows.num_rows, 0)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from lepton.contracts.features import FIELD_TYPES
-from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pipeline import Pipeline
 from lepton.store.segments import Head, Segments
 from services.trainer.core.dataset import features_of, join, newest, outcomes_of
@@ -27,11 +26,6 @@ class Taken:
 
     rows: pa.Table
     snapshot: Snapshot
-
-
-def generations_of(state: PipelineState) -> range:
-    """Generations whose rows fit the pipeline's current specification."""
-    return range(state.rows_since_generation or state.generation, state.generation + 1)
 
 
 async def labelled_rows(segments: Segments, pipeline: str, generations: range) -> int:

@@ -8,11 +8,12 @@ from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pb.training_pb2 import TrainingCommand
 from lepton.contracts.pipeline_blocks import Train
 from lepton.errors import Unavailable
+from lepton.store.pipelines import generations_of
 from services.trainer.core.plan import runs_due
 from services.trainer.flow.planning import parsed
 from services.trainer.flow.ports import Bounds, Pipelines, Stores, Tell
 from services.trainer.flow.requests import ROWS
-from services.trainer.flow.snapshots import generations_of, labelled_rows
+from services.trainer.flow.snapshots import labelled_rows
 
 _WAITING = (training_pb2.RUN_STATE_QUEUED, training_pb2.RUN_STATE_RUNNING)
 

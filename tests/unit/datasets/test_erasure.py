@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from lepton.bus.records import Outgoing
-from lepton.clock import FakeClock
+from lepton.bus.records import Outgoing, TopicPlan
+from lepton.clock import FakeClock, SystemClock
 from lepton.contracts import codec, features, topics
 from lepton.contracts.datasets.erasure import entity_key
 from lepton.contracts.pb.data_pb2 import DataAction, DataCommand
@@ -20,6 +20,7 @@ from lepton.store.datasets.snapshots import Snapshots
 from lepton.store.datasets.upkeep import Upkeep
 from lepton.store.documents import Document
 from lepton.store.memory import MemoryDatabase, MemoryDocuments
+from lepton.store.pipelines import Pipelines
 from services.ingest.flow.accepting import Spec
 from services.ingest.flow.keeping import Keeping
 from services.ingest.flow.upkeep.erasing import Erasing, logs_forget_after_s
@@ -282,3 +283,24 @@ async def test_a_database_that_is_away_makes_a_job_wait_not_fail(world: World, m
     monkeypatch.setattr("services.ingest.flow.upkeep.working.RETRY_S", 0.05)
     job = await world.done(await world.api.delete("/v1/datasets/shop/entities/c-3"))
     assert (job["state"], job["result"]["rows"], away) == ("DONE", 1, [0])
+
+
+async def test_rows_of_the_generation_before_are_read_snapshot_and_erased_with_the_rest(world: World) -> None:
+    await world.send(*range(7))
+    spec = parse(PIPELINE.replace("partitions: 2", "partitions: 3"))
+    await world.broker.create_topics([TopicPlan(*plan) for plan in topics.plans("shop", 2, 3)])
+    await Pipelines(world.database, SystemClock()).apply("shop", spec.canonical_json(), spec.digest(), 2, 3, "lk_1",
+                                                         keeps_rows=True)
+
+    async def moved() -> bool:
+        return bool((await world.dataset())["generation"] == 2)
+
+    await apoll_until(moved, "the second generation")
+    await world.send(*range(7, 14))
+    snapshot = await world.snapshot()
+    assert await world.ids() == [f"e-{number}" for number in range(14)] == await world.ids(snapshot=snapshot)
+    assert (await world.rows(labelled=True)).num_rows == 7
+    dry = await world.api.delete("/v1/datasets/shop/entities/c-3", params={"dry_run": True})
+    job = await world.done(await world.api.delete("/v1/datasets/shop/entities/c-3"))
+    assert dry.json()["rows"] == job["result"]["rows"] == 2
+    assert "e-3" not in await world.ids() and "e-10" not in await world.ids(snapshot=snapshot)

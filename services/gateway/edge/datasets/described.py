@@ -40,8 +40,8 @@ SNAPSHOT = _shape(
     rows={**_WHOLE, "description": "What reading it gives."}, rows_taken=_WHOLE, outcomes_taken=_WHOLE,
     created_by=_TEXT, created_at=_TIME, erased={"type": "array", "items": _shape(
         "Erased", job_id=_TEXT, at=_TIME, rows=_WHOLE)}, partitions={"type": "array", "items": _shape(
-            "SnapshotPartition", stream=_TEXT, partition=_WHOLE, first=_WHOLE, next=_WHOLE, rows=_WHOLE,
-            segments=_WHOLE)})
+            "SnapshotPartition", stream=_TEXT, generation=_WHOLE, partition=_WHOLE, first=_WHOLE, next=_WHOLE,
+            rows=_WHOLE, segments=_WHOLE)})
 SNAPSHOT_EXAMPLE = {
     "id": _ID, "pipeline": "phishing", "generation": 1, "spec_digest": "9f2c…", "label_until": None, "rows": 1248,
     "rows_taken": 1250, "outcomes_taken": 1180, "created_by": "lk_0123456789abcdef",

@@ -16,12 +16,13 @@ from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.store.datasets.snapshots import FEATURES, OUTCOMES, Snapshot, Snapshots
 from lepton.store.datasets.upkeep import Upkeep
 from lepton.store.documents import DocumentDatabase
-from lepton.store.segments import Segments
+from lepton.store.pipelines import generations_of
+from lepton.store.segments import Segment, Segments
 from services.gateway.core.datasets.form import LABEL
 from services.gateway.core.datasets.formats import MEDIA_TYPES, Kind, writer
 from services.gateway.core.datasets.profile import Profile
 from services.gateway.core.datasets.split import METHOD, PARTS, By, Part, Split
-from services.gateway.flow.datasets.reading import Asked, Reading
+from services.gateway.flow.datasets.reading import Asked, Reading, decoded
 from services.gateway.flow.pipelines import Catalogue
 
 __all__ = ["MEDIA_TYPES", "PARTS", "Asked", "By", "Datasets", "Kind", "Part", "Split", "Stream"]
@@ -63,10 +64,11 @@ class Datasets:
         """One, with what it is made of, partition by partition. Raises Missing, Damaged."""
         source = await self._reading.source(name, snapshot_id)
         manifest = await self._snapshots.manifest(snapshot_id)
-        places: dict[tuple[str, int], dict[str, Any]] = {}
+        places: dict[tuple[str, int, int], dict[str, Any]] = {}
         for piece in manifest.pieces:
-            place = places.setdefault((piece.stream, piece.partition), {
-                "stream": piece.stream, "partition": piece.partition, "first": piece.first, "rows": 0, "segments": 0})
+            place = places.setdefault((piece.stream, piece.generation, piece.partition), {
+                "stream": piece.stream, "generation": piece.generation, "partition": piece.partition,
+                "first": piece.first, "rows": 0, "segments": 0})
             place["next"], place["rows"] = piece.next, place["rows"] + piece.rows
             place["segments"] += 1
         return {**shown(source.snapshot), "partitions": list(places.values())} if source.snapshot else {}
@@ -128,23 +130,29 @@ class Datasets:
         return Stream(MEDIA_TYPES[kind], whole(), shown(rows.snapshot) if rows.snapshot else None)
 
     async def would_erase(self, name: str, entity: str) -> dict[str, Any]:
-        """How many rows and labels are those of an entity now; labels that name only the event are not counted."""
+        """How many rows and labels are those of an entity now, in all generations.
+
+        Labels that name only the event, and rows that only snapshots still hold, are not counted.
+        """
+        await self._catalogue.state(name)
         counts = {FEATURES: 0, OUTCOMES: 0}
-        source = await self._reading.source(name, "")
         for stream, column in ((FEATURES, ENTITY), (OUTCOMES, "entity")):
-            async with aclosing(self._reading.decoded(source, stream)) as segments:
-                async for _, stored in segments:
-                    counts[stream] += int(pc.sum(pc.equal(stored.column(column), entity)).as_py() or 0)
+            for generation in sorted({one.generation for one in await self._upkeep.segments(name, stream)}):
+                async for segment in self._segments.read(stream, name, generation):
+                    counts[stream] += await asyncio.to_thread(_rows_of, segment, column, entity)
         return {"rows": counts[FEATURES], "outcomes": counts[OUTCOMES]}
 
     async def _view(self, state: PipelineState) -> dict[str, Any]:
         spec = self._catalogue.parsed(state)
         counts = {}
         for stream in (FEATURES, OUTCOMES):
-            heads = (await self._segments.heads(stream, state.name, state.generation)).values()
-            erased = await self._upkeep.erased_rows(state.name, stream, state.generation) if heads else 0
-            counts[stream] = (sum(one.rows - one.dropped_rows for one in heads) - erased,
-                              sum(one.size_bytes - one.dropped_bytes for one in heads))
+            rows = size_bytes = 0
+            for generation in generations_of(state):
+                heads = (await self._segments.heads(stream, state.name, generation)).values()
+                rows += sum(one.rows - one.dropped_rows for one in heads)
+                rows -= await self._upkeep.erased_rows(state.name, stream, generation) if heads else 0
+                size_bytes += sum(one.size_bytes - one.dropped_bytes for one in heads)
+            counts[stream] = (rows, size_bytes)
         return {"name": state.name, "dataset": spec.metadata.dataset, "generation": state.generation,
                 "rows": counts[FEATURES][0], "outcomes": counts[OUTCOMES][0],
                 "size_bytes": counts[FEATURES][1] + counts[OUTCOMES][1], "fields": len(spec.fields),
@@ -189,6 +197,10 @@ def _count(told: "list[_Part]", split: Split, rows: pa.Table) -> None:
     parts = split.parts(rows)
     for number, part in enumerate(told):
         part.add(rows.filter(pa.array(parts == np.int8(number))))
+
+
+def _rows_of(segment: Segment, column: str, entity: str) -> int:
+    return int(pc.sum(pc.equal(decoded(segment).column(column), entity)).as_py() or 0)
 
 
 def _moment(time_us: int | None) -> str | None:

@@ -14,6 +14,7 @@ from lepton.contracts.features import EVENT_ID, decode_table
 from lepton.contracts.pipeline import Pipeline, from_json
 from lepton.errors import Busy, Invalid, Missing, Unavailable
 from lepton.store.datasets.snapshots import FEATURES, OUTCOMES, Snapshot, Snapshots
+from lepton.store.pipelines import generations_of
 from lepton.store.segments import Segment, Segments
 from services.gateway.core.datasets.form import LABEL, Form, form_of
 from services.gateway.core.datasets.split import PARTS, Part, Split, TimeCuts, times_of
@@ -23,6 +24,10 @@ from services.gateway.flow.pipelines import Catalogue
 # Each holds a segment, its labels' cache and a connection to the database.
 MAX_READERS = 4
 BUSY_S = 2.0
+
+
+Ranges = dict[int, tuple[int, int]]
+"""First offset and the next one not wanted, by partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +54,16 @@ class Source(Protocol):
 class _Live:
     """What was stored when it was asked for; rows that come later are not in it."""
 
-    def __init__(self, store: Segments, pipeline: Pipeline, generation: int,
-                 ranges: Mapping[str, Mapping[int, tuple[int, int]]]) -> None:
+    def __init__(self, store: Segments, pipeline: Pipeline, ranges: Mapping[tuple[str, int], Ranges]) -> None:
         self.pipeline = pipeline
         self.snapshot: Snapshot | None = None
-        self._store, self._generation, self._ranges = store, generation, ranges
+        self._store, self._ranges = store, ranges
 
-    def segments(self, stream: str) -> AsyncIterator[Segment]:
-        return self._store.read(stream, self.pipeline.name, self._generation, self._ranges[stream])
+    async def segments(self, stream: str) -> AsyncIterator[Segment]:
+        for (of, generation), ranges in sorted(self._ranges.items()):
+            if of == stream:
+                async for segment in self._store.read(stream, self.pipeline.name, generation, ranges):
+                    yield segment
 
 
 class _Taken:
@@ -109,11 +116,12 @@ class Reading:
                 raise Missing(f"pipeline {name} has no snapshot {snapshot_id}", field="snapshot")
             return _Taken(self._snapshots, snapshot)
         state = await self._catalogue.state(name)
-        ranges = {}
+        ranges: dict[tuple[str, int], Ranges] = {}
         for stream in (FEATURES, OUTCOMES):
-            heads = await self._segments.heads(stream, name, state.generation)
-            ranges[stream] = {partition: (0, head.next) for partition, head in heads.items()}
-        return _Live(self._segments, self._catalogue.parsed(state), state.generation, ranges)
+            for generation in generations_of(state):
+                heads = await self._segments.heads(stream, name, generation)
+                ranges[stream, generation] = {partition: (0, head.next) for partition, head in heads.items()}
+        return _Live(self._segments, self._catalogue.parsed(state), ranges)
 
     async def cut(self, source: Source, split: Split) -> Split:
         """The split with its cuts, which a split by time finds by one pass over the rows' times."""
@@ -124,7 +132,7 @@ class Reading:
                           remedy="take a snapshot and split that, or split by event or entity")
         cuts = TimeCuts()
         self._check_room()
-        async with aclosing(self.decoded(source, FEATURES)) as segments:
+        async with aclosing(self._decoded(source, FEATURES)) as segments:
             async for _, stored in segments:
                 cuts.add(times_of(stored))
         return replace(split, cuts_us=cuts.cuts(split.shares))
@@ -133,12 +141,12 @@ class Reading:
         if self._open >= MAX_READERS:
             raise Busy(f"{MAX_READERS} data sets are being read at once", retry_after_s=BUSY_S)
 
-    async def decoded(self, source: Source, stream: str) -> AsyncGenerator[tuple[int, pa.Table], None]:
+    async def _decoded(self, source: Source, stream: str) -> AsyncGenerator[tuple[int, pa.Table], None]:
         """Partition and stored rows of each segment of a stream. Raises Unavailable for one that cannot be read."""
         self._open += 1
         try:
             async for segment in source.segments(stream):
-                yield segment.partition, await asyncio.to_thread(_decode, segment)
+                yield segment.partition, await asyncio.to_thread(decoded, segment)
         finally:
             self._open -= 1
 
@@ -146,7 +154,7 @@ class Reading:
         left = asked.limit or None
         known = await self._known(source, form)
         try:
-            async with aclosing(self.decoded(source, FEATURES)) as segments:
+            async with aclosing(self._decoded(source, FEATURES)) as segments:
                 async for partition, stored in segments:
                     rows = await asyncio.to_thread(_joined, form, stored, known, asked)
                     if left is not None:
@@ -167,7 +175,7 @@ class Reading:
         until = source.snapshot.label_until if source.snapshot is not None else None
         until_us = round(datetime.fromisoformat(until).timestamp() * 1e6) if until else None
         try:
-            async with aclosing(self.decoded(source, OUTCOMES)) as segments:
+            async with aclosing(self._decoded(source, OUTCOMES)) as segments:
                 async for _, outcomes in segments:
                     await asyncio.to_thread(known.add, outcomes, until_us)
         except BaseException:
@@ -176,7 +184,8 @@ class Reading:
         return known
 
 
-def _decode(segment: Segment) -> pa.Table:
+def decoded(segment: Segment) -> pa.Table:
+    """The rows of a segment. Raises Unavailable when they are not what ingest writes."""
     try:
         return decode_table(segment.data)
     except Invalid as error:

@@ -5,11 +5,12 @@ from typing import Any
 
 from lepton.clock import Clock
 from lepton.contracts.pb.data_pb2 import DataCommand
+from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.errors import Busy, Missing, Refused
 from lepton.store.datasets.snapshots import FEATURES, OUTCOMES, Manifest, Snapshots, pieces_of
-from lepton.store.datasets.upkeep import Upkeep
+from lepton.store.datasets.upkeep import Stored, Upkeep
 from lepton.store.documents import DocumentDatabase
-from lepton.store.pipelines import Pipelines
+from lepton.store.pipelines import Pipelines, generations_of
 
 _TRIES = 5
 
@@ -28,21 +29,23 @@ class Taking:
         state = await self._pipelines.get(command.pipeline)
         until = command.label_until.ToDatetime(UTC).isoformat() if command.HasField("label_until") else None
         for _ in range(_TRIES):
-            segments = [one for stream in (FEATURES, OUTCOMES)
-                        for one in await self._upkeep.segments(command.pipeline, stream, state.generation)]
+            segments = await self._segments(state)
             manifest = Manifest(command.pipeline, state.generation, state.spec_digest, until, pieces_of(segments))
             if not manifest.rows(FEATURES):
                 raise Refused(f"pipeline {command.pipeline} has no stored rows", field="pipeline",
                               remedy="send events first, and see `lepton get rows`")
             new = await self._snapshots.create(manifest, state.spec_json, self._clock.now().timestamp(), command.issuer)
             # From here on retention sees what the snapshot holds on to. What it dropped before that is not in it.
-            kept = {one.id for stream in (FEATURES, OUTCOMES)
-                    for one in await self._upkeep.segments(command.pipeline, stream, state.generation)}
+            kept = {one.id for one in await self._segments(state)}
             if not new or all(one.id in kept for one in segments):
                 return {"snapshot": manifest.id, "new": new, "rows": manifest.rows(FEATURES),
                         "outcomes": manifest.rows(OUTCOMES)}
             await self._snapshots.drop(manifest.id, command.pipeline)
         raise Busy(f"rows of pipeline {command.pipeline} are dropped faster than a snapshot can be taken")
+
+    async def _segments(self, state: PipelineState) -> list[Stored]:
+        return [one for stream in (FEATURES, OUTCOMES) for generation in generations_of(state)
+                for one in await self._upkeep.segments(state.name, stream, generation)]
 
     async def drop(self, command: DataCommand) -> dict[str, Any]:
         """Forget a snapshot. Raises Missing for one that is not the pipeline's."""
