@@ -35,7 +35,7 @@ FREQUENT_LG_SIZE = 6
 RANKS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 BINS = 20
 TOP = 10
-SAMPLE_ROWS = 4_000
+SAMPLE_ROWS = 2_000
 """Most values of a batch a sketch is shown where that is dear; every n-th one, so that a replay samples the same."""
 MAX_VALUE_CHARS = 64
 
