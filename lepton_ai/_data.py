@@ -14,7 +14,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
-from lepton.contracts.files.rows import MAX_NAME, plain_name
+from lepton.contracts.files.naming import MAX_NAME, plain_name
 from lepton.errors import Invalid, Missing
 
 SUFFIXES: Final = (".csv", ".jsonl", ".parquet")

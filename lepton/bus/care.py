@@ -42,7 +42,8 @@ class Care:
     def fail(self, kind: str, reason: str, place: str = "") -> None:
         """Say loudly that the work cannot go on."""
         if self.progress is not None:
-            self.progress.fail(reason)
+            # With its kind, so that every heartbeat says which of the checks that fail is a stopped line.
+            self.progress.fail(f"{kind}: {reason}")
         self.report(kind, reason, place)
 
     def report(self, kind: str, reason: str, place: str = "") -> None:

@@ -91,7 +91,15 @@ class DeadLetters:
         if len(refused) > limit:
             raise LineStopped(f"more than {limit} records of {record.topic} were refused within {self._window_s:.0f} s",
                               place=record.place,
-                              remedy=f"read {topics.dead_letter_name(record.topic)}, mend the cause, then resume")
+                              remedy=_remedy(record.topic))
+
+
+def _remedy(topic_name: str) -> str:
+    located = topics.locate(topic_name)
+    if located is None or located.pipeline is None:
+        return f"read {topics.dead_letter_name(topic_name)}, mend the cause, then restart"
+    name = located.pipeline
+    return f"see `lepton dead-letters list {name}`, mend the cause, then `lepton pipelines resume {name}`"
 
 
 class Aside:

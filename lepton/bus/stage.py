@@ -105,8 +105,24 @@ class BatchStage:
 
     @property
     def stopped_by(self) -> LeptonError | None:
-        """Why nothing moves any more until the process restarts; None while the stage works."""
+        """Why nothing moves any more until somebody resumes it; None while the stage works."""
         return self._stopped_by
+
+    def resume(self) -> bool:
+        """Go on after a stop, from what was committed; False where nothing had stopped.
+
+        What stopped it may stop it again: mend the cause first, or lift the limit.
+        """
+        if self._stopped_by is None:
+            return False
+        _log.info("the stage of %s goes on", self._subscription.group)
+        self._stopped_by = None
+        # Opened anew: what was read behind the batch that stopped the line has to be read again.
+        self._lost |= set(self._lanes)
+        for place in self._reader.assignment():
+            if place not in self._setbacks:
+                self._reader.resume(place)
+        return True
 
     @property
     def places(self) -> frozenset[Place]:

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from lepton.contracts.files.rows import plain_name
+from lepton.contracts.files.naming import plain_name
 from lepton.contracts.pipeline import Pipeline, parse
 from lepton.errors import Invalid
 from lepton_ai._files.profile import MAX_CATEGORIES, Column, Profile

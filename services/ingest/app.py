@@ -5,7 +5,7 @@ import gc
 from lepton.bus import kafka
 from lepton.bus.care import Care
 from lepton.bus.consumer import Consumer, Subscription
-from lepton.bus.deadletter import DeadLetters
+from lepton.bus.deadletter import DeadLetters, limit_of
 from lepton.bus.presence import Connection, announce
 from lepton.bus.producer import Producer
 from lepton.bus.records import Broker
@@ -70,8 +70,7 @@ def assemble(settings: IngestSettings, service: Service, broker: Broker, databas
     pace = Pace(settings.batch_records, settings.summary_interval_s,
                 Bulk(settings.segment_rows, settings.segment_interval_s))
     around = Surroundings(settings.instance, pace, clock, service.health, telemetry, broker, producer, service.spawn,
-                          dead_letters or DeadLetters("ingest", clock))
-
+                          dead_letters or DeadLetters("ingest", clock, lambda topic: _limit(ingest, topic)))
     forgetting = Forgetting(database)
 
     async def line(accepting: Accepting) -> Line:
@@ -148,6 +147,15 @@ class _Jobs:
 
     async def stop(self) -> None:
         await self._working.let_go(self._owner)
+
+
+def _limit(ingest: Ingest, topic_name: str) -> int | None:
+    """Dead letters a minute a topic allows: of events what their pipeline says, where it says something."""
+    located = topics.locate(topic_name)
+    own = None
+    if located is not None and located.topic is Topic.EVENTS and located.pipeline is not None:
+        own = ingest.dead_letter_limit(located.pipeline)
+    return own or limit_of(topic_name)
 
 
 def _continue_trace(telemetry: Telemetry) -> ContinueTrace:

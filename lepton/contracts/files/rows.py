@@ -2,7 +2,6 @@
 
 import base64
 import csv
-import functools
 import hashlib
 import io
 import math
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from lepton.contracts.files.naming import plain_name
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.pipeline_blocks import FieldSpec
 from lepton.errors import Invalid
@@ -26,8 +26,6 @@ MISSING_TEXTS: Final = frozenset({"NA", "N/A", "NaN", "nan", "null", "NULL", "No
 """Beside nothing at all, what stands for a missing value in a CSV column that is no text."""
 
 MAX_ID_CHARACTERS: Final = 256
-MAX_NAME: Final = 63
-_FIELD: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,19}")
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _TRUTHS: Final = {"true": True, "false": False, "1": True, "0": False}
@@ -174,18 +172,6 @@ def split(record: bytes, delimiter: str = ",") -> list[str]:
     if len(found) != 1:
         raise Invalid("malformed: its quotes do not close")
     return found[0]
-
-
-@functools.lru_cache(maxsize=10_000)
-def plain_name(column: str) -> str:
-    """A column's name as a field: lower-case letters, digits and _, beginning with a letter."""
-    name = column
-    if not _FIELD.fullmatch(column):
-        name = re.sub(r"[^a-z0-9]+", "_", column.strip().lower()).strip("_")
-    if not name or not name[0].isalpha():
-        name = f"f_{name}".rstrip("_")
-    # `default` has a meaning of its own in a Pipeline's cleaning rules.
-    return f"{name}_field" if name == "default" else name[:MAX_NAME]
 
 
 def origin(name: str, number: int) -> str:

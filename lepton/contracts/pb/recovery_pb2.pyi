@@ -39,6 +39,8 @@ class _RecoveryActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Recove
     """arguments: source. By ingest."""
     RECOVERY_ACTION_RESTORE: _RecoveryAction.ValueType  # 6
     """arguments: source. Lifts a quarantine. By ingest."""
+    RECOVERY_ACTION_RESUME: _RecoveryAction.ValueType  # 7
+    """Lets a line go on that the dead-letter limit stopped. By ingest."""
 
 class RecoveryAction(_RecoveryAction, metaclass=_RecoveryActionEnumTypeWrapper): ...
 
@@ -55,6 +57,8 @@ RECOVERY_ACTION_QUARANTINE: RecoveryAction.ValueType  # 5
 """arguments: source. By ingest."""
 RECOVERY_ACTION_RESTORE: RecoveryAction.ValueType  # 6
 """arguments: source. Lifts a quarantine. By ingest."""
+RECOVERY_ACTION_RESUME: RecoveryAction.ValueType  # 7
+"""Lets a line go on that the dead-letter limit stopped. By ingest."""
 Global___RecoveryAction: _TypeAlias = RecoveryAction  # noqa: Y015
 
 class _RecoveryOutcome:

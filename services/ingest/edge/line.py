@@ -30,6 +30,7 @@ from services.ingest.flow.keeping import FEATURES, OUTCOMES, Keeping
 from services.ingest.flow.spec import Spec
 
 AGAIN_S = 2.0
+STANDING_LOOK_S = 0.25
 # A rebalance with a dead member takes the session timeout; a broker restart some seconds more.
 ACCEPT_DEADLINE_S = 30.0
 # The database may be away for a while: rows wait in the log, which keeps them for days.
@@ -73,11 +74,43 @@ class Line:
     loops: list[Loop]
     checks: list[str]
     health: Health
+    standstill: "Standstill"
+
+    async def resume(self) -> bool:
+        return self.standstill.end()
 
     async def close(self) -> None:
         await asyncio.gather(*(loop.stop() for loop in self.loops))
         for check in self.checks:
             self.health.forget(check)
+
+
+@dataclass(slots=True)
+class Standstill:
+    """What stands still once too much was refused, and how it goes on when somebody has looked."""
+
+    dead_letters: DeadLetters
+    topics: list[str] = field(default_factory=list)
+    owned: "list[_Owned]" = field(default_factory=list)
+    standing: int = 0
+    ended: int = 0
+    """How often it was ended: loops that wait for that compare."""
+
+    def end(self) -> bool:
+        """For a minute refusals do not count, so that what waits gets through; False where nothing stood still."""
+        for topic in self.topics:
+            self.dead_letters.lift(topic)
+        moved = [one.stage.resume() for one in self.owned if one.stage is not None]
+        self.ended += 1
+        return any(moved) or self.standing > 0
+
+    async def wait(self, stop: asyncio.Event, clock: Clock) -> None:
+        """Until it is ended, or `stop`."""
+        before = self.ended
+        self.standing += 1
+        while not stop.is_set() and self.ended == before:
+            await pause(stop, STANDING_LOOK_S, clock)
+        self.standing -= 1
 
 
 @dataclass(slots=True)
@@ -97,13 +130,14 @@ def open_line(around: Surroundings, accepting: Accepting, keep: Keep) -> Line:
     spec = accepting.spec
     line = LineTopics.of(spec.name, spec.generation)
     handler = AcceptHandler(accepting, line, around.dead_letters, around.telemetry, around.clock)
-    opened = _Opened(around, spec.name)
+    opened = _Opened(around, spec.name, Standstill(around.dead_letters, [line.events, line.labels, line.features,
+                                                                         line.outcomes]))
     owned = opened.stage("accept", spec, line, lambda: handler)
     opened.writers("", line, keep(lambda: accepting.spec), owned)
     opened.loops.append(around.spawn(f"summarise {spec.name}", _summaries(around, accepting)))
     if spec.former is not None:
         _carry_over(opened, spec.former, line, keep if spec.keeps_rows else None)
-    return Line(opened.loops, opened.checks, around.health)
+    return Line(opened.loops, opened.checks, around.health, opened.standstill)
 
 
 def _carry_over(opened: "_Opened", former: Spec, present: LineTopics, keep: Keep | None) -> None:
@@ -121,6 +155,7 @@ class _Opened:
 
     around: Surroundings
     name: str
+    standstill: Standstill
     loops: list[Loop] = field(default_factory=list)
     checks: list[str] = field(default_factory=list)
 
@@ -128,6 +163,7 @@ class _Opened:
               former: bool = False) -> _Owned:
         """A stage over events and labels in the name of a generation; who reads what it owns follows."""
         owned = _Owned(line.events)
+        self.standstill.owned.append(owned)
         care = self._care(what, ACCEPT_DEADLINE_S)
         around, group = self.around, spec.group
 
@@ -152,7 +188,8 @@ class _Opened:
         return _writer(self.around, self.name, line, keeping, owned, stream, care).run
 
     def _spawn(self, what: str, make: Callable[[], LoopBody], care: Care, needs: str | None) -> None:
-        waits = _patiently(make if needs is None else partial(_while_there, self.around, needs, make, care), care)
+        made = make if needs is None else partial(_while_there, self.around, needs, make, care)
+        waits = _patiently(made, care, self.standstill)
         self.loops.append(self.around.spawn(f"{what} {self.name}", waits))
 
     def _care(self, what: str, deadline_s: float) -> Care:
@@ -213,8 +250,8 @@ def _while_there(around: Surroundings, topic: str, make: Callable[[], LoopBody],
     return body
 
 
-def _patiently(make: Callable[[], LoopBody], care: Care) -> LoopBody:
-    """A loop that begins anew after an outcome, and stands still after a stopped line; a bug still ends the process.
+def _patiently(make: Callable[[], LoopBody], care: Care, standstill: Standstill) -> LoopBody:
+    """A loop that begins anew after an outcome, and stands still while its line is stopped; a bug ends the process.
 
     A pipeline whose topics are gone, or not there yet, must not take the others down.
     """
@@ -224,7 +261,7 @@ def _patiently(make: Callable[[], LoopBody], care: Care) -> LoopBody:
                 await make()(stop)
             except LineStopped as error:
                 care.fail("line_stopped", str(error), error.place or "")
-                await stop.wait()
+                await standstill.wait(stop, care.clock)
             except LeptonError as error:
                 care.fail("line_waits", str(error), error.place or "")
                 await pause(stop, AGAIN_S, care.clock)

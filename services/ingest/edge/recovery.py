@@ -30,10 +30,11 @@ TARGET = "pipeline:"
 
 Answer = Callable[[RecoveryResult], Awaitable[None]]
 
-# Whether the source is quarantined after the command.
-VERBS: Mapping["recovery_pb2.RecoveryAction.ValueType", bool] = {
+# Whether the source is quarantined after the command; None: it is about the pipeline's line.
+VERBS: Mapping["recovery_pb2.RecoveryAction.ValueType", bool | None] = {
     recovery_pb2.RECOVERY_ACTION_QUARANTINE: True,
     recovery_pb2.RECOVERY_ACTION_RESTORE: False,
+    recovery_pb2.RECOVERY_ACTION_RESUME: None,
 }
 
 log = logging.getLogger(__name__)
@@ -121,9 +122,12 @@ class RecoveryCommands:
             if done and before is not None:
                 # Told again, not done again: meanwhile another command may have decided otherwise.
                 return before
-            result.evidence = await self._ingest.quarantine(
-                command.target.removeprefix(TARGET), command.arguments["source"], VERBS[command.action],
-                (record.timestamp_ms, record.offset))
+            name, quarantined = command.target.removeprefix(TARGET), VERBS[command.action]
+            if quarantined is None:
+                result.evidence = await self._ingest.resume(name)
+            else:
+                result.evidence = await self._ingest.quarantine(name, command.arguments["source"], quarantined,
+                                                                (record.timestamp_ms, record.offset))
             result.outcome = recovery_pb2.RECOVERY_OUTCOME_DONE
             self._admission.keep(command, result, at)
         except LeptonError as error:

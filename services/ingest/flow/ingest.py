@@ -19,6 +19,9 @@ class Line(Protocol):
     async def close(self) -> None:
         """Finish the batches in hand, then let go of everything."""
 
+    async def resume(self) -> bool:
+        """Go on after too much was refused; False where nothing had stopped."""
+
 
 OpenLine = Callable[[Accepting], Awaitable[Line]]
 FollowSources = Callable[[str, Spec | None], Awaitable[None]]
@@ -105,6 +108,19 @@ class Ingest:
         changed = self.quarantine_of(name).decide(source, quarantined, at)
         now = "quarantined" if source in self.quarantine_of(name).sources else "accepted"
         return f"source {source} of pipeline {name} is {now}" + ("" if changed else ", as it was before")
+
+    def dead_letter_limit(self, name: str) -> int | None:
+        """Refused events a minute past which the pipeline's line stops; None: as the topic says."""
+        running = self._lines.get(name)
+        return running[0].spec.pipeline.events.dead_letter_limit if running is not None else None
+
+    async def resume(self, name: str) -> str:
+        """Let the line of a pipeline go on; what was done, for a person. Raises Missing."""
+        if name not in self._announced:
+            raise Missing(f"there is no pipeline {name}", field="target", remedy="see `lepton get pipelines`")
+        running = self._lines.get(name)
+        stood = running is not None and await running[1].resume()
+        return f"the line of pipeline {name} " + ("goes on" if stood else "did not stand still here")
 
     async def close(self) -> None:
         for name in list(self._lines):
