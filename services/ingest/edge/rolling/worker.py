@@ -69,27 +69,28 @@ class Worker:
         self._refuse = refuse
         self._care = care
         self._sources = tuple(sorted(sources))
-        self._app = _app(connection)
-        self._table = _table(self._app, connection.table)
+        self.app = _app(connection)
+        """Faust's own; only the stage that made this worker starts and stops it, through `start` and `stop`."""
+        self._table = _table(self.app, connection.table)
         self._changelog = TP(connection.table, 0)
         self._rolling = Rolling(self._table)
         self._taken: list[Any] = []
         self._turn = asyncio.Lock()
         self._failure: BaseException | None = None
         self._looked_at = care.clock.monotonic()
-        self._app.on_partitions_revoked.connect(self._revoked)
+        self.app.on_partitions_revoked.connect(self._revoked)
         self._table.on_recover(self._recovered)
         self._stream: Any = None
         # Raw: what cannot be decoded would be raised inside the agent instead of going to its dead letters.
-        source = self._app.topic(*self._sources, key_type=bytes, value_type=bytes, key_serializer="raw",
+        source = self.app.topic(*self._sources, key_type=bytes, value_type=bytes, key_serializer="raw",
                                  value_serializer="raw", allow_empty=True)
-        self._app.agent(source, name="merge summaries")(self._merge)
+        self.app.agent(source, name="merge summaries")(self._merge)
 
     async def start(self) -> None:
         """Returns once the app runs; partitions come later. Raises Unavailable when that takes too long."""
         try:
             async with asyncio.timeout(START_S):
-                await self._app.start()
+                await self.app.start()
         except TimeoutError:
             raise Unavailable("the Faust app did not start in time", place=self._changelog.topic) from None
 
@@ -97,7 +98,7 @@ class Worker:
         """Let go; what was merged and not written is merged again by the next worker."""
         try:
             async with asyncio.timeout(STOP_S):
-                await self._app.stop()
+                await self.app.stop()
         except TimeoutError:
             self._care.report("rollup_stop", "the Faust app did not stop in time", self._changelog.topic)
 
@@ -113,7 +114,7 @@ class Worker:
             self._failure = Unavailable(f"this process stood still for {stood_s:.0f} s", place=self._changelog.topic)
         if self._failure is not None:
             raise self._failure
-        for service in (self._app, self._app.consumer, self._app.producer, *self._app.agents.values()):
+        for service in (self.app, self.app.consumer, self.app.producer, *self.app.agents.values()):
             if service.crashed:
                 reason = service.crash_reason or "it crashed"
                 raise Unavailable(f"Faust: {type(reason).__name__}: {reason}", place=self._changelog.topic)
@@ -128,7 +129,7 @@ class Worker:
             self._rolling.write()
             sent, self._table.sent = self._table.sent, []
             try:
-                await self._app.producer.flush()
+                await self.app.producer.flush()
                 await asyncio.gather(*sent)
             except Exception as error:
                 # The client's own errors, which may not be named here: whatever it is, nothing is acknowledged.
@@ -145,12 +146,12 @@ class Worker:
 
     def held(self) -> frozenset[Place]:
         """Partitions of summaries this worker was given."""
-        return frozenset(Place(tp.topic, tp.partition) for tp in self._app.consumer.assignment()
+        return frozenset(Place(tp.topic, tp.partition) for tp in self.app.consumer.assignment()
                          if tp.topic in self._sources)
 
     async def ends(self, places: Iterable[Place]) -> Mapping[Place, int]:
         """Next offset of each partition, asked of the broker."""
-        found = await self._app.consumer.highwaters(*(TP(place.topic, place.partition) for place in places))
+        found = await self.app.consumer.highwaters(*(TP(place.topic, place.partition) for place in places))
         return {Place(tp.topic, tp.partition): int(end) for tp, end in found.items()}
 
     async def _merge(self, stream: Any) -> None:
@@ -165,7 +166,7 @@ class Worker:
             raise
 
     async def _take(self, stream: Any, event: Any) -> None:
-        if self._changelog not in self._app.assignor.assigned_actives():
+        if self._changelog not in self.app.assignor.assigned_actives():
             # While members know different pipelines, topics and table can be given to different ones.
             raise Unavailable("summaries were given to this member without their roll-ups", place=self._changelog.topic)
         message = event.message
@@ -219,7 +220,8 @@ def _app(connection: Connection) -> Any:
         connection.group, env={}, broker=[URL(f"kafka://{address}") for address in options.bootstrap.split(",")],
         broker_client_id=f"{options.client_id}-rollups", broker_credentials=credentials(options), store="memory://",
         # An event is acknowledged when its roll-up is durable, which a stop or a rebalance must not wait for.
-        datadir=str(connection.folder), stream_wait_empty=False, topic_disable_leader=True, topic_allow_declare=False, web_enabled=False,
+        datadir=str(connection.folder), stream_wait_empty=False, web_enabled=False,
+        topic_disable_leader=True, topic_allow_declare=False,
         table_standby_replicas=0, processing_guarantee="at_least_once", consumer_auto_offset_reset="earliest",
         broker_session_timeout=SESSION_S, broker_rebalance_timeout=REBALANCE_S, broker_request_timeout=REQUEST_S,
         broker_commit_interval=COMMIT_S, producer_acks=-1, producer_request_timeout=REQUEST_S,
