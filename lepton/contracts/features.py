@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from lepton.contracts.pb.outcomes_pb2 import Outcome
 from lepton.contracts.pipeline import Pipeline
+from lepton.contracts.reading.columns import FIELD_TYPES, REPAIRS_TYPE
 from lepton.errors import Invalid
 
 CONTENT_TYPE = "application/vnd.apache.arrow.stream"
@@ -21,10 +22,6 @@ SOURCE_OFFSET = "_source_offset"
 OUTLIERS = "_outliers"
 REPAIRS = "_repairs"
 
-FIELD_TYPES: dict[str, pa.DataType] = {
-    "float": pa.float64(), "int": pa.int64(), "bool": pa.bool_(), "category": pa.string(), "text": pa.string(),
-    "vector": pa.list_(pa.float32()), "sequence": pa.list_(pa.float64()), "image": pa.binary(),
-    "timestamp": pa.timestamp("us", tz="UTC")}
 _OURS: list[pa.Field] = [
     pa.field(EVENT_ID, pa.string(), nullable=False),
     pa.field(ENTITY, pa.string(), nullable=False),
@@ -34,7 +31,6 @@ _OURS: list[pa.Field] = [
     pa.field(SOURCE_OFFSET, pa.int64(), nullable=False),
     pa.field(OUTLIERS, pa.list_(pa.int16()), nullable=False),
 ]
-REPAIRS_TYPE: pa.DataType = pa.list_(pa.struct([("field", pa.int16()), ("what", pa.string()), ("before", pa.string())]))
 # Absent from batches written before there was one.
 _REPAIRS = pa.field(REPAIRS, REPAIRS_TYPE)
 _LABEL_TYPES: dict[str, pa.DataType] = {"float": pa.float64(), "int": pa.float64(), "bool": pa.bool_(),

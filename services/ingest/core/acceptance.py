@@ -52,8 +52,8 @@ class Acceptance:
         self.pipeline = pipeline
         self.spec_version = spec_version
         validator = Validator(pipeline)
-        self._columns = Columns(pipeline, spec_version, validator)
-        self._reader = Reader(pipeline, validator, self._columns, partitions or pipeline.partitions)
+        self._columns = Columns(pipeline, spec_version)
+        self._reader = Reader(pipeline, validator, partitions or pipeline.partitions)
         self._sifting = Sifting(pipeline)
         self._categories = frozenset(name for name, spec in pipeline.fields.items() if spec.type == "category")
         self.labels = Labels(pipeline, spec_version) if pipeline.label_type is not None else None

@@ -8,37 +8,22 @@ import pyarrow as pa
 
 from lepton.contracts import features
 from lepton.contracts.pipeline import Pipeline
-from services.ingest.core.quality import Intake, RawEvent, Validator
-from services.ingest.core.reading.values import Readings, values_reader_of
+from lepton.contracts.reading.columns import REPAIRS_TYPE
+from services.ingest.core.reading.intake import Intake, RawEvent
 
 # Half of what the features topic takes in a record.
 MAX_BYTES = 8 * 1024 * 1024
 
 
 class Columns:
-    """Turns rows of one Pipeline version into Arrow columns, in the order of `features_schema`."""
+    """Puts the columns of rows of one Pipeline version together, in the order of `features_schema`."""
 
-    def __init__(self, pipeline: Pipeline, spec_version: int, validator: Validator) -> None:
+    def __init__(self, pipeline: Pipeline, spec_version: int) -> None:
         self.schema = features.features_schema(pipeline, spec_version)
         self.fields = tuple(pipeline.fields)
         self._windowed = pipeline.window_columns
         self.first_field = len(self.schema) - len(self.fields) - len(self._windowed)
         """Where the fields begin in a batch."""
-        self._columns = [(validator.column(name), self.schema.field(name).type) for name in self.fields]
-        readers = [values_reader_of(spec) for spec in pipeline.fields.values()]
-        self._readings = Readings([(name, get, kind, read) for name, (get, kind), read in zip(
-            self.fields, self._columns, readers, strict=True)]) if any(readers) else None
-
-    def read(self, intake: Intake) -> None:
-        """Fill `values` (and `repairs`) from the rows; those of which a value is not accepted become rejections."""
-        if self._readings is None:
-            intake.values = self.values(intake.rows)
-        else:
-            self._readings.read(intake)
-
-    def values(self, rows: Sequence[Any]) -> list[pa.Array]:
-        """One array a field. Types were checked when the rows were read, so nothing is cast here."""
-        return [pa.array(list(map(column, rows)), kind) for column, kind in self._columns]
 
     def batch(self, intake: Intake, values: Sequence[pa.Array], events: Sequence[RawEvent],
               outlying: "np.ndarray[Any, np.dtype[np.bool_]] | None", occurred: pa.Array) -> pa.RecordBatch:
@@ -52,7 +37,7 @@ class Columns:
             pa.nulls(size, pa.string()),
             pa.array([events[position].offset for position in intake.positions], pa.int64()),
             outliers(outlying, size),
-            intake.repairs if intake.repairs is not None else pa.nulls(size, features.REPAIRS_TYPE),
+            intake.repairs if intake.repairs is not None else pa.nulls(size, REPAIRS_TYPE),
             *values,
             *(pa.nulls(size, pa.float64()) for _ in self._windowed),
         ], schema=self.schema)

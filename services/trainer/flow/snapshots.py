@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from lepton.contracts.features import FIELD_TYPES
 from lepton.contracts.pipeline import Pipeline
+from lepton.contracts.reading.columns import FIELD_TYPES
 from lepton.store.segments import Head, Segments
 from services.trainer.core.dataset import features_of, join, newest, outcomes_of
 from services.trainer.core.plan import Range, Snapshot

@@ -12,17 +12,17 @@ from lepton.contracts.pipeline import Pipeline
 from lepton.errors import Invalid
 from services.ingest.core.arrow.record import RecordReader, Rows, originals
 from services.ingest.core.cloudevents import Envelope, Mode, check_version, mode_of
-from services.ingest.core.features import Columns
 from services.ingest.core.quality import Validator, explain, header_us, source_of
 from services.ingest.core.reading.intake import UNKNOWN_SOURCE, Intake, RawEvent, Rejected, Rejection
+from services.ingest.core.reading.values import Readings
 
 
 class Reader:
     """Reads records of one Pipeline version. Every event is in the answer once: as a row, a rejection or a stray."""
 
-    def __init__(self, pipeline: Pipeline, validator: Validator, columns: Columns, partitions: int) -> None:
+    def __init__(self, pipeline: Pipeline, validator: Validator, partitions: int) -> None:
         self._validator = validator
-        self._columns = columns
+        self._readings = Readings(pipeline.fields, validator.column)
         self._records = RecordReader(pipeline, partitions)
         label = pipeline.events.label
         with_event = label is not None and label.arrives == "with_event"
@@ -50,7 +50,7 @@ class Reader:
     def _single(self, events: Sequence[RawEvent], quarantined: frozenset[str]) -> Intake:
         """Of records of one event each."""
         intake = self._validator.read(events, quarantined)
-        self._columns.read(intake)
+        self._readings.read(intake)
         intake.labels = list(map(self._label_of, intake.rows)) if self._label_of is not None else []
         return intake
 
@@ -75,7 +75,7 @@ class Reader:
         else:
             return _intake(rows, position, envelope, time_us)
         source = envelope.source if envelope is not None else source_of(event.headers)
-        return Intake(values=self._columns.values([]), row_numbers=[], rejections=[
+        return Intake(values=self._readings.values([]), row_numbers=[], rejections=[
             Rejection(position, why.code, str(why), why.field, source, events=count_rows(event.value or b""))])
 
 

@@ -14,8 +14,8 @@ from lepton.contracts.arrow.entities import partitions_of, texts_of, wrong_names
 from lepton.contracts.envelope import TRACEPARENT
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.pipeline_blocks import FieldSpec
-from services.ingest.core.arrow.fields import KINDS, ReadColumn, read_times, reader_of
 from services.ingest.core.reading.column import Change, Mask, Read, Wholes, repairs_of, truth
+from services.ingest.core.reading.fields import KINDS, ReadColumn, read_times, reader_of
 from services.ingest.core.reading.intake import Stray
 
 # What a split record may be at most: a quarter of what the events topic takes, in no more rows than this.

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lepton.contracts import features
+from lepton.contracts.reading.columns import REPAIRS_TYPE
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Wholes = np.ndarray[Any, np.dtype[np.int64]]
@@ -75,5 +75,5 @@ def repairs_of(changes: Sequence[tuple[int, Change]], size: int) -> pa.Array | N
     befores = [text for _, change in changes for text in change.before]
     entries = pa.StructArray.from_arrays(
         [pa.array(fields[order]), pa.array(whats, pa.string()).take(pa.array(order)),
-         pa.array(befores, pa.string()).take(pa.array(order))], fields=list(features.REPAIRS_TYPE.value_type))
+         pa.array(befores, pa.string()).take(pa.array(order))], fields=list(REPAIRS_TYPE.value_type))
     return pa.ListArray.from_arrays(pa.array(ends), entries, mask=pa.array(counts == 0))

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from lepton.contracts import features
+from lepton.contracts.reading.columns import REPAIRS_TYPE
 from services.ingest.core.cloudevents import Envelope
 
 UNKNOWN_SOURCE = "unknown"
@@ -133,7 +133,7 @@ class Intake:
         self.values = [pa.concat_arrays(columns) for columns in zip(*(part.values for part in parts), strict=True)]
         if any(part.repairs is not None for part in parts):
             self.repairs = pa.concat_arrays([
-                pa.nulls(len(part.ids), features.REPAIRS_TYPE) if part.repairs is None else part.repairs
+                pa.nulls(len(part.ids), REPAIRS_TYPE) if part.repairs is None else part.repairs
                 for part in parts])
         if all(part.ids is part.entities for part in parts):
             self.entities = self.ids

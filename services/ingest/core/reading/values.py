@@ -1,6 +1,6 @@
 """Values of single events whose strict JSON type does not say all: how they become a column, and which are refused."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import NoneType
 from typing import Any
@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lepton.contracts import features
 from lepton.contracts.pipeline_blocks import FieldSpec
-from services.ingest.core.arrow.fields import reader_of
+from lepton.contracts.reading.columns import FIELD_TYPES
 from services.ingest.core.reading.column import Mask, Problem, Read, repairs_of
+from services.ingest.core.reading.fields import reader_of
 from services.ingest.core.reading.intake import Intake, Rejected
 from services.ingest.core.reading.moments import EDGES, epoch_us, no_time
 from services.ingest.core.reading.repairs import MEASURE, UNIT, VALUE
 
 ReadValues = Callable[[Sequence[Any]], Read]
-_TIME = features.FIELD_TYPES["timestamp"]
+_TIME = FIELD_TYPES["timestamp"]
 
 
 def values_reader_of(spec: FieldSpec) -> ReadValues | None:
@@ -27,20 +27,33 @@ def values_reader_of(spec: FieldSpec) -> ReadValues | None:
     if spec.accept_units:
         return _measures(spec)
     if spec.type in ("vector", "image") or spec.normalise or spec.out_of_range in ("clip", "null"):
-        arrives = pa.list_(pa.float64()) if spec.type == "vector" else features.FIELD_TYPES[spec.type]
+        arrives = pa.list_(pa.float64()) if spec.type == "vector" else FIELD_TYPES[spec.type]
         read = reader_of(spec)
         return lambda values: read(pa.array(values, arrives))
     return None
 
 
 class Readings:
-    """The columns of one Pipeline version, `(name, how to get its values, its Arrow type, its reader)` in order."""
+    """Turns decoded events of one Pipeline version into one array a field, in the Pipeline's order."""
 
-    def __init__(self, columns: Sequence[tuple[str, Callable[[Any], Any], pa.DataType, ReadValues | None]]) -> None:
-        self._columns = columns
+    def __init__(self, fields: Mapping[str, FieldSpec], member: Callable[[str], Callable[[Any], Any]]) -> None:
+        """`member`: how to get a field's value from a decoded event."""
+        self._columns = [(name, member(name), FIELD_TYPES[spec.type], values_reader_of(spec))
+                         for name, spec in fields.items()]
+        self._plain = not any(read for *_, read in self._columns)
 
     def read(self, intake: Intake) -> None:
         """Fill `values` and `repairs`; the rows with a value that is not accepted become rejections."""
+        if self._plain:
+            intake.values = self.values(intake.rows)
+        else:
+            self._read(intake)
+
+    def values(self, rows: Sequence[Any]) -> list[pa.Array]:
+        """Of rows whose types say all of their values: nothing is cast here."""
+        return [pa.array(list(map(get, rows)), kind) for _, get, kind, _ in self._columns]
+
+    def _read(self, intake: Intake) -> None:
         size = len(intake.rows)
         taken: Mask = np.zeros(size, np.bool_)
         changes = []

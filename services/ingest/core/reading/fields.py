@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lepton.contracts import features
 from lepton.contracts.pipeline_blocks import FieldSpec
+from lepton.contracts.reading.columns import FIELD_TYPES
 from services.ingest.core.reading.column import Mask, Read, truth
 from services.ingest.core.reading.images import misfit
 from services.ingest.core.reading.repairs import conversion_of, into_range, normal_form_of
@@ -184,4 +184,4 @@ def absent(kind: pa.DataType, size: int) -> pa.Array:
 _READERS: Mapping[str, Callable[[FieldSpec, pa.Array], Read]] = {
     "float": _read_float, "int": _read_int, "bool": _read_bool, "category": _read_text, "text": _read_text,
     "vector": _read_vector, "sequence": _read_sequence, "image": _read_image, "timestamp": _read_timestamp}
-KINDS = features.FIELD_TYPES
+KINDS = FIELD_TYPES
