@@ -53,7 +53,7 @@ def build(settings: IngestSettings) -> Service:
     _collect_rarely()
     broker = kafka.connect(settings.broker_options())
     database = Database.connect(settings.mongo_url.get_secret_value(), settings.mongo_database)
-    rollups = Rollups(RollupConnection(settings.broker_options(), settings.state_dir), settings.rollup_interval_s)
+    rollups = Rollups(RollupConnection(settings.broker_options()), settings.rollup_interval_s)
     return assemble(settings, Service("ingest", settings), broker, database,
                     rollups=rollups if settings.rollups else None)
 

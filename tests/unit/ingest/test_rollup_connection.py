@@ -1,7 +1,6 @@
 """The Faust app is told of the bus what every other client is told, and keeps its secrets."""
 
 import ssl
-from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -34,17 +33,16 @@ def test_tls_alone_and_plain_text_need_no_password() -> None:
     assert credentials(options("PLAINTEXT")) is None
 
 
-def test_the_app_asks_for_nothing_that_does_not_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_app_asks_for_nothing_that_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     async def refuse(_: Record, __: Invalid) -> None:
         raise AssertionError
 
     # A variable that Faust itself would read.
     monkeypatch.setenv("PROCESSING_GUARANTEE", "exactly_once")
     monkeypatch.setenv("BROKER_URL", "kafka://elsewhere:1")
-    worker = Worker(Connection(options("SASL_PLAINTEXT"), tmp_path), ["lepton-quality-shop"], refuse, Care(FakeClock()))
+    worker = Worker(Connection(options("SASL_PLAINTEXT")), ["lepton-quality-shop"], refuse, Care(FakeClock()))
     conf = worker.app.conf
     assert conf.processing_guarantee.value == "at_least_once"
     assert [str(url) for url in conf.broker] == ["kafka://h1:1", "kafka://h2:2"]
     # Topics are created by the platform, with its replication and settings.
     assert (conf.topic_allow_declare, conf.topic_disable_leader, conf.web_enabled) == (False, True, False)
-    assert not list(tmp_path.iterdir())

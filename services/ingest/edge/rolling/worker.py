@@ -9,7 +9,6 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import faust
@@ -39,12 +38,16 @@ Refuse = Callable[[Record, Invalid], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What a Faust app is told; `folder` is where it may keep files, and it keeps none."""
+    """What a Faust app is told."""
 
     options: BrokerOptions
-    folder: Path
     group: str = GROUP
     table: str = Topic.QUALITY_ROLLUPS.value
+
+
+class _App(faust.App):
+    def _create_directories(self) -> None:
+        """None: the table lives in memory, and a container's disk may be read-only."""
 
 
 class _Table(faust.Table[str, bytes]):
@@ -216,11 +219,11 @@ def _pairs(headers: Any) -> Iterable[tuple[str, bytes]]:
 
 def _app(connection: Connection) -> Any:
     options = connection.options
-    return faust.App(
+    return _App(
         connection.group, env={}, broker=[URL(f"kafka://{address}") for address in options.bootstrap.split(",")],
         broker_client_id=f"{options.client_id}-rollups", broker_credentials=credentials(options), store="memory://",
         # An event is acknowledged when its roll-up is durable, which a stop or a rebalance must not wait for.
-        datadir=str(connection.folder), stream_wait_empty=False, web_enabled=False,
+        stream_wait_empty=False, web_enabled=False,
         topic_disable_leader=True, topic_allow_declare=False,
         table_standby_replicas=0, processing_guarantee="at_least_once", consumer_auto_offset_reset="earliest",
         broker_session_timeout=SESSION_S, broker_rebalance_timeout=REBALANCE_S, broker_request_timeout=REQUEST_S,

@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest_asyncio
 
@@ -12,11 +11,11 @@ from tests.integration.ingest.rolling.yard import Yard
 
 
 @pytest_asyncio.fixture
-async def yard(tmp_path: Path, kafka_bootstrap: str) -> AsyncIterator[Yard]:
+async def yard(kafka_bootstrap: str) -> AsyncIterator[Yard]:
     name = uuid.uuid4().hex[:8]
     options = BrokerOptions(bootstrap=kafka_bootstrap, client_id=f"test-{name}")
     broker = kafka.connect(options)
-    yard = Yard(broker, options, tmp_path, name)
+    yard = Yard(broker, options, name)
     await yard.furnish()
     yield yard
     await broker.close()

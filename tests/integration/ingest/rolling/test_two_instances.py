@@ -55,8 +55,7 @@ async def test_two_instances_roll_up_exactly_though_each_is_killed(tmp_path: Pat
     environment = {**{key: value for key, value in os.environ.items() if not key.startswith("LEPTON_")},
                    "LEPTON_KAFKA_BOOTSTRAP": kafka_bootstrap, "LEPTON_MONGO_URL": mongo_url,
                    "LEPTON_MONGO_DATABASE": f"ingest_{name}", "LEPTON_TRUST_DIR": str(tmp_path / "trust"),
-                   "LEPTON_INGEST_SUMMARY_INTERVAL_S": "0.2", "LEPTON_INGEST_ROLLUP_INTERVAL_S": "0.5",
-                   "LEPTON_STATE_DIR": str(tmp_path / "state")}
+                   "LEPTON_INGEST_SUMMARY_INTERVAL_S": "0.2", "LEPTON_INGEST_ROLLUP_INTERVAL_S": "0.5"}
 
     sent = 0
 

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from lepton.bus.care import Care
@@ -31,7 +30,6 @@ class Yard:
 
     broker: Broker
     options: BrokerOptions
-    folder: Path
     name: str
     generations: dict[str, int] = field(default_factory=dict)
     sent: int = 0
@@ -42,7 +40,7 @@ class Yard:
 
     @property
     def connection(self) -> Connection:
-        return Connection(self.options, self.folder, f"rollups-{self.name}", self.table)
+        return Connection(self.options, f"rollups-{self.name}", self.table)
 
     async def furnish(self) -> None:
         spec = topics.spec(Topic.QUALITY_ROLLUPS)
