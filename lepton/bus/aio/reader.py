@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ BACKOFF_S = 0.5
 QUIET_S = 10.0
 
 _log = logging.getLogger(__name__)
+_new = tuple.__new__
 
 
 class KafkaReader:
@@ -56,6 +58,7 @@ class KafkaReader:
 
     async def _open(self) -> None:
         consumer, counts = await open_consumer(self._connection, self._subscription, self._clock)
+        consumer._fetcher._records = _Buffer()
         self._consumer = consumer
         self._quiet = _Quiet(self._clock.monotonic())
         if self._subscription.member:
@@ -132,7 +135,7 @@ class KafkaReader:
                 found = await consumer.getmany(timeout_ms=max(1, int(timeout_s * 1000)), max_records=max_records)
         except TimeoutError:
             return {}
-        return {Place(tp.topic, tp.partition): [_record(raw) for raw in raws]
+        return {Place(tp.topic, tp.partition): raws
                 for tp, raws in found.items() if Place(tp.topic, tp.partition) in self._held and raws}
 
     async def _failed(self, failure: BaseException) -> None:
@@ -281,5 +284,19 @@ def _tp(place: Place) -> TopicPartition:
     return TopicPartition(place.topic, place.partition)
 
 
-def _record(raw: Any) -> Record:
-    return Record(raw.topic, raw.partition, raw.offset, raw.key, raw.value, raw.headers, raw.timestamp)
+class _Buffer(OrderedDict[TopicPartition, Any]):
+    """aiokafka's buffer of what was fetched, told to make our records instead of its own.
+
+    To make its own first and ours of them took a third of the time that reading takes.
+    """
+
+    def __setitem__(self, place: TopicPartition, fetched: Any) -> None:
+        records = getattr(fetched, "_partition_records", None)
+        if records is not None:
+            records._consumer_record = _record
+        super().__setitem__(place, fetched)
+
+
+def _record(place: TopicPartition, raw: Any) -> Record:
+    # What Record(...) does, without the step through Python that a named tuple's own constructor is.
+    return _new(Record, (*place, raw.offset, raw.key, raw.value, tuple(raw.headers), raw.timestamp))

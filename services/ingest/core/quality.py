@@ -60,22 +60,26 @@ class Validator:
         return intake
 
     def _decode_all(self, events: Sequence[RawEvent], quarantined: frozenset[str], intake: Intake) -> None:
-        rows = self._decode_plain(events) if not quarantined else None
-        if rows is not None:
-            intake.rows, intake.positions = rows, list(range(len(rows)))
-            intake.envelopes = [None] * len(rows)
-            return
-        self._decode_each(events, quarantined, intake)
+        values = _plain_values(events) if not quarantined else None
+        if values is None:
+            self._decode_each(events, quarantined, intake)
+        else:
+            self._decode_plain(values, intake)
 
-    def _decode_plain(self, events: Sequence[RawEvent]) -> list[Any] | None:
-        """All rows of a batch in which nothing is special, as most are; None when something is."""
-        if any(map(_HEADERS, events)):
-            return None
-        values = list(map(_VALUE, events))
-        try:
-            return list(map(self.decode, values)) if all(map(bytes.isascii, values)) else None
-        except (TypeError, ValueError, RecursionError):
-            return None
+    def _decode_plain(self, values: list[bytes], intake: Intake) -> None:
+        """The same without a step a row: what goes on between two bad ones is left to the interpreter's own loops."""
+        rows, bad, left = intake.rows, list[int](), iter(values)
+        while True:
+            try:
+                # A value that cannot be decoded ends this with the rows before it in the list and those after it left.
+                rows.extend(map(self.decode, left))
+                break
+            except (ValueError, RecursionError) as error:
+                bad.append(len(rows) + len(bad))
+                intake.rejections.append(_because(bad[-1], explain(error), UNKNOWN_SOURCE))
+        gone = set(bad)
+        intake.positions = [place for place in range(len(values)) if place not in gone]
+        intake.envelopes = [None] * len(rows)
 
     def _decode_each(self, events: Sequence[RawEvent], quarantined: frozenset[str], intake: Intake) -> None:
         decode = self.decode
@@ -164,6 +168,21 @@ class Validator:
             intake.ids = [intake.ids[index] for index in kept]
             intake.entities = [intake.entities[index] for index in kept]
             _keep(intake, kept)
+
+
+def _plain_values(events: Sequence[RawEvent]) -> list[bytes] | None:
+    """The values of events that are no more than UTF-8 text, as most are; None when one of them is."""
+    if any(map(_HEADERS, events)):
+        return None
+    values = list(map(_VALUE, events))
+    try:
+        if not all(map(bytes.isascii, values)):
+            # msgspec does not look at the text of members it skips.
+            for value in values:
+                value.decode()
+    except (TypeError, AttributeError, UnicodeDecodeError):
+        return None
+    return values
 
 
 def source_of(headers: Headers) -> str:

@@ -20,6 +20,7 @@ from services.ingest.core.clean.times import Timed, Times
 from services.ingest.core.cleaning import BoolMatrix, Bounds, Cleaning, Turned
 from services.ingest.core.dedupe import keys_of
 from services.ingest.core.reading.intake import Intake, RawEvent
+from services.ingest.core.reading.moments import micros_of
 from services.ingest.core.steps.notes import Note
 from services.ingest.core.steps.statistics import Outlook, matrix
 
@@ -78,8 +79,8 @@ class Sifting:
                       sieve.duplicates, repeated, list(turned.values()), outlying, occurred, timed, moved)
 
     def _time(self, intake: Intake, events: Sequence[RawEvent], past: Past) -> tuple[pa.Array, Timed, Note]:
-        occurred = pa.array(intake.times, TIME)
-        times = occurred.cast(pa.int64()).to_numpy()
+        times = micros_of(intake.times)
+        occurred = pa.array(times).cast(TIME)
         broker = np.fromiter(map(_BROKER_MS, events), np.int64, len(events))[intake.positions] * 1000
         timed = self._times.judge(times, broker, past.watermark)
         if timed.times is times:
