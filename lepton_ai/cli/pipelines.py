@@ -13,8 +13,7 @@ Name = Annotated[str, typer.Argument(help="Name of a pipeline.")]
 def add_to(app: typer.Typer) -> None:
     group = typer.Typer(name="pipelines", help="Change how a pipeline runs.", no_args_is_help=True)
     group.command()(repartition)
-    # A group of a single command would otherwise be that command.
-    group.callback()(lambda: None)
+    group.command()(resume)
     app.add_typer(group)
 
 
@@ -30,3 +29,16 @@ def repartition(name: Name, partitions: Annotated[int, typer.Option("--partition
     say(f"{name}: generation {moved['generation']} with {moved['partitions']} partitions")
     if not moved["drained"]:
         say("  records still waited on the former topics; they are being carried over")
+
+
+def resume(name: Name) -> None:
+    """Let a line go on that stopped because too much was refused; for a minute refusals do not count.
+
+    Mend the cause first, and see `lepton dead-letters list`.
+    """
+    async def order(transport: Transport) -> dict[str, Any]:
+        body = {"action": "RESUME", "target": f"pipeline:{name}", "arguments": {}, "cause": "operator"}
+        return dict(await transport.post("/v1/recovery", body, repeatable=False))
+
+    told = ask(order)
+    say(f"{name}: command {told['command_id']} sent to {told.get('executor', 'ingest')}; see `lepton get recovery`")

@@ -33,7 +33,8 @@ STATES = st.sampled_from(["ready", "starting", "not_ready", "draining", "stopped
 RULE = QualityRule("accuracy", 20, 10, 0.15)
 
 beats = st.builds(Beat, NAMES, NAMES, st.sampled_from(["a", "b"]), STATES,
-                  st.sampled_from(["", "", "", "line is stopped"]), st.sampled_from([None, 0.0, 3.0]))
+                  st.sampled_from(["", "", "", "line is stopped"]), st.sampled_from([None, 0.0, 3.0]),
+                  st.sampled_from([{}, {}, {"accept p": "too many"}, {"accept p": "more", "keep features q": "some"}]))
 inputs: st.SearchStrategy[AnyInput] = st.one_of(
     beats, beats,
     st.builds(Announced, NAMES, NAMES, STATES, st.booleans()),

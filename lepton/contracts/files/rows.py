@@ -98,7 +98,7 @@ class Rows:
         return self.from_row({name: value for name, value in row.items() if value is not None}, number)
 
     def from_json(self, record: bytes, number: int) -> FileEvent:
-        """The event of a JSON line, its text unchanged unless members are spelt otherwise. Raises Invalid when it cannot be one."""
+        """The event of a JSON line, its text unchanged unless members are spelt otherwise. Raises Invalid."""
         try:
             members = _members.decode(record)
         except msgspec.ValidationError as error:

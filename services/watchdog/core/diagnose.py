@@ -12,7 +12,7 @@ def cause(symptom: Symptom) -> str:
         case "silence":
             return symptom.about if symptom.about == BUS else f"process:{symptom.about}"
         case "line_stopped":
-            return f"line:{symptom.about}"
+            return f"data:{symptom.about}" if symptom.pipeline else f"line:{symptom.about}"
         case "broken_data":
             return f"data:{symptom.about}/{symptom.source}" if symptom.source else f"data:{symptom.about}"
         case "training_failure":
@@ -25,6 +25,8 @@ def target(symptom: Symptom) -> str:
     match symptom.kind:
         case "silence" if symptom.about == BUS:
             return BUS
+        case "line_stopped" if symptom.pipeline:
+            return f"pipeline:{symptom.about}"
         case "silence" | "line_stopped":
             return f"instance:{symptom.about}"
         case "broken_data":

@@ -22,7 +22,10 @@ class Tick(Input, frozen=True):
 
 
 class Beat(Input, frozen=True):
-    """A heartbeat. `lag_s` is how old it was when read, known of the watchdog's own only (one clock)."""
+    """A heartbeat. `lag_s` is how old it was when read, known of the watchdog's own only (one clock).
+
+    `stopped`: why a dead-letter limit stopped it, by what stands still (`accept shop`); said for as long as it does.
+    """
 
     instance: str
     service: str
@@ -30,6 +33,7 @@ class Beat(Input, frozen=True):
     state: str
     line_stopped: str = ""
     lag_s: float | None = None
+    stopped: dict[str, str] = {}
 
 
 class Again(Input, frozen=True):

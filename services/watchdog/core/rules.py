@@ -48,9 +48,22 @@ def silence(state: State, now: float) -> list[Symptom]:
 
 
 def stopped_lines(state: State) -> list[Symptom]:
-    """Processes whose dead-letter limit stopped a line."""
-    return [Symptom(LINE_STOPPED, life.instance, life.line_stopped, boot_id=life.boot_id)
-            for life in state.lives.others() if life.line_stopped]
+    """Pipelines whose line a dead-letter limit stopped, and processes it stopped in what belongs to no pipeline."""
+    lines: dict[str, str] = {}
+    others = []
+    for life in state.lives.others():
+        for work, why in life.stopped.items():
+            pipeline = pipeline_of(work)
+            if pipeline in state.rules:
+                lines.setdefault(pipeline, why)
+        if life.line_stopped and not any(pipeline_of(work) in state.rules for work in life.stopped):
+            others.append(Symptom(LINE_STOPPED, life.instance, life.line_stopped, boot_id=life.boot_id))
+    return [*(Symptom(LINE_STOPPED, name, why, name) for name, why in sorted(lines.items())), *others]
+
+
+def pipeline_of(work: str) -> str:
+    """The pipeline in the name of a check: `accept shop`."""
+    return work.rpartition(" ")[2]
 
 
 def broken_data(state: State, now: float) -> list[Symptom]:

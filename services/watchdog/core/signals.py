@@ -28,6 +28,7 @@ class Life:
     boot_id: str = ""
     state: str = ""
     line_stopped: str = ""
+    stopped: dict[str, str] = field(default_factory=dict)
 
     @property
     def leaving(self) -> bool:
@@ -58,6 +59,7 @@ class Lives:
             life.line_stopped = beat.line_stopped
         elif beat.boot_id != life.boot_id or beat.state == READY:
             life.line_stopped = ""
+        life.stopped = beat.stopped
         life.heard_at, life.heard = now, True
         life.service, life.boot_id, life.state = beat.service, beat.boot_id, beat.state
         if beat.instance == self.thresholds.own and beat.lag_s is not None:

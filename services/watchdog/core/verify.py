@@ -5,7 +5,7 @@ from enum import Enum
 
 from services.watchdog.core.inputs import READY, STARTING, Incident, Tick
 from services.watchdog.core.quality.loss import judge
-from services.watchdog.core.rules import BUS
+from services.watchdog.core.rules import BUS, pipeline_of
 from services.watchdog.core.signals import Life
 from services.watchdog.core.state import State
 
@@ -142,6 +142,13 @@ def _data(incident: Incident, state: State, now: float) -> Verdict:
 
 
 def _line(incident: Incident, state: State) -> Verdict:
+    if incident.pipeline:
+        if incident.pipeline not in state.rules:
+            return Verdict(Finding.WELL, "the pipeline is gone")
+        still = any(pipeline_of(work) == incident.pipeline for life in state.lives.others() for work in life.stopped)
+        # A watchdog that has just begun has not heard of everybody; a process that has, not tried yet.
+        unsaid = any(not life.heard or life.state == STARTING for life in state.lives.others())
+        return OPEN if still or unsaid else Verdict(Finding.WELL, "the line moves again")
     life = state.lives.by_name.get(incident.target.removeprefix("instance:"))
     if life is None or not life.line_stopped:
         return Verdict(Finding.WELL, "the line moves again")

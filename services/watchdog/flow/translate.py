@@ -38,7 +38,10 @@ _NAMES = {number: name for name, number in STATES.items()}
 
 def beat(message: telemetry_pb2.Telemetry, lag_s: float | None) -> Beat:
     stopped = next((error.message for error in message.errors if error.kind == LINE_STOPPED), "")
-    return Beat(message.instance, message.service, message.boot_id, _state(message.state), stopped, lag_s)
+    # What a check says begins with the kind of failure; see Care.fail.
+    standing = {name: why.removeprefix(f"{LINE_STOPPED}: ") for name, why in sorted(message.failing_checks.items())
+                if why.startswith(f"{LINE_STOPPED}: ")}
+    return Beat(message.instance, message.service, message.boot_id, _state(message.state), stopped, lag_s, standing)
 
 
 def announced(name: str, message: telemetry_pb2.Instance | None) -> Announced:

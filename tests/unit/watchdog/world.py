@@ -36,6 +36,7 @@ class World:
     now: float = 1000.0
     beating: dict[str, str] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
+    stopped: dict[str, dict[str, str]] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
     bodies: list[str] = field(default_factory=list)
     made: list[list[Decision]] = field(default_factory=list)
@@ -72,7 +73,7 @@ class World:
 
     def beat(self, name: str) -> Beat:
         return Beat(name, SERVICES.get(name, name), self.beating[name], self.states.get(name, "ready"),
-                    lag_s=0.0 if name == self.thresholds.own else None)
+                    lag_s=0.0 if name == self.thresholds.own else None, stopped=self.stopped.get(name, {}))
 
     def healthy(self) -> "World":
         """All services beat, and we lead."""
