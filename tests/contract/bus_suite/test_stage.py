@@ -203,6 +203,37 @@ async def test_past_the_dead_letter_limit_the_stage_stands_still_and_says_why(
     assert "more than 5 records" in str(world.health.failing())
 
 
+async def test_a_stage_that_stopped_goes_on_from_what_was_committed_when_it_is_resumed(
+        world: World, make_topic: MakeTopic) -> None:
+    letters = await make_topic(name=dead_letter_name(world.source))
+    dead = DeadLetters("suite", SystemClock(), limit=lambda _: 5)
+
+    class Picky(Summing):
+        async def handle(self, place: Place, records: Sequence[Record]) -> Sequence[Outgoing]:
+            results = await super().handle(place, records)
+            return [*results, *(dead.letter(record, Invalid("unreadable")) for record in records
+                                if place.partition == 0 and record.offset % 2)]
+
+    stage = BatchStage(world.broker, Subscription([world.source], world.group, "one"),
+                       Picky(world.output, world.state), Care(SystemClock(), world.health.check("stage", 10.0)),
+                       writer_prefix=world.group)
+    async with running(stage.run):
+        await world.write(60)
+
+        async def stopped() -> bool:
+            return stage.stopped_by is not None
+
+        await apoll_until(stopped, "the line to stop")
+        await world.write(60)
+        dead.lift(world.source)
+        assert stage.resume()
+        await world.wait_for(120)
+        assert not stage.resume()
+    await world.check()
+    refused = [dict(record.headers)["lepton-dead-place"] for record in await read_all(world.broker, letters)]
+    assert len(set(refused)) == len(refused) == 30
+
+
 async def test_progress_is_shown_while_records_flow_and_while_none_wait(world: World) -> None:
     clock = SystemClock()
     progress = world.health.check("stage", 2.0)
