@@ -1,14 +1,12 @@
-"""river's ChickWeights (578 weighings of 50 chicks on four diets) as events and, for `later`, their labels.
+"""ChickWeights of river (578 weighings of 50 chicks, four diets) as rows: events, and what each label turned out to be.
 
-    python -m examples.chicks.data events > chicks.jsonl     one JSON event a line, in order of time
-    python -m examples.chicks.data labels > labels.jsonl     the next weight of each, known at the next weighing
+    python -m examples.chicks.data > chicks.jsonl     one JSON row a line, in order of time
 
 `--run NAME` begins ids and entities with another name, so that the same weighings can be sent again.
 """
 
 import argparse
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -49,21 +47,17 @@ def weighings() -> list[Weighing]:
     return found
 
 
-def lines(what: str, run: str) -> Iterator[str]:
-    for one in weighings():
-        if what == "events":
-            yield json.dumps(one.event(run))
-        elif one.next_g is not None:
-            yield json.dumps(one.label(run))
+def row(one: Weighing, run: str) -> dict[str, Any]:
+    """The event with the label it got later, as recorded data has both."""
+    return one.event(run) | ({} if one.next_g is None else {"next_weight_g": one.next_g})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["events", "labels"])
     parser.add_argument("--run", default="chick", help="first part of ids and entities")
     given = parser.parse_args()
-    for line in lines(given.what, given.run):
-        print(line)
+    for one in weighings():
+        print(json.dumps(row(one, given.run)))
 
 
 if __name__ == "__main__":

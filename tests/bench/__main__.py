@@ -23,6 +23,7 @@ def main() -> None:
         finally:
             stack.down()
     run("tests.bench.bench_predictor")
+    run("tests.bench.bench_windows")
 
 
 if __name__ == "__main__":
