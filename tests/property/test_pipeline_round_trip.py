@@ -17,11 +17,21 @@ TEXTS = (st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), 
 
 @st.composite
 def specs(draw: st.DrawFn) -> dict[str, Any]:
-    kind = draw(st.sampled_from(["float", "int", "bool", "category", "text"]))
+    kind = draw(st.sampled_from(["float", "int", "bool", "category", "text", "vector", "sequence", "image",
+                                 "timestamp"]))
     spec: dict[str, Any] = {"type": kind, "required": draw(st.booleans())}
     if kind in ("float", "int") and draw(st.booleans()):
-        low, high = sorted([draw(st.floats(-1e9, 1e9)), draw(st.floats(-1e9, 1e9))])
-        spec["range"] = [low, high]
+        low, high = sorted([draw(st.integers(-10**9, 10**9)), draw(st.integers(-10**9, 10**9))])
+        spec["range"] = [low, high + draw(st.floats(0, 1))]
+        spec["out_of_range"] = draw(st.sampled_from(["reject", "clip"] if spec["required"] else ["clip", "null"]))
+    if kind in ("vector", "sequence", "image", "timestamp"):
+        spec["input"] = False
+    if kind == "vector":
+        spec["dims"] = draw(st.integers(1, 65_536))
+    if kind == "text":
+        spec["normalise"] = draw(st.lists(st.sampled_from(["trim", "lower", "nfc", "collapse"]), unique=True))
+    if kind == "float" and draw(st.booleans()):
+        return spec | {"unit": "degC", "accept_units": draw(st.lists(st.sampled_from(["degF", "K"]), unique=True))}
     if kind == "category" and draw(st.booleans()):
         spec["categories"] = draw(st.lists(TEXTS, min_size=1, max_size=4, unique=True))
     if draw(st.booleans()):

@@ -33,7 +33,7 @@ def _check_type(path: PathKey, spec: FieldSpec, learns: bool) -> Iterator[Findin
     """Keys that belong to other types, and what a type needs. `learns`: the pipeline has a label."""
     for key, types in _ONLY_FOR.items():
         if getattr(spec, key) and spec.type not in types:
-            yield (*path, key), f"a {spec.type} has no {key}", f"remove it; it is for {' and '.join(types)}"
+            yield (*path, key), f"{_a(spec.type)} has no {key}", f"remove it; it is for {' and '.join(types)}"
     if spec.type == "vector" and spec.dims is None:
         yield (*path, "dims"), "a vector needs its number of dimensions", "add dims"
     if spec.out_of_range is not None and spec.range is None:
@@ -41,10 +41,14 @@ def _check_type(path: PathKey, spec: FieldSpec, learns: bool) -> Iterator[Findin
     if spec.accept_units and spec.unit is None:
         yield (*path, "accept_units"), "there is no unit to convert to", "add unit"
     if learns and spec.input and spec.type not in SCALARS:
-        yield (*path, "input"), f"no model family takes a {spec.type} yet", (
+        yield (*path, "input"), f"no model family takes {_a(spec.type)} yet", (
             "write `input: false`: it is checked and kept with the row")
     if spec.required and spec.out_of_range == "null":
         yield (*path, "out_of_range"), "null would leave a required field empty", "choose reject or clip"
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
 def _check_repairs(path: PathKey, spec: FieldSpec) -> Iterator[Finding]:
@@ -60,8 +64,10 @@ def _check_repairs(path: PathKey, spec: FieldSpec) -> Iterator[Finding]:
                     break
     if spec.accept_units and (len(set(spec.accept_units)) < len(spec.accept_units) or spec.unit in spec.accept_units):
         yield (*path, "accept_units"), "a unit appears twice, or is the field's own", "name each other unit once"
-    if spec.type == "int" and spec.range is not None and math.ceil(spec.range[0]) > math.floor(spec.range[1]):
-        yield (*path, "range"), "no whole number lies in it", "widen it"
+    if spec.type == "int" and spec.range is not None:
+        low, high = spec.range
+        if low <= high and math.ceil(low) > math.floor(high):
+            yield (*path, "range"), "no whole number lies in it", "widen it"
     if spec.normalise and spec.categories:
         normal = normaliser(spec.normalise)
         for number, category in enumerate(spec.categories):

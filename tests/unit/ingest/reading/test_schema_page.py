@@ -22,7 +22,8 @@ def rows_of(title: str) -> set[str]:
 def test_every_type_key_and_code_has_its_row() -> None:
     assert rows_of("Types") == set(get_args(FieldType))
     assert rows_of("Keys of a field") == set(FieldSpec.model_fields)
-    assert rows_of("Codes") == {"missing", "wrong_type", "out_of_range", "unknown_category", "unknown_unit", "malformed"}
+    assert rows_of("Codes") == {"missing", "wrong_type", "out_of_range", "unknown_category", "unknown_unit",
+                                "malformed"}
 
 
 def test_the_example_is_judged_as_the_page_says() -> None:
