@@ -10,6 +10,7 @@ from lepton.clock import Clock
 from lepton.errors import Invalid, LeptonError, Missing, Refused, Unavailable
 from lepton_ai import _credentials, _infer, _models, _progress, _report
 from lepton_ai._data import Dataset, Rows, field_name, from_rows
+from lepton_ai._datasets.verbs import AsyncDatasets
 from lepton_ai._files.uploading import OnProgress, Upload, Uploading
 from lepton_ai._loading import Loading
 from lepton_ai._models import AsyncDeployment, Deployment, Model, Row, Run
@@ -41,6 +42,7 @@ class AsyncLeptonClient:
         self._progress = progress or _progress.default()
         self._loading = Loading(self._transport, self._progress)
         self._looks = Looks(self._transport.clock)
+        self._datasets = AsyncDatasets(self._transport, self._progress)
 
     async def __aenter__(self) -> Self:
         return self
@@ -55,6 +57,11 @@ class AsyncLeptonClient:
     def transport(self) -> Transport:
         """For calls this client has no verb for."""
         return self._transport
+
+    @property
+    def datasets(self) -> AsyncDatasets:
+        """What is stored of each pipeline: profiles, snapshots, splits, files, corrections, erasure."""
+        return self._datasets
 
     async def load_data(self, source: str | Path | Sequence[Row], *, label: str | None = None,
                         name: str | None = None) -> Dataset:

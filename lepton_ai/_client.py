@@ -16,6 +16,7 @@ from lepton.clock import Clock
 from lepton_ai import _credentials, _progress
 from lepton_ai._async_client import AsyncLeptonClient
 from lepton_ai._data import Dataset
+from lepton_ai._datasets.sync import Datasets
 from lepton_ai._files.uploading import OnProgress, Upload
 from lepton_ai._models import Deployment, Model, Row, SyncDeployment
 from lepton_ai._monitor.health import Health
@@ -48,6 +49,11 @@ class LeptonClient:
 
     def close(self) -> None:
         self._end()
+
+    @property
+    def datasets(self) -> Datasets:
+        """What is stored of each pipeline: profiles, snapshots, splits, files, corrections, erasure."""
+        return Datasets(self._client.datasets, self._run)
 
     def load_data(self, source: str | Path | Sequence[Row], *, label: str | None = None,
                   name: str | None = None) -> Dataset:

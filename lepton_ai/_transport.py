@@ -1,8 +1,8 @@
 """How a call reaches Lepton and what its answer means: deadlines, retries on Busy and Unavailable, typed errors."""
 
 import random
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import grpc
 import httpx
@@ -13,6 +13,7 @@ from lepton.contracts.pb import prediction_pb2, prediction_pb2_grpc
 from lepton.errors import Busy, Invalid, LeptonError, Missing, Refused, Unavailable
 from lepton_ai._credentials import Credentials
 
+Answer = TypeVar("Answer")
 TIMEOUT_S: Final = 30.0
 _ATTEMPT_TIMEOUT_S: Final = 15.0
 _BACKOFF_S, _MAX_BACKOFF_S = 0.1, 2.0
@@ -62,11 +63,26 @@ class Transport:
 
         What is not repeatable is tried again only after Busy, which says that nothing was done.
         """
+        return await self._patiently(lambda: self._once(method, path, request), repeatable)
+
+    async def download(self, path: str, take: Callable[[bytes], object], again: Callable[[], object],
+                       **request: Any) -> httpx.Headers:
+        """Hand the answer's body to `take` piece by piece; a body that broke off is begun anew after `again`.
+
+        Raises as `call`; Unavailable, with all of it void, when it broke off once more and time is over.
+        """
+        async def once() -> httpx.Headers:
+            again()
+            return await self._pour(path, take, request)
+
+        return await self._patiently(once, repeatable=True)
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[Answer]], repeatable: bool) -> Answer:
         deadline = self.clock.monotonic() + self._timeout_s
         backoff_s = _BACKOFF_S
         while True:
             try:
-                return await self._once(method, path, request)
+                return await attempt()
             except (Busy, Unavailable) as failure:
                 wait_s = failure.retry_after_s if isinstance(failure, Busy) else backoff_s
                 done_perhaps = isinstance(failure, Unavailable) and not repeatable
@@ -85,6 +101,19 @@ class Transport:
         if answer.is_success:
             return answer
         raise problem(answer)
+
+    async def _pour(self, path: str, take: Callable[[bytes], object], request: Mapping[str, Any]) -> httpx.Headers:
+        try:
+            async with self._http.stream("GET", path, **request) as answer:
+                if not answer.is_success:
+                    await answer.aread()
+                    raise problem(answer)
+                async for piece in answer.aiter_bytes():
+                    take(piece)
+                return answer.headers
+        except httpx.TransportError as failure:
+            raise Unavailable(f"the answer from {self.credentials.rest} broke off ({type(failure).__name__})",
+                              remedy="ask again; the gateway's log says why") from failure
 
     async def predict(self, model: str, version: int, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Answers of the region's predictor over gRPC, by named fields, in the order of `rows`."""

@@ -13,6 +13,8 @@ from lepton.errors import Invalid
 
 Table = Literal["csv", "parquet", "arrow"]
 _MEMBERS = ("event_id", "label", "entity", "label_time")
+_TRUTH = {**dict.fromkeys(("true", "yes", "1", "1.0", "t", "y"), True),
+          **dict.fromkeys(("false", "no", "0", "0.0", "f", "n"), False)}
 
 
 def as_lines(pipeline: Pipeline, kind: Table, data: bytes) -> bytes:
@@ -29,7 +31,7 @@ def as_lines(pipeline: Pipeline, kind: Table, data: bytes) -> bytes:
                           remedy=f"the table has {', '.join(table.column_names)}")
     given = {member: column.to_pylist() for member, column in columns.items() if column is not None}
     encode = msgspec.json.Encoder().encode
-    return b"\n".join(encode({member: _value(pipeline, member, values[row]) for member, values in given.items()
+    return b"\n".join(encode({member: _value(pipeline, member, values[row], row) for member, values in given.items()
                               if values[row] is not None}) for row in range(table.num_rows))
 
 
@@ -43,10 +45,8 @@ def _names(pipeline: Pipeline) -> dict[str, tuple[str, ...]]:
 def _read(kind: Table, data: bytes, pipeline: Pipeline) -> pa.Table:
     try:
         if kind == "csv":
-            text = {name: pa.string() for member in ("event_id", "entity", "label_time")
-                    for name in _names(pipeline)[member]}
-            if pipeline.label_type == "category":
-                text |= {name: pa.string() for name in _names(pipeline)["label"]}
+            # As text: what a label is, the Pipeline says, and no guess.
+            text = {name: pa.string() for names in _names(pipeline).values() for name in names}
             return pa.csv.read_csv(io.BytesIO(data), convert_options=pa.csv.ConvertOptions(
                 column_types=text, strings_can_be_null=True))
         if kind == "parquet":
@@ -61,12 +61,14 @@ def _column(table: pa.Table, names: tuple[str, ...]) -> Any:
     return next((table.column(name) for name in names if name in table.column_names), None)
 
 
-def _value(pipeline: Pipeline, member: str, value: Any) -> Any:
-    """CSV and other tools write truth as 0 and 1, and whole numbers as 3.0."""
-    if member != "label":
+def _value(pipeline: Pipeline, member: str, value: Any, row: int) -> Any:
+    """Tables say less than JSON: truth may be 1 or yes, a whole number 3.0, and in CSV everything is text."""
+    if member != "label" or pipeline.label_type == "category":
         return value
-    if pipeline.label_type == "bool" and isinstance(value, int | float) and value in (0, 1):
-        return bool(value)
-    if pipeline.label_type == "int" and isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
+    try:
+        if pipeline.label_type == "bool":
+            return value if isinstance(value, bool) else _TRUTH[str(value).strip().lower()]
+        number = float(value)
+        return int(number) if number.is_integer() and abs(number) < 2**53 else number
+    except (KeyError, ValueError, TypeError) as error:
+        raise Invalid(f"{value!r} is no {pipeline.label_type}", field="label", place=f"row {row + 1}") from error

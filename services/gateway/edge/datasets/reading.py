@@ -1,11 +1,14 @@
 """REST routes that read data sets: which there are, their statistics, their rows, their splits."""
 
+import logging
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from lepton.errors import Invalid
+from lepton.errors import Invalid, LeptonError
 from services.gateway.edge.datasets.described import (
     DATASET,
     DATASET_EXAMPLE,
@@ -19,9 +22,11 @@ from services.gateway.edge.datasets.described import (
 )
 from services.gateway.edge.http.answers import answer, described
 from services.gateway.edge.http.callers import Count, Reads, TheGateway
-from services.gateway.flow.datasets.datasets import MEDIA_TYPES, Asked, By, Kind, Part, Split
+from services.gateway.flow.datasets.datasets import MEDIA_TYPES, Asked, By, Kind, Part, Split, Stream
 
 router = APIRouter(prefix="/v1/datasets", tags=["data sets"])
+
+log = logging.getLogger(__name__)
 
 _MICROSECONDS = 1_000_000
 SnapshotId = Annotated[str, Query(pattern=r"^([0-9a-f]{64})?$", description="Read this snapshot; left out: what is "
@@ -105,7 +110,7 @@ async def rows(pipeline: str, request: Request, gateway: TheGateway, _: Reads, h
     asked = Asked(whole.snapshot, whole.columns, labelled, how if part else None, part, limit)
     stream = await gateway.datasets.rows(pipeline, asked, format_ or _accepted(request.headers.get("accept", "")))
     headers = {"x-lepton-snapshot": stream.snapshot["id"]} if stream.snapshot else {}
-    return StreamingResponse(stream.chunks, media_type=stream.media_type, headers=headers)
+    return StreamingResponse(_to_the_end(stream), media_type=stream.media_type, headers=headers)
 
 
 @router.get("/{pipeline}/snapshots", summary="List snapshots", responses={
@@ -118,6 +123,17 @@ async def snapshots(pipeline: str, gateway: TheGateway, _: Reads, limit: Count =
     200: described("It, and what it is made of.", SNAPSHOT, SNAPSHOT_EXAMPLE)})
 async def snapshot_of(pipeline: str, snapshot: str, gateway: TheGateway, _: Reads) -> Response:
     return answer(await gateway.datasets.snapshot(pipeline, snapshot))
+
+
+async def _to_the_end(stream: Stream) -> AsyncIterator[bytes]:
+    """The chunks. What goes wrong now has no status any more: the connection breaks off, and the log says why."""
+    try:
+        async with aclosing(stream.chunks) as chunks:
+            async for chunk in chunks:
+                yield chunk
+    except LeptonError as error:
+        log.error("an answer breaks off: %s", error)
+        raise
 
 
 def _asked(snapshot: str, columns: str, labelled: bool) -> Asked:

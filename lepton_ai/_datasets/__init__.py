@@ -1,0 +1,1 @@
+"""`client.datasets`: what Lepton has stored, listed, profiled, frozen, split, corrected, written out and erased."""

@@ -1,0 +1,1 @@
+"""`lepton datasets`: stored rows on the command line."""
