@@ -69,6 +69,10 @@ Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=10 * 366 *
 """Seconds; written as a number of them, or with a unit."""
 
 
+# YAML reads an unquoted null as nothing at all; where the word means something, what is written is what is meant.
+_NULL = BeforeValidator(lambda given: "null" if given is None else given)
+
+
 class Metadata(Block):
     name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
     dataset: str | None = None
@@ -81,7 +85,7 @@ class FieldSpec(Block):
     """An event without it is a dead letter."""
     range: Annotated[tuple[float, float] | None, Field(strict=False)] = None
     """Lowest and highest accepted value, both included; anything else is a dead letter."""
-    out_of_range: Literal["reject", "clip", "null"] | None = None
+    out_of_range: Annotated[Literal["reject", "clip", "null"] | None, _NULL] = None
     """What becomes of a value outside `range`: a dead letter (when left out), the nearest value inside, or missing."""
     unit: str | None = None
     accept_units: Annotated[tuple[str, ...] | None, Field(strict=False)] = None
@@ -167,7 +171,7 @@ class MissingPolicy(Block):
 
 class Outliers(Block):
     method: OutlierMethod = "none"
-    action: OutlierAction = "keep"
+    action: Annotated[OutlierAction, _NULL] = "keep"
     """`null`: the value counts as missing."""
     k: Annotated[float | None, Field(gt=0, le=1000)] = None
     """Width in interquartile ranges, standard deviations or scaled MADs; for half-space trees the score (below 1) from

@@ -281,6 +281,18 @@ def test_yaml_no_and_exponents_mean_what_they_say() -> None:
     assert pipeline.model.parameters.layers == (32, 16)
 
 
+def test_an_unquoted_null_is_the_action_of_that_name() -> None:
+    text = """apiVersion: lepton/v1
+kind: Pipeline
+metadata: {name: nulls}
+events: {id: id, fields: {x: {type: float, range: [0, 1], out_of_range: null}}}
+clean: {outliers: {method: iqr, action: null}}
+"""
+    pipeline = parse(text)
+    assert (pipeline.fields["x"].out_of_range, pipeline.clean.outliers.action) == ("null", "null")
+    assert parse(pipeline.to_yaml()) == from_json(pipeline.canonical_json()) == pipeline
+
+
 def test_json_problems_have_paths_but_no_lines() -> None:
     with pytest.raises(InvalidPipeline) as caught:
         from_json('{"apiVersion": "lepton/v1", "kind": "Pipeline", "metadata": {"name": "a"}, "events": {}}')
@@ -298,6 +310,14 @@ def test_missing_policy_falls_from_field_to_default_to_what_fits_the_type() -> N
     assert pipeline.missing_policy("note").kind == "drop"
     assert parse(BASE).missing_policy("price").kind == "mean"
     assert parse(BASE + "clean: {missing: {default: drop}}").missing_policy("country").kind == "drop"
+
+
+@pytest.mark.parametrize(("default", "expected"), [("median", "median"), ("mode", "mode"), ("drop", "mean"),
+                                                   ("forward_fill", "mean"), ("model", "mean")])
+def test_a_window_column_without_a_value_is_no_fault_of_its_event(default: str, expected: str) -> None:
+    pipeline = parse(BASE + f"clean: {{missing: {{default: {default}}}}}\n"
+                     "features: {windows: [{name: w, size: 1m, aggregates: [count]}]}\n")
+    assert pipeline.missing_policy("w_count").kind == expected
 
 
 def test_outlier_width_has_a_default_for_each_method() -> None:
