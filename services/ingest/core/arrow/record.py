@@ -228,6 +228,8 @@ def _fits_json(value: Any) -> bool:
         return bool(np.isfinite(value))
     if isinstance(value, list):
         return all(map(_fits_json, value))
+    if isinstance(value, dict):
+        return all(map(_fits_json, value.values()))
     return True
 
 

@@ -1,5 +1,6 @@
 """Values that are more than a JSON type: how each is kept, set right and noted, or refused with code and field."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from lepton.contracts import features
-from lepton.contracts.arrow.stream import write_table
+from lepton.contracts.arrow.stream import read_table, write_table
 from lepton.contracts.pipeline import Pipeline, parse
 from lepton.contracts.pipeline_blocks import FieldSpec
 from services.ingest.core.reading.images import misfit
@@ -197,6 +198,17 @@ def test_arrow_rows_are_set_right_like_single_events(plant: Pipeline) -> None:
     assert [one["state"] for one in rows] == ["on", "off", None]
     assert [repairs(one) for one in rows] == [
         [(0, "unit", "212.0 degF"), (1, "range", "11.0"), (3, "normalise", "ON")], [(1, "range", "-1.0")], None]
+
+
+def test_a_measure_that_json_has_no_word_for_goes_to_the_dead_letters_as_it_came(plant: Pipeline) -> None:
+    measure = pa.struct([("value", pa.float64()), ("unit", pa.string())])
+    table = pa.table({"event_id": ["a", "b"], "machine": ["m", "m"], "temperature": pa.array(
+        [{"value": float("nan"), "unit": "degF"}, {"value": 1, "unit": "kg"}], measure)})
+    found = judged(plant, [record(write_table(table), 0, (("content-type", features.CONTENT_TYPE.encode()),))])
+    assert [(one.code, one.row) for one in found.rejections] == [("out_of_range", 0), ("unknown_unit", 1)]
+    first, second = (one.original or b"" for one in found.rejections)
+    assert read_table(first).column("temperature").to_pylist()[0]["unit"] == "degF"
+    assert json.loads(second)["temperature"] == {"value": 1.0, "unit": "kg"}
 
 
 def test_arrow_and_single_events_in_one_batch_keep_their_own_repairs(plant: Pipeline) -> None:
