@@ -118,7 +118,7 @@ def _sources(service: Service, settings: IngestSettings, broker: Broker, databas
                          service.clock)
     at = Workplace(settings.instance, broker, open_origin, letters, service.telemetry, service.health.note,
                    service.clock, settings.source_backlog)
-    return Sources(at, Lease(database, service.clock, "source_leases"), SourceBoard(database),
+    return Sources(at, Lease(database, service.clock, "source_leases"), settings.source_lease_s, SourceBoard(database),
                    lambda name, body: service.spawn(name, body, ends=True))
 
 

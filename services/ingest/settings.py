@@ -37,6 +37,9 @@ class IngestSettings(LeptonSettings):
     source_backlog: int = Field(default=50_000, ge=1, le=10_000_000)
     """Events of a pipeline that may wait to be accepted before its sources wait too."""
 
+    source_lease_s: float = Field(default=15.0, ge=2, le=600)
+    """Seconds after which another process takes over the sources of one that is gone."""
+
     log_roots: str = Field(default="", pattern=r"^(/[^:]*(:/[^:]*)*)?$")
     """Folders, separated by colons, in which sources of kind log may read; none when empty."""
 

@@ -14,14 +14,14 @@ import uvicorn
 
 from tests.harness.wait import apoll_until
 
-SIZE = 10
-
 
 @dataclass
 class Api:
     """`/plain`, `/page`, `/offset`, `/cursor` and `/link` serve `items`; `refusals` are answered first."""
 
     items: list[Any] = field(default_factory=list)
+    size: int = 10
+    """Items of a page."""
     token: str = ""
     refusals: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)
     asked: Counter[str] = field(default_factory=Counter)
@@ -49,10 +49,10 @@ class Api:
             return {}, _json(self.items)
         if path == "offset":
             start = int(query.get("from", 0))
-            return {}, _json({"data": {"rows": self.items[start:start + SIZE]}})
+            return {}, _json({"data": {"rows": self.items[start:start + self.size]}})
         number = int(query.get("page", query.get("after", 1)))
-        found = self.items[(number - 1) * SIZE:number * SIZE]
-        more = len(self.items) > number * SIZE
+        found = self.items[(number - 1) * self.size:number * self.size]
+        more = len(self.items) > number * self.size
         if path == "cursor":
             return {}, _json({"items": found, "meta": {"next": str(number + 1) if more else None}})
         if path == "link" and more:

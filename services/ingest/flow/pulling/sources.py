@@ -19,7 +19,6 @@ __all__ = ["Sources"]
 TEND_S = 2.0
 # However often sources turn, the database is not asked more often.
 LEAST_S = 0.25
-LEASE_S = 15.0
 # Said again so often although nothing changed, so that silence can be told from rest.
 SAY_EVERY_S = 5.0
 
@@ -47,9 +46,10 @@ class Sources:
     """Follows specs with `follow`; `run` takes, tends and gives up sources. Two owners at a time do no harm: the bus
     fences the older, and the lease only keeps processes from fencing each other for ever."""
 
-    def __init__(self, at: Workplace, lease: Lease, board: SourceBoard, spawn: Spawn) -> None:
+    def __init__(self, at: Workplace, lease: Lease, lease_s: float, board: SourceBoard, spawn: Spawn) -> None:
         self._at = at
         self._lease = lease
+        self._lease_s = lease_s
         self._board = board
         self._spawn = spawn
         self._specs: dict[str, Spec] = {}
@@ -72,7 +72,7 @@ class Sources:
                 self._kick.clear()
                 await self._tend_all()
                 if not await pause(stop, LEAST_S, self._at.clock):
-                    await pause(stop, TEND_S - LEAST_S, self._at.clock, self._kick)
+                    await pause(stop, min(TEND_S, self._lease_s / 4) - LEAST_S, self._at.clock, self._kick)
         finally:
             await to_the_end(self._give_up(key) for key in list(self._owned))
 
@@ -101,14 +101,14 @@ class Sources:
             if owned is None:
                 if self._at.clock.monotonic() < self._resting.get(key, 0.0):
                     return
-                fence = await self._lease.acquire(_lease(key), self._at.instance, LEASE_S)
+                fence = await self._lease.acquire(_lease(key), self._at.instance, self._lease_s)
                 if fence is not None:
                     self._begin(key, spec, source, fence)
                 return
             if owned.spec.version != spec.version:
                 owned.spec = spec
                 owned.pull.adopt(spec)
-            if not await self._lease.renew(_lease(key), owned.fence, LEASE_S):
+            if not await self._lease.renew(_lease(key), owned.fence, self._lease_s):
                 log.warning("source %s/%s has another owner now", *key)
                 await self._give_up(key)
                 return

@@ -85,9 +85,14 @@ async def pulled(house: House, count: int) -> list[dict[str, Any]]:
 
 async def standing(house: House, name: str, generation: int = 1, **wanted: Any) -> Document:
     """How a source stands once it stands as wanted."""
-    async def there() -> Document | None:
-        found = (await SourceBoard(house.database).of(house.name, generation)).get(name)
-        return found if found is not None and all(found[key] == value for key, value in wanted.items()) else None
+    seen: Document = {}
 
-    found: Document = await until(there, f"source {name} with {wanted}", 60)
+    async def there() -> Document | None:
+        seen.update((await SourceBoard(house.database).of(house.name, generation)).get(name, {}))
+        return seen if seen and all(seen[key] == value for key, value in wanted.items()) else None
+
+    try:
+        found: Document = await until(there, f"source {name} with {wanted}", 60)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; it stands at {seen}") from error
     return found

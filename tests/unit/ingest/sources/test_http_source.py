@@ -12,12 +12,12 @@ from lepton.contracts.source_blocks import HttpSource
 from lepton.errors import Invalid, Refused
 from services.ingest.core.pulling.http import Paging, retry_after_s
 from services.ingest.core.pulling.rows import Row
-from tests.harness.api import SIZE, Api, serving
+from tests.harness.api import Api, serving
 from tests.unit.ingest.house import House, living
 from tests.unit.ingest.sources.shop import VARIABLE, events, pulled, pulling, standing
 
 PAGINGS: dict[str, dict[str, Any]] = {
-    "plain": {}, "page": {"paging": "page", "page_size": SIZE},
+    "plain": {}, "page": {"paging": "page", "page_size": Api.size},
     "offset": {"paging": "offset", "parameter": "from", "items": "data.rows"},
     "cursor": {"paging": "cursor", "parameter": "after", "items": "items", "next": "meta.next"},
     "link": {"paging": "link"}}
