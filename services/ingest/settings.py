@@ -28,7 +28,7 @@ class IngestSettings(LeptonSettings):
     segment_interval_s: float = Field(default=0.5, gt=0, le=3600)
     """Seconds after which a segment is written with the rows there are."""
 
-    retention_interval_s: float = Field(default=60.0, gt=0, le=86_400)
+    retention_interval_s: float = Field(default=15.0, gt=0, le=86_400)
     """Seconds between two looks for stored rows past their pipeline's retention."""
 
     clock_skew_s: float = Field(default=5.0, ge=0, le=300)

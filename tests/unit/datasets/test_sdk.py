@@ -51,8 +51,8 @@ async def test_a_data_set_is_listed_profiled_and_read_into_every_library(world: 
         assert table.num_rows == 30 == sum([batch.num_rows async for batch in rows.batches()])
         frame = await rows.to_polars()
         assert isinstance(frame, polars.DataFrame) and frame["price"].sum() == 435.0
+        assert isinstance(await rows.to_torch(), torch.utils.data.TensorDataset)
         found: Any = await rows.to_torch()
-        assert found.__class__ is torch.utils.data.TensorDataset
         inputs, label = found.tensors
         assert (inputs.shape, inputs.dtype, found.columns, found.classes) == (
             (15, 1), torch.float32, ("price",), ("false", "true"))
