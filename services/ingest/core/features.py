@@ -1,6 +1,7 @@
 """How accepted rows become the columns of a features batch."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from services.ingest.core.reading.intake import Intake, RawEvent
 
 # Half of what the features topic takes in a record.
 MAX_BYTES = 8 * 1024 * 1024
+_OFFSET = attrgetter("offset")
 
 
 class Columns:
@@ -35,7 +37,7 @@ class Columns:
             occurred,
             pa.array(intake.sources(range(size)), pa.string()),
             pa.nulls(size, pa.string()),
-            pa.array([events[position].offset for position in intake.positions], pa.int64()),
+            pa.array(np.fromiter(map(_OFFSET, events), np.int64, len(events))[intake.positions]),
             outliers(outlying, size),
             intake.repairs if intake.repairs is not None else pa.nulls(size, REPAIRS_TYPE),
             *values,

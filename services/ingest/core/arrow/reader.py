@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
+from operator import attrgetter
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from services.ingest.core.cloudevents import Envelope, Mode, check_version, mode
 from services.ingest.core.quality import Validator, explain, header_us, source_of
 from services.ingest.core.reading.intake import UNKNOWN_SOURCE, Intake, RawEvent, Rejected, Rejection
 from services.ingest.core.reading.values import Readings
+
+_HEADERS = attrgetter("headers")
 
 
 class Reader:
@@ -29,7 +32,7 @@ class Reader:
         self._label_of = validator.column(label.field) if label is not None and with_event else None
 
     def read(self, events: Sequence[RawEvent], partition: int, quarantined: frozenset[str] = frozenset()) -> Intake:
-        forms = [bool(event.headers) and _is_arrow(event) for event in events]
+        forms = [_is_arrow(event) for event in events] if any(map(_HEADERS, events)) else []
         if not any(forms):
             return self._single(events, quarantined)
         whole = Intake(row_numbers=[])

@@ -34,19 +34,31 @@ class Sieve:
 
         Called again with candidates from there on.
         """
-        if self.contents is None and unlike is None and not self._now:
-            keys = self.keys if len(candidates) == len(self.keys) else [self.keys[row] for row in candidates]
-            again = self.seen.duplicates(keys)
-            if len(candidates) - len(again) < most:
-                self.duplicates += len(again)
-                gone = set(again)
-                self.kept += [row for place, row in enumerate(candidates) if place not in gone] if gone else candidates
-                return end
+        if self.contents is None and unlike is None:
+            return self._take_at_once(candidates, most, end)
         for row in candidates:
             if self._keeps(row, unlike):
                 most -= 1
                 if most == 0:
                     return row + 1
+        return end
+
+    def _take_at_once(self, candidates: Sequence[int], most: int, end: int) -> int:
+        """The same where only the keys matter: what is left to decide is where to stop."""
+        keys = self.keys if len(candidates) == len(self.keys) else [self.keys[row] for row in candidates]
+        again = set(self.seen.duplicates(keys))
+        if self._now and not self._now.isdisjoint(keys):
+            again |= {place for place, key in enumerate(keys) if key in self._now}
+        fresh: Sequence[int] = [place for place in range(len(keys)) if place not in again] if again \
+            else range(len(keys))
+        looked_at = len(keys)
+        if len(fresh) >= most:
+            fresh = fresh[:most]
+            looked_at, end = fresh[-1] + 1, candidates[fresh[-1]] + 1
+        self.duplicates += looked_at - len(fresh)
+        self.kept += [candidates[place] for place in fresh] if len(fresh) < len(candidates) else candidates
+        if looked_at < len(keys) and self.seen.ring.window:
+            self._now.update(keys[place] for place in fresh)
         return end
 
     def _keeps(self, row: int, unlike: Unlike | None) -> bool:

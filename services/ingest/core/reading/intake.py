@@ -101,7 +101,8 @@ class Intake:
         """Sources of the rows at these indexes."""
         if not any(self.envelopes):
             return [UNKNOWN_SOURCE] * len(kept)
-        return [self.source(index) for index in kept]
+        names = [UNKNOWN_SOURCE if one is None else one.source for one in self.envelopes]
+        return names if len(kept) == len(names) else [names[index] for index in kept]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with the rows at these indexes, in this order."""
