@@ -1,5 +1,6 @@
 """One record of an Arrow stream: its rows as typed columns, those not accepted with the reason, those that stray."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -225,7 +226,7 @@ def _as_json(row: dict[str, Any]) -> bytes | None:
 
 def _fits_json(value: Any) -> bool:
     if isinstance(value, float):
-        return bool(np.isfinite(value))
+        return math.isfinite(value)
     if isinstance(value, list):
         return all(map(_fits_json, value))
     if isinstance(value, dict):
