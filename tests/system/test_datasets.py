@@ -1,4 +1,4 @@
-"""A data set's whole life on a running stack: in, corrected, frozen, split, out to other tools, a person erased, old."""
+"""A data set on a running stack: filled, corrected, frozen, split, read by other tools, a person erased, grown old."""
 
 import asyncio
 import json
