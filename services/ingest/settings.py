@@ -10,8 +10,8 @@ from lepton.runtime.settings import LeptonSettings
 class IngestSettings(LeptonSettings):
     service: ClassVar[str] = "ingest"
 
-    batch_records: int = Field(default=16_000, ge=1, le=100_000)
-    """Most records of one poll; larger batches are faster, smaller ones later by less."""
+    batch_records: int = Field(default=64_000, ge=1, le=100_000)
+    """Most records of one poll, which holds what was fetched of several partitions; twice as many are in memory."""
 
     summary_interval_s: float = Field(default=2.0, gt=0, le=3600)
     """Seconds between two summaries of data quality of a pipeline."""
