@@ -1,10 +1,10 @@
 """Windows agree with an oracle that keeps everything, however the events are cut into batches."""
 
 import math
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -123,4 +123,4 @@ def content(partition: Partition) -> object:
 
 
 def _plain(value: Any) -> object:
-    return tuple(value.tolist()) if isinstance(value, np.ndarray) else str(value)
+    return tuple(value) if isinstance(value, array) else str(value)

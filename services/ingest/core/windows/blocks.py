@@ -6,7 +6,7 @@ writes few and small records whether it touches twenty of a hundred thousand ent
 """
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from lepton.errors import Invalid
-from services.ingest.core.windows import partials
+from services.ingest.core.windows import distinct, partials
 from services.ingest.core.windows.cells import SET, Cells
 from services.ingest.core.windows.runs import Array, Ints
 
@@ -46,7 +46,7 @@ class Entities:
     def of(cls, names: list[str], number: Ints, seen: Ints, latest: Ints) -> "Entities":
         held = np.empty(len(names), object)
         held[:] = names
-        hashes = np.fromiter((zlib.crc32(name.encode()) for name in names), np.int64, len(names))
+        hashes = np.fromiter(map(zlib.crc32, map(str.encode, names)), np.int64, len(names))
         return cls(held, number, hashes, seen, latest)
 
     @classmethod
@@ -139,12 +139,17 @@ def _whole(data: bytes) -> Ints:
 
 
 def _sets(column: Array) -> list[bytes]:
-    return [_bytes(one) for one in column]
+    """Lengths, then all hashes one after the other."""
+    lengths = np.fromiter(map(len, column), np.int64, len(column))
+    return [_bytes(lengths), _bytes(np.frombuffer(b"".join(column), np.uint64))]
 
 
-def _read_sets(column: Iterable[bytes]) -> Array:
-    sets = [np.frombuffer(one, np.dtype("<u8")) for one in column]
-    found = np.empty(len(sets), object)
-    for index, one in enumerate(sets):
-        found[index] = one
+def _read_sets(data: list[bytes]) -> Array:
+    lengths, words = _whole(data[0]), np.frombuffer(data[1], np.dtype("<u8")).astype(np.uint64)
+    if int(lengths.sum()) != len(words) or (lengths < 0).any():
+        raise ValueError("hashes and their lengths do not agree")
+    found = np.empty(len(lengths), object)
+    ends = np.cumsum(lengths)
+    for index, (begin, end) in enumerate(zip((ends - lengths).tolist(), ends.tolist(), strict=True)):
+        found[index] = distinct.kept(words[begin:end].tobytes())
     return found

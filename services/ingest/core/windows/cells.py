@@ -15,7 +15,7 @@ from services.ingest.core.windows.partials import Partial
 from services.ingest.core.windows.runs import Array, Bools, Floats, Ints, Runs, grouped
 
 SET = "set"
-"""Column of arrays: the smallest hashes of the distinct values in the pane, rising (see distinct)."""
+"""Column of the smallest hashes of the distinct values in each pane (see distinct)."""
 # Panes looked at together when windows are merged; bounds the memory of a batch.
 _AT_ONCE = 1 << 19
 _FIRST = np.iinfo(np.int64).max

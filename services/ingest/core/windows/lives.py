@@ -1,6 +1,7 @@
 """Whose rows a batch holds: rows brought together by entity, and where an entity begins anew after a long silence."""
 
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 
@@ -77,4 +78,4 @@ def numbered(lives: Lives, known: Ints, following: int) -> tuple[Ints, int]:
 def find(names: Array, entities: Entities) -> Ints:
     """Place of each of `names` among `entities`; -1 where it is not there."""
     places = {name: place for place, name in enumerate(entities.name.tolist())}
-    return np.fromiter((places.get(name, -1) for name in names.tolist()), np.int64, len(names))
+    return np.fromiter(map(places.get, names.tolist(), repeat(-1)), np.int64, len(names))

@@ -137,7 +137,7 @@ def test_records_stay_far_below_what_the_topic_takes() -> None:
     rng = random.Random(5)
     for minute in range(10):
         partition.accept([Event(f"{number:0256d}", at(minute * 60 + rng.random() * 60), rng.random())
-                          for number in range(120) for _ in range(40)])
+                          for number in range(100) for _ in range(15)])
     limit = spec(Topic.INGEST_STATE).max_message_bytes
     assert max(map(len, partition.records.values())) < limit / 10
 
