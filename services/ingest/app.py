@@ -104,7 +104,7 @@ def assemble(settings: IngestSettings, service: Service, broker: Broker, databas
     service.spawn("follow recovery commands", commands.run)
     service.spawn("tend sources", sources.run)
     if rollups is not None:
-        service.spawn("roll up quality", RollUp(rollups, broker, ingest, around.dead_letters, Care(
+        service.spawn("roll up quality", RollUp(rollups, broker, producer, ingest, around.dead_letters, Care(
             clock, service.health.check("roll up quality", ROLLUP_DEADLINE_S), telemetry)).run)
     # Last: it opens the lines, which are spawned into a service that has started.
     service.spawn("follow pipelines", pipelines.run)

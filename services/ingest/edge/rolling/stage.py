@@ -8,7 +8,8 @@ from typing import Protocol
 
 from lepton.bus.care import Care
 from lepton.bus.deadletter import DeadLetters, LineStopped
-from lepton.bus.records import Broker, Outgoing, Place, Record, Writer
+from lepton.bus.producer import Producer
+from lepton.bus.records import Broker, Place, Record
 from lepton.contracts import topics
 from lepton.contracts.topics import Topic
 from lepton.errors import Invalid, LeptonError, Unavailable
@@ -17,10 +18,11 @@ from services.ingest.edge.rolling.worker import GROUP, Connection, Refuse, Worke
 
 LOOK_EVERY_S = 1.0
 TOPICS_EVERY_S = 5.0
-ASK_WITHIN_S = 10.0
 AGAIN_S = 2.0
 QUIET_S = 20.0
 """Summaries that wait this long while nothing is committed mean that the consumer has gone quiet, as Faust's may."""
+
+MakeWorker = Callable[[Connection, tuple[str, ...], Refuse, Care], Worker]
 
 log = logging.getLogger(__name__)
 
@@ -43,33 +45,29 @@ class Rollups:
 class RollUp:
     """A loop for the service. Topics are named one by one: a pattern receives nothing, in silence."""
 
-    def __init__(self, told: Rollups, broker: Broker, followed: Followed, dead_letters: DeadLetters, care: Care,
-                 worker: Callable[[Connection, tuple[str, ...], Refuse, Care], Worker] = Worker) -> None:
+    def __init__(self, told: Rollups, broker: Broker, producer: Producer, followed: Followed,
+                 dead_letters: DeadLetters, care: Care, worker: MakeWorker = Worker) -> None:
         self._told = told
         self._broker = broker
+        self._producer = producer
         self._followed = followed
         self._dead_letters = dead_letters
         self._care = care
         self._worker = worker
-        self._writer: Writer = broker.writer(f"{told.connection.options.client_id}-rollup-letters")
         self._moved_at = 0.0
         self._committed: Mapping[Place, int] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`. An outcome begins a new worker; a bug in the stage is raised and ends the process."""
-        await self._writer.start()
-        try:
-            while not stop.is_set():
-                try:
-                    await self._once(stop)
-                except LineStopped as error:
-                    self._care.fail("line_stopped", str(error), error.place or "")
-                    await stop.wait()
-                except LeptonError as error:
-                    self._care.report("rollups_wait", str(error), error.place or "")
-                    await pause(stop, AGAIN_S, self._care.clock)
-        finally:
-            await self._writer.stop()
+        while not stop.is_set():
+            try:
+                await self._once(stop)
+            except LineStopped as error:
+                self._care.fail("line_stopped", str(error), error.place or "")
+                await stop.wait()
+            except LeptonError as error:
+                self._care.report("rollups_wait", str(error), error.place or "")
+                await pause(stop, AGAIN_S, self._care.clock)
 
     async def _once(self, stop: asyncio.Event) -> None:
         names = await self._topics()
@@ -105,13 +103,9 @@ class RollUp:
     async def _watch(self, worker: Worker) -> None:
         """Beats when offsets were committed or none waits. Raises Unavailable when the worker has gone quiet."""
         now = self._care.clock.monotonic()
-        try:
-            async with asyncio.timeout(ASK_WITHIN_S):
-                held = worker.held()
-                ends = await worker.ends(held) if held else {}
-                committed = await self._broker.group_offsets(self._told.connection.group)
-        except TimeoutError:
-            raise Unavailable("the bus does not say how far roll-ups are", place=self._told.connection.table) from None
+        held = worker.held()
+        ends = await worker.ends(held) if held else {}
+        committed = await self._broker.group_offsets(self._told.connection.group)
         waits = any(end > committed.get(place, 0) for place, end in ends.items())
         if not waits or committed != self._committed:
             self._committed, self._moved_at = committed, now
@@ -134,8 +128,7 @@ class RollUp:
 
     async def _refuse(self, record: Record, error: Invalid) -> None:
         """The letter is durable before the event counts as done. Raises LineStopped past the topic's limit."""
-        letter: Outgoing = self._dead_letters.letter(record, error)
-        await self._writer.send(letter)
+        await self._producer.send_all([self._dead_letters.letter(record, error)])
 
 
 __all__ = ["GROUP", "Connection", "RollUp", "Rollups"]

@@ -6,7 +6,8 @@ durable; an agent never raises past `_merge` unseen; each roll-up carries the of
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -32,6 +33,8 @@ REQUEST_S = 20.0
 COMMIT_S = 1.0
 START_S = 30.0
 STOP_S = 10.0
+WRITE_S = 30.0
+ASK_S = 10.0
 
 Refuse = Callable[[Record, Invalid], Awaitable[None]]
 
@@ -90,20 +93,19 @@ class Worker:
         self.app.agent(source, name="merge summaries")(self._merge)
 
     async def start(self) -> None:
-        """Returns once the app runs; partitions come later. Raises Unavailable when that takes too long."""
-        try:
+        """Returns once the app runs; partitions come later. Raises Unavailable when the broker cannot be reached."""
+        with self._unavailable("the Faust app did not start"):
             async with asyncio.timeout(START_S):
                 await self.app.start()
-        except TimeoutError:
-            raise Unavailable("the Faust app did not start in time", place=self._changelog.topic) from None
 
     async def stop(self) -> None:
         """Let go; what was merged and not written is merged again by the next worker."""
         try:
-            async with asyncio.timeout(STOP_S):
-                await self.app.stop()
-        except TimeoutError:
-            self._care.report("rollup_stop", "the Faust app did not stop in time", self._changelog.topic)
+            with self._unavailable("the Faust app did not stop in good order"):
+                async with asyncio.timeout(STOP_S):
+                    await self.app.stop()
+        except Unavailable as error:
+            self._care.report("rollup_stop", error.message, self._changelog.topic)
 
     def look(self) -> None:
         """Called at least every second. Raises what ended this worker.
@@ -132,13 +134,14 @@ class Worker:
             self._rolling.write()
             sent, self._table.sent = self._table.sent, []
             try:
-                await self.app.producer.flush()
-                await asyncio.gather(*sent)
-            except Exception as error:
-                # The client's own errors, which may not be named here: whatever it is, nothing is acknowledged.
-                self._failure = Unavailable(f"roll-ups were not written: {type(error).__name__}",
-                                            place=self._changelog.topic)
-                raise self._failure from error
+                with self._unavailable("roll-ups were not written"):
+                    async with asyncio.timeout(WRITE_S):
+                        await self.app.producer.flush()
+                        await asyncio.gather(*sent)
+            except Unavailable as error:
+                # What is durable of it is not known, so this worker's memory is not either.
+                self._failure = error
+                raise
             for stream, event in taken:
                 await stream.ack(event)
 
@@ -153,9 +156,19 @@ class Worker:
                          if tp.topic in self._sources)
 
     async def ends(self, places: Iterable[Place]) -> Mapping[Place, int]:
-        """Next offset of each partition, asked of the broker."""
-        found = await self.app.consumer.highwaters(*(TP(place.topic, place.partition) for place in places))
+        """Next offset of each partition, asked of the broker. Raises Unavailable."""
+        with self._unavailable("the ends of summaries are not known"):
+            async with asyncio.timeout(ASK_S):
+                found = await self.app.consumer.highwaters(*(TP(place.topic, place.partition) for place in places))
         return {Place(tp.topic, tp.partition): int(end) for tp, end in found.items()}
+
+    @contextmanager
+    def _unavailable(self, what: str) -> Iterator[None]:
+        """Errors of Faust and of its client, which may not be named outside the bus, as an outcome."""
+        try:
+            yield
+        except Exception as error:
+            raise Unavailable(f"{what}: {type(error).__name__}: {error}", place=self._changelog.topic) from error
 
     async def _merge(self, stream: Any) -> None:
         """The agent. Faust lets a worker live on without its agent, so its error is kept for `look`."""

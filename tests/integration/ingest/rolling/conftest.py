@@ -18,4 +18,4 @@ async def yard(kafka_bootstrap: str) -> AsyncIterator[Yard]:
     yard = Yard(broker, options, name)
     await yard.furnish()
     yield yard
-    await broker.close()
+    await yard.close()

@@ -9,6 +9,7 @@ from typing import Any
 
 from lepton.bus.care import Care
 from lepton.bus.deadletter import DeadLetters
+from lepton.bus.producer import Producer
 from lepton.bus.records import Broker, Headers, Outgoing, Place, TopicPlan
 from lepton.clock import SystemClock
 from lepton.contracts import codec, topics
@@ -33,6 +34,13 @@ class Yard:
     name: str
     generations: dict[str, int] = field(default_factory=dict)
     sent: int = 0
+
+    def __post_init__(self) -> None:
+        self.producer = Producer(self.broker, f"letters-{self.name}")
+
+    async def close(self) -> None:
+        await self.producer.stop()
+        await self.broker.close()
 
     @property
     def table(self) -> str:
@@ -113,8 +121,8 @@ class Yard:
 
     def stage(self, care: Care | None = None, worker: Callable[..., Worker] = Worker) -> RollUp:
         clock = SystemClock()
-        return RollUp(Rollups(self.connection, 0.5), self.broker, self, DeadLetters("ingest", clock),
-                      care or self.care(), worker)
+        return RollUp(Rollups(self.connection, 0.5), self.broker, self.producer, self,
+                      DeadLetters("ingest", clock), care or self.care(), worker)
 
     @asynccontextmanager
     async def rolling(self, stage: RollUp | None = None) -> AsyncIterator["asyncio.Task[None]"]:
