@@ -6,12 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lepton.contracts.arrow import stream
 from lepton.contracts.pb.outcomes_pb2 import Outcome
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.reading.columns import FIELD_TYPES, REPAIRS_TYPE
 from lepton.errors import Invalid
 
-CONTENT_TYPE = "application/vnd.apache.arrow.stream"
+CONTENT_TYPE = stream.CONTENT_TYPE
 
 EVENT_ID = "_event_id"
 ENTITY = "_entity"
@@ -35,7 +36,6 @@ _OURS: list[pa.Field] = [
 _REPAIRS = pa.field(REPAIRS, REPAIRS_TYPE)
 _LABEL_TYPES: dict[str, pa.DataType] = {"float": pa.float64(), "int": pa.float64(), "bool": pa.bool_(),
                                         "category": pa.string()}
-_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
 def features_schema(pipeline: Pipeline, spec_version: int = 1) -> pa.Schema:
@@ -55,21 +55,15 @@ def features_schema(pipeline: Pipeline, spec_version: int = 1) -> pa.Schema:
 
 def encode_batch(batch: pa.RecordBatch) -> bytes:
     """One IPC stream (lz4) that holds exactly this batch."""
-    return _stream(batch.schema, batch)
+    return stream.write_table(batch)
 
 
 def decode_batch(data: bytes) -> pa.RecordBatch:
     """The batch of `encode_batch`. Raises Invalid on anything else: other bytes, damage, our columns
     absent or of another type."""
-    try:
-        with pa.ipc.open_stream(data) as reader:
-            batches = list(reader)
-        if len(batches) != 1:
-            raise Invalid(f"a features record holds one batch, this one {len(batches)}")
-        # Damaged lengths and offsets would otherwise be read as memory addresses later.
-        batches[0].validate(full=True)
-    except (pa.ArrowException, OSError, ValueError, UnicodeDecodeError) as error:
-        raise Invalid(f"not an Arrow stream of features: {error}", remedy=f"send {CONTENT_TYPE}") from error
+    _, batches = stream.read_batches(data, stream.OWN, what="an Arrow stream of features")
+    if len(batches) != 1:
+        raise Invalid(f"a features record holds one batch, this one {len(batches)}")
     batch = batches[0]
     for field in _OURS:
         index = batch.schema.get_field_index(field.name)
@@ -122,26 +116,12 @@ def _with_places(column: pa.Array, places: pa.Array) -> pa.Array:
 
 def encode_table(table: pa.Table) -> bytes:
     """The bytes of a segment: one IPC stream (lz4), read back by `decode_table`."""
-    return _stream(table.schema, table)
+    return stream.write_table(table)
 
 
 def decode_table(data: bytes) -> pa.Table:
     """Rows of a segment, written by `encode_table` or `encode_batch`. Raises Invalid on anything else."""
-    try:
-        with pa.ipc.open_stream(data) as reader:
-            table = reader.read_all()
-        table.validate(full=True)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise Invalid(f"not the rows of a segment: {error}") from error
-    return table
-
-
-def _stream(schema: pa.Schema, rows: pa.RecordBatch | pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, schema, options=_OPTIONS) as writer:
-        writer.write(rows)
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
+    return stream.read_table(data, stream.OWN, what="the rows of a segment")
 
 
 def spec_version(schema: pa.Schema) -> int:
