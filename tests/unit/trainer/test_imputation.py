@@ -105,6 +105,13 @@ def test_an_outlying_value_counts_as_missing_where_the_pipeline_nulls_it() -> No
     assert (prepared.statistics[0].missing, prepared.statistics[0].count) == (1, 6)
 
 
+def test_half_space_trees_judge_rows_in_ingest_and_give_a_model_no_bounds() -> None:
+    fields = planned({"a": "float", "b": "float", "c": "float"}, ())
+    prepared = prepare(fields, Outliers(method="half_space_trees", action="quarantine"),
+                       inputs_of(fields, with_gaps(related())))
+    assert not any(one.HasField("outlier_low") for one in prepared.statistics)
+
+
 def test_what_is_nulled_is_predicted_where_gaps_are() -> None:
     columns = related()
     fields = planned({"a": "float", "b": "float", "c": "float"}, ("c",))
