@@ -79,6 +79,9 @@ def structural(error: ErrorDetails, block: type[BaseModel]) -> tuple[str, str]:
     if kind == "string_pattern_mismatch":
         return f"`{given}` does not match {error['ctx']['pattern']}", "lower-case letters, digits and dashes"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if path and str(path[-1]).endswith("_from"):
+        # Perhaps the secret itself was written where its name belongs.
+        return message, ""
     shown = repr(given)
     return f"{message}, not {shown if len(shown) <= 60 else shown[:57] + '...'}", ""
 

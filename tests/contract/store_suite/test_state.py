@@ -14,7 +14,7 @@ from lepton.store.announce import Announcement, Relay
 from lepton.store.documents import DocumentDatabase
 from lepton.store.incidents import Incidents, Lease
 from lepton.store.keys import Keys
-from lepton.store.pipelines import Pipelines
+from lepton.store.pipelines import Pipelines, SourceBoard
 from lepton.store.runs import MAX_SKEW_S
 from tests.harness.wait import apoll_until
 
@@ -235,3 +235,14 @@ async def test_a_running_relay_waits_for_the_bus_and_drains_at_the_stop(
         stop.set()
         relay.kick()
     assert len(topic.seen) == 2
+
+
+async def test_an_owner_that_was_replaced_says_nothing_more_of_a_source(database: DocumentDatabase) -> None:
+    board = SourceBoard(database)
+    assert await board.put("p", 1, "orders", 2, {"state": "pulling"})
+    assert not await board.put("p", 1, "orders", 1, {"state": "failing"})
+    assert await board.put("p", 1, "orders", 2, {"state": "following"})
+    assert await board.put("p", 1, "orders", 3, {"state": "stopped"})
+    assert await board.put("p", 2, "orders", 1, {"state": "starting"})
+    assert {name: one["state"] for name, one in (await board.of("p", 1)).items()} == {"orders": "stopped"}
+    assert await board.of("q", 1) == {}

@@ -9,7 +9,7 @@ from lepton.contracts import topics
 from lepton.contracts.pipeline import parse
 from lepton.contracts.topics import Topic
 from lepton.store.memory import MemoryDatabase
-from lepton.store.pipelines import Pipelines
+from lepton.store.pipelines import Pipelines, SourceBoard
 from tests.harness.wait import apoll_until
 from tests.unit.gateway.house import PIPELINE, House, open_house
 from tests.unit.gateway.test_access import assert_problem
@@ -164,3 +164,35 @@ async def test_repartitioning_moves_the_pipeline_to_topics_of_a_new_generation(h
                    field="partitions")
     assert_problem(await house.admin.post("/v1/pipelines/shop/repartition", json={"partitions": 0}), 422)
     assert_problem(await house.admin.post("/v1/pipelines/nowhere/repartition", json={"partitions": 6}), 404)
+
+
+PULLING = PIPELINE + """\
+sources:
+  pull:
+    - {name: orders, kind: sql, url_from: LEPTON_SOURCE_SHOP, table: orders, cursor: id}
+    - {name: visits, kind: http, url: "https://api.test/visits"}
+"""
+
+
+async def test_sources_are_shown_as_their_owner_said_last(house: House) -> None:
+    assert (await house.apply(PULLING)).status_code == 201
+    assert (await house.admin.get("/v1/pipelines/nowhere/sources")).status_code == 404
+    board, now_s = SourceBoard(house.database), SystemClock().now().timestamp()
+    said = {"state": "following", "cursor": "17", "events": 17, "refused": 1, "lag": 0, "unit": "rows", "reason": "",
+            "error": "no route", "error_at_s": now_s, "moved_at_s": now_s, "instance": "ingest", "kind": "sql"}
+    assert await board.put("shop", 1, "orders", 2, {**said, "at_s": now_s})
+    orders, visits = (await house.admin.get("/v1/pipelines/shop/sources")).json()
+    assert (orders["name"], orders["state"], orders["cursor"], orders["events"], orders["last_error"]) == (
+        "orders", "following", "17", 17, "no route")
+    assert orders["moved_at"].startswith("20")
+    assert (visits["state"], visits["events"], visits["last_error_at"]) == ("not pulled yet", 0, None)
+    assert await board.put("shop", 1, "orders", 2, {**said, "at_s": now_s - 60})
+    assert (await house.admin.get("/v1/pipelines/shop/sources")).json()[0]["state"] == "silent"
+
+
+async def test_a_source_that_would_read_from_another_place_is_incompatible(house: House) -> None:
+    await house.apply(PULLING)
+    refused = await house.apply(PULLING.replace("table: orders", "table: others"))
+    assert_problem(refused, 409)
+    assert "reads from another place" in refused.text
+    assert (await house.apply(PULLING.replace("name: orders", "name: others"))).status_code == 200
