@@ -11,7 +11,7 @@ from deploy.supervisor import ProcessManager
 from lepton.bus import kafka
 from lepton.bus.care import Care
 from lepton.bus.consumer import Consumer, Subscription
-from lepton.bus.deadletter import DeadLetters
+from lepton.bus.letters.refusing import DeadLetters
 from lepton.bus.presence import Connection, announce
 from lepton.bus.producer import Producer
 from lepton.contracts.signing import TrustStore

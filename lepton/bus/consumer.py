@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from google.protobuf.message import Message as Protobuf
 
 from lepton.bus.care import Care, LagWatch, Turn
-from lepton.bus.deadletter import DeadLetters, LineStopped
+from lepton.bus.letters.refusing import DeadLetters, LineStopped
 from lepton.bus.records import Broker, Place, Reader, Record
 from lepton.bus.retry import RetryPolicy
 from lepton.contracts import codec, topics

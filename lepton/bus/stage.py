@@ -14,7 +14,7 @@ from typing import Protocol
 
 from lepton.bus.care import Care, LagWatch, Turn, to_the_end
 from lepton.bus.consumer import Subscription
-from lepton.bus.deadletter import LineStopped
+from lepton.bus.letters.refusing import LineStopped
 from lepton.bus.records import Broker, Outgoing, Place, Reader, Record, TransactionalWriter
 from lepton.bus.retry import RetryPolicy
 from lepton.bus.table import StateReader

@@ -6,7 +6,8 @@ from google.protobuf.message import Message
 
 from lepton.bus import kafka
 from lepton.bus.care import Care
-from lepton.bus.deadletter import Aside, DeadLetters
+from lepton.bus.letters.aside import Aside
+from lepton.bus.letters.refusing import DeadLetters
 from lepton.bus.presence import Connection, announce
 from lepton.bus.producer import Producer
 from lepton.bus.records import Broker
@@ -24,6 +25,7 @@ from lepton.errors import Missing
 from lepton.runtime.doors import HttpDoor
 from lepton.runtime.service import Service, Stage
 from lepton.store.announce import Announcement, Relay
+from lepton.store.datasets.snapshots import Snapshots
 from lepton.store.documents import DocumentDatabase
 from lepton.store.files.uploads import Uploads as UploadStore
 from lepton.store.incidents import Incidents
@@ -110,13 +112,13 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
         pulled=Pulled(catalogue, SourceBoard(database), clock),
         data=data,
         datasets=Datasets(catalogue, database),
-        orders=Orders(catalogue, producer, data, database, audit, clock),
+        orders=Orders(catalogue, producer, data.take_labels, database, audit, clock),
         quality=Quality(catalogue, streams, rolled_up.values),
         uploads=Uploads(catalogue, UploadStore(database, clock), RowWriter(producer, service.telemetry, clock),
                         Parts(settings.state_dir / "uploads"), clock, settings.max_upload_bytes),
         letters=Letters(catalogue, broker, audit),
         predictions=predictions,
-        models=Models(registry.values, Runs(database, clock), catalogue, producer, audit, clock),
+        models=Models(registry.values, Runs(database, clock), Snapshots(database), catalogue, producer, audit, clock),
         operations=Operations(instances.values, Incidents(database), registry.values, catalogue, streams, clock),
         commands=commands,
     )

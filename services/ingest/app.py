@@ -5,7 +5,7 @@ import gc
 from lepton.bus import kafka
 from lepton.bus.care import Care
 from lepton.bus.consumer import Consumer, Subscription
-from lepton.bus.deadletter import DeadLetters, limit_of
+from lepton.bus.letters.refusing import DeadLetters, limit_of
 from lepton.bus.presence import Connection, announce
 from lepton.bus.producer import Producer
 from lepton.bus.records import Broker

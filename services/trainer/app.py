@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from lepton.bus import kafka
 from lepton.bus.care import Care
 from lepton.bus.consumer import Consumer, Message, Subscription
-from lepton.bus.deadletter import DeadLetters
+from lepton.bus.letters.refusing import DeadLetters
 from lepton.bus.presence import Connection, announce
 from lepton.bus.producer import Producer
 from lepton.bus.records import Broker
@@ -22,6 +22,7 @@ from lepton.runtime.service import Service, Stage
 from lepton.runtime.telemetry import Telemetry
 from lepton.store.announce import Announcement, Publish, Relay
 from lepton.store.artifacts import Artifacts
+from lepton.store.datasets.snapshots import Snapshots
 from lepton.store.documents import DocumentDatabase
 from lepton.store.models import Models
 from lepton.store.mongo import Database
@@ -64,7 +65,7 @@ def assemble(settings: TrainerSettings, service: Service, broker: Broker, databa
         sign_message(identity, state)
 
     stores = Stores(Segments(database, settings.segment_cache_mb * 2**20), Models(database, clock, sign),
-                    Runs(database, clock), Artifacts(database))
+                    Runs(database, clock), Artifacts(database), Snapshots(database))
     relay = Relay([stores.models.announcing], _publish(producer), clock)
     tell = _tell(producer, telemetry, relay, settings.instance)
     bounds = Bounds(settings.lease_s, settings.row_pause_s, settings.run_memory_mb, settings.run_limit_s,

@@ -2,7 +2,7 @@
 
 from lepton.bus import kafka
 from lepton.bus.care import Care
-from lepton.bus.deadletter import DeadLetters
+from lepton.bus.letters.refusing import DeadLetters
 from lepton.bus.presence import Connection, announce
 from lepton.bus.producer import Producer
 from lepton.bus.records import Broker

@@ -8,7 +8,7 @@ import pytest
 from lepton.bus import kafka
 from lepton.bus.care import Care
 from lepton.bus.consumer import Consumer, Message, Subscription
-from lepton.bus.deadletter import DeadLetters
+from lepton.bus.letters.refusing import DeadLetters
 from lepton.bus.records import Broker, Outgoing, TopicPlan
 from lepton.bus.stage import BatchStage
 from lepton.bus.table import Table

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lepton.contracts import features
 from lepton.contracts.pipeline import Pipeline, compatible, parse
 from lepton.contracts.reading.lines import write
-from services.ingest.core.acceptance import Accepted
+from services.ingest.core.judged import Accepted
 from tests.unit.ingest.reading.plant import TEXT, b64, event, jpeg, judged, kept, png
 from tests.unit.ingest.samples import records
 

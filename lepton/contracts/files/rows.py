@@ -112,7 +112,7 @@ class Rows:
 
     def from_row(self, row: Row, number: int) -> FileEvent:
         """The event of a row of values as JSON, Arrow or Python know them; None counts as missing."""
-        plain = {name: _plain(value) for name, value in row.items() if value is not None}
+        plain = {name: self._fitted(name, _plain(value)) for name, value in row.items() if value is not None}
         return self._event(plain, number, _encode.encode(plain))
 
     def _renamed(self, members: dict[str, msgspec.Raw], record: bytes) -> tuple[dict[str, msgspec.Raw], bytes]:
@@ -134,6 +134,11 @@ class Rows:
         label = None if truth is None else _encode.encode({"event_id": event_id, "entity": key, "label": truth})
         return FileEvent(event_id, key, value, label)
 
+    def _fitted(self, member: str, value: Any) -> Any:
+        """Whole numbers that a program kept as floats, for want of a missing int, are ints where an int belongs."""
+        spec = self._specs.get(member)
+        return _whole(value) if spec is not None and spec.type == "int" and isinstance(value, float) else value
+
     def _typed(self, member: str, text: str) -> Any:
         """What a text of a CSV column stands for; what fits no better stays text, and ingest says what is wrong."""
         spec = self._specs.get(member)
@@ -154,7 +159,7 @@ def typed(kind: str, text: str) -> Any:
         return _moment(text)
     if kind in ("vector", "sequence") or text[0] in "[{":
         return _json(text)
-    return _number(text)
+    return _whole(_number(text)) if kind == "int" else _number(text)
 
 
 def split(record: bytes, delimiter: str = ",") -> list[str]:
@@ -218,6 +223,11 @@ def _number(text: str) -> Any:
         value = float(text)
         return value if math.isfinite(value) else text
     return text
+
+
+def _whole(value: Any) -> Any:
+    """A float that is a whole number as an int, where floats tell all of them apart; anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 
 def _moment(text: str) -> Any:

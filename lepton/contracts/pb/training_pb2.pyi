@@ -112,6 +112,7 @@ class TrainingCommand(_message.Message):
     CANCEL_RUN_ID_FIELD_NUMBER: _builtins.int
     INCIDENT_ID_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     kind: Global___TrainingKind.ValueType
     model: _builtins.str
@@ -137,6 +138,8 @@ class TrainingCommand(_message.Message):
     """Incident a recovery run belongs to; empty otherwise."""
     traceparent: _builtins.str
     """W3C traceparent of whoever asked, so that the run, which waits in a queue, continues that trace."""
+    snapshot_id: _builtins.str
+    """Snapshot to learn from, of the data pipeline; empty: the newest rows that are stored when the run begins."""
     @_builtins.property
     def issued_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -157,10 +160,11 @@ class TrainingCommand(_message.Message):
         cancel_run_id: _builtins.str = ...,
         incident_id: _builtins.str = ...,
         traceparent: _builtins.str = ...,
+        snapshot_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["issued_at", b"issued_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_run_id", b"cancel_run_id", "command_id", b"command_id", "data_pipeline", b"data_pipeline", "family", b"family", "incident_id", b"incident_id", "issued_at", b"issued_at", "issuer", b"issuer", "kind", b"kind", "max_rows", b"max_rows", "model", b"model", "parameters_json", b"parameters_json", "parent_version", b"parent_version", "promote", b"promote", "reason", b"reason", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_run_id", b"cancel_run_id", "command_id", b"command_id", "data_pipeline", b"data_pipeline", "family", b"family", "incident_id", b"incident_id", "issued_at", b"issued_at", "issuer", b"issuer", "kind", b"kind", "max_rows", b"max_rows", "model", b"model", "parameters_json", b"parameters_json", "parent_version", b"parent_version", "promote", b"promote", "reason", b"reason", "snapshot_id", b"snapshot_id", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

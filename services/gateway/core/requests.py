@@ -25,6 +25,14 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A record that is durable on the log: `place` is `topic/partition@offset`."""
+
+    event_id: str
+    place: str
+
+
 class InvalidBody(Invalid):
     """A body of which something can never be accepted; `problems` holds all of it, nothing was written."""
 

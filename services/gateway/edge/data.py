@@ -1,21 +1,16 @@
 """REST routes of data: events and labels in, and what became of them."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from services.gateway.edge.errors import WrongMediaType
 from services.gateway.edge.http.answers import Responses, answer, body, described, problem
+from services.gateway.edge.http.bodies import FORMS, body_of
 from services.gateway.edge.http.callers import Reads, TheGateway, Writes
-from services.gateway.flow.data import Body, Form, Written
+from services.gateway.flow.data import Written
 
 router = APIRouter(prefix="/v1/pipelines/{pipeline}", tags=["data"])
 
-FORMS: dict[str, Form] = {
-    "application/json": "json", "application/x-ndjson": "ndjson", "application/jsonl": "ndjson",
-    "application/cloudevents+json": "cloudevent", "application/cloudevents-batch+json": "cloudevents",
-}
 ARROW = "application/vnd.apache.arrow.stream"
 _OBJECT = {"type": "object"}
 _EVENT = {"event_id": "e-1", "entity_id": "site-7", "https": 1.0, "age_of_domain": 1}
@@ -52,16 +47,6 @@ _ROWS: dict[str, Any] = {
         "outcomes": {"type": "integer", "description": "Labels that are stored."},
         "partitions": {"type": "array", "items": _OBJECT}}}
 
-
-
-async def body_of(request: Request, forms: Mapping[str, Form]) -> Body:
-    """The body and its form by content type. Raises WrongMediaType."""
-    media = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    form = forms.get(media)
-    if form is None:
-        raise WrongMediaType(f"{media} is not read here", field="content-type", remedy=f"use {', '.join(forms)}")
-    attributes = {name.removeprefix("ce-"): value for name, value in request.headers.items() if name.startswith("ce-")}
-    return Body(form, await request.body(), attributes)
 
 
 def _written(records: list[Written]) -> Response:

@@ -41,6 +41,8 @@ class Train(_Request):
     family: str = Field(default="", examples=["mlp"])
     parameters: dict[str, Any] = Field(default_factory=dict, examples=[{"epochs": 40}])
     data_pipeline: str = Field(default="", description="Learn from this pipeline's rows; they must have the same form.")
+    snapshot: str = Field(default="", pattern=r"^([0-9a-f]{64})?$",
+                          description="Learn from this snapshot of the data pipeline, all of it unless `max_rows`.")
     parent_version: int = Field(default=0, ge=0, description="Version to fine-tune; 0: the champion.")
     max_rows: int = Field(default=0, ge=0, description="Newest rows to learn from; 0: the Pipeline's window.")
     promote: bool = Field(default=True, description="False keeps a good candidate out of production until promoted.")

@@ -16,21 +16,13 @@ from lepton.runtime.telemetry import Telemetry
 from lepton.store.segments import Segments
 from services.gateway.core import arrow, requests
 from services.gateway.core.auth import Caller
-from services.gateway.core.requests import Body, Form, InvalidBody, NewRecord
+from services.gateway.core.requests import Body, Form, InvalidBody, NewRecord, Written
 from services.gateway.flow.pipelines import Catalogue
 
 __all__ = ["Body", "Data", "Form", "InvalidBody", "Stored", "Written"]
 
 EVENT_TYPE = "lepton.event"
 LABEL_TYPE = "lepton.label"
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A record that is durable on the log: `place` is `topic/partition@offset`."""
-
-    event_id: str
-    place: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from lepton.contracts.pb.training_pb2 import RunState, TrainingCommand, Training
 from lepton.contracts.pipeline import Pipeline, from_json
 from lepton.contracts.topics import Topic
 from lepton.errors import Invalid, Missing, Refused
+from lepton.store.datasets.snapshots import Snapshots
 from lepton.store.runs import Run, Runs, run_id_of
 from services.gateway.core.auth import Caller
 from services.gateway.flow.audit import Audit
@@ -35,6 +36,7 @@ class Training:
     family: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     data_pipeline: str = ""
+    snapshot: str = ""
     parent_version: int = 0
     max_rows: int = 0
     promote: bool = True
@@ -52,10 +54,11 @@ class Asked:
 class Models:
     """Verbs on models. The registry belongs to the trainer: everything here is a question or a command."""
 
-    def __init__(self, registry: Mapping[str, ModelState], runs: Runs, catalogue: Catalogue, producer: Producer,
-                 audit: Audit, clock: Clock) -> None:
+    def __init__(self, registry: Mapping[str, ModelState], runs: Runs, snapshots: Snapshots, catalogue: Catalogue,
+                 producer: Producer, audit: Audit, clock: Clock) -> None:
         self._registry = registry
         self._runs = runs
+        self._snapshots = snapshots
         self._catalogue = catalogue
         self._producer = producer
         self._audit = audit
@@ -80,6 +83,7 @@ class Models:
         if pipeline.task is None:
             raise Invalid(f"pipeline {model} has no label to learn", field="events.label", remedy="declare one")
         await self._check_data(pipeline, wanted.data_pipeline)
+        await self._check_snapshot(wanted.data_pipeline or model, wanted.snapshot)
         if wanted.family or wanted.parameters:
             _check_model(pipeline, wanted)
         if wanted.parent_version:
@@ -88,6 +92,7 @@ class Models:
         command.family = wanted.family
         command.parameters_json = json.dumps(wanted.parameters, sort_keys=True) if wanted.parameters else ""
         command.data_pipeline = wanted.data_pipeline
+        command.snapshot_id = wanted.snapshot
         command.parent_version = wanted.parent_version
         command.max_rows = wanted.max_rows
         command.promote = wanted.promote
@@ -136,6 +141,11 @@ class Models:
         if (data.input_schema_digest(), data.label_type) != (pipeline.input_schema_digest(), pipeline.label_type):
             raise Refused(f"rows of {data_pipeline} have another form than {pipeline.name} takes",
                           field="data_pipeline", remedy="its fields and label must have the same names and types")
+
+    async def _check_snapshot(self, pipeline: str, snapshot_id: str) -> None:
+        if snapshot_id and (await self._snapshots.get(snapshot_id)).pipeline != pipeline:
+            raise Missing(f"pipeline {pipeline} has no snapshot {snapshot_id}", field="snapshot",
+                          remedy="see `lepton datasets snapshots`")
 
     def _check_version(self, model: str, version: int) -> None:
         if version not in {kept.version for kept in self.get(model).versions}:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -10,38 +10,19 @@ from lepton.contracts.pb.outcomes_pb2 import Outcome
 from lepton.contracts.pipeline import Pipeline
 from services.ingest.core.arrow.reader import Reader, with_originals
 from services.ingest.core.clean.past import Past
+from services.ingest.core.clean.policies import Bounds
 from services.ingest.core.clean.sifting import Sifted, Sifting
-from services.ingest.core.cleaning import Bounds
 from services.ingest.core.counting import summary
 from services.ingest.core.counting.summary import Tally
-from services.ingest.core.dedupe import Plan
 from services.ingest.core.features import Columns
+from services.ingest.core.judged import Accepted
 from services.ingest.core.labels import Labels
 from services.ingest.core.quality import Validator
-from services.ingest.core.reading.intake import Intake, RawEvent, Rejection, Stray
+from services.ingest.core.reading.intake import Intake, RawEvent
 from services.ingest.core.steps.notes import with_repairs
 
 # W3C Trace Context version 00, flag `sampled` set.
 _SAMPLED = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][13579bdf]")
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """What a batch leads to. Nothing of it has happened yet."""
-
-    batch: pa.RecordBatch | None
-    """Accepted rows, in the order of their events; None when there is none."""
-    traces: list[str | None] | None
-    """Traceparent of each row's event where that is sampled; None when none is."""
-    outcomes: list[Outcome]
-    rejections: list[Rejection]
-    plan: Plan[str]
-    contents: Plan[str]
-    watermark: int
-    """Highest event time seen, in microseconds since the epoch."""
-    tally: Tally
-    strays: list[tuple[int, Stray]] = field(default_factory=list)
-    """Rows of entities of other partitions, and the position of the record each came in."""
 
 
 class Acceptance:

@@ -7,10 +7,10 @@ import pyarrow as pa
 
 from lepton.contracts.pipeline import Pipeline
 from lepton.errors import Invalid
-from services.ingest.core.acceptance import Accepted
 from services.ingest.core.clean.past import Past
 from services.ingest.core.clean.times import NO_WATERMARK
 from services.ingest.core.dedupe import LastLabels, Plan, Seen, StateRecord
+from services.ingest.core.judged import Accepted
 from services.ingest.core.quarantine import Decision
 from services.ingest.core.steps.all import steps_of
 from services.ingest.core.steps.notes import repaired

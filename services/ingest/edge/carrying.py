@@ -7,7 +7,7 @@ from lepton.bus.table import StateReader
 from lepton.contracts import names
 from lepton.contracts.envelope import SPLIT_FROM
 from lepton.runtime.telemetry import Telemetry
-from services.ingest.edge.events import LineTopics
+from services.ingest.edge.topics import LineTopics
 
 
 class CarryHandler:

@@ -1,41 +1,25 @@
 """The accept stage's wire: records of the events and labels topics in; features, outcomes, dead letters, state out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from lepton.bus.deadletter import DeadLetters
+from lepton.bus.letters.refusing import DeadLetters
 from lepton.bus.records import Headers, Outgoing, Place, Record
 from lepton.bus.table import StateReader
 from lepton.clock import Clock
-from lepton.contracts import codec, features, names, topics
+from lepton.contracts import codec, features, names
 from lepton.contracts.envelope import CONTENT_TYPE, SPLIT_FROM, TIME, Envelope
 from lepton.contracts.topics import Topic
 from lepton.errors import Invalid
 from lepton.runtime import tracing
 from lepton.runtime.telemetry import Telemetry
+from services.ingest.edge.topics import LineTopics
 from services.ingest.flow.accepting import Accepting, Results
 
 QUARANTINED, DUPLICATE_CONTENT = "quarantined", "duplicate_content"
 # Refusals a pipeline asks for; they are no sign of trouble, so the limit of dead letters leaves them out.
 ASKED_FOR = frozenset({QUARANTINED, DUPLICATE_CONTENT})
 JSON = "application/json"
-
-
-@dataclass(frozen=True, slots=True)
-class LineTopics:
-    """Names of one pipeline generation's topics."""
-
-    events: str
-    labels: str
-    features: str
-    outcomes: str
-    state: str
-
-    @classmethod
-    def of(cls, pipeline: str, generation: int) -> "LineTopics":
-        return cls(*(topics.name(topic, pipeline, generation) for topic in (
-            Topic.EVENTS, Topic.LABELS, Topic.FEATURES, Topic.OUTCOMES, Topic.INGEST_STATE)))
 
 
 class AcceptHandler:

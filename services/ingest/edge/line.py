@@ -8,7 +8,7 @@ from functools import partial
 
 from lepton.bus.care import Care
 from lepton.bus.consumer import Subscription
-from lepton.bus.deadletter import DeadLetters, LineStopped
+from lepton.bus.letters.refusing import DeadLetters, LineStopped
 from lepton.bus.producer import Producer
 from lepton.bus.records import Broker, Record
 from lepton.bus.stage import BatchStage, Handler
@@ -23,8 +23,9 @@ from lepton.runtime.loops import Loop, LoopBody, pause
 from lepton.runtime.telemetry import Telemetry
 from services.ingest.edge.carrying import CarryHandler
 from services.ingest.edge.counters import QualityCounters
-from services.ingest.edge.events import AcceptHandler, LineTopics
+from services.ingest.edge.events import AcceptHandler
 from services.ingest.edge.segments import Bulk, SegmentWriter, Stream
+from services.ingest.edge.topics import LineTopics
 from services.ingest.flow.accepting import Accepting
 from services.ingest.flow.keeping import FEATURES, OUTCOMES, Keeping
 from services.ingest.flow.spec import Spec

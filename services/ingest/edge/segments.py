@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from lepton.bus.care import Care
-from lepton.bus.deadletter import DeadLetters
+from lepton.bus.letters.refusing import DeadLetters
 from lepton.bus.records import Broker, Place, Reader, Record
 from lepton.errors import Invalid, LeptonError, Refused, Unavailable
 from lepton.runtime.loops import pause

@@ -12,7 +12,7 @@ from lepton.contracts.pb.quality_pb2 import QualitySummary
 from lepton.contracts.pipeline import compatible
 from lepton.errors import Refused
 from services.ingest.core.acceptance import Acceptance
-from services.ingest.core.cleaning import Bounds
+from services.ingest.core.clean.policies import Bounds
 from services.ingest.core.counting.summary import Tally
 from services.ingest.core.dedupe import StateRecord
 from services.ingest.core.features import encoded, with_traces

@@ -8,7 +8,7 @@ from lepton.contracts.pb.models_pb2 import ModelState
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pipeline import Pipeline, from_json
 from lepton.errors import Invalid, Missing, Refused
-from services.ingest.core.cleaning import Bounds, bounds_of
+from services.ingest.core.clean.policies import Bounds, bounds_of
 from services.ingest.core.quarantine import Moment, Quarantine
 from services.ingest.flow.accepting import Accepting, ContinueTrace, Spec
 

@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from lepton.bus.care import Care
 from lepton.bus.consumer import Subscription
-from lepton.bus.deadletter import DeadLetters
+from lepton.bus.letters.refusing import DeadLetters
 from lepton.bus.records import Broker, Outgoing, Place, Record
 from lepton.bus.stage import BatchStage
 from lepton.bus.table import StateReader

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,13 @@ def outcomes_of(segments: Iterable[tuple[int, bytes]]) -> pa.Table:
     """Outcome rows, in the order they were stored."""
     tables = [decode_table(data).replace_schema_metadata(None) for _, data in segments]
     return pa.concat_tables(tables) if tables else None
+
+
+def known_until(outcomes: pa.Table | None, until: datetime | None) -> pa.Table | None:
+    """Outcomes whose label time is not after `until`; None: all."""
+    if outcomes is None or until is None:
+        return outcomes
+    return outcomes.filter(pc.less_equal(outcomes.column("label_time"), pa.scalar(until, pa.timestamp("us", tz="UTC"))))
 
 
 def join(features: pa.Table | None, outcomes: pa.Table | None, fields: dict[str, pa.DataType]) -> pa.Table:

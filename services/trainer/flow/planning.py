@@ -68,8 +68,11 @@ class Planner:
         data_state = await self._pipeline(command.data_pipeline) if command.data_pipeline else state
         data = _same_form(spec, parsed(data_state.spec_json))
         model, gate = _learnable(spec)
-        taken = await snapshots.take(self._stores.segments, data, generations_of(data_state),
-                                     command.max_rows or model.train.window_rows)
+        if command.snapshot_id:
+            taken = await self._frozen(command, spec, data)
+        else:
+            taken = await snapshots.take(self._stores.segments, data, generations_of(data_state),
+                                         command.max_rows or model.train.window_rows)
         if taken.rows.num_rows < MIN_TRAIN_ROWS + MIN_HELD_OUT_ROWS:
             check_enough(taken.rows.num_rows, 0)
         registry = await self._registry(command.model)
@@ -87,6 +90,18 @@ class Planner:
         await folder.write(DATA, _file(taken.rows))
         await folder.write(PLAN, plan.to_json().encode())
         return plan
+
+    async def _frozen(self, command: TrainingCommand, spec: Pipeline, data: Pipeline) -> snapshots.Taken:
+        """The rows of the snapshot the command names, all of them unless it says how many."""
+        try:
+            frozen = await self._stores.snapshots.get(command.snapshot_id)
+        except Missing as error:
+            raise bad_parameter(error.message, "take one with `lepton datasets snapshot`") from error
+        if frozen.pipeline != data.name:
+            raise bad_parameter(f"snapshot {frozen.id} is of {frozen.pipeline}, not of {data.name}",
+                                "name the snapshot's pipeline as `data_pipeline`")
+        taken_under = _same_form(spec, parsed(frozen.spec_json))
+        return await snapshots.take_frozen(self._stores.snapshots, frozen, taken_under, command.max_rows)
 
     async def _pipeline(self, name: str) -> PipelineState:
         until = self._clock.monotonic() + ANNOUNCED_WITHIN_S

@@ -9,6 +9,7 @@ from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pb.recovery_pb2 import RecoveryResult
 from lepton.contracts.pb.training_pb2 import TrainingProgress
 from lepton.store.artifacts import Artifacts
+from lepton.store.datasets.snapshots import Snapshots
 from lepton.store.models import Models
 from lepton.store.runs import Runs
 from lepton.store.segments import Segments
@@ -55,6 +56,7 @@ class Stores:
     models: Models
     runs: Runs
     artifacts: Artifacts
+    snapshots: Snapshots
 
 
 @dataclass(frozen=True, slots=True)

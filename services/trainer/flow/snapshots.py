@@ -3,13 +3,16 @@
 import asyncio
 import math
 from dataclasses import dataclass
+from datetime import datetime
 
 import pyarrow as pa
 
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.reading.columns import FIELD_TYPES
+from lepton.store.datasets.snapshots import Snapshot as Frozen
+from lepton.store.datasets.snapshots import Snapshots
 from lepton.store.segments import Head, Segments
-from services.trainer.core.dataset import features_of, join, newest, outcomes_of
+from services.trainer.core.dataset import features_of, join, known_until, newest, outcomes_of
 from services.trainer.core.plan import Range, Snapshot
 
 FEATURES, OUTCOMES = "features", "outcomes"
@@ -51,6 +54,26 @@ async def take(segments: Segments, pipeline: Pipeline, generations: range, wante
     rows = await asyncio.to_thread(
         lambda: newest(join(features_of(read[FEATURES], list(fields)), outcomes_of(read[OUTCOMES]), fields), wanted))
     return Taken(rows, Snapshot(ranges=tuple(ranges)))
+
+
+async def take_frozen(snapshots: Snapshots, frozen: Frozen, pipeline: Pipeline, wanted: int) -> Taken:
+    """Rows of a snapshot, the newest `wanted` (0: all), as `take` gives those that are stored now."""
+    read: dict[str, list[tuple[int, bytes]]] = {}
+    found: dict[tuple[str, int, int], Range] = {}
+    for stream in (FEATURES, OUTCOMES):
+        read[stream] = []
+        async for one in snapshots.read(frozen, stream):
+            read[stream].append((one.partition, one.data))
+            before = found.get(place := (stream, one.generation, one.partition))
+            found[place] = Range(
+                stream=stream, pipeline=pipeline.name, generation=one.generation, partition=one.partition,
+                first=before.first if before else one.first, next=one.next,
+                digests=(*(before.digests if before else ()), one.digest))
+    until = datetime.fromisoformat(frozen.label_until) if frozen.label_until else None
+    fields = {name: FIELD_TYPES[spec.type] for name, spec in pipeline.inputs.items()}
+    rows = await asyncio.to_thread(lambda: newest(join(
+        features_of(read[FEATURES], list(fields)), known_until(outcomes_of(read[OUTCOMES]), until), fields), wanted))
+    return Taken(rows, Snapshot(ranges=tuple(found[place] for place in sorted(found))))
 
 
 async def _heads(segments: Segments, stream: str, pipeline: str, generations: range) -> dict[Place, Head]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from lepton.bus.care import Care, LagWatch
 from lepton.bus.consumer import Message, message_of
-from lepton.bus.deadletter import DeadLetters, LineStopped
+from lepton.bus.letters.refusing import DeadLetters, LineStopped
 from lepton.bus.records import Broker, Place, Reader, Record, Writer
 from lepton.errors import LeptonError, Missing, Unavailable
 from lepton.runtime.loops import pause

@@ -6,7 +6,9 @@ import pytest
 
 from lepton.bus.care import Care
 from lepton.bus.consumer import Consumer, Message, Subscription
-from lepton.bus.deadletter import DeadLetters, read_letters, replay
+from lepton.bus.letters.finding import read_letters
+from lepton.bus.letters.refusing import DeadLetters
+from lepton.bus.letters.settling import replay
 from lepton.bus.records import Broker, Outgoing, Place
 from lepton.bus.retry import RetryPolicy
 from lepton.clock import SystemClock

@@ -7,7 +7,7 @@ import pytest
 
 from lepton.bus.care import Care
 from lepton.bus.consumer import Subscription
-from lepton.bus.deadletter import DeadLetters, LineStopped
+from lepton.bus.letters.refusing import DeadLetters, LineStopped
 from lepton.bus.records import Broker, Outgoing, Place, Record
 from lepton.bus.stage import BatchStage
 from lepton.clock import SystemClock

@@ -5,7 +5,7 @@ import pytest
 
 from lepton.bus.care import Care
 from lepton.bus.consumer import Consumer, Message, Subscription, message_of
-from lepton.bus.deadletter import DeadLetters
+from lepton.bus.letters.refusing import DeadLetters
 from lepton.bus.memory import MemoryBroker
 from lepton.bus.records import Outgoing, Place, Record, TopicPlan, Writer
 from lepton.clock import FakeClock

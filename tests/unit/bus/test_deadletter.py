@@ -2,7 +2,10 @@ import asyncio
 
 import pytest
 
-from lepton.bus.deadletter import Aside, DeadLetters, LineStopped, limit_of, read_letters, replay
+from lepton.bus.letters.aside import Aside
+from lepton.bus.letters.finding import read_letters
+from lepton.bus.letters.refusing import DeadLetters, LineStopped, limit_of
+from lepton.bus.letters.settling import replay
 from lepton.bus.memory import MemoryBroker
 from lepton.bus.records import Outgoing, Record, TopicPlan
 from lepton.clock import FakeClock

@@ -2,8 +2,8 @@
 
 import re
 
-from lepton.bus.deadletter import DeadLetters
 from lepton.bus.letters.finding import find_letters, letter_at
+from lepton.bus.letters.refusing import DeadLetters
 from lepton.bus.letters.settling import discard, replay
 from lepton.bus.memory import MemoryBroker
 from lepton.bus.records import Record, TopicPlan

@@ -3,7 +3,8 @@
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from lepton.bus.deadletter import Letter, read_letters
+from lepton.bus.letters.finding import read_letters
+from lepton.bus.letters.letter import Letter
 from lepton.bus.records import Outgoing
 from lepton.contracts import codec, topics
 from lepton.contracts.pb.quality_pb2 import QualitySummary

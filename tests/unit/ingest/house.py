@@ -10,7 +10,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from lepton.bus.deadletter import DeadLetters
+from lepton.bus.letters.refusing import DeadLetters
 from lepton.bus.memory import MemoryBroker
 from lepton.bus.records import Broker, Headers, Outgoing, Record, TopicPlan
 from lepton.clock import Clock

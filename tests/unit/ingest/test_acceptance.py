@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from lepton.contracts import features
 from lepton.contracts.pb.models_pb2 import FieldStatistics, ModelManifest
 from lepton.contracts.topics import Topic
-from services.ingest.core.acceptance import Acceptance, Accepted
+from services.ingest.core.acceptance import Acceptance
 from services.ingest.core.clean.past import Past
-from services.ingest.core.cleaning import bounds_of
+from services.ingest.core.clean.policies import bounds_of
+from services.ingest.core.judged import Accepted
 from tests.harness import examples
 from tests.unit.ingest.samples import order, pipeline, record, records
 

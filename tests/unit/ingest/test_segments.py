@@ -3,7 +3,7 @@
 from typing import Any
 
 from lepton.bus.care import Care
-from lepton.bus.deadletter import DeadLetters
+from lepton.bus.letters.refusing import DeadLetters
 from lepton.bus.memory import MemoryBroker
 from lepton.bus.records import Outgoing, Record, TopicPlan
 from lepton.clock import SystemClock

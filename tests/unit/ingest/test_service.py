@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lepton.bus.deadletter import DeadLetters
+from lepton.bus.letters.refusing import DeadLetters
 from lepton.clock import SystemClock
 from lepton.contracts import codec, features, topics
 from lepton.contracts.pb.pipelines_pb2 import PipelineState

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from lepton.bus.deadletter import read_letters
+from lepton.bus.letters.finding import read_letters
 from lepton.contracts import topics
 from lepton.contracts.pb import incidents_pb2, recovery_pb2
 from lepton.contracts.signing import verify_message

@@ -6,9 +6,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from services.gateway.edge.data import FORMS, body_of
 from services.gateway.edge.datasets.described import ASKED, ERASED, JOB, JOB_EXAMPLE, LABELLED, LABELS
 from services.gateway.edge.http.answers import answer, described
+from services.gateway.edge.http.bodies import FORMS, body_of
 from services.gateway.edge.http.callers import Administers, Count, Reads, TheGateway, Writes
 from services.gateway.flow.datasets.orders import Job, Table, shown
 

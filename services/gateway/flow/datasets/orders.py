@@ -1,6 +1,7 @@
 """What is asked of stored rows of those who may change them: snapshots, erasures, corrections; and how far that is."""
 
 import secrets
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,25 +18,25 @@ from lepton.store.datasets.snapshots import Snapshots
 from lepton.store.documents import DocumentDatabase
 from services.gateway.core.auth import Caller
 from services.gateway.core.datasets.labels import Table, as_lines
-from services.gateway.core.requests import Body
+from services.gateway.core.requests import Body, Written
 from services.gateway.flow.audit import Audit
-from services.gateway.flow.data import Data, Written
 from services.gateway.flow.pipelines import Catalogue
 
 __all__ = ["Job", "Orders", "Table", "shown"]
 
 # A command is on the log before ingest has queued it; until then its job is known from here.
 MAX_ASKED = 1000
+TakeLabels = Callable[[Caller, str, Body], Awaitable[list[Written]]]
 
 
 class Orders:
     """Ingest does it; a verb returns once the command is durable."""
 
-    def __init__(self, catalogue: Catalogue, producer: Producer, data: Data, database: DocumentDatabase, audit: Audit,
-                 clock: Clock) -> None:
+    def __init__(self, catalogue: Catalogue, producer: Producer, take_labels: TakeLabels, database: DocumentDatabase,
+                 audit: Audit, clock: Clock) -> None:
         self._catalogue = catalogue
         self._producer = producer
-        self._data = data
+        self._take_labels = take_labels
         self._salts = Salts(database)
         self._snapshots = Snapshots(database)
         self._jobs = DataJobs(database, clock)
@@ -72,7 +73,7 @@ class Orders:
         if not isinstance(body, Body):
             kind, data = body
             body = Body("ndjson", as_lines(await self._catalogue.spec(name), kind, data))
-        return await self._data.take_labels(caller, name, body)
+        return await self._take_labels(caller, name, body)
 
     async def job(self, name: str, job_id: str) -> Job:
         """One asked for here is known at once. Raises Missing."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lepton.bus.deadletter import DeadLetters
+from lepton.bus.letters.refusing import DeadLetters
 from lepton.bus.producer import Producer, outgoing
 from lepton.bus.records import Headers, Outgoing, Record
 from lepton.clock import Clock

@@ -15,9 +15,10 @@ import pyarrow as pa
 from lepton.contracts.pipeline import Pipeline
 from services.ingest.core.clean.content import digests
 from services.ingest.core.clean.past import Past
+from services.ingest.core.clean.policies import BoolMatrix, Bounds, Cleaning
 from services.ingest.core.clean.sieve import Sieve, Unlike
 from services.ingest.core.clean.times import Timed, Times
-from services.ingest.core.cleaning import BoolMatrix, Bounds, Cleaning, Turned
+from services.ingest.core.clean.turned import Turned
 from services.ingest.core.dedupe import keys_of
 from services.ingest.core.reading.intake import Intake, RawEvent
 from services.ingest.core.reading.moments import micros_of

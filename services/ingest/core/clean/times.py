@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lepton.contracts.pipeline_blocks import Clean
-from services.ingest.core.cleaning import Turned
+from services.ingest.core.clean.turned import Turned
 
 Array = np.ndarray[Any, np.dtype[Any]]
 # Before every event time there can be.

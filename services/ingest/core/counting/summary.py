@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from lepton.contracts.pb.quality_pb2 import CodeCount, FieldQuality, QualitySummary, SourceQuality
-from services.ingest.core.cleaning import BoolMatrix, numbers_of
+from services.ingest.core.clean.policies import BoolMatrix, numbers_of
 from services.ingest.core.counting import sketches
 from services.ingest.core.counting.sketches import Sketch
 from services.ingest.core.quality import Rejection

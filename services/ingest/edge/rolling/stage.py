@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lepton.bus.care import Care
-from lepton.bus.deadletter import DeadLetters, LineStopped
+from lepton.bus.letters.refusing import DeadLetters, LineStopped
 from lepton.bus.producer import Producer
 from lepton.bus.records import Broker, Place, Record
 from lepton.contracts import topics

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from lepton.bus.deadletter import DeadLetters
+from lepton.bus.letters.refusing import DeadLetters
 from lepton.bus.producer import outgoing
 from lepton.bus.records import Broker, Outgoing, Place, Record, TransactionalWriter
 from lepton.bus.retry import RetryPolicy

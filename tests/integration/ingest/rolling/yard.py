@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lepton.bus.care import Care
-from lepton.bus.deadletter import DeadLetters
+from lepton.bus.letters.refusing import DeadLetters
 from lepton.bus.producer import Producer
 from lepton.bus.records import Broker, Headers, Outgoing, Place, TopicPlan
 from lepton.clock import SystemClock
@@ -94,7 +94,7 @@ class Yard:
         return sum(one.summary.accepted for one in (await self.rollups()).values()
                    if one.summary.pipeline == pipeline and one.interval == interval)
 
-    async def until_counted(self, pipeline: str, accepted: int, timeout_s: float = 45) -> None:
+    async def until_counted(self, pipeline: str, accepted: int, timeout_s: float = 90) -> None:
         async def done() -> bool:
             return await self.counted(pipeline) >= accepted
         await apoll_until(done, f"{accepted} events of {pipeline} in roll-ups", timeout_s, every_s=0.2)
@@ -106,7 +106,7 @@ class Yard:
 
         async def done() -> bool:
             return (await self.broker.group_offsets(self.connection.group)).get(place, 0) >= offset
-        await apoll_until(done, f"offset {offset} of {place.topic} committed", 60, every_s=0.2)
+        await apoll_until(done, f"offset {offset} of {place.topic} committed", 90, every_s=0.2)
 
     async def rewind(self, pipeline: str) -> None:
         """Forget what was committed, as a crash just before a commit does."""

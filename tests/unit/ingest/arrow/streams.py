@@ -9,8 +9,9 @@ import pyarrow as pa
 from lepton.bus.records import Headers, Record, partition_for
 from lepton.contracts.arrow.stream import CONTENT_TYPE, write_table
 from lepton.contracts.pipeline import Pipeline
-from services.ingest.core.acceptance import Acceptance, Accepted
+from services.ingest.core.acceptance import Acceptance
 from services.ingest.core.clean.past import Past
+from services.ingest.core.judged import Accepted
 from tests.unit.ingest.samples import record
 
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)

@@ -97,7 +97,7 @@ def test_a_refused_row_that_is_mended_is_accepted_as_an_event_of_its_own() -> No
 
 def test_an_event_of_a_record_counts_once_however_it_comes_again() -> None:
     past = Past.of(SHOP)
-    past.past.seen.apply(judged(SHOP, [arrow(orders(3))], past=past).plan)
+    past.seen.apply(judged(SHOP, [arrow(orders(3))], past=past).plan)
     again = judged(SHOP, [arrow(orders(4)), record(order(0, customer=here(1)[0]))], past=past)
     assert [row["_event_id"] for row in rows_of(again)] == ["o-3"]
     assert again.tally.duplicates == 4

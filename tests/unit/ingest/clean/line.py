@@ -9,7 +9,7 @@ import pyarrow as pa
 from lepton.bus.records import Record
 from lepton.contracts.pipeline import Pipeline
 from services.ingest.core.acceptance import Acceptance
-from services.ingest.core.cleaning import Bounds
+from services.ingest.core.clean.policies import Bounds
 from services.ingest.core.counting.summary import Tally
 from services.ingest.core.partition import EventsPartition
 from tests.unit.ingest.samples import record

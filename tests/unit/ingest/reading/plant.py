@@ -10,8 +10,9 @@ import pyarrow as pa
 from lepton.bus.records import Record
 from lepton.contracts import features
 from lepton.contracts.pipeline import Pipeline
-from services.ingest.core.acceptance import Acceptance, Accepted
+from services.ingest.core.acceptance import Acceptance
 from services.ingest.core.clean.past import Past
+from services.ingest.core.judged import Accepted
 from tests.unit.ingest.samples import records
 
 TEXT = """\

@@ -1,7 +1,6 @@
 """What of an accepted row is missing or outlying, and which rows the Pipeline's policies turn away for it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pyarrow as pa
 from lepton.contracts.pb.models_pb2 import ModelManifest
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.pipeline_blocks import NUMERIC
+from services.ingest.core.clean.turned import Turned
 
 BoolMatrix = np.ndarray[Any, np.dtype[np.bool_]]
 Bounds = Mapping[str, tuple[float, float]]
@@ -19,16 +19,6 @@ def bounds_of(manifest: ModelManifest) -> dict[str, tuple[float, float]]:
     """What the champion's training snapshot calls ordinary, by field; the graph clips to the same numbers."""
     return {one.field: (one.outlier_low, one.outlier_high) for one in manifest.statistics
             if one.HasField("outlier_low") and one.HasField("outlier_high")}
-
-
-@dataclass(frozen=True, slots=True)
-class Turned:
-    """A row a policy turns away."""
-
-    index: int
-    code: str
-    message: str
-    field: str | None
 
 
 class Cleaning:
