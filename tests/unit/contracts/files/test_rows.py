@@ -38,7 +38,8 @@ def value(line: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("kind", "text", "expected"), [
-    ("int", "12", 12), ("int", "12.5", 12.5), ("int", "-3", -3), ("int", "1e3", 1000.0), ("int", "twelve", "twelve"),
+    ("int", "12", 12), ("int", "12.5", 12.5), ("int", "-3", -3), ("int", "1e3", 1000), ("int", "12.0", 12),
+    ("float", "12.0", 12.0), ("int", "twelve", "twelve"),
     ("int", "9" * 30, 1e30), ("float", " 2.50 ", 2.5), ("float", "NaN", None), ("float", "inf", "inf"),
     ("float", "1e999", "1e999"), ("float", ".5", 0.5), ("float", "1_000", "1_000"), ("float", "", None),
     ("float", '{"value": 1, "unit": "m"}', {"value": 1, "unit": "m"}), ("float", "{", "{"),
@@ -100,6 +101,10 @@ def test_values_of_other_programs_become_json() -> None:
         "customer": 5, "at": "2026-01-01T10:00:00+00:00", "note": "AAE=", "price": 2.5, "items": 3,
         "where": [1.5, None], "order": "o"}
     assert ROWS.from_row({"customer": "c", "at": datetime(2026, 1, 1, tzinfo=UTC)}, 2).event_id == "f-2"
+    # As pandas keeps ints of which some are missing.
+    assert ROWS.from_row({"customer": "c", "items": 3.0, "price": 3.0}, 3).value == (
+        b'{"customer":"c","items":3,"price":3.0}')
+    assert ROWS.from_row({"customer": "c", "items": 3.5}, 3).value == b'{"customer":"c","items":3.5}'
 
 
 @given(st.text(max_size=80))
