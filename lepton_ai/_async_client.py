@@ -10,6 +10,7 @@ from lepton.clock import Clock
 from lepton.errors import Invalid, LeptonError, Missing, Refused, Unavailable
 from lepton_ai import _credentials, _infer, _models, _progress, _report
 from lepton_ai._data import Dataset, Rows, field_name, from_rows
+from lepton_ai._datasets.told import Snapshot
 from lepton_ai._datasets.verbs import AsyncDatasets
 from lepton_ai._files.uploading import OnProgress, Upload, Uploading
 from lepton_ai._loading import Loading
@@ -105,11 +106,15 @@ class AsyncLeptonClient:
             source=source)
         return Dataset(data.name, data.pipeline, data.label, data.label_because, accepted, data.fields, rows, report)
 
-    async def train_model(self, family: str, data: Dataset, *, parameters: Mapping[str, Any] | None = None) -> Model:
-        """A new version learnt from all rows. It is not served before `deploy_model`.
+    async def train_model(self, family: str, data: Dataset | Snapshot, *,
+                          parameters: Mapping[str, Any] | None = None) -> Model:
+        """A new version learnt from all rows, or from those of a snapshot. It is not served before `deploy_model`.
 
         Raises Invalid (family, parameters or data do not fit, with the remedy), Unavailable.
         """
+        if isinstance(data, Snapshot):
+            return await self._train(data.pipeline, {"kind": "train", "family": family, "snapshot": data.id,
+                                                     "parameters": parameters or {}})
         task = _infer.task_for(family)
         spec = (await self._transport.get(f"/v1/pipelines/{data.pipeline}"))["spec"]
         if task is not None and task != _infer.task_of(spec):

@@ -17,6 +17,7 @@ from lepton_ai import _credentials, _progress
 from lepton_ai._async_client import AsyncLeptonClient
 from lepton_ai._data import Dataset
 from lepton_ai._datasets.sync import Datasets
+from lepton_ai._datasets.told import Snapshot
 from lepton_ai._files.uploading import OnProgress, Upload
 from lepton_ai._models import Deployment, Model, Row, SyncDeployment
 from lepton_ai._monitor.health import Health
@@ -72,8 +73,9 @@ class LeptonClient:
         """The data set under cleaning rules that repair missing values and outliers, with a `report` to read."""
         return self._run(self._client.data_clean(data))
 
-    def train_model(self, family: str, data: Dataset, *, parameters: Mapping[str, Any] | None = None) -> Model:
-        """A new version learnt from all rows. It is not served before `deploy_model`."""
+    def train_model(self, family: str, data: Dataset | Snapshot, *,
+                    parameters: Mapping[str, Any] | None = None) -> Model:
+        """A new version learnt from all rows, or from those of a snapshot. It is not served before `deploy_model`."""
         return self._run(self._client.train_model(family, data, parameters=parameters))
 
     def fine_tune(self, model: Model, data: str | Path | Dataset | Sequence[Row], *, label: str | None = None,

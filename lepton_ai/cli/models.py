@@ -56,9 +56,10 @@ def predict(name: Name, rows: Annotated[list[str] | None, typer.Argument(help="R
 def train(name: Name, family: Annotated[str, typer.Option(help="The Pipeline's, when left out.")] = "",
           parameters: Annotated[str, typer.Option(help="As a JSON object; the Pipeline's, when left out.")] = "{}",
           fine_tune: Annotated[bool, typer.Option("--fine-tune", help="Start from the champion.")] = False,
+          snapshot: Annotated[str, typer.Option(help="Learn from this snapshot's rows.")] = "",
           promote: Annotated[bool, typer.Option(help="Serve it when it passes its gate.")] = True) -> None:
     """Ask for one training run; follow it with `lepton get runs RUN`."""
-    body = {"kind": "fine_tune" if fine_tune else "train", "family": family, "promote": promote,
+    body = {"kind": "fine_tune" if fine_tune else "train", "family": family, "promote": promote, "snapshot": snapshot,
             "parameters": parse_json(parameters, "--parameters"), "command_id": f"cli-{uuid.uuid4().hex}"}
 
     async def post(transport: Transport) -> Any:

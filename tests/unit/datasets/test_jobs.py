@@ -100,3 +100,17 @@ async def test_rows_of_the_generation_before_are_read_snapshot_and_erased_with_t
     job = await world.done(await world.api.delete("/v1/datasets/shop/entities/c-3"))
     assert dry.json()["rows"] == job["result"]["rows"] == 2
     assert "e-3" not in await world.ids() and "e-10" not in await world.ids(snapshot=snapshot)
+
+
+async def test_a_training_command_may_name_a_snapshot_of_its_pipeline(world: World) -> None:
+    await world.send(*range(4))
+    snapshot = await world.snapshot()
+    asked = await world.api.post("/v1/models/shop/train", json={"snapshot": snapshot})
+    assert asked.status_code == 202, asked.text
+    (command,) = await world.gateway.messages(Topic.TRAINING_COMMANDS)
+    assert command.snapshot_id == snapshot
+    for wrong, status in (("0" * 64, 404), ("latest", 422)):
+        assert (await world.api.post("/v1/models/shop/train", json={"snapshot": wrong})).status_code == status
+    other = PIPELINE.replace("name: shop", "name: other")
+    assert (await world.gateway.apply(other)).is_success
+    assert (await world.api.post("/v1/models/other/train", json={"snapshot": snapshot})).status_code == 404

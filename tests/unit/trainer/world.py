@@ -20,6 +20,7 @@ from lepton.contracts.pb.recovery_pb2 import RecoveryResult
 from lepton.contracts.pb.training_pb2 import TRAINING_KIND_TRAIN, TrainingCommand, TrainingProgress
 from lepton.contracts.signing import Identity, TrustedKey, TrustStore, sign_message
 from lepton.store.artifacts import Artifacts, sha256_hex
+from lepton.store.datasets.snapshots import Snapshots
 from lepton.store.memory import MemoryDatabase
 from lepton.store.models import Models
 from lepton.store.runs import Run, Runs, run_id_of
@@ -147,7 +148,7 @@ class World:
         self.database = MemoryDatabase()
         self.identity = Identity.create(self.path / "keys", "trainer")
         self.stores = Stores(Segments(self.database), Models(self.database, self.clock, self._sign),
-                             Runs(self.database, self.clock), Artifacts(self.database))
+                             Runs(self.database, self.clock), Artifacts(self.database), Snapshots(self.database))
         self.bounds = Bounds(lease_s=5, row_pause_s=5, memory_mb=0, limit_s=600, processes=1)
         self.folders = LearningFolders(self.path / "runs", self)
         self.tell = Tell(self._progress, self._result, lambda: None, lambda *what: self.troubles.append(what),
