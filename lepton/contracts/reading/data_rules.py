@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from lepton.contracts.pipeline_blocks import NUMERIC, SCALARS, Clean, Events, Features, FieldSpec, Window
 from lepton.contracts.reading.lines import PathKey
 from lepton.contracts.reading.text import normaliser
-from lepton.contracts.reading.units import conversion
-from lepton.errors import Invalid
+from lepton.contracts.reading.units import UnfitUnit, conversion
 
 Finding = tuple[PathKey, str, str]
 _ONLY_FOR = {"dims": ("vector",), "max_length": ("sequence",), "max_bytes": ("image",),
@@ -57,9 +56,9 @@ def _check_repairs(path: PathKey, spec: FieldSpec) -> Iterator[Finding]:
         for number, accepted in enumerate(spec.accept_units or ()):
             try:
                 conversion(accepted, spec.unit)
-            except Invalid as error:
+            except UnfitUnit as error:
                 place: PathKey = ("unit",) if error.field == spec.unit else ("accept_units", number)
-                yield (*path, *place), error.message, error.remedy or ""
+                yield (*path, *place), error.message, error.remedy
                 if place == ("unit",):
                     break
     if spec.accept_units and (len(set(spec.accept_units)) < len(spec.accept_units) or spec.unit in spec.accept_units):

@@ -7,8 +7,6 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from lepton.errors import Invalid
-
 if TYPE_CHECKING:
     import pint
 
@@ -20,6 +18,16 @@ _UNIT = re.compile(rf"(?:1/)?{_NAME}(?: ?[*/] ?{_NAME})*")
 _EXACT = 2**53
 # Pint's own errors are among these; it is imported where it is needed, so they cannot be named here.
 _PINT_ERRORS = (TypeError, ValueError, AttributeError, ArithmeticError, LookupError)
+
+
+class UnfitUnit(ValueError):
+    """A unit nothing can be converted from or to; what reads a Pipeline says where it stands."""
+
+    def __init__(self, message: str, *, field: str, remedy: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.remedy = remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +44,13 @@ class Conversion:
 
 
 def conversions(unit: str, accepted: Sequence[str]) -> Mapping[str, Conversion]:
-    """How to bring a value in each of `accepted` into `unit`. Raises Invalid, `field` naming the unit it is about."""
+    """How to bring a value in each of `accepted` into `unit`. Raises UnfitUnit, `field` naming the unit it is about."""
     return {one: conversion(one, unit) for one in accepted}
 
 
 @lru_cache(maxsize=4096)
 def conversion(source: str, target: str) -> Conversion:
-    """Raises Invalid: not a unit, of another dimension, or one that is no line (decibels)."""
+    """Raises UnfitUnit: not a unit, of another dimension, or one that is no line (decibels)."""
     registry = _registry()
     _known(target)
     _known(source)
@@ -50,12 +58,12 @@ def conversion(source: str, target: str) -> Conversion:
         zero, one, two = (Fraction(registry.Quantity(Fraction(value), source).to(target).magnitude)
                           for value in (0, 1, 2))
     except _PINT_ERRORS as error:
-        raise Invalid(f"`{source}` does not measure what `{target}` does", field=source,
-                      remedy="name a unit of the same dimension, and no logarithm") from error
+        raise UnfitUnit(f"`{source}` does not measure what `{target}` does", field=source,
+                        remedy="name a unit of the same dimension, and no logarithm") from error
     factor = one - zero
     if two - one != factor or factor == 0:
-        raise Invalid(f"`{source}` cannot be converted to `{target}` by a factor and an offset", field=source,
-                      remedy="name a unit of the same dimension that is no logarithm")
+        raise UnfitUnit(f"`{source}` cannot be converted to `{target}` by a factor and an offset", field=source,
+                        remedy="name a unit of the same dimension that is no logarithm")
     shift = float(zero / factor)
     if max(abs(factor.numerator), factor.denominator) > _EXACT:
         return Conversion(shift, float(factor), 1.0)
@@ -64,13 +72,13 @@ def conversion(source: str, target: str) -> Conversion:
 
 def _known(unit: str) -> None:
     if len(unit) > MAX_UNIT_CHARS or not _UNIT.fullmatch(unit):
-        raise Invalid(f"`{unit[:MAX_UNIT_CHARS]}` cannot be read as a unit", field=unit,
-                      remedy="write one like degC, km/h or kg*m^2")
+        raise UnfitUnit(f"`{unit[:MAX_UNIT_CHARS]}` cannot be read as a unit", field=unit,
+                        remedy="write one like degC, km/h or kg*m^2")
     try:
         _registry().parse_units(unit.removeprefix("1/"))
     except _PINT_ERRORS as error:
-        raise Invalid(f"`{unit}` is no unit that is known", field=unit,
-                      remedy="write one like degC, km/h or kg*m^2") from error
+        raise UnfitUnit(f"`{unit}` is no unit that is known", field=unit,
+                        remedy="write one like degC, km/h or kg*m^2") from error
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ from typing import Any
 from lepton.contracts.pipeline import InvalidPipeline, Problem
 from lepton.errors import Busy, Invalid, LeptonError, Missing, Refused, Unavailable
 from services.gateway.flow.data import InvalidBody
-from services.gateway.flow.intake.uploads import WrongOffset
+from services.gateway.flow.intake.offsets import WrongOffset
 from services.gateway.flow.pipelines import Incompatible
 from services.gateway.flow.predictions import TooLate
 

@@ -18,8 +18,9 @@ from lepton.errors import Invalid, Missing, Refused
 from lepton.store.files.uploads import Upload
 from lepton.store.files.uploads import Uploads as UploadStore
 from services.gateway.core.auth import Caller
+from services.gateway.flow.intake.made import Made, Writes, made_of_text, made_of_values
+from services.gateway.flow.intake.offsets import WrongOffset
 from services.gateway.flow.intake.parts import Parts
-from services.gateway.flow.intake.writing import Made, RowWriter, made_of_text, made_of_values
 from services.gateway.flow.pipelines import Catalogue
 
 __all__ = ["NewUpload", "Upload", "Uploads", "WrongOffset"]
@@ -30,15 +31,6 @@ TURN_S = 2.0
 """How long one request works on rows of a Parquet file that is here."""
 KEPT_S = 7 * 86_400.0
 """How long bytes of a Parquet file that nobody adds to are kept."""
-
-
-class WrongOffset(Refused):
-    """The bytes are not the next ones; `offset` says from where to go on."""
-
-    def __init__(self, offset: int) -> None:
-        super().__init__(f"the next byte wanted is number {offset}", field="offset",
-                         remedy=f"send the file from offset {offset} on")
-        self.offset = offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +47,7 @@ class NewUpload:
 class Uploads:
     """Verbs on uploads. `max_bytes` is the largest file."""
 
-    def __init__(self, catalogue: Catalogue, store: UploadStore, writer: RowWriter, parts: Parts, clock: Clock,
+    def __init__(self, catalogue: Catalogue, store: UploadStore, writer: Writes, parts: Parts, clock: Clock,
                  max_bytes: int) -> None:
         self._catalogue = catalogue
         self._store = store

@@ -1,7 +1,6 @@
 """How rows of a file become records: good ones events (and labels), the others dead letters that say which row."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from lepton.bus.letters.refusing import DeadLetters
 from lepton.bus.producer import Producer, outgoing
@@ -9,18 +8,15 @@ from lepton.bus.records import Headers, Outgoing, Record
 from lepton.clock import Clock
 from lepton.contracts import names, topics
 from lepton.contracts.envelope import Envelope
-from lepton.contracts.files.records import MAX_RECORD_BYTES
-from lepton.contracts.files.rows import ORIGIN, FileEvent, Rows, origin
+from lepton.contracts.files.rows import ORIGIN, FileEvent, origin
 from lepton.contracts.topics import Topic
 from lepton.errors import Invalid
 from lepton.runtime.telemetry import Telemetry
 from lepton.store.files.uploads import Upload
+from services.gateway.flow.intake.made import Made
 
 LETTER_BYTES = 64 * 1024
 EVENT_TYPE, LABEL_TYPE = "lepton.event", "lepton.label"
-
-Made = FileEvent | Invalid
-"""What a row has become: an event, or the reason why it cannot be one."""
 
 
 class RowWriter:
@@ -65,29 +61,6 @@ class RowWriter:
         where = origin(upload.name, number)
         never = Record(topic_name, -1, -1, where.encode(), text[:LETTER_BYTES], (*headers, *_origin(upload, number)))
         return self._letters.letter(never, error, at=where, counted=False)
-
-
-def made_of_text(rows: Rows, upload: Upload, columns: Sequence[str | None], record: bytes, number: int) -> Made:
-    """The row in a line of CSV or JSONL."""
-    try:
-        if len(record) > MAX_RECORD_BYTES:
-            raise Invalid("too_large: the record is longer than a megabyte")
-        if upload.format == "csv":
-            return rows.from_csv(record, columns, number, upload.delimiter)
-        return rows.from_json(record, number)
-    except Invalid as error:
-        return error
-
-
-def made_of_values(rows: Rows, row: Mapping[str, Any], number: int) -> Made:
-    """The row as Parquet has it, by members."""
-    try:
-        event = rows.from_row(row, number)
-        if len(event.value) > MAX_RECORD_BYTES:
-            raise Invalid("too_large: the record is longer than a megabyte")
-        return event
-    except Invalid as error:
-        return error
 
 
 def _source(upload: Upload) -> str:

@@ -19,7 +19,7 @@ MEASURE = pa.struct([(VALUE, pa.float64()), (UNIT, pa.string())])
 def conversion_of(spec: FieldSpec) -> Callable[[pa.Array], Read]:
     """A column of structs like MEASURE to one of numbers in the field's unit; a unit left out is the field's own.
 
-    Factors are worked out here, once. Raises Invalid for units that cannot be converted.
+    Factors are worked out here, once. Raises UnfitUnit for units that cannot be converted.
     """
     own = spec.unit or ""
     known = conversions(own, spec.accept_units or ())

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lepton.contracts.reading.text import normaliser
-from lepton.contracts.reading.units import conversion, conversions
-from lepton.errors import Invalid
+from lepton.contracts.reading.units import UnfitUnit, conversion, conversions
 
 
 @pytest.mark.parametrize(("value", "source", "target", "wanted"), [
@@ -25,7 +24,7 @@ def test_a_value_comes_out_as_it_is_known(value: float, source: str, target: str
     ("__import__('os')", "m", "__import__('os')"), ("m" * 100, "m", "m" * 100), ("lambda", "m", "lambda"),
 ])
 def test_what_is_no_unit_of_that_kind_is_refused_by_name(source: str, target: str, blamed: str) -> None:
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(UnfitUnit) as caught:
         conversion(source, target)
     assert caught.value.field == blamed
     assert caught.value.remedy
@@ -46,7 +45,7 @@ def test_there_and_back_is_where_it_began(value: float, pair: tuple[str, str]) -
 def test_any_text_is_a_unit_or_refused(text: str) -> None:
     try:
         assert conversion(text, text)(2.0) == pytest.approx(2.0)
-    except Invalid as error:
+    except UnfitUnit as error:
         assert error.field == text
 
 
