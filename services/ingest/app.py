@@ -1,6 +1,7 @@
 """Everything ingest is made of, in start order."""
 
 import gc
+from collections.abc import Sequence
 
 from lepton.bus import kafka
 from lepton.bus.care import Care
@@ -34,7 +35,8 @@ from services.ingest.edge.sources.opening import opener
 from services.ingest.flow.accepting import Accepting, ContinueTrace
 from services.ingest.flow.ingest import Ingest
 from services.ingest.flow.keeping import Keeping
-from services.ingest.flow.pulling.pull import Workplace
+from services.ingest.flow.pulling.batch import Rejection
+from services.ingest.flow.pulling.pull import CountRefused, Workplace
 from services.ingest.flow.pulling.sources import Sources
 from services.ingest.flow.upkeep.erasing import Erasing
 from services.ingest.flow.upkeep.forgetting import Forgetting
@@ -82,7 +84,10 @@ def assemble(settings: IngestSettings, service: Service, broker: Broker, databas
     def care(what: str) -> Care:
         return Care(clock, service.health.check(what, FOLLOW_DEADLINE_S), telemetry)
 
-    sources = _sources(service, settings, broker, database, around.dead_letters)
+    def count_refused(name: str, rejections: Sequence[Rejection]) -> None:
+        ingest.count_refused(name, rejections)
+
+    sources = _sources(service, settings, broker, database, around.dead_letters, count_refused)
     ingest = Ingest(line, sources.follow, _continue_trace(telemetry), clock)
     pipelines = AnnouncedPipelines(broker, ingest, care("pipelines"), settings.instance)
     models = AnnouncedModels(broker, ingest, trust, care("models"), settings.instance)
@@ -112,12 +117,12 @@ def assemble(settings: IngestSettings, service: Service, broker: Broker, databas
 
 
 def _sources(service: Service, settings: IngestSettings, broker: Broker, database: DocumentDatabase,
-             letters: DeadLetters) -> Sources:
+             letters: DeadLetters, count_refused: CountRefused) -> Sources:
     """What pulls events from elsewhere."""
     open_origin = opener(broker, kafka.connect, secret_of, roots_of(settings.log_roots), settings.http_max_bytes,
                          service.clock)
     at = Workplace(settings.instance, broker, open_origin, letters, service.telemetry, service.health.note,
-                   service.clock, settings.source_backlog)
+                   count_refused, service.clock, settings.source_backlog)
     return Sources(at, Lease(database, service.clock, "source_leases"), settings.source_lease_s, SourceBoard(database),
                    lambda name, body: service.spawn(name, body, ends=True))
 

@@ -139,6 +139,12 @@ class Accepting:
     def release_labels(self, partition: int) -> None:
         self._labels.pop(partition, None)
 
+    def count_refused(self, rejections: Sequence[Rejection]) -> None:
+        """Rows that never were events, refused before they came to the log: the next summary tells of them."""
+        tally = Tally()
+        tally.reject(rejections, self.spec.pipeline.fields)
+        self._interval.add(tally)
+
     async def summarise(self, instance: str, send: Callable[[QualitySummary], Awaitable[None]]) -> None:
         """Send what was counted since the last summary, if anything; what could not be sent is in the next one."""
         tally, start, end = self._interval, self._interval_start, self._clock.now()

@@ -1,6 +1,6 @@
 """Which pipelines this process works for: follows their specs, their champions and what is quarantined."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from lepton.clock import Clock
@@ -10,6 +10,7 @@ from lepton.contracts.pipeline import Pipeline, from_json
 from lepton.errors import Invalid, Missing, Refused
 from services.ingest.core.clean.policies import Bounds, bounds_of
 from services.ingest.core.quarantine import Moment, Quarantine
+from services.ingest.core.reading.intake import Rejection
 from services.ingest.flow.accepting import Accepting, ContinueTrace, Spec
 
 
@@ -95,6 +96,11 @@ class Ingest:
         self._bounds[name] = bounds_of(champion.manifest) if champion is not None else {}
         if name in self._lines:
             self._lines[name][0].bounds = self._bounds[name]
+
+    def count_refused(self, name: str, rejections: Sequence[Rejection]) -> None:
+        """Rows that a source of the pipeline could not make events of."""
+        if name in self._lines:
+            self._lines[name][0].count_refused(rejections)
 
     def quarantine_of(self, name: str) -> Quarantine:
         return self._quarantines.setdefault(name, Quarantine())

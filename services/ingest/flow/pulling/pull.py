@@ -6,30 +6,30 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from lepton.bus.letters.refusing import DeadLetters
-from lepton.bus.producer import outgoing
-from lepton.bus.records import Broker, Outgoing, Place, Record, TransactionalWriter
+from lepton.bus.records import Broker, Outgoing, Place, TransactionalWriter
 from lepton.bus.retry import RetryPolicy
 from lepton.bus.table import StateReader
 from lepton.clock import Clock
 from lepton.contracts import names, topics
-from lepton.contracts.envelope import Envelope
 from lepton.contracts.source_blocks import SourceSpec
 from lepton.contracts.topics import Topic
-from lepton.errors import Invalid, LeptonError, Refused, Unavailable
+from lepton.errors import LeptonError, Refused, Unavailable
 from lepton.runtime.loops import pause, unless_stopped
 from lepton.runtime.telemetry import Telemetry
 from services.ingest.core.pulling import state as kept
-from services.ingest.core.pulling.rows import MAX_RAW_BYTES, Bad, Item, Row, Rows
 from services.ingest.core.pulling.state import SourceState
 from services.ingest.flow.pulling.backlog import Backlog
+from services.ingest.flow.pulling.batch import Batches, Rejection
 from services.ingest.flow.pulling.origin import OpenOrigin, Pulled
 from services.ingest.flow.spec import Spec
 
-EVENT_TYPE = "lepton.event"
 STATE_PARTITION = 0
 WAIT_S = 0.5
 # A transaction of another owner may hold readers of the state topic back so long, and a little more.
 STATE_WITHIN_S = 45.0
+
+CountRefused = Callable[[str, Sequence[Rejection]], None]
+"""(pipeline, what of its sources was refused): for the summaries of its quality."""
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ class Workplace:
     telemetry: Telemetry
     note: Callable[[str, str], None]
     """(name, text) shown beside this process's health; an empty text takes it back."""
+    count_refused: CountRefused
     clock: Clock
     backlog_records: int
     """A source waits while so many records of its pipeline's events are not accepted yet."""
@@ -78,7 +79,6 @@ class Pull:
         self.taken_over = False
         self._at = at
         self._source = source
-        self._label = f"source/{source.name}"
         self._place = f"{spec.name}/{source.name}"
         self._check = f"pull {self._place}"
         self._group = f"ingest.{spec.name}.source.{source.name}"
@@ -91,7 +91,7 @@ class Pull:
     def adopt(self, spec: Spec) -> None:
         """Make events by another version of the pipeline, whose source is the same, from the next batch on."""
         self._spec = spec
-        self._rows = Rows(spec.pipeline, self._source)
+        self._batches = Batches(spec, self._source, self._at.letters, self._at.clock)
 
     async def run(self, stop: asyncio.Event) -> None:
         attempt = 0
@@ -193,16 +193,17 @@ class Pull:
         """Commit what was found; the state after it."""
         for loss in found.losses:
             self._at.telemetry.error("source_rows_lost", loss, self._place)
-        records, refused = self._records(found.items)
+        batch = self._batches.of(found.items)
+        refused, taken = len(batch.refused), len(found.items) - len(batch.refused)
         standing = self.standing
         if found.items or found.cursor != state.cursor:
-            state = state.after(found.cursor, found.shown, self._source.origin, events=len(records) - refused,
-                                refused=refused)
-            await self._commit(writer, state, records)
-            backlog.sent += len(records) - refused
+            state = state.after(found.cursor, found.shown, self._source.origin, events=taken, refused=refused)
+            await self._commit(writer, state, batch.records)
+            backlog.sent += taken
             labels = {names.PIPELINE: self._spec.name, "source": self._source.name}
-            self._events.add(len(records) - refused, labels)
+            self._events.add(taken, labels)
             self._refused.add(refused, labels)
+            self._at.count_refused(self._spec.name, batch.refused)
             standing.moved_at_s = self._at.clock.now().timestamp()
         if standing.state == "failing":
             self._at.note(self._check, "")
@@ -225,42 +226,6 @@ class Pull:
         except Refused:
             self.taken_over = True
             raise
-
-    # -- events -------------------------------------------------------------------------------------------------
-
-    def _records(self, items: Sequence[Item]) -> tuple[list[Outgoing], int]:
-        """Events and dead letters in the order of the items, and how many of the latter. Raises LineStopped."""
-        records = []
-        refused = 0
-        for item in items:
-            if isinstance(item, Bad):
-                records.append(self._letter(item.raw, Invalid(f"malformed: {item.reason}"), item.mark))
-                refused += 1
-                continue
-            try:
-                records.append(self._event(item))
-            except Invalid as error:
-                raw = repr(dict(item.values)).encode("utf-8", "replace")[:MAX_RAW_BYTES]
-                code = "missing" if error.message == "is missing" else "malformed"
-                records.append(self._letter(raw, Invalid(f"{code}: {error.message}", field=error.field), item.mark))
-                refused += 1
-        return records, refused
-
-    def _event(self, row: Row) -> Outgoing:
-        event = self._rows.event(row)
-        envelope = Envelope(
-            event_id=event.event_id, occurred_at=event.time or self._at.clock.now(), source=self._label,
-            event_type=EVENT_TYPE, spec_version=self._spec.version, traceparent=event.traceparent,
-            content_type="application/json")
-        return outgoing(Topic.EVENTS, event.value, key=event.entity, pipeline=self._spec.name,
-                        generation=self._spec.generation, envelope=envelope)
-
-    def _letter(self, raw: bytes, error: Invalid, mark: str) -> Outgoing:
-        name = topics.name(Topic.EVENTS, self._spec.name, self._spec.generation)
-        headers = Envelope(event_id=self._rows.made_id(mark), source=self._label).to_headers()
-        # No `@`: nothing of ours lies there to be sent back to.
-        place = f"{self._label} {mark}".replace("@", "(at)")
-        return self._at.letters.letter(Record(name, 0, 0, None, raw, headers), error, at=place)
 
     def _failed(self, error: Exception, attempt: int) -> None:
         if isinstance(error, LeptonError):

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.ingest.house import House, living
+from lepton.contracts import codec
+from lepton.contracts.pb.quality_pb2 import QualitySummary
+from lepton.contracts.topics import Topic
+from tests.unit.ingest.house import House, living, until
 from tests.unit.ingest.sources.shop import VARIABLE, Table, events, pulled, pulling, sql, standing
 
 
@@ -70,6 +73,14 @@ async def test_rows_that_cannot_be_events_are_dead_letters_with_their_place(hous
         await house.apply(pulling(sql()))
         await pulled(house, 2)
         found = await standing(house, "orders", state="following")
+
+        async def summed() -> bool:
+            told = [codec.decode_as(Topic.QUALITY, QualitySummary, one.value or b"")
+                    for one in await house.read(Topic.QUALITY)]
+            return sum(one.rejected for summary in told for one in summary.sources
+                       if one.source == "source/orders") == 2
+
+        await until(summed, "the refused rows in the summaries of quality")
     letters = await house.letters()
     assert [(one["reason"], one["field"], one["place"].split("/")[:2]) for one in letters] == [
         ("missing: is missing", "customer", ["source", "orders 2"]),
