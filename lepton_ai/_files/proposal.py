@@ -226,7 +226,8 @@ def _type(column: Column) -> tuple[str, str]:
         return "bool", f"true in {column.values['True']:,} of {column.present:,}"
     if column.mostly("int", "float"):
         others = column.present - column.kinds["int"] - column.kinds["float"]
-        wrong = f"; {others:,} values are no numbers and will be refused" if others else ""
+        told = "1 value is no number and will" if others == 1 else f"{others:,} values are no numbers and will"
+        wrong = f"; {told} be refused" if others else ""
         kind = "float" if column.kinds["float"] else "int"
         return kind, f"{_short(column.low)} to {_short(column.high)}{wrong}"
     if column.only("time"):

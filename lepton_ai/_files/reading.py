@@ -13,7 +13,7 @@ from lepton.contracts.files.rows import column_names
 from lepton.errors import Invalid, Missing
 from lepton_ai._files.uploading import FORMATS
 
-_PIECE_BYTES: Final = 1024 * 1024
+_PIECE_BYTES: Final = 64 * 1024
 _BATCH_ROWS: Final = 1000
 
 

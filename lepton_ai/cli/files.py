@@ -1,6 +1,7 @@
 """Commands of files: upload one, describe one by a Pipeline, live one again."""
 
 import os
+import shlex
 import sys
 import uuid
 from datetime import UTC, datetime
@@ -53,8 +54,8 @@ def upload(file: File, pipeline: Pipeline,
         sys.stderr.write(f"\nstopped{share}; the same command goes on from there\n")
         raise typer.Exit(INTERRUPTED)
     refused = f", {done.refused:,} of them unreadable" if done.refused else ""
-    say(f"{done.name} into {pipeline}: {done.rows:,} rows{refused}; "
-        f"what ingest refuses: lepton dead-letters list {pipeline} --source 'file/{done.name}'")
+    say(f"{done.name} into {pipeline}: {done.rows:,} rows{refused}")
+    say(f"what is refused: lepton dead-letters list {pipeline} --source {shlex.quote(f'file/{done.name}')}")
     if done.ignored_columns:
         say(f"not part of the pipeline: {', '.join(done.ignored_columns)}")
 

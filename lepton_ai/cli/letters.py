@@ -14,7 +14,7 @@ from lepton.errors import Invalid
 from lepton_ai._transport import Transport
 from lepton_ai.cli.session import Form, Limit, Output, ask, read_rows, say, show
 
-COLUMNS = ("letter", "at", "row", "event_id", "field", "reason", "place")
+COLUMNS = ("letter", "at", "row", "event_id", "field", "reason")
 EVERY_COLUMN = (*COLUMNS, "replayed", "discarded")
 _AGO = re.compile(r"([0-9]+)([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

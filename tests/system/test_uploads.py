@@ -101,7 +101,8 @@ async def test_uploads_go_on_beside_events_of_other_senders(stack: LocalStack, t
                 AsyncLeptonClient(key_id, secret, stack.rest) as client):
         sending = asyncio.ensure_future(client.upload(pipeline, path))
         for number in range(50):
-            await stack.post(f"/v1/pipelines/{pipeline}/events", {"event_id": f"live-{number}", "customer": "c-1"})
+            await stack.post(f"/v1/pipelines/{pipeline}/events", {
+                "event_id": f"live-{number}", "customer": "c-1", "price": number, "items": 1})
         done = await sending
         expected = [*(f"live-{n}" for n in range(50)), *(f"{done.id}-{n}" for n in range(1, ROWS + 1) if n != 778)]
 

@@ -84,12 +84,13 @@ class DeadLetters:
         if len(refused) > limit:
             raise LineStopped(f"more than {limit} records of {record.topic} were refused within {self._window_s:.0f} s",
                               place=record.place,
-                              remedy=_remedy(record.topic))
+                              remedy=_remedy(record.topic, self._service))
 
 
-def _remedy(topic_name: str) -> str:
+def _remedy(topic_name: str, service: str) -> str:
     located = topics.locate(topic_name)
-    if located is None or located.pipeline is None:
+    # Only ingest carries out the command to resume.
+    if located is None or located.pipeline is None or service != "ingest":
         return f"read {topics.dead_letter_name(topic_name)}, mend the cause, then restart"
     name = located.pipeline
     return f"see `lepton dead-letters list {name}`, mend the cause, then `lepton pipelines resume {name}`"
