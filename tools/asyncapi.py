@@ -25,7 +25,7 @@ HEADERS = {
     envelope.TRACEPARENT: "W3C Trace Context of the hop before.",
     envelope.ATTEMPT: "Number of this delivery, from 1.",
     envelope.CONTENT_TYPE: "Media type of the value.",
-    envelope.SPLIT_FROM: "Place of the record these rows came in, before they went to the partitions of their entities.",
+    envelope.SPLIT_FROM: "Place of the record these rows came in, before they went to partitions of their own.",
 }
 DEAD_HEADERS = {
     "lepton-dead-reason": "Why it was refused.",

@@ -29,8 +29,7 @@ from lepton.contracts.reading.data_rules import check_data
 from lepton.contracts.reading.evolution import field_changes
 from lepton.contracts.reading.lines import PathKey, Problem, Source, path_text, read, write
 from lepton.contracts.reading.rules import Blocks, check, check_name, label_type, structural, task_of
-from lepton.contracts.reading.source_rules import check_sources, moved
-from lepton.contracts.source_blocks import Sources
+from lepton.contracts.source_blocks import Sources, check_sources, moved
 from lepton.errors import Invalid
 
 __all__ = ["InvalidPipeline", "Pipeline", "Problem", "compatible", "from_json", "parse"]
