@@ -76,7 +76,8 @@ def infer(file: File, name: Annotated[str | None, typer.Option(help="Name of the
         sys.stdout.write(found.text)
         return
     out.write_text(found.text, "utf-8")
-    say(f"{out}: pipeline {found.pipeline.name}, {len(found.pipeline.events.fields)} fields; "
+    fields = len(found.pipeline.events.fields)
+    say(f"{out}: pipeline {found.pipeline.name}, {fields} {'field' if fields == 1 else 'fields'}; "
         f"next: lepton apply -f {out}, then lepton upload {file} --pipeline {found.pipeline.name}")
 
 

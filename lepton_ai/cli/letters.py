@@ -130,7 +130,7 @@ def _settle(pipeline: str, verb: str, body: dict[str, Any], told: str) -> None:
     if body["dry_run"]:
         show([{**one, "at": (one["at"] or "")[:19]} for one in done["letters"]], Form.TABLE, COLUMNS)
     more = "; the limit was reached, there may be more" if done["more"] else ""
-    say(f"{pipeline}: {done['count']} letters {told}{more}")
+    say(f"{pipeline}: {done['count']} {'letter' if done['count'] == 1 else 'letters'} {told}{more}")
 
 
 def _filter(topic: list[Topics] | None, reason: str, code: str, field: str, source: str, event_id: str,

@@ -32,12 +32,12 @@ async def test_letters_are_listed_shown_replayed_and_discarded(house: House, tmp
     assert "2 letters would go back" in dry.out and await house.records("lepton-events-shop") == []
     (tmp_path / "edits.jsonl").write_text(json.dumps({"letter": "events/0/1", "value": {"event_id": "e-1", "n": 1}}))
     edited = await lepton(house, "dead-letters", "replay", "shop", "--edit", str(tmp_path / "edits.jsonl"))
-    assert "1 letters went back" in edited.out, edited.err
+    assert "1 letter went back" in edited.out, edited.err
     assert [record.value for record in await house.records("lepton-events-shop")] == [b'{"event_id":"e-1","n":1}']
     one = await lepton(house, "dead-letters", "replay", "shop", "events/0/0")
-    assert "1 letters went back" in one.out, one.err
+    assert "1 letter went back" in one.out, one.err
     gone = await lepton(house, "dead-letters", "discard", "shop", "--yes")
-    assert "1 letters discarded" in gone.out, gone.err
+    assert "1 letter discarded" in gone.out, gone.err
     nothing = await lepton(house, "dead-letters", "list", "shop")
     assert nothing.out == "" and nothing.err.endswith("none\n")
     every = await lepton(house, "dead-letters", "list", "shop", "--all", "-o", "json")
