@@ -16,7 +16,7 @@ from lepton.runtime.settings import LeptonSettings
 _HELD = "held_back"
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", _HELD}
 # These tell of every request or poll at info; what they have to say of failures we report ourselves.
-_CHATTY = ("aiokafka", "httpx", "httpcore", "pymongo", "uvicorn", "asyncio", "faust", "opentelemetry")
+_CHATTY = ("aiokafka", "httpx", "httpcore", "pymongo", "uvicorn", "asyncio", "faust", "mode", "opentelemetry")
 # First parts of the names of our loggers; `root` and `__main__` are where programs of ours log.
 _OURS = frozenset({"lepton", "lepton_ai", "services", "deploy", "root", "__main__"})
 REPEAT_EVERY_S = 10.0

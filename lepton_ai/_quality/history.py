@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 Summary = Mapping[str, Any]
+WIDTHS = {"1m": timedelta(minutes=1), "1h": timedelta(hours=1)}
+MOST_STEPS = 5_000
 OF_SOURCE = ("accepted", "rejected", "outliers", "missing")
 VALUES = ("present", "missing", "invalid", "outliers", "repaired")
 
@@ -100,8 +102,18 @@ class History:
 
 
 def history(pipeline: str, interval: str, summaries: Iterable[Summary]) -> History:
-    """From the gateway's answer, in whatever order."""
-    return History(pipeline, interval, sorted(summaries, key=lambda one: moment(one["interval_start"])))
+    """From the gateway's answer, in whatever order; a step without events, absent there, is an empty one here."""
+    told = {moment(one["interval_start"]): one for one in summaries}
+    width, times = WIDTHS[interval], sorted(told)
+    steps = round((times[-1] - times[0]) / width) + 1
+    if steps <= MOST_STEPS:
+        times = sorted({*times, *(times[0] + place * width for place in range(steps))})
+    return History(pipeline, interval, [told.get(time) or _empty(time, width) for time in times])
+
+
+def _empty(start: datetime, width: timedelta) -> Summary:
+    return {"interval_start": start.isoformat(), "interval_end": (start + width).isoformat(), "fields": (),
+            "sources": (), "rejections": ()}
 
 
 def moment(text: str) -> datetime:

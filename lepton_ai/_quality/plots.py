@@ -86,13 +86,12 @@ def bad_values(told: History, fields: Sequence[FieldSum]) -> str:
 def bands(told: History, fields: Sequence[FieldSum]) -> str:
     """Median and quantile bands over time, a small picture for each number."""
     def one(axes: Axes, field: FieldSum) -> None:
-        points = [(time, seen["quantiles"]) for time, seen in zip(told.times, told.of_field(field.name), strict=True)
-                  if seen and seen.get("quantiles")]
-        times = _days([time for time, _ in points])
-        ranks = list(zip(*(quantiles for _, quantiles in points), strict=True))
+        times = _days(told.times)
+        told_by_step = [(seen or {}).get("quantiles") or [float("nan")] * 7 for seen in told.of_field(field.name)]
+        ranks = list(zip(*told_by_step, strict=True))
         axes.fill_between(times, ranks[1], ranks[5], color=BLUE, alpha=0.18, linewidth=0)
         axes.fill_between(times, ranks[2], ranks[4], color=BLUE, alpha=0.38, linewidth=0)
-        axes.plot(times, ranks[3], color=BLUE, marker="o" if len(times) == 1 else "", linewidth=1.6)
+        axes.plot(times, ranks[3], color=BLUE, marker=_marker(times), linewidth=1.6)
         _timed(axes, told, "")
     return _grid("bands", f"Median, middle half and middle nine tenths over time of {_names(fields)}.", fields, one)
 
@@ -101,17 +100,16 @@ def histograms(fields: Sequence[FieldSum]) -> str:
     """The newest histogram of each number; the two tails beyond the outermost percentiles are told as text."""
     def one(axes: Axes, field: FieldSum) -> None:
         edges, counts = field.latest["histogram"]["edges"], field.latest["histogram"]["counts"]
-        tails = len(counts) > 3
-        inner = slice(1, -1) if tails else slice(None)
+        below, above = _tails(field)
+        inner = slice(1 if below else 0, len(counts) - (1 if above else 0))
         widths = [high - low for low, high in pairwise(edges)]
         if max(widths) <= 0:
             axes.bar([0], counts, color=BLUE)
             axes.set_xticks([0], [f"{edges[0]:.6g}"])
             return
         axes.bar(edges[:-1][inner], counts[inner], widths[inner], align="edge", color=BLUE, alpha=0.85)
-        if tails:
-            below, above = f"{edges[0]:.3g} to {edges[1]:.3g}", f"{edges[-2]:.3g} to {edges[-1]:.3g}"
-            axes.set_xlabel(f"1 % each: {below}, {above}", fontsize=7)
+        if below or above:
+            axes.set_xlabel("1 % each: " + ", ".join(text for text in (below, above) if text), fontsize=7)
     return _grid("histograms", f"Histograms of the newest values of {_names(fields)}.", fields, one)
 
 
@@ -156,6 +154,16 @@ def sources(found: Sequence[tuple[str, dict[str, int]]]) -> str:
     return drawn("sources", f"Events by source: {said}.", 8.6, 1.1 + 0.32 * min(len(found), 12), draw)
 
 
+def _tails(field: FieldSum) -> tuple[str, str]:
+    """The first and the last bin as text, where they reach beyond the outermost percentiles."""
+    edges, quantiles = field.latest["histogram"]["edges"], field.latest["quantiles"]
+    if len(edges) < 4:
+        return "", ""
+    below = f"{edges[0]:.3g} to {edges[1]:.3g}" if edges[0] < quantiles[0] else ""
+    above = f"{edges[-2]:.3g} to {edges[-1]:.3g}" if edges[-1] > quantiles[-1] else ""
+    return below, above
+
+
 def _grid(name: str, alt: str, fields: Sequence[FieldSum], draw_one: Callable[[Axes, FieldSum], None]) -> str:
     shown = fields[:MOST_FIELDS]
     rows = -(-len(shown) // 3)
@@ -170,12 +178,12 @@ def _grid(name: str, alt: str, fields: Sequence[FieldSum], draw_one: Callable[[A
 
 def _line(axes: Axes, told: History, values: Sequence[float | None], colour: str, label: str) -> None:
     numbers = [float("nan") if value is None else value for value in values]
-    marker = "o" if len(numbers) == 1 else ""
-    axes.plot(_days(told.times), numbers, color=colour, label=label, linewidth=1.6, marker=marker)
+    axes.plot(_days(told.times), numbers, color=colour, label=label, linewidth=1.6, marker=_marker(numbers))
 
 
 def _timed(axes: Axes, told: History, label: str) -> None:
-    axes.set_xlim(*_days([told.begin, told.end]))
+    begin, end = _days([told.begin, told.end])
+    axes.set_xlim(begin - 0.01 * (end - begin), end)
     locator: Any = _DATES.AutoDateLocator(minticks=2, maxticks=5)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(_DATES.ConciseDateFormatter(locator))
@@ -184,6 +192,11 @@ def _timed(axes: Axes, told: History, label: str) -> None:
 
 def _legend(figure: Figure, axes: Axes) -> None:
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=5, fontsize=8)
+
+
+def _marker(points: Sequence[float]) -> str:
+    """A step between two without values is no line, so it needs a point."""
+    return "." if len(points) <= 60 else ""
 
 
 def _days(times: Sequence[datetime]) -> list[float]:

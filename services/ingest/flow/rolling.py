@@ -35,9 +35,13 @@ class Rolling:
 
     def begin(self) -> None:
         """Forget what is not stored, and go on from what is. Raises Invalid when a value is none of ours."""
-        for pending in (self._open, self._changed, self._newest, self._swept):
-            pending.clear()
+        self.forget()
         self._unsealed = {key for key, value in self._stored.items() if not rollups.is_sealed(_read(value))}
+
+    def forget(self) -> None:
+        """Let go of everything that is only in memory."""
+        for pending in (self._open, self._changed, self._newest, self._swept, self._unsealed):
+            pending.clear()
 
     def take(self, summary: QualitySummary, taken: Taken) -> int:
         """Merge one summary; how many roll-ups it changed, 0 when all had it. Raises Invalid, changing nothing."""

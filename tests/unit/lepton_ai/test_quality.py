@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from lepton.errors import Missing, Refused
+from lepton_ai._quality import plots
 from lepton_ai._quality.document import report
 from lepton_ai._quality.history import history
 from lepton_ai.cli.app import app
@@ -29,8 +30,9 @@ def field(name: str, **told: Any) -> dict[str, Any]:
 
 def number(name: str, shift: float = 0.0, **told: Any) -> dict[str, Any]:
     edges = [shift + edge for edge in (0.0, 1.0, 2.0, 4.0, 9.0)]
-    return field(name, quantiles=[shift + rank for rank in (0.1, 0.5, 1, 2, 3, 6, 8)], distinct=41.7,
-                 histogram={"edges": edges, "counts": [1, 50, 38, 1]}, sketched=90, **told)
+    usual = {"quantiles": [shift + rank for rank in (0.1, 0.5, 1, 2, 3, 6, 8)], "distinct": 41.7, "sketched": 90,
+             "histogram": {"edges": edges, "counts": [1, 50, 38, 1]}}
+    return field(name, **{**usual, **told})
 
 
 def minute(place: int, **told: Any) -> dict[str, Any]:
@@ -137,6 +139,22 @@ def test_a_span_of_little_is_told_without_pictures_of_nothing() -> None:
     page = Page(report(history("shop", "1h", [bare]), datetime(2026, 1, 31, tzinfo=UTC)))
     assert set(page.sections) == SECTIONS
     assert set(page.pictures) == {"events"}
+
+
+def test_a_minute_without_events_is_told_as_one() -> None:
+    told = history("shop", "1m", [minute(3), minute(0)])
+    assert told.series("accepted") == [100, 0, 0, 103]
+    assert told.share("price", "missing")[1] is None
+    assert set(Page(report(told, datetime(2026, 1, 31, tzinfo=UTC))).pictures) == SECTIONS - {"fields"}
+
+
+def test_a_tail_is_told_as_text_and_a_value_at_the_edge_is_drawn() -> None:
+    flags = {"edges": [0.0, 0.5, 0.75, 1.0], "counts": [60, 0, 40]}
+    tailed = number("tailed", quantiles=[1.0, 1.1, 1.2, 2, 3, 3.5, 4])
+    fields = [tailed, field("flags", quantiles=[0.0] * 4 + [1.0] * 3, histogram=flags)]
+    shown = history("shop", "1m", [minute(0, fields=fields)]).fields()
+    assert [plots._tails(one) for one in shown] == [("0 to 1", "4 to 9"), ("", "")]
+    assert "1 % each: 0 to 1, 4 to 9" in plots.histograms(shown)
 
 
 def test_values_that_json_cannot_say_break_no_picture() -> None:

@@ -5,6 +5,7 @@ durable; an agent never raises past `_merge` unseen; each roll-up carries the of
 """
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -49,6 +50,9 @@ class Connection:
 
 
 class _App(faust.App):
+    # Else it would log as a module of ours, which says each of its steps.
+    logger = logging.getLogger("faust.app")
+
     def _create_directories(self) -> None:
         """None: the table lives in memory, and a container's disk may be read-only."""
 
@@ -59,6 +63,7 @@ class _Table(faust.Table[str, bytes]):
     Everything lies in partition 0, so no event need be at hand to say where a key belongs.
     """
 
+    logger = logging.getLogger("faust.tables")
     sent: list["asyncio.Future[Any]"]
 
     def on_key_set(self, key: str, value: bytes) -> None:
@@ -106,6 +111,9 @@ class Worker:
                     await self.app.stop()
         except Unavailable as error:
             self._care.report("rollup_stop", error.message, self._changelog.topic)
+        # Faust's app outlives its stop in its own global places; sketches that do are told of as leaks at exit.
+        self._taken.clear()
+        self._rolling.forget()
 
     def look(self) -> None:
         """Called at least every second. Raises what ended this worker.
