@@ -155,7 +155,8 @@ async def test_states_of_partitions_and_of_sources_do_not_disturb_each_other(hou
     assert keys >= {b"source/orders", b"head"}
 
 
-async def test_a_reader_that_is_held_back_waits_for_the_last_commit(house: House, table: Table) -> None:
+async def test_a_reader_that_is_held_back_waits_for_the_last_commit(
+        house: House, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     table.add(*range(10))
     await house.apply(pulling(sql()))
     async with living(house):
@@ -165,8 +166,21 @@ async def test_a_reader_that_is_held_back_waits_for_the_last_commit(house: House
     log = house.broker.log(place)  # type: ignore[attr-defined]
     newest = next(record for record in reversed(log.records) if record.key == kept.key_of("orders"))
     log.records.remove(newest)
+    looks: list[str] = []
+    reader = house.broker.reader
+
+    def counted(names: Any, **how: Any) -> Any:
+        looks.extend(name for name in names if name == place.topic and ".source.orders" in how["client_id"])
+        return reader(names, **how)
+
+    monkeypatch.setattr(house.broker, "reader", counted)
+
+    async def looked_again() -> bool:
+        return len(looks) > 1
+
     async with living(house):
-        await standing(house, "orders", state="stopped")
+        await until(looked_again, "the source to look for its state again")
+        assert len(await events(house)) == 10
         log.records.append(newest)
         table.add(*range(10, 15))
         await once_each(house, 15)
