@@ -22,9 +22,6 @@ from services.ingest.core.reading.intake import (
 from services.ingest.core.reading.moments import EDGES, epoch_us, no_time
 from services.ingest.core.schema import MAX_ID_CHARS, members_of, struct_of
 
-__all__ = ["UNKNOWN_SOURCE", "Headers", "Intake", "RawEvent", "Rejected", "Rejection", "Validator", "epoch_us",
-           "explain", "header_us", "moment", "source_of"]
-
 _MEMBER = re.compile(r"(?:at `\$\.([^`]*)`|field `([^`]*)`)")
 _HEADERS, _VALUE = attrgetter("headers"), attrgetter("value")
 _YEAR = attrgetter("year")

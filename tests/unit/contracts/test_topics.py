@@ -165,3 +165,10 @@ def test_only_topics_of_a_pipeline_follow_its_partitions() -> None:
     text = (topics.FOLDER / "lepton-audit.yaml").read_text("utf-8").replace("partitions: 1", "partitions: pipeline")
     with pytest.raises(Invalid, match="belongs to no pipeline"):
         topics.parse(text, "lepton-audit.yaml")
+
+
+def test_a_pipeline_whose_topic_would_be_the_platforms_is_refused() -> None:
+    with pytest.raises(Invalid, match="would name a topic of the platform"):
+        topics.name(Topic.EVENTS, "rollups")
+    assert topics.locate("lepton-quality-rollups") == (Topic.QUALITY_ROLLUPS, None, 1, False)
+    assert topics.locate("lepton-quality-rollups-b") == (Topic.QUALITY, "rollups-b", 1, False)

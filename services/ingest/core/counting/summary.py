@@ -13,7 +13,7 @@ from lepton.contracts.pb.quality_pb2 import CodeCount, FieldQuality, QualitySumm
 from services.ingest.core.clean.policies import BoolMatrix, numbers_of
 from services.ingest.core.counting import sketches
 from services.ingest.core.counting.sketches import Sketch
-from services.ingest.core.quality import Rejection
+from services.ingest.core.reading.intake import Rejection
 
 # A producer that names a new source for every event must not fill the memory.
 MAX_SOURCES = 200

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingest.core.counting.summary import MAX_SOURCES, OTHER_SOURCES, Tally, tally_accepted
-from services.ingest.core.quality import Rejection
+from services.ingest.core.reading.intake import Rejection
 
 START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 0, 0, 2, tzinfo=UTC)
 
