@@ -11,8 +11,8 @@ import pytest
 REQUIREMENTS = Path(__file__).parents[2] / "requirements"
 LOCKS = sorted(REQUIREMENTS.glob("*.lock"))
 _PIN = re.compile(r"^([A-Za-z0-9_.-]+)==(\S+)", re.MULTILINE)
-# The database runs in an environment of its own, and its licence keeps it out of ours.
-APART = {"database"}
+# In environments of their own: the database, whose licence keeps it out of ours; peers of benchmarks; the fuzzer.
+APART = {"database", "bench-peers", "fuzz"}
 
 
 def pins(path: Path) -> dict[str, str]:
