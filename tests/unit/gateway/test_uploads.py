@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lepton.bus.producer import Producer
 from lepton.contracts.envelope import Envelope
 from lepton.errors import Unavailable
 from tests.unit.gateway.house import PIPELINE, House, open_house
@@ -260,3 +261,26 @@ async def test_uploads_are_listed_and_belong_to_their_pipeline(house: House) -> 
     assert_problem(await house.admin.patch(f"{UPLOADS}/{upload['id']}", content=b"x"), 422, field="offset")
     reader = await house.with_scopes("read")
     assert_problem(await reader.post(UPLOADS, json=told(CSV)), 403)
+
+
+async def test_bytes_whose_rows_did_not_become_durable_are_wanted_again(
+        house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    await house.apply()
+    data = b"customer,price\n" + b"".join(b"c-%d,%d\n" % (n % 9, n) for n in range(2500))
+    upload = await begin(house, data)
+    send_all, calls = Producer.send_all, 0
+
+    async def away(self: Producer, records: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise Unavailable("the broker is away")
+        return await send_all(self, records)
+
+    monkeypatch.setattr(Producer, "send_all", away)
+    answer = await house.admin.patch(f"{UPLOADS}/{upload['id']}", params={"offset": 0}, content=data)
+    assert answer.status_code == 503
+    stands = (await house.admin.get(f"{UPLOADS}/{upload['id']}")).json()
+    assert stands["rows"] == 1000 and stands["offset"] == data.index(b"c-1,1000\n")
+    assert (await send(house, stands, data))["rows"] == 2500
+    assert len(await events(house)) == 2500
