@@ -26,7 +26,7 @@ def test_every_topic_has_a_file_and_every_file_a_topic() -> None:
     ("compatibility: backward", "compatibility: none", "compatibility"),
     ("cleanup: delete", "cleanup: compact", "retention is given unless"),
     ("retention: 7d", "retention: 7 days", "is no duration"),
-    ("producers: [ingest]", "producers: [digest]", "producers.0"),
+    ("producers: [ingest, gateway]", "producers: [digest, gateway]", "producers.0"),
 ])
 def test_a_misspelt_key_or_value_is_refused_by_name(right: str, wrong: str, place: str) -> None:
     text = FILE + "compatibility: backward\n"
