@@ -1,6 +1,6 @@
 # Every target is short; what needs thought is in tools/. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status test lint fmt proto unit contract integration system chaos bench gpu jaeger locks env-example
+.PHONY: help setup up down status test lint fmt proto unit contract integration system chaos bench fuzz gpu jaeger locks env-example
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest -q
 export PYTHON
@@ -53,6 +53,9 @@ chaos: setup  ## Processes killed and frozen, effects counted
 
 bench: setup  ## Speed and memory, peers beside
 	@$(BIN)/python -m tests.bench
+
+fuzz: setup  ## Search for bytes that break a decoder; 30 s each, FUZZ="event_arrow --seconds 600" for more
+	@tools/fuzz.sh $(FUZZ)
 
 gpu: setup  ## What needs a GPU; skipped with a reason where there is none
 	@$(PYTEST) -m gpu tests/gpu

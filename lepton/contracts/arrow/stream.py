@@ -61,6 +61,8 @@ def read_batches(data: bytes, limits: Limits, *, what: str) -> tuple[pa.Schema, 
         _check_sizes(data, limits)
         with pa.ipc.open_stream(data, options=_READ) as reader:
             schema, batches = reader.schema, list(reader)
+        # Raises where a name is no UTF-8.
+        names = schema.names
         for batch in batches:
             # Damaged lengths and offsets would otherwise be read as memory addresses later.
             batch.validate(full=True)
@@ -68,7 +70,6 @@ def read_batches(data: bytes, limits: Limits, *, what: str) -> tuple[pa.Schema, 
         raise Invalid(f"not {what}: {error}", remedy=f"send {CONTENT_TYPE}") from error
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         raise Invalid(f"not {what}: {_first_line(error)}", remedy=f"send {CONTENT_TYPE}") from error
-    names = schema.names
     if len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)[:100]
         raise Invalid(f"there are two columns {twice!r}", field=twice)

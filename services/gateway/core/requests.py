@@ -121,7 +121,12 @@ def _items(body: Body, problems: list[Problem]) -> list[tuple[str, int, bytes]]:
 
 def _object(raw: bytes) -> Members:
     try:
+        if not raw.isascii():
+            # The decoder does not look at the text of members it passes on as they are.
+            raw.decode()
         return _members.decode(raw)
+    except UnicodeDecodeError as error:
+        raise _Wrong("", "not JSON: not UTF-8") from error
     except msgspec.ValidationError as error:
         raise _Wrong("", "must be a JSON object") from error
     except msgspec.DecodeError as error:
