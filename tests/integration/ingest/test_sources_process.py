@@ -87,6 +87,7 @@ async def events(place: Place) -> list[str]:
     return [json.loads(record.value)["order"] for record in found]
 
 
+@pytest.mark.timeout(400)  # four processes one after another, on a machine that may be busy
 async def test_killed_and_frozen_amid_pulling_it_skips_and_repeats_nothing(place: Place, tmp_path: Path) -> None:
     kinds, total = ("sql", "http", "log", "kafka"), 4 * EACH
     place.environment["LEPTON_INGEST_SOURCE_LEASE_S"] = "3"
@@ -94,14 +95,18 @@ async def test_killed_and_frozen_amid_pulling_it_skips_and_repeats_nothing(place
         sources = [await stack.enter_async_context(growing(kind, place, tmp_path)) for kind in kinds]
         await asyncio.gather(*(grow(0, STEP) for _, grow in sources))
         await place.house.apply(pulling(*(source for source, _ in sources), name=place.house.name))
-        feeding = asyncio.gather(feed(place, [grow for _, grow in sources]))
-        for kill_at in (1, total // 4, total // 2):
+        go_on = asyncio.Event()
+        feeding = asyncio.gather(feed(place, [grow for _, grow in sources], go_on))
+        for kill_at in (1, total // 3):
             with place.ingest() as process:
                 await rows(place, kill_at)
                 process.send_signal(signal.SIGKILL)
                 assert await ended(process, 10) == -signal.SIGKILL
-        with place.ingest() as frozen, place.ingest("second") as process:
-            await rows(place, total * 5 // 8)
+        with place.ingest("frozen") as frozen, place.ingest("other") as process:
+            for name in ("frozen", "other"):
+                await ready(place, name)
+            go_on.set()
+            await rows(place, total * 3 // 4)
             frozen.send_signal(signal.SIGSTOP)
             found = Counter(row["_event_id"] for row in await rows(place, total, 120))
             await feeding
@@ -119,8 +124,15 @@ async def test_killed_and_frozen_amid_pulling_it_skips_and_repeats_nothing(place
     assert await place.house.letters(Topic.EVENTS) == []
 
 
-async def feed(place: Place, sources: list[Grow]) -> None:
-    """Let all sources grow as far as what was pulled of them allows."""
+async def ready(place: Place, instance: str) -> None:
+    async def said() -> bool:
+        return f"{instance}-{place.house.name} is ready" in place.log.read_text()
+
+    await apoll_until(said, f"{instance} to be ready; it said: {place.said()}", 90)
+
+
+async def feed(place: Place, sources: list[Grow], go_on: asyncio.Event) -> None:
+    """Let all sources grow as far as what was pulled of them allows, the last third only after `go_on`."""
     topic = f"lepton-events-{place.house.name}"
     reader = place.house.broker.reader([topic], group=None, client_id="test-growth")
     await reader.start()
@@ -129,6 +141,8 @@ async def feed(place: Place, sources: list[Grow]) -> None:
             ends = await reader.end_offsets(sorted(reader.assignment()))
             return sum(ends.values()) > (first - AHEAD) * len(sources)
 
+        if first >= EACH * 2 // 3:
+            await go_on.wait()
         await apoll_until(near, f"rows near {first} of each", 120)
         await asyncio.gather(*(grow(first, first + STEP) for grow in sources))
     await reader.stop()
