@@ -102,13 +102,19 @@ def projected(rows: pa.Table, pipeline: Pipeline) -> pa.Table:
 
 
 def _with_places(column: pa.Array, places: pa.Array) -> pa.Array:
-    """Lists of field indexes, or of structs that begin with one, with each index looked up in `places`."""
+    """Lists of field indexes, or of structs that begin with one, with each index looked up in `places`.
+
+    Raises Invalid for the index of a field there is not.
+    """
     entries = pc.list_flatten(column)
-    if pa.types.is_struct(entries.type):
-        first, *rest = entries.flatten()
-        entries = pa.StructArray.from_arrays([places.take(first), *rest], fields=list(entries.type))
-    else:
-        entries = places.take(entries)
+    try:
+        if pa.types.is_struct(entries.type):
+            first, *rest = entries.flatten()
+            entries = pa.StructArray.from_arrays([places.take(first), *rest], fields=list(entries.type))
+        else:
+            entries = places.take(entries)
+    except pa.ArrowIndexError as error:
+        raise Invalid(f"stored rows name a field by a number that none has: {error}") from error
     ends = np.zeros(len(column) + 1, np.int32)
     np.cumsum(pc.fill_null(pc.list_value_length(column), 0), out=ends[1:])
     return pa.ListArray.from_arrays(pa.array(ends), entries, type=column.type, mask=column.is_null())

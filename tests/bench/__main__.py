@@ -1,8 +1,12 @@
-"""Every benchmark, one after the other, nothing else running: `make bench`. Figures also go to .local/bench/*.json."""
+"""Every benchmark, one after the other, nothing else running: `make bench`. Figures also go to .local/bench/*.json.
+
+    python -m tests.bench [latency] [predictor] [ingest] [windows]     those named, or all
+"""
 
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.harness.stack import LocalStack
@@ -13,7 +17,7 @@ def run(module: str, stack: LocalStack | None = None, *arguments: str) -> None:
     subprocess.run([sys.executable, "-m", module, *arguments], check=True, env=stack.client_env if stack else None)
 
 
-def main() -> None:
+def latency() -> None:
     with tempfile.TemporaryDirectory(prefix="lepton-bench-") as folder:
         stack = LocalStack(Path(folder) / "home", Path(folder) / "config", {"LEPTON_TRACE_RATIO": "0"})
         print(stack.up(), flush=True)
@@ -22,8 +26,19 @@ def main() -> None:
             run("tests.bench.bench_latency", stack)
         finally:
             stack.down()
-    run("tests.bench.bench_predictor")
-    run("tests.bench.bench_windows")
+
+
+ALL: Mapping[str, Callable[[], None]] = {
+    "latency": latency, "predictor": lambda: run("tests.bench.bench_predictor"),
+    "ingest": lambda: run("tests.bench.bench_ingest"), "windows": lambda: run("tests.bench.bench_windows")}
+
+
+def main() -> None:
+    chosen = sys.argv[1:] or list(ALL)
+    if unknown := set(chosen) - set(ALL):
+        raise SystemExit(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(ALL)}")
+    for name in chosen:
+        ALL[name]()
 
 
 if __name__ == "__main__":

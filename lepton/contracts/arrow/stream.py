@@ -61,7 +61,8 @@ def read_batches(data: bytes, limits: Limits, *, what: str) -> tuple[pa.Schema, 
         _check_sizes(data, limits)
         with pa.ipc.open_stream(data, options=_READ) as reader:
             schema, batches = reader.schema, list(reader)
-        # Raises where a name is no UTF-8.
+        # Raises where a name, also of a part of a column, is no UTF-8.
+        schema.to_string(show_field_metadata=False, show_schema_metadata=False)
         names = schema.names
         for batch in batches:
             # Damaged lengths and offsets would otherwise be read as memory addresses later.
