@@ -61,9 +61,9 @@ def read_batches(data: bytes, limits: Limits, *, what: str) -> tuple[pa.Schema, 
         _check_sizes(data, limits)
         with pa.ipc.open_stream(data, options=_READ) as reader:
             schema, batches = reader.schema, list(reader)
-        # Raises where a name, also of a part of a column, is no UTF-8.
-        schema.to_string(show_field_metadata=False, show_schema_metadata=False)
         names = schema.names
+        for kind in schema.types:
+            _check_parts(kind)
         for batch in batches:
             # Damaged lengths and offsets would otherwise be read as memory addresses later.
             batch.validate(full=True)
@@ -95,6 +95,13 @@ def _check_sizes(data: bytes, limits: Limits) -> None:
             raise Invalid(f"more than {MAX_BATCHES} batches in a stream", remedy="send fewer, larger batches")
     if not data.endswith(_END):
         raise Misshapen("it is cut off: its end-of-stream marker is missing")
+
+
+def _check_parts(kind: pa.DataType) -> None:
+    """Raises UnicodeDecodeError where the name of a part of a column, at any depth, is no UTF-8."""
+    for part in (kind.field(number) for number in range(kind.num_fields)):
+        _ = part.name
+        _check_parts(part.type)
 
 
 def count_rows(data: bytes) -> int:
