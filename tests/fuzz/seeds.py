@@ -77,7 +77,9 @@ def table(**columns: Any) -> pa.Table:
 def _streams() -> Iterator[bytes]:
     for one in (table(), table(need=["a", "b"]), table(amount=pa.array([{"value": 1.0, "unit": "degF"}] * 2)),
                 table(note=pa.nulls(2)), table(steps=pa.array([[[1]], [[2]]])), table(extra=[1, 2]),
-                table(items=pa.array([2**64 - 1, 0], pa.uint64())), table().slice(0, 0)):
+                table(items=pa.array([2**64 - 1, 0], pa.uint64())), table().slice(0, 0),
+                table(at=pa.array([0, 2**62], pa.timestamp("ns", tz="Mars/Phobos"))),
+                table(at=pa.array([-(2**62), 1], pa.timestamp("s", tz="Europe/Berlin")), need=[float("inf"), -1.0])):
         yield write_table(one)
         for compression in (None, "zstd"):
             yield written(one, compression)

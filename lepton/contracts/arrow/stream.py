@@ -98,7 +98,11 @@ def _check_sizes(data: bytes, limits: Limits) -> None:
 
 
 def _check_parts(kind: pa.DataType) -> None:
-    """Raises UnicodeDecodeError where the name of a part of a column, at any depth, is no UTF-8."""
+    """Raises UnicodeDecodeError where the name of a part of a column, at any depth, or of a time zone is no UTF-8."""
+    if pa.types.is_timestamp(kind):
+        _ = kind.tz
+    if pa.types.is_dictionary(kind):
+        _check_parts(kind.value_type)
     for part in (kind.field(number) for number in range(kind.num_fields)):
         _ = part.name
         _check_parts(part.type)

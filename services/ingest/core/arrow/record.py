@@ -203,7 +203,7 @@ def originals(table: pa.Table, rows: Sequence[int]) -> Iterator[bytes]:
     chosen = table.take(pa.array(rows, pa.int64())).combine_chunks()
     try:
         told: Sequence[dict[str, Any] | None] = _plain(chosen).to_pylist()
-    except (ValueError, OverflowError, pa.ArrowException):
+    except (ValueError, OverflowError, LookupError, pa.ArrowException):  # no such time, no such zone
         told = [None] * len(rows)
     for number, row in enumerate(told):
         text = _as_json(row) if row is not None else None
