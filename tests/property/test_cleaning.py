@@ -15,6 +15,9 @@ from lepton.contracts.pipeline import Pipeline
 from tests.unit.ingest.clean.line import Line
 from tests.unit.ingest.samples import order, pipeline, record
 
+# Thousands of rows an example: minutes on a machine that is busy with other things.
+pytestmark = pytest.mark.timeout(900)
+
 BROKER_MS = 1_780_000_000_000
 NOW = datetime.fromtimestamp(BROKER_MS / 1000, UTC)
 EVENTS = 2_300
