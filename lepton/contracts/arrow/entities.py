@@ -93,5 +93,6 @@ def _offsets_and_bytes(texts: pa.StringArray) -> tuple[Numbers, Bytes]:
     if len(texts) == 0:
         return np.zeros(1, np.int64), np.empty(0, np.uint8)
     _, offsets, data = texts.buffers()
-    starts = np.frombuffer(offsets, np.int32)[texts.offset:texts.offset + len(texts) + 1].astype(np.int64)
+    # A buffer may be longer than its offsets, by any number of bytes.
+    starts = np.frombuffer(offsets, np.int32, texts.offset + len(texts) + 1)[texts.offset:].astype(np.int64)
     return starts, np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)

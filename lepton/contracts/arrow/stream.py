@@ -15,7 +15,8 @@ _MIB = 1024 * 1024
 # A stream may end without it, but then nobody can tell whether it was cut between two batches.
 _END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 # Waking threads for buffers of some kilobytes takes longer than compressing them.
-_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+_LZ4 = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+_PLAIN = pa.ipc.IpcWriteOptions(use_threads=False)
 _READ = pa.ipc.IpcReadOptions(use_threads=False)
 
 
@@ -122,17 +123,26 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:500]
 
 
-def write_table(rows: pa.Table | pa.RecordBatch) -> bytes:
-    """One stream (lz4) of these rows; rows of a RecordBatch make one batch."""
+def write_table(rows: pa.Table | pa.RecordBatch, *, for_events: bool = False) -> bytes:
+    """One stream (lz4) of these rows; rows of a RecordBatch make one batch.
+
+    `for_events`: as `FOREIGN` reads it, so not compressed where that would go further than it allows.
+    """
+    data = _written(rows, _LZ4)
+    # What is unpacked is a little more than the columns themselves: hence half of what is allowed.
+    return _written(rows, _PLAIN) if for_events and rows.nbytes > FOREIGN.bytes_for(len(data)) // 2 else data
+
+
+def _written(rows: pa.Table | pa.RecordBatch, options: pa.ipc.IpcWriteOptions) -> bytes:
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema, options=_OPTIONS) as writer:
+    with pa.ipc.new_stream(sink, rows.schema, options=options) as writer:
         writer.write(rows)
     data: bytes = sink.getvalue().to_pybytes()
     return data
 
 
 def write_pieces(table: pa.Table, most_bytes: int, most_rows: int) -> tuple[list[tuple[int, bytes]], Sequence[int]]:
-    """Streams of at most so many bytes and rows each, in the order of the rows, with the rows in each.
+    """Streams of events of at most so many bytes and rows each, in the order of the rows, with the rows in each.
 
     A row is never cut: those too large for any stream are left out, and their numbers returned beside.
     """
@@ -142,7 +152,7 @@ def write_pieces(table: pa.Table, most_bytes: int, most_rows: int) -> tuple[list
     waiting.reverse()
     while waiting:
         start, count = waiting.pop()
-        data = write_table(table.slice(start, count).combine_chunks())
+        data = write_table(table.slice(start, count).combine_chunks(), for_events=True)
         if len(data) <= most_bytes:
             pieces.append((count, data))
         elif count == 1:
