@@ -207,7 +207,8 @@ def originals(table: pa.Table, rows: Sequence[int]) -> Iterator[bytes]:
         told = [None] * len(rows)
     for number, row in enumerate(told):
         text = _as_json(row) if row is not None else None
-        yield text if text is not None else stream.write_table(chosen.slice(number, 1).combine_chunks(), for_events=True)
+        alone = chosen.slice(number, 1).combine_chunks()
+        yield text if text is not None else stream.write_table(alone, for_events=True)
 
 
 def _plain(table: pa.Table) -> pa.Table:
