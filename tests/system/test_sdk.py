@@ -98,13 +98,17 @@ async def test_the_file_of_the_example_becomes_a_model(stack: LocalStack, tmp_pa
     path = tmp_path / "bananas.csv"
     write(points(), path)
     for arguments in (("apply", "-f", str(example / "pipeline.yaml")), ("upload", str(path), "--pipeline", "bananas")):
-        done = await asyncio.to_thread(stack.command, *arguments, timeout_s=120)
+        done = await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-c", "from lepton_ai.cli import main; main()", *arguments],
+            env=stack.client_env, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     assert "5,300 rows" in done.stdout
 
-    async def served() -> bool:
-        models = [one for one in await stack.get("/v1/models") if one["model"] == "bananas" and one.get("champion")]
-        return bool(models) and (await stack.post("/v1/models/bananas/predict", {
-            "rows": [{"x": 1.6, "y": -0.9}, {"x": -1.4, "y": 1.1}]}))["model"] == "bananas"
+    async def served() -> list[dict[str, object]]:
+        async with stack.rest_client() as rest:
+            answer = await rest.post("/v1/models/bananas/predict", json={
+                "rows": [{"x": 1.6, "y": -0.9}, {"x": -1.4, "y": 1.1}]})
+        return list(answer.json()["rows"]) if answer.is_success else []
 
-    await apoll_until(served, "a model of the file", 180)
+    rows = await apoll_until(served, "a model of the file", 180)
+    assert [row["label"] in ("true", "false") for row in rows] == [True, True]
