@@ -97,12 +97,8 @@ async def test_the_file_of_the_example_becomes_a_model(stack: LocalStack, tmp_pa
     example = Path(__file__).parents[2] / "examples" / "bananas"
     path = tmp_path / "bananas.csv"
     write(points(), path)
-    for arguments in (("apply", "-f", str(example / "pipeline.yaml")), ("upload", str(path), "--pipeline", "bananas")):
-        done = await asyncio.to_thread(
-            subprocess.run, [sys.executable, "-c", "from lepton_ai.cli import main; main()", *arguments],
-            env=stack.client_env, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-    assert "5,300 rows" in done.stdout
+    await stack.lepton("apply", "-f", str(example / "pipeline.yaml"))
+    assert "5,300 rows" in await stack.lepton("upload", str(path), "--pipeline", "bananas")
 
     async def served() -> list[dict[str, object]]:
         async with stack.rest_client() as rest:
