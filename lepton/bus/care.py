@@ -2,10 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 from opentelemetry.trace import SpanKind
 from opentelemetry.util.types import AttributeValue
@@ -21,8 +20,6 @@ from lepton.runtime.telemetry import Telemetry
 HANDOVER_S = 5.0
 LOOK_EVERY_S = 1.0
 MAX_LINKS = 64
-
-Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
 
@@ -129,12 +126,3 @@ class LagWatch:
             return
         if all(self._reader.position(place) >= ends[place] for place in places):
             self._care.beat()
-
-
-async def to_the_end(works: Iterable[Coroutine[None, None, Result]]) -> list[Result]:
-    """Do all at once and to the end, also when one fails; then raise the first failure."""
-    ends = await asyncio.gather(*works, return_exceptions=True)
-    for end in ends:
-        if isinstance(end, BaseException):
-            raise end
-    return [end for end in ends if not isinstance(end, BaseException)]

@@ -7,22 +7,22 @@ offset share a transaction, so that a batch counts once.
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from lepton.bus.care import Care, LagWatch, Turn, to_the_end
+from lepton.bus.care import Care, LagWatch, Turn
 from lepton.bus.consumer import Subscription
 from lepton.bus.letters.refusing import LineStopped
 from lepton.bus.records import Broker, Outgoing, Place, Reader, Record, TransactionalWriter
 from lepton.bus.retry import RetryPolicy
 from lepton.bus.table import StateReader
 from lepton.errors import Busy, Invalid, LeptonError, Missing, Refused, Unavailable
-from lepton.runtime.loops import Works, pause
+from lepton.runtime.loops import Works, pause, to_the_end
 
 MAX_RECORDS = 16_000
 POLL_S = 0.25
+BUSY_POLL_S = 0.005
 WAIT_S = 1.0
 
 OnLimit = Callable[[LineStopped], Awaitable[None]]
@@ -95,12 +95,10 @@ class BatchStage:
         self._asked_group = False
         self._lanes: dict[Place, _Lane] = {}
         self._setbacks: dict[Place, _Setback] = {}
-        # A batch a partition: while one waits for its commit, others are computed and the next are read.
+        # A batch a partition: while one waits for its commit, those of others are read and computed.
         self._works: Works[Place, bool] = Works()
         self._in_flight = 0
         self._moved = False
-        # How often a batch of a partition did not count: what was read behind such a batch is read again.
-        self._misses: Counter[Place] = Counter()
         self._stopped_by: LeptonError | None = None
 
     @property
@@ -148,12 +146,13 @@ class BatchStage:
                     await self._settle()
                     while self._in_flight > self._max_records:
                         await self._works.any()
-                misses = self._misses.copy()
-                found = await self._reader.poll(max_records=self._max_records, timeout_s=self._poll_s())
+                # What is read behind a batch under way would be old when that is committed.
+                found = await self._reader.poll(max_records=self._max_records, timeout_s=self._poll_s(),
+                                                without=self._works.keys)
                 if self._stopped_by is not None:
                     continue
                 async with self._turn:
-                    await self._work_through(found, misses)
+                    self._work_through(found)
                 if self._doubtful and not self._asked_group:
                     self._asked_group = True
                     await self._reader.rejoin()
@@ -255,22 +254,19 @@ class BatchStage:
 
     # -- batches ------------------------------------------------------------------------------------------------
 
-    async def _work_through(self, found: Mapping[Place, Sequence[Record]], misses: Mapping[Place, int]) -> None:
-        """Begin a batch for each partition, once the one before it has ended; `misses` are those before the poll."""
-        # Before anything is awaited: the next poll moves them on.
-        positions = {place: self._reader.position(place) for place in found}
+    def _work_through(self, found: Mapping[Place, Sequence[Record]]) -> None:
+        """Begin a batch for each partition; none of them has one under way."""
         for place, records in found.items():
-            await self._works.end_of(place)
             lane = self._lanes.get(place)
-            if lane is None or self._misses[place] != misses.get(place, 0) or self._stopped_by is not None \
-                    or (place in self._setbacks and place not in self._due()):
+            if lane is None or self._stopped_by is not None or (place in self._setbacks and place not in self._due()):
                 continue
             # After a rebalance the reader may stand at an offset from before our last commit.
             fresh = [record for record in records if record.offset >= lane.next_offset] \
                 if records[0].offset < lane.next_offset else records
             if fresh:
                 self._in_flight += len(fresh)
-                self._works.start(place, self._batch(place, lane, fresh, max(fresh[-1].offset + 1, positions[place])))
+                behind = max(fresh[-1].offset + 1, self._reader.position(place))
+                self._works.start(place, self._batch(place, lane, fresh, behind))
 
     async def _batch(self, place: Place, lane: _Lane, records: Sequence[Record], next_offset: int) -> bool:
         """Whether it counts."""
@@ -280,7 +276,6 @@ class BatchStage:
         finally:
             self._in_flight -= len(records)
         self._moved |= moved
-        self._misses[place] += not moved
         return moved
 
     async def _compute_and_commit(self, place: Place, lane: _Lane, records: Sequence[Record],
@@ -344,4 +339,5 @@ class BatchStage:
     def _poll_s(self) -> float:
         now = self._care.clock.monotonic()
         waits = [setback.due - now for setback in self._setbacks.values() if setback.due > now]
-        return max(0.01, min([POLL_S, *waits]))
+        # The records of a partition whose batch ends meanwhile are not waited for, but there.
+        return min([BUSY_POLL_S if self._works.keys else POLL_S, *(max(0.01, wait) for wait in waits)])

@@ -1,7 +1,7 @@
 """How work that runs until told otherwise is owned: a task that begins, ends, drains and fails in the open."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
@@ -146,3 +146,12 @@ async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, Result])
         for one in (doing, stopping):
             one.cancel()
         await asyncio.gather(doing, stopping, return_exceptions=True)
+
+
+async def to_the_end(works: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Do all at once and to the end, also when one fails; then raise the first failure."""
+    ends = await asyncio.gather(*works, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
+    return [end for end in ends if not isinstance(end, BaseException)]

@@ -168,6 +168,8 @@ def latency(bench: Bench) -> None:
 def _live(bench: Bench, topic: str, run: str, disturbed: bool) -> Figures:
     feed = started(f"{PACKAGE}.latency", bench.bootstrap, topic, f"lepton-features-bench-{run}", str(RATE),
                    str(LATENCY_S))
+    if feed.stdout is None or feed.stdout.readline() != "warm\n":
+        raise RuntimeError("the accept stage does not keep up with the events, or does not run")
     if disturbed:
         try:
             feed.wait(LATENCY_S / 3)

@@ -1,7 +1,7 @@
 """How topics and groups of a Kafka cluster are created, described and removed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -81,6 +81,7 @@ class KafkaAdmin:
                 error = errors.for_code(code)
                 if error is not errors.NoError and error is not errors.UnknownTopicOrPartitionError:
                     raise outcome(error(), f"delete topic {name}")
+        await self._wait_until_forgotten(names)
 
     async def group_offsets(self, group: str) -> dict[Place, int]:
         deadline = self._clock.monotonic() + VISIBLE_WITHIN_S
@@ -98,17 +99,24 @@ class KafkaAdmin:
 
     async def _wait_until_led(self, names: Sequence[str]) -> None:
         """A created topic can be written only when every partition has a leader and every broker has heard of it."""
+        await self._wait_until(names, "without a leader", "created", lambda topic: not topic["error_code"]
+                               and all(partition["leader"] >= 0 for partition in topic["partitions"]))
+
+    async def _wait_until_forgotten(self, names: Sequence[str]) -> None:
+        """The controller answers before the brokers have heard of it: until then a new one of the name is refused."""
+        await self._wait_until(names, "still there", "deleted", lambda topic: bool(topic["error_code"]))
+
+    async def _wait_until(self, names: Sequence[str], otherwise: str, done: str, holds: Callable[[Any], bool]) -> None:
         deadline = self._clock.monotonic() + VISIBLE_WITHIN_S
         while True:
             async with self._asking("describe topics") as client:
                 described = await client.describe_topics(list(names))
-            led = {topic["topic"] for topic in described if not topic["error_code"]
-                   and all(partition["leader"] >= 0 for partition in topic["partitions"])}
-            if led >= set(names):
+            waiting = set(names) - {topic["topic"] for topic in described if holds(topic)}
+            if not waiting:
                 return
             if self._clock.monotonic() > deadline:
-                raise Unavailable(f"topics without a leader {VISIBLE_WITHIN_S:.0f} s after they were created: "
-                                  + ", ".join(sorted(set(names) - led)))
+                raise Unavailable(f"topics {otherwise} {VISIBLE_WITHIN_S:.0f} s after they were {done}: "
+                                  + ", ".join(sorted(waiting)))
             await self._clock.sleep(_PAUSE_S)
 
     @asynccontextmanager

@@ -13,6 +13,7 @@ from aiokafka.structs import TopicPartition
 from lepton.bus.aio.failures import outcome, unreachable
 from lepton.bus.records import Outgoing, Place, Record, partition_for
 from lepton.errors import Invalid, LeptonError, Missing, Unavailable
+from lepton.runtime.loops import to_the_end
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 # A batch is checked against the topic's max.message.bytes, whose default is 1,048,588.
@@ -81,11 +82,7 @@ class _Dispatch:
             by_place.setdefault(place, []).append(index)
         placed: list[Record | None] = [None] * len(records)
         # Every partition is awaited even when one fails, so that no batch is left without someone to hear of it.
-        ends = await asyncio.gather(*(self._send_to(place, indexes, records, placed)
-                                      for place, indexes in by_place.items()), return_exceptions=True)
-        for end in ends:
-            if isinstance(end, BaseException):
-                raise end
+        await to_the_end(self._send_to(place, indexes, records, placed) for place, indexes in by_place.items())
         return [record for record in placed if record is not None]
 
     async def send_one(self, record: Outgoing) -> Record:
@@ -258,12 +255,20 @@ class KafkaTransactionalWriter:
     @staticmethod
     async def _transact(producer: AIOKafkaProducer, records: Sequence[Outgoing], offsets: Mapping[Place, int],
                         group: str) -> list[Record]:
+        placed: list[Record] = []
+
+        async def write() -> None:
+            placed.extend(await _Dispatch(producer).send(records))
+
+        async def settle() -> None:
+            if offsets:
+                await producer.send_offsets_to_transaction(
+                    {TopicPartition(place.topic, place.partition): offset for place, offset in offsets.items()}, group)
+
         await producer.begin_transaction()
-        # aiokafka commits even when a batch was refused, so nothing may pass that is not acknowledged.
-        placed = await _Dispatch(producer).send(records)
-        if offsets:
-            await producer.send_offsets_to_transaction(
-                {TopicPartition(place.topic, place.partition): offset for place, offset in offsets.items()}, group)
+        # aiokafka commits even when a batch was refused, so nothing may pass that is not acknowledged. The offsets go
+        # beside the records, which spares the wait for two answers.
+        await to_the_end((write(), settle()))
         await producer.commit_transaction()
         return placed
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lepton.bus.records import Assigned, Place, Record, Revoked
@@ -125,13 +125,14 @@ class MemoryReader:
     def _beginning(self, place: Place) -> int:
         return 0 if self._from_start else self._broker.log(place).next_offset
 
-    async def poll(self, *, max_records: int, timeout_s: float) -> Mapping[Place, list[Record]]:
+    async def poll(self, *, max_records: int, timeout_s: float,
+                   without: Collection[Place] = ()) -> Mapping[Place, list[Record]]:
         await asyncio.sleep(0)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while True:
             arrival = self._broker.arrival
-            found = self._take(max_records)
+            found = self._take(max_records, without)
             if found or not self._running:
                 return found
             try:
@@ -140,14 +141,14 @@ class MemoryReader:
             except TimeoutError:
                 return {}
 
-    def _take(self, max_records: int) -> dict[Place, list[Record]]:
+    def _take(self, max_records: int, without: Collection[Place]) -> dict[Place, list[Record]]:
         found: dict[Place, list[Record]] = {}
         places = sorted(self._positions)
         self._turn += 1
         for index in range(len(places)):
             # Start with another partition each time, so that none starves.
             place = places[(index + self._turn) % len(places)]
-            if place in self._paused or max_records < 1:
+            if place in self._paused or place in without or max_records < 1:
                 continue
             log = self._broker.log(place)
             first = bisect.bisect_left(log.records, self._positions[place], key=lambda record: record.offset)

@@ -1,12 +1,16 @@
 """How long an event takes from the log to committed features, at a steady rate beside a running accept stage.
 
-    python -m tests.bench.ingest.latency BOOTSTRAP EVENTS FEATURES RATE SECONDS     prints milliseconds as JSON
+    python -m tests.bench.ingest.latency BOOTSTRAP EVENTS FEATURES RATE SECONDS
+
+Prints a line when it begins to measure, and milliseconds as JSON when `SECONDS` are over.
 
 The clock of an event starts when the broker has acknowledged it, and stops when a read-committed reader has its row.
-Beside it: an event written and read back with nothing in between. The first second is left out.
+Beside it: an event written and read back with nothing in between. It begins to measure when the stage has started and
+worked off what waited for it.
 """
 
 import asyncio
+import itertools
 import json
 import statistics
 import sys
@@ -19,7 +23,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from tests.bench.ingest.events import rows
 
-WARM_S = 1.0
+WARM_WITHIN_S = 30.0
+# A stage keeps up when no more than what came in this time is still to be seen.
+KEEPS_UP_S = 0.2
 
 
 async def measure(bootstrap: str, events: str, features: str, rate: float, seconds: float) -> dict[str, Any]:
@@ -32,13 +38,18 @@ async def measure(bootstrap: str, events: str, features: str, rate: float, secon
     waits = [asyncio.ensure_future(one) for one in (
         _follow(raw, echoed, lambda value: [json.loads(value)["id"]]), _follow(kept, seen, _ids))]
     try:
-        started = time.perf_counter()
-        for number, row in enumerate(rows(int(rate * seconds), seed=time.time_ns())):
-            event_id = row["id"] = prefix + row["id"]
-            body, entity = json.dumps(row).encode(), row["entity"].encode()
-            sent = await producer.send(events, body, entity)
+        started, began = time.perf_counter(), 0.0
+        for number, row in enumerate(itertools.cycle(rows(int(rate * seconds), seed=time.time_ns())), 1):
+            event_id = row["id"] = f"{prefix}{number}"
+            sent = await producer.send(events, json.dumps(row).encode(), row["entity"].encode())
             sent.add_done_callback(lambda _, one=event_id: acknowledged.__setitem__(one, time.perf_counter()))
-            await asyncio.sleep(max(0.0, started + (number + 1) / rate - time.perf_counter()))
+            await asyncio.sleep(max(0.0, started + number / rate - time.perf_counter()))
+            now = time.perf_counter()
+            if (began and now > began + seconds) or now > started + seconds + WARM_WITHIN_S:
+                break
+            if not began and seen and len(acknowledged) - len(seen) < rate * KEEPS_UP_S:
+                began = now
+                print("warm", flush=True)
         until = time.perf_counter() + 10
         while not acknowledged.keys() <= seen.keys() and time.perf_counter() < until:  # noqa: ASYNC110  two clients
             await asyncio.sleep(0.02)
@@ -48,7 +59,7 @@ async def measure(bootstrap: str, events: str, features: str, rate: float, secon
         await asyncio.gather(*waits, return_exceptions=True)
         for closing in (raw, kept, producer):
             await closing.stop()
-    late = [name for name, at in acknowledged.items() if at > started + WARM_S]
+    late = [name for name, at in acknowledged.items() if at > began > 0]
     return {"rate_per_s": rate, "events": len(late), "missing": sum(name not in seen for name in late),
             "log_round_trip": _cuts(echoed[name] - acknowledged[name] for name in late if name in echoed),
             "features_visible": _cuts(seen[name] - acknowledged[name] for name in late if name in seen)}

@@ -146,6 +146,26 @@ async def test_a_poll_gives_no_more_than_asked_for(broker: Broker, make_topic: M
     await writer.stop()
 
 
+async def test_partitions_left_out_of_a_poll_come_with_a_later_one(broker: Broker, make_topic: MakeTopic) -> None:
+    name = await make_topic(partitions=2)
+    writer = broker.writer("suite")
+    await writer.start()
+    await writer.send_all([Outgoing(name, b"%d" % number, partition=number % 2) for number in range(20)])
+    reader = broker.reader([name], group=None, client_id="suite")
+    await reader.start()
+    left, other = Place(name, 0), Place(name, 1)
+    seen: list[int] = []
+    while len(seen) < 10:
+        found = await reader.poll(max_records=4, timeout_s=1.0, without={left})
+        assert set(found) <= {other}
+        seen.extend(record.offset for record in found.get(other, ()))
+    assert seen == list(range(10))
+    assert await reader.poll(max_records=4, timeout_s=0.05, without={left, other}) == {}
+    assert [(record.partition, record.offset) for record in await take(reader, 10)] == [(0, at) for at in range(10)]
+    await reader.stop()
+    await writer.stop()
+
+
 async def test_a_reader_of_an_absent_topic_says_which(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lepton.bus.aio.client.TOPICS_WITHIN_S", 0.5)
     with pytest.raises(Missing, match="suite-no-such-topic"):
