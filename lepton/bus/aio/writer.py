@@ -255,20 +255,14 @@ class KafkaTransactionalWriter:
     @staticmethod
     async def _transact(producer: AIOKafkaProducer, records: Sequence[Outgoing], offsets: Mapping[Place, int],
                         group: str) -> list[Record]:
-        placed: list[Record] = []
-
-        async def write() -> None:
-            placed.extend(await _Dispatch(producer).send(records))
-
-        async def settle() -> None:
-            if offsets:
-                await producer.send_offsets_to_transaction(
-                    {TopicPartition(place.topic, place.partition): offset for place, offset in offsets.items()}, group)
-
         await producer.begin_transaction()
-        # aiokafka commits even when a batch was refused, so nothing may pass that is not acknowledged. The offsets go
-        # beside the records, which spares the wait for two answers.
-        await to_the_end((write(), settle()))
+        # aiokafka commits even when a batch was refused, so nothing may pass that is not acknowledged. Nor may offsets
+        # go beside records: while the coordinator adds the group, brokers that verify a transaction turn its records
+        # away, to come again 100 ms later.
+        placed = await _Dispatch(producer).send(records)
+        if offsets:
+            await producer.send_offsets_to_transaction(
+                {TopicPartition(place.topic, place.partition): offset for place, offset in offsets.items()}, group)
         await producer.commit_transaction()
         return placed
 
