@@ -30,7 +30,13 @@ async def test_a_broker_restart_loses_and_doubles_nothing(trained_stack: LocalSt
     assert not features.doubled()
     assert not predictions.doubled()
 
-    async def all_ready() -> bool:
-        return all([await trained_stack.is_ready(name) for name in trained_stack.services])
+    unready = list(trained_stack.services)
 
-    await apoll_until(all_ready, "every service ready again", 30)
+    async def all_ready() -> bool:
+        unready[:] = [name for name in unready if not await trained_stack.is_ready(name)]
+        return not unready
+
+    try:
+        await apoll_until(all_ready, "every service ready again", 90)
+    except AssertionError as late:
+        raise AssertionError(f"not ready after the broker came back: {', '.join(unready)}") from late

@@ -5,10 +5,9 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
-from lepton.bus.care import to_the_end
 from lepton.contracts.source_blocks import SourceSpec
 from lepton.errors import LeptonError, Unavailable
-from lepton.runtime.loops import Loop, LoopBody, pause
+from lepton.runtime.loops import Loop, LoopBody, pause, to_the_end
 from lepton.store.incidents import Lease
 from lepton.store.pipelines import SourceBoard
 from services.ingest.flow.pulling.pull import Pull, Workplace
