@@ -66,6 +66,10 @@ def outliers(outlying: "np.ndarray[Any, np.dtype[np.bool_]] | None", size: int) 
     if outlying is None or not outlying.any():
         ends = np.zeros(size + 1, np.int32)
         return pa.ListArray.from_arrays(pa.array(ends), pa.array([], pa.int16()))
+    rows = np.flatnonzero(outlying.any(axis=1))
+    mine = outlying[rows]
+    counts = np.zeros(size, np.int32)
+    counts[rows] = mine.sum(axis=1)
     ends = np.zeros(size + 1, np.int32)
-    np.cumsum(outlying.sum(axis=1), out=ends[1:])
-    return pa.ListArray.from_arrays(pa.array(ends), pa.array(np.nonzero(outlying)[1].astype(np.int16)))
+    np.cumsum(counts, out=ends[1:])
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(np.nonzero(mine)[1].astype(np.int16)))

@@ -101,11 +101,16 @@ class AcceptHandler:
     def _letters(self, records: Sequence[Record], results: Results) -> list[Outgoing]:
         """Raises LineStopped when too many were refused lately."""
         found = []
+        alone: dict[tuple[int, str], Headers] = {}
         for rejection in results.rejections:
             record = records[rejection.position]
             why = Invalid(f"{rejection.code}: {rejection.message}", field=rejection.field, place=record.place)
             if rejection.original is not None:
-                record = _alone(record, rejection.original)
+                media = JSON if rejection.original.startswith(b"{") else features.CONTENT_TYPE
+                headers = alone.get((rejection.position, media))
+                if headers is None:
+                    headers = alone[rejection.position, media] = _alone(record, media)
+                record = record._replace(value=rejection.original, headers=headers)
             found.append(self._dead_letters.letter(record, why, row=rejection.row,
                                                    counted=rejection.code not in ASKED_FOR))
         return found
@@ -125,11 +130,10 @@ class AcceptHandler:
                 counter.add(count, {names.PIPELINE: self._accepting.spec.name, "verdict": verdict})
 
 
-def _alone(record: Record, row: bytes) -> Record:
-    """The record as if it had held this row only, so that its letter can be read, mended and replayed alone."""
-    media = JSON if row.startswith(b"{") else features.CONTENT_TYPE
+def _alone(record: Record, media: str) -> Headers:
+    """Of the record as if it had held one row only, so that its letter can be read, mended and replayed alone."""
     headers = tuple(pair for pair in record.headers if pair[0] not in (CONTENT_TYPE, SPLIT_FROM))
-    return record._replace(value=row, headers=(*headers, (CONTENT_TYPE, media.encode())))
+    return (*headers, (CONTENT_TYPE, media.encode()))
 
 
 def _moved(record: Record) -> Headers:

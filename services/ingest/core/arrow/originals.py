@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lepton.contracts.arrow import stream
 from services.ingest.core.reading.intake import Rejection
@@ -40,16 +41,19 @@ def with_originals(lot: Lot) -> list[Rejection]:
 def _originals(parts: Sequence[pa.Table]) -> Iterator[bytes]:
     """Each row of tables with the same columns: a JSON object, or where JSON has no word for a value, a stream."""
     try:
-        told = iter(pa.concat_tables([_plain(part) for part in parts]).to_pylist())
+        whole = pa.concat_tables([_plain(part) for part in parts])
+        told: Iterator[dict[str, Any] | None] = iter(whole.to_pylist())
+        sayable = all(map(_has_words, whole.columns))
     except _UNTELLABLE:
         # Some rows are told one table at a time then, and those of a table with what cannot be told as streams.
-        told = (row for part in parts for row in _objects(part))
+        told, sayable = (row for part in parts for row in _objects(part)), False
     for part in parts:
         for number in range(part.num_rows):
             row = next(told)
-            text = _as_json(row) if row is not None else None
-            yield text if text is not None else stream.write_table(part.slice(number, 1).combine_chunks(),
-                                                                   for_events=True)
+            if row is not None and (sayable or all(map(_fits_json, row.values()))):
+                yield _json_of(row)
+            else:
+                yield stream.write_table(part.slice(number, 1).combine_chunks(), for_events=True)
 
 
 # No such time, no such zone.
@@ -71,11 +75,15 @@ def _plain(table: pa.Table) -> pa.Table:
         for one in table.schema]), safe=False)
 
 
-def _as_json(row: dict[str, Any]) -> bytes | None:
-    present = {name: value for name, value in row.items() if value is not None}
-    if all(map(_fits_json, present.values())):
-        return msgspec.json.encode(present)
-    return None
+def _json_of(row: dict[str, Any]) -> bytes:
+    return msgspec.json.encode({name: value for name, value in row.items() if value is not None})
+
+
+def _has_words(column: pa.ChunkedArray) -> bool:
+    """Whether JSON can say all of a column, as far as that is seen without looking at each value."""
+    if pa.types.is_floating(column.type):
+        return bool(pc.all(pc.is_finite(column), min_count=0).as_py())
+    return not pa.types.is_nested(column.type)
 
 
 def _fits_json(value: Any) -> bool:

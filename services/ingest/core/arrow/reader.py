@@ -164,13 +164,15 @@ def _lot(records: Sequence[_Record], rows: Rows) -> Lot:
         else pa.array([one.source for one in records], pa.string()).take(pa.array(mine))
     return Lot(
         rows.ids, rows.entities, times.to_numpy(), positions[mine], sources, rows.values,
-        [_row_rejection(records, starts, one) for one in rows.refused], rows.repairs, rows.labels,
+        _rejections(records, starts, rows.refused), rows.repairs, rows.labels,
         some(rows.traces or []), rows.numbers - starts[mine],
         {one.position: one.opened.table for one in records},
         [(records[number].position, stray) for number, stray in rows.strays])
 
 
-def _row_rejection(records: Sequence[_Record], starts: Wholes, one: Refused) -> Rejection:
-    number = int(np.searchsorted(starts, one.row, "right")) - 1
-    record = records[number]
-    return Rejection(record.position, one.code, one.message, one.field, record.source, one.row - int(starts[number]))
+def _rejections(records: Sequence[_Record], starts: Wholes, refused: Sequence[Refused]) -> list[Rejection]:
+    numbers = np.searchsorted(starts, [one.row for one in refused], "right") - 1
+    firsts = starts[numbers].tolist()
+    return [Rejection(records[number].position, one.code, one.message, one.field, records[number].source,
+                      one.row - first)
+            for number, first, one in zip(numbers.tolist(), firsts, refused, strict=True)]

@@ -115,9 +115,11 @@ class Sifting:
         while start < size:
             outlook = self._outlook(sieve, rows)
             found = self._cleaning.outlying(rows.numbers[start:], outlook.bounds)
-            if found is not None or self._trees:
+            if found is not None and start == 0:
+                outlying = found
+            elif found is not None or self._trees:
                 if outlying is None:
-                    outlying = np.zeros((size, self._fields), np.bool_)
+                    outlying = np.zeros((size, self._fields), np.bool_, order="F")
                 outlying[start:] = False if found is None else found
             beyond = np.flatnonzero(found.any(axis=1)) + start if found is not None and self._cleaning.quarantines \
                 else np.zeros(0, np.int64)

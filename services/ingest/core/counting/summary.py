@@ -146,19 +146,24 @@ class Tally:
 
     def reject(self, rejections: Iterable[Rejection], known: Mapping[str, object]) -> None:
         """Count rejected events; `known` are the Pipeline's fields."""
-        for rejection in rejections:
-            if rejection.code == "quarantined":
-                self.quarantined += rejection.events
+        alike: dict[tuple[str, str, str | None], tuple[int, int]] = {}
+        for one in rejections:
+            why = (one.code, one.source, one.field)
+            letters, events = alike.get(why, (0, 0))
+            alike[why] = (letters + 1, events + one.events)
+        for (code, source, member), (letters, events) in alike.items():
+            if code == "quarantined":
+                self.quarantined += events
                 continue
-            self.rejected += rejection.events
-            self.codes[rejection.code] += rejection.events
-            self.source(rejection.source).rejected += rejection.events
-            if rejection.field in known:
-                tally = self.fields.setdefault(rejection.field or "", FieldTally())
-                if rejection.code == "outlier":
-                    tally.outliers += 1
+            self.rejected += events
+            self.codes[code] += events
+            self.source(source).rejected += events
+            if member in known:
+                tally = self.fields.setdefault(member or "", FieldTally())
+                if code == "outlier":
+                    tally.outliers += letters
                 else:
-                    tally.invalid += rejection.events
+                    tally.invalid += events
 
     def message(self, pipeline: str, spec_version: int, instance: str, start: datetime,
                 end: datetime) -> QualitySummary:

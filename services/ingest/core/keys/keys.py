@@ -106,9 +106,12 @@ def _hashed(words: Hashes, starts: Places, lengths: Places) -> Hashes:
 
 
 def _mixed(value: Hashes) -> Hashes:
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
+    """In place."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        value ^= value >> np.uint64(shift)
+        value *= np.uint64(factor)
+    value ^= value >> np.uint64(31)
+    return value
 
 
 def _with_heads(lengths: Places, data: Bytes) -> bytes:
