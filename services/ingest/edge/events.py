@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import pyarrow as pa
+
 from lepton.bus.letters.refusing import DeadLetters
 from lepton.bus.records import Headers, Outgoing, Place, Record
 from lepton.bus.table import StateReader
@@ -20,6 +22,7 @@ QUARANTINED, DUPLICATE_CONTENT = "quarantined", "duplicate_content"
 # Refusals a pipeline asks for; they are no sign of trouble, so the limit of dead letters leaves them out.
 ASKED_FOR = frozenset({QUARANTINED, DUPLICATE_CONTENT})
 JSON = "application/json"
+GIVE_BACK_S = 2.0
 
 
 class AcceptHandler:
@@ -35,6 +38,7 @@ class AcceptHandler:
         self._labels = telemetry.counter(names.INGEST_LABELS, "Late labels judged")
         self._seconds = telemetry.histogram(names.INGEST_BATCH_SECONDS, "From a polled batch to its transaction's end")
         self._begun: dict[Place, tuple[float, Results]] = {}
+        self._gave_back = clock.monotonic()
 
     async def restore(self, place: Place, state: StateReader) -> None:
         latest = await state.latest(self._line.state, place.partition)
@@ -60,7 +64,13 @@ class AcceptHandler:
             self._accepting.keep_events(place.partition)
         begun, results = self._begun.pop(place)
         self._count(place, results)
-        self._seconds.record(self._clock.monotonic() - begun, {names.PIPELINE: self._accepting.spec.name})
+        now = self._clock.monotonic()
+        self._seconds.record(now - begun, {names.PIPELINE: self._accepting.spec.name})
+        if now - self._gave_back >= GIVE_BACK_S:
+            # Columns of batches come and go in all sizes, and Arrow's allocator holds on to what they leave: resident
+            # memory crept up by 5 % in two million events while what was in use stayed the same.
+            pa.default_memory_pool().release_unused()
+            self._gave_back = now
 
     async def aborted(self, place: Place) -> None:
         self._begun.pop(place, None)
