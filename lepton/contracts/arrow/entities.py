@@ -41,7 +41,7 @@ def wrong_names(names: pa.StringArray) -> Iterator[tuple[pa.BooleanArray, str, s
 
 def _may_have_control(names: pa.StringArray) -> bool:
     """A no is right; a yes may be about bytes of a missing value."""
-    starts, data = _offsets_and_bytes(names)
+    starts, data = offsets_and_bytes(names)
     letters = data[starts[0]:starts[-1]]
     return bool(((letters < 32) | (letters == 127)).any())
 
@@ -58,7 +58,7 @@ def murmur2_of(texts: pa.StringArray) -> Words:
 
     Source: Austin Appleby's MurmurHash2 with the seed of Kafka's `Utils.murmur2`; sums and products wrap at 32 bits.
     """
-    starts, data = _offsets_and_bytes(texts)
+    starts, data = offsets_and_bytes(texts)
     # Every four bytes in a row as a number, wherever they begin; the zeros keep the last ones inside.
     words = np.ndarray((len(data) + 1,), "<u4", np.concatenate((data, np.zeros(4, np.uint8))), strides=(1,))
     lengths = np.diff(starts)
@@ -88,7 +88,7 @@ def _of_length(words: Words, starts: Numbers, length: int) -> Words:
     return value
 
 
-def _offsets_and_bytes(texts: pa.StringArray) -> tuple[Numbers, Bytes]:
+def offsets_and_bytes(texts: "pa.StringArray | pa.BinaryArray") -> tuple[Numbers, Bytes]:
     """Where each text begins (one more at the end), and all bytes they point into."""
     if len(texts) == 0:
         return np.zeros(1, np.int64), np.empty(0, np.uint8)

@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from lepton.contracts.pb.outcomes_pb2 import Outcome
 from lepton.contracts.pipeline import Pipeline
-from services.ingest.core.arrow.reader import Reader, with_originals
+from services.ingest.core.arrow.originals import with_originals
+from services.ingest.core.arrow.reader import Reader
 from services.ingest.core.clean.past import Past
 from services.ingest.core.clean.policies import Bounds
 from services.ingest.core.clean.sifting import Sifted, Sifting
@@ -18,7 +19,9 @@ from services.ingest.core.features import Columns
 from services.ingest.core.judged import Accepted
 from services.ingest.core.labels import Labels
 from services.ingest.core.quality import Validator
-from services.ingest.core.reading.intake import Intake, RawEvent
+from services.ingest.core.reading.column import Wholes
+from services.ingest.core.reading.intake import RawEvent
+from services.ingest.core.reading.lot import Lot, some
 from services.ingest.core.steps.notes import with_repairs
 
 # W3C Trace Context version 00, flag `sampled` set.
@@ -44,51 +47,50 @@ class Acceptance:
 
         `past` learns of it once the batch is committed, from the plans.
         """
-        intake = self._reader.read(events, past.partition, quarantined)
-        sifted = self._sifting.sift(intake, events, past, bounds)
-        intake.rejections += [intake.rejection(one.index, one.code, one.message, one.field) for one in sifted.turned]
+        lot = self._reader.read(events, past.partition, quarantined)
+        sifted = self._sifting.sift(lot, events, past, bounds)
+        lot.rejections += [lot.rejection(one.index, one.code, one.message, one.field) for one in sifted.turned]
         tally = Tally(duplicates=sifted.duplicates, content_duplicates=len(sifted.repeated),
                       late=int(sifted.timed.late.sum()), future=int(sifted.timed.future.sum()))
-        tally.reject(intake.rejections, self.pipeline.fields)
-        intake.rejections += [intake.rejection(one.index, one.code, one.message) for one in sifted.repeated]
-        with_originals(intake)
-        intake.rejections.sort(key=lambda rejection: (rejection.position, rejection.row or 0))
-        judged = Accepted(None, None, [], intake.rejections, past.seen.plan(sifted.keys),
-                          past.contents.plan(sifted.contents), sifted.timed.watermark, tally, intake.strays)
-        return self._accept(events, intake, sifted, judged) if sifted.kept else judged
+        tally.reject(lot.rejections, self.pipeline.fields)
+        lot.rejections += [lot.rejection(one.index, one.code, one.message) for one in sifted.repeated]
+        rejections = with_originals(lot)
+        rejections.sort(key=lambda rejection: (rejection.position, rejection.row or 0))
+        judged = Accepted(None, None, [], rejections, past.seen.plan(sifted.keys),
+                          past.contents.plan(sifted.contents), sifted.timed.watermark, tally, lot.strays)
+        return self._accept(events, lot, sifted, judged) if len(sifted.kept) else judged
 
-    def _accept(self, events: Sequence[RawEvent], intake: Intake, sifted: Sifted, judged: Accepted) -> Accepted:
-        kept, outlying = sifted.kept, sifted.outlying
-        batch = self._columns.batch(intake, intake.values, events, outlying, sifted.occurred)
+    def _accept(self, events: Sequence[RawEvent], lot: Lot, sifted: Sifted, judged: Accepted) -> Accepted:
+        kept, outlying, sources = sifted.kept, sifted.outlying, lot.sources
+        batch = self._columns.batch(lot, events, outlying, sifted.occurred)
         if sifted.moved.rows:
             batch = with_repairs(batch, [sifted.moved])
-        if len(kept) < len(intake.ids):
-            batch = batch.take(pa.array(kept, pa.int64()))
+        if len(kept) < len(lot):
+            rows = pa.array(kept)
+            batch, sources = batch.take(rows), sources.take(rows)
             outlying = None if outlying is None else outlying[kept]
         first = self._columns.first_field
         values = batch.columns[first:first + len(self._columns.fields)]
-        judged.tally.add(summary.tally_accepted(self._columns.fields, values, outlying, intake.sources(kept),
-                                                self._categories))
-        return replace(judged, batch=batch, traces=_traces(intake, kept), outcomes=self._outcomes(intake, sifted))
+        judged.tally.add(summary.tally_accepted(self._columns.fields, values, outlying, sources, self._categories))
+        return replace(judged, batch=batch, traces=_traces(lot, kept), outcomes=self._outcomes(lot, sifted))
 
-    def _outcomes(self, intake: Intake, sifted: Sifted) -> list[Outcome]:
-        if not intake.labels or self.labels is None:
+    def _outcomes(self, lot: Lot, sifted: Sifted) -> list[Outcome]:
+        if not lot.labels or self.labels is None:
             return []
+        ids, entities = lot.ids.to_pylist(), lot.entities.to_pylist()
         found = []
-        for index in sifted.kept:
-            label = intake.labels[index]
+        for index in sifted.kept.tolist():
+            label = lot.labels[index]
             if label is not None:
-                found.append(self.labels.outcome(intake.ids[index], intake.entities[index], label,
-                                                 int(sifted.timed.times[index]), with_event=True))
+                found.append(self.labels.outcome(ids[index], entities[index], label, int(sifted.timed.times[index]),
+                                                 with_event=True))
         return found
 
 
-def _traces(intake: Intake, kept: Sequence[int]) -> list[str | None] | None:
-    if not any(intake.envelopes):
+def _traces(lot: Lot, kept: Wholes) -> list[str | None] | None:
+    if lot.traces is None:
         return None
-    traces = [_sampled(envelope.traceparent) if (envelope := intake.envelopes[index]) is not None else None
-              for index in kept]
-    return traces if any(traces) else None
+    return some([_sampled(lot.traces[index]) for index in kept.tolist()])
 
 
 def _sampled(traceparent: str | None) -> str | None:

@@ -5,13 +5,20 @@ costs a record of a few hundred ids and never the whole window; a slot of the ri
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from lepton.errors import Invalid
+from services.ingest.core.keys.keys import Keys
+from services.ingest.core.keys.state import StateRecord
+from services.ingest.core.keys.table import Newest
+from services.ingest.core.reading.column import Mask, truth
 
 # A chunk is closed once it holds this many entries; the ring's slots are sized by it.
 CHUNK_MIN = 512
@@ -19,36 +26,65 @@ CHUNK_MIN = 512
 CHUNK_MAX = 4096
 
 Entry = TypeVar("Entry")
-StateRecord = tuple[bytes, bytes]
+
+
+class Sliced(Protocol):
+    """Entries in their order, as a list of them or as a column."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> Self: ...
+
+
+Entries = TypeVar("Entries", bound=Sliced)
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk(Generic[Entry]):
+class Form(Generic[Entries]):
+    """How entries are held: what two stretches of them are together, and the bytes of one with its number."""
+
+    join: Callable[[Entries, Entries], Entries]
+    pack: Callable[[int, Entries], bytes]
+    unpack: Callable[[bytes], tuple[int, Entries]]
+    """Raises msgspec.MsgspecError or ValueError for bytes that are none of ours."""
+
+
+def listed(entry_type: type[Entry]) -> Form[list[Entry]]:
+    """Entries in a list."""
+    encoder = msgspec.msgpack.Encoder()
+    decoder = msgspec.msgpack.Decoder(tuple[int, list[entry_type]])  # type: ignore[valid-type]
+    return Form(lambda first, then: [*first, *then], lambda number, entries: encoder.encode((number, entries)),
+                decoder.decode)
+
+
+_KEYS = Form(Keys.joined, lambda number, keys: keys.packed(number), Keys.unpacked)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk(Generic[Entries]):
     number: int
-    entries: list[Entry]
+    entries: Entries
 
 
 @dataclass(frozen=True, slots=True)
-class Plan(Generic[Entry]):
+class Plan(Generic[Entries]):
     """What a batch adds. Written with the batch, applied to memory once that is committed."""
 
-    added: list[Entry]
-    chunks: list[Chunk[Entry]]
+    added: Entries
+    chunks: list[Chunk[Entries]]
     replaces_newest: bool
     records: list[StateRecord]
 
 
-class Ring(Generic[Entry]):
+class Ring(Generic[Entries]):
     """The newest `window` entries (and at most one chunk more) in the order accepted."""
 
-    def __init__(self, window: int, prefix: str, entry_type: type[Entry], chunk_max: int = CHUNK_MAX) -> None:
+    def __init__(self, window: int, prefix: str, form: Form[Entries], chunk_max: int = CHUNK_MAX) -> None:
         """`chunk_max`: most entries of a record; fewer where entries are large."""
         self._prefix = prefix
         self._chunk_max = chunk_max
         self.resize(window)
-        self._encoder = msgspec.msgpack.Encoder()
-        self._decoder = msgspec.msgpack.Decoder(tuple[int, list[entry_type]])  # type: ignore[valid-type]
-        self.chunks: deque[Chunk[Entry]] = deque()
+        self._form = form
+        self.chunks: deque[Chunk[Entries]] = deque()
         self.size = 0
 
     def resize(self, window: int) -> None:
@@ -56,19 +92,19 @@ class Ring(Generic[Entry]):
         self.window = window
         self._slots = (window + self._chunk_max) // CHUNK_MIN + 2
 
-    def plan(self, added: list[Entry]) -> Plan[Entry]:
+    def plan(self, added: Entries) -> Plan[Entries]:
         """How to remember `added`; changes nothing yet."""
-        if not added or self.window == 0:
-            return Plan([], [], False, [])
+        if not len(added) or self.window == 0:
+            return Plan(added[:0], [], False, [])
         newest = self.chunks[-1] if self.chunks else None
         goes_on = newest is not None and len(newest.entries) < CHUNK_MIN
-        entries = [*newest.entries, *added] if newest is not None and goes_on else added
+        entries = self._form.join(newest.entries, added) if newest is not None and goes_on else added
         number = 0 if newest is None else newest.number + (0 if goes_on else 1)
         chunks = [Chunk(number + index, entries[start:start + self._chunk_max])
                   for index, start in enumerate(range(0, len(entries), self._chunk_max))]
         return Plan(added, chunks, goes_on, [self._record(chunk) for chunk in chunks])
 
-    def apply(self, plan: Plan[Entry]) -> list[Chunk[Entry]]:
+    def apply(self, plan: Plan[Entries]) -> list[Chunk[Entries]]:
         """Remember what was planned; returns the chunks that fell out of the window."""
         if plan.replaces_newest:
             self.size -= len(self.chunks.pop().entries)
@@ -79,7 +115,7 @@ class Ring(Generic[Entry]):
     def restore(self, values: Iterable[bytes]) -> None:
         """Read the ring's records back. Raises Invalid for one that cannot be read."""
         try:
-            found = [Chunk(*self._decoder.decode(value)) for value in values]
+            found = [Chunk(*self._form.unpack(value)) for value in values]
         except (msgspec.MsgspecError, ValueError) as error:
             raise Invalid(f"a chunk of the dedupe window cannot be read: {error}") from error
         found.sort(key=lambda chunk: chunk.number)
@@ -91,60 +127,88 @@ class Ring(Generic[Entry]):
         self.size = sum(len(chunk.entries) for chunk in self.chunks)
         self._evict()
 
-    def _evict(self) -> list[Chunk[Entry]]:
-        gone: list[Chunk[Entry]] = []
+    def _evict(self) -> list[Chunk[Entries]]:
+        gone: list[Chunk[Entries]] = []
         while self.chunks and self.size - len(self.chunks[0].entries) >= self.window:
             gone.append(self.chunks.popleft())
             self.size -= len(gone[-1].entries)
         return gone
 
-    def _record(self, chunk: Chunk[Entry]) -> StateRecord:
+    def _record(self, chunk: Chunk[Entries]) -> StateRecord:
         key = f"{self._prefix}/{chunk.number % self._slots}"
-        return key.encode(), self._encoder.encode((chunk.number, chunk.entries))
+        return key.encode(), self._form.pack(chunk.number, chunk.entries)
 
 
 class Seen:
     """Events accepted within the window: by id and entity (names hold no control characters, see quality), or by
-    content."""
+    content.
+
+    A key is looked up by its hash; only one whose hash is known is compared, so an answer is right whatever the hashes.
+    """
 
     PREFIX, CONTENT = "seen", "content"
 
     def __init__(self, window: int, prefix: str = PREFIX) -> None:
-        self.ring = Ring(window, prefix, str)
-        self._keys: set[str] = set()
-
-    def __contains__(self, key: str) -> bool:
-        return self.ring.window > 0 and key in self._keys
+        self.ring = Ring(window, prefix, _KEYS)
+        self._newest = Newest()
+        # So many were ever added: the number of the next one. The ring holds the last ones of them.
+        self._count = 0
+        # Numbers of those whose hash was that of another in the window when they came.
+        self._alike: dict[str, int] = {}
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return self.ring.size
 
     def restore(self, values: Iterable[bytes]) -> None:
         self.ring.restore(values)
-        self._keys = {key for chunk in self.ring.chunks for key in chunk.entries}
+        self._newest, self._count, self._alike = Newest(), 0, {}
+        for chunk in self.ring.chunks:
+            self._count += len(chunk.entries)
+            self._add(chunk.entries, 0)
 
-    def duplicates(self, keys: Sequence[str]) -> list[int]:
+    def known(self, keys: Keys) -> Mask:
+        """Which of these were accepted before."""
+        found: Mask = np.zeros(len(keys), np.bool_)
+        if self.ring.window == 0 or not self.ring.chunks:
+            return found
+        oldest = self._count - self.ring.size
+        numbers = self._newest.find(keys.hashes, oldest)
+        hits = np.flatnonzero(numbers >= 0)
+        if len(hits):
+            held = pa.chunked_array([chunk.entries.texts for chunk in self.ring.chunks]).take(
+                pa.array(numbers[hits] - oldest))
+            found[hits] = truth(pc.equal(held.combine_chunks(), keys.texts.take(pa.array(hits))))
+        if self._alike:
+            found |= np.fromiter((text in self._alike for text in keys.texts.to_pylist()), np.bool_, len(keys))
+        return found
+
+    def duplicates(self, keys: Keys | Sequence[str]) -> list[int]:
         """Indexes of those accepted before, or earlier in `keys`."""
         if self.ring.window == 0:
             return []
-        distinct = set(keys)
-        if len(distinct) == len(keys) and distinct.isdisjoint(self._keys):
-            return []
-        known, now, found = self._keys, set[str](), []
-        for index, key in enumerate(keys):
-            if key in known or key in now:
-                found.append(index)
-            now.add(key)
-        return found
+        keys = keys if isinstance(keys, Keys) else Keys.of(keys)
+        found, firsts = self.known(keys), keys.firsts()
+        if firsts is not None:
+            found |= firsts < np.arange(len(keys))
+        indexes: list[int] = np.flatnonzero(found).tolist()
+        return indexes
 
-    def plan(self, keys: list[str]) -> Plan[str]:
-        return self.ring.plan(keys)
+    def plan(self, keys: Keys | Sequence[str]) -> Plan[Keys]:
+        return self.ring.plan(keys if isinstance(keys, Keys) else Keys.of(keys))
 
-    def apply(self, plan: Plan[str]) -> None:
-        gone = self.ring.apply(plan)
-        self._keys.update(plan.added)
-        for chunk in gone:
-            self._keys.difference_update(chunk.entries)
+    def apply(self, plan: Plan[Keys]) -> None:
+        self.ring.apply(plan)
+        self._count += len(plan.added)
+        oldest = self._count - self.ring.size
+        self._alike = {text: number for text, number in self._alike.items() if number >= oldest}
+        self._add(plan.added[max(0, len(plan.added) - self.ring.size):], oldest)
+
+    def _add(self, keys: Keys, oldest: int) -> None:
+        """The last ones counted."""
+        first = self._count - len(keys)
+        alike = self._newest.add(keys.hashes, np.arange(first, self._count), oldest)
+        if len(alike):
+            self._alike |= zip(keys.texts.take(pa.array(alike)).to_pylist(), (first + alike).tolist(), strict=True)
 
 
 class LastLabels:
@@ -153,7 +217,7 @@ class LastLabels:
     PREFIX = "labels"
 
     def __init__(self, window: int) -> None:
-        self.ring: Ring[tuple[str, str]] = Ring(window, self.PREFIX, tuple[str, str])
+        self.ring: Ring[list[tuple[str, str]]] = Ring(window, self.PREFIX, listed(tuple[str, str]))
         self._labels: dict[str, tuple[str, int]] = {}
 
     def restore(self, values: Iterable[bytes]) -> None:
@@ -175,10 +239,10 @@ class LastLabels:
             now[event_id] = label
         return found
 
-    def plan(self, entries: list[tuple[str, str]]) -> Plan[tuple[str, str]]:
+    def plan(self, entries: list[tuple[str, str]]) -> Plan[list[tuple[str, str]]]:
         return self.ring.plan(entries)
 
-    def apply(self, plan: Plan[tuple[str, str]]) -> None:
+    def apply(self, plan: Plan[list[tuple[str, str]]]) -> None:
         gone = self.ring.apply(plan)
         for chunk in plan.chunks:
             self._learn(chunk)
@@ -187,13 +251,11 @@ class LastLabels:
                 if self._labels.get(event_id, ("", -1))[1] == chunk.number:
                     del self._labels[event_id]
 
-    def _learn(self, chunk: Chunk[tuple[str, str]]) -> None:
+    def _learn(self, chunk: Chunk[list[tuple[str, str]]]) -> None:
         for event_id, label in chunk.entries:
             self._labels[event_id] = (label, chunk.number)
 
 
-def keys_of(ids: list[str], entities: list[str]) -> list[str]:
+def keys_of(ids: pa.StringArray, entities: pa.StringArray) -> pa.StringArray:
     """What an event is known by. Ids and entities hold no control characters, so the line break keeps them apart."""
-    if ids is entities:
-        return ids
-    return [f"{event_id}\n{entity}" for event_id, entity in zip(ids, entities, strict=True)]
+    return ids if ids is entities else pc.binary_join_element_wise(ids, entities, "\n")

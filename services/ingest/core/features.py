@@ -10,7 +10,8 @@ import pyarrow as pa
 from lepton.contracts import features
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.reading.columns import REPAIRS_TYPE
-from services.ingest.core.reading.intake import Intake, RawEvent
+from services.ingest.core.reading.intake import RawEvent
+from services.ingest.core.reading.lot import Lot
 
 # Half of what the features topic takes in a record.
 MAX_BYTES = 8 * 1024 * 1024
@@ -27,20 +28,20 @@ class Columns:
         self.first_field = len(self.schema) - len(self.fields) - len(self._windowed)
         """Where the fields begin in a batch."""
 
-    def batch(self, intake: Intake, values: Sequence[pa.Array], events: Sequence[RawEvent],
-              outlying: "np.ndarray[Any, np.dtype[np.bool_]] | None", occurred: pa.Array) -> pa.RecordBatch:
+    def batch(self, lot: Lot, events: Sequence[RawEvent], outlying: "np.ndarray[Any, np.dtype[np.bool_]] | None",
+              occurred: pa.Array) -> pa.RecordBatch:
         """The batch of all rows; `_traceparent` is empty until spans are known (`with_traces`)."""
-        size = len(intake.ids)
+        size = len(lot)
         return pa.RecordBatch.from_arrays([
-            pa.array(intake.ids, pa.string()),
-            pa.array(intake.entities, pa.string()),
+            lot.ids,
+            lot.entities,
             occurred,
-            pa.array(intake.sources(range(size)), pa.string()),
+            lot.sources,
             pa.nulls(size, pa.string()),
-            pa.array(np.fromiter(map(_OFFSET, events), np.int64, len(events))[intake.positions]),
+            pa.array(np.fromiter(map(_OFFSET, events), np.int64, len(events))[lot.positions]),
             outliers(outlying, size),
-            intake.repairs if intake.repairs is not None else pa.nulls(size, REPAIRS_TYPE),
-            *values,
+            lot.repairs if lot.repairs is not None else pa.nulls(size, REPAIRS_TYPE),
+            *lot.values,
             *(pa.nulls(size, pa.float64()) for _ in self._windowed),
         ], schema=self.schema)
 
@@ -65,6 +66,10 @@ def outliers(outlying: "np.ndarray[Any, np.dtype[np.bool_]] | None", size: int) 
     if outlying is None or not outlying.any():
         ends = np.zeros(size + 1, np.int32)
         return pa.ListArray.from_arrays(pa.array(ends), pa.array([], pa.int16()))
+    rows = np.flatnonzero(outlying.any(axis=1))
+    mine = outlying[rows]
+    counts = np.zeros(size, np.int32)
+    counts[rows] = mine.sum(axis=1)
     ends = np.zeros(size + 1, np.int32)
-    np.cumsum(outlying.sum(axis=1), out=ends[1:])
-    return pa.ListArray.from_arrays(pa.array(ends), pa.array(np.nonzero(outlying)[1].astype(np.int16)))
+    np.cumsum(counts, out=ends[1:])
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(np.nonzero(mine)[1].astype(np.int16)))

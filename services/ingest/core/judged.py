@@ -7,6 +7,7 @@ import pyarrow as pa
 from lepton.contracts.pb.outcomes_pb2 import Outcome
 from services.ingest.core.counting.summary import Tally
 from services.ingest.core.dedupe import Plan
+from services.ingest.core.keys.keys import Keys
 from services.ingest.core.reading.intake import Rejection, Stray
 
 
@@ -20,8 +21,8 @@ class Accepted:
     """Traceparent of each row's event where that is sampled; None when none is."""
     outcomes: list[Outcome]
     rejections: list[Rejection]
-    plan: Plan[str]
-    contents: Plan[str]
+    plan: Plan[Keys]
+    contents: Plan[Keys]
     watermark: int
     """Highest event time seen, in microseconds since the epoch."""
     tally: Tally

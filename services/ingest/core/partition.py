@@ -9,8 +9,9 @@ from lepton.contracts.pipeline import Pipeline
 from lepton.errors import Invalid
 from services.ingest.core.clean.past import Past
 from services.ingest.core.clean.times import NO_WATERMARK
-from services.ingest.core.dedupe import LastLabels, Plan, Seen, StateRecord
+from services.ingest.core.dedupe import LastLabels, Plan, Seen
 from services.ingest.core.judged import Accepted
+from services.ingest.core.keys.state import StateRecord
 from services.ingest.core.quarantine import Decision
 from services.ingest.core.steps.all import steps_of
 from services.ingest.core.steps.notes import repaired
@@ -114,7 +115,7 @@ class LabelsPartition:
 
     def __init__(self, window: int) -> None:
         self.last = LastLabels(window)
-        self._pending: Plan[tuple[str, str]] | None = None
+        self._pending: Plan[list[tuple[str, str]]] | None = None
 
     def restore(self, records: Mapping[bytes, bytes]) -> None:
         """Raises Invalid when a record of ours cannot be read."""

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import pyarrow as pa
+
 from lepton.bus.letters.refusing import DeadLetters
 from lepton.bus.records import Headers, Outgoing, Place, Record
 from lepton.bus.table import StateReader
@@ -20,6 +22,7 @@ QUARANTINED, DUPLICATE_CONTENT = "quarantined", "duplicate_content"
 # Refusals a pipeline asks for; they are no sign of trouble, so the limit of dead letters leaves them out.
 ASKED_FOR = frozenset({QUARANTINED, DUPLICATE_CONTENT})
 JSON = "application/json"
+GIVE_BACK_S = 2.0
 
 
 class AcceptHandler:
@@ -35,6 +38,7 @@ class AcceptHandler:
         self._labels = telemetry.counter(names.INGEST_LABELS, "Late labels judged")
         self._seconds = telemetry.histogram(names.INGEST_BATCH_SECONDS, "From a polled batch to its transaction's end")
         self._begun: dict[Place, tuple[float, Results]] = {}
+        self._gave_back = clock.monotonic()
 
     async def restore(self, place: Place, state: StateReader) -> None:
         latest = await state.latest(self._line.state, place.partition)
@@ -60,7 +64,13 @@ class AcceptHandler:
             self._accepting.keep_events(place.partition)
         begun, results = self._begun.pop(place)
         self._count(place, results)
-        self._seconds.record(self._clock.monotonic() - begun, {names.PIPELINE: self._accepting.spec.name})
+        now = self._clock.monotonic()
+        self._seconds.record(now - begun, {names.PIPELINE: self._accepting.spec.name})
+        if now - self._gave_back >= GIVE_BACK_S:
+            # Columns of batches come and go in all sizes, and Arrow's allocator holds on to what they leave: resident
+            # memory crept up by 5 % in two million events while what was in use stayed the same.
+            pa.default_memory_pool().release_unused()
+            self._gave_back = now
 
     async def aborted(self, place: Place) -> None:
         self._begun.pop(place, None)
@@ -101,11 +111,16 @@ class AcceptHandler:
     def _letters(self, records: Sequence[Record], results: Results) -> list[Outgoing]:
         """Raises LineStopped when too many were refused lately."""
         found = []
+        alone: dict[tuple[int, str], Headers] = {}
         for rejection in results.rejections:
             record = records[rejection.position]
             why = Invalid(f"{rejection.code}: {rejection.message}", field=rejection.field, place=record.place)
             if rejection.original is not None:
-                record = _alone(record, rejection.original)
+                media = JSON if rejection.original.startswith(b"{") else features.CONTENT_TYPE
+                headers = alone.get((rejection.position, media))
+                if headers is None:
+                    headers = alone[rejection.position, media] = _alone(record, media)
+                record = record._replace(value=rejection.original, headers=headers)
             found.append(self._dead_letters.letter(record, why, row=rejection.row,
                                                    counted=rejection.code not in ASKED_FOR))
         return found
@@ -125,11 +140,10 @@ class AcceptHandler:
                 counter.add(count, {names.PIPELINE: self._accepting.spec.name, "verdict": verdict})
 
 
-def _alone(record: Record, row: bytes) -> Record:
-    """The record as if it had held this row only, so that its letter can be read, mended and replayed alone."""
-    media = JSON if row.startswith(b"{") else features.CONTENT_TYPE
+def _alone(record: Record, media: str) -> Headers:
+    """Of the record as if it had held one row only, so that its letter can be read, mended and replayed alone."""
     headers = tuple(pair for pair in record.headers if pair[0] not in (CONTENT_TYPE, SPLIT_FROM))
-    return record._replace(value=row, headers=(*headers, (CONTENT_TYPE, media.encode())))
+    return (*headers, (CONTENT_TYPE, media.encode()))
 
 
 def _moved(record: Record) -> Headers:

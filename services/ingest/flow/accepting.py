@@ -14,8 +14,8 @@ from lepton.errors import Refused
 from services.ingest.core.acceptance import Acceptance
 from services.ingest.core.clean.policies import Bounds
 from services.ingest.core.counting.summary import Tally
-from services.ingest.core.dedupe import StateRecord
 from services.ingest.core.features import encoded, with_traces
+from services.ingest.core.keys.state import StateRecord
 from services.ingest.core.partition import EventsPartition, LabelsPartition
 from services.ingest.core.quarantine import Quarantine
 from services.ingest.core.reading.intake import RawEvent, Rejection, Stray

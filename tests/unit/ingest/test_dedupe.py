@@ -1,9 +1,12 @@
 """Duplicates are known within the window, after a commit only, and after a restart too."""
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from lepton.errors import Invalid
 from services.ingest.core.dedupe import CHUNK_MAX, CHUNK_MIN, LastLabels, Seen, keys_of
+from services.ingest.core.keys.keys import Keys
 
 
 def commit(seen: Seen, keys: list[str], stored: dict[bytes, bytes] | None = None) -> None:
@@ -95,6 +98,29 @@ def test_a_record_that_cannot_be_read_stops_the_restore() -> None:
     for damage in (b"", b"\xc1", b"\x93\x01\x02\x03"):
         with pytest.raises(Invalid, match="cannot be read"):
             Seen(10).restore([damage])
+
+
+def alike(texts: list[str], hashes: int = 2) -> Keys:
+    """Keys of which many have a hash in common."""
+    return Keys(pa.array(texts, pa.string()), np.array([len(text) % hashes for text in texts], np.uint64))
+
+
+def test_keys_with_one_hash_are_told_apart() -> None:
+    seen = Seen(600)
+    seen.apply(seen.plan(alike(["a", "ccc", "bb"])))
+    assert seen.duplicates(alike(["a", "eee", "ccc", "bb", "dd", "eee"])) == [0, 2, 3, 5]
+    seen.apply(seen.plan(alike(["eee", "dd"])))
+    assert seen.known(alike(["a", "bb", "ccc", "dd", "eee", "f"])).tolist() == [True] * 5 + [False]
+
+
+def test_keys_with_one_hash_leave_the_window_each_in_its_turn() -> None:
+    seen, order = Seen(600), [f"{number:04d}{'x' * (number % 2)}" for number in range(5000)]
+    for start in range(0, len(order), 500):
+        seen.apply(seen.plan(alike(order[start:start + 500])))
+    kept = len(seen)
+    assert 600 <= kept <= 600 + CHUNK_MAX
+    assert seen.known(alike(order)).tolist() == [False] * (5000 - kept) + [True] * kept
+    assert len(seen._alike) <= kept
 
 
 def test_nothing_stored_is_an_empty_window() -> None:

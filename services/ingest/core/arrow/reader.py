@@ -1,23 +1,29 @@
 """How the records of a batch, whatever their form, become rows with typed columns in the order of their events."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from lepton.contracts.arrow.stream import count_rows
 from lepton.contracts.envelope import CONTENT_TYPE, SOURCE, SPLIT_FROM, TIME
 from lepton.contracts.pipeline import Pipeline
 from lepton.errors import Invalid
-from services.ingest.core.arrow.record import RecordReader, Rows, originals
+from services.ingest.core.arrow.record import Opened, RecordReader, Refused, Rows
 from services.ingest.core.cloudevents import Envelope, Mode, check_version, mode_of
 from services.ingest.core.quality import Validator, explain, header_us, source_of
-from services.ingest.core.reading.intake import UNKNOWN_SOURCE, Intake, RawEvent, Rejected, Rejection
+from services.ingest.core.reading.column import Wholes
+from services.ingest.core.reading.intake import UNKNOWN_SOURCE, RawEvent, Rejected, Rejection
+from services.ingest.core.reading.lot import Lot, repeated, some
 from services.ingest.core.reading.values import Readings
 
 _HEADERS = attrgetter("headers")
+# Of the columns of records that are read together: enough for every step to be about rows, and in the caches mostly.
+_TOGETHER_BYTES = 4 * 1024 * 1024
 
 
 class Reader:
@@ -31,34 +37,46 @@ class Reader:
         with_event = label is not None and label.arrives == "with_event"
         self._label_of = validator.column(label.field) if label is not None and with_event else None
 
-    def read(self, events: Sequence[RawEvent], partition: int, quarantined: frozenset[str] = frozenset()) -> Intake:
+    def read(self, events: Sequence[RawEvent], partition: int, quarantined: frozenset[str] = frozenset()) -> Lot:
         forms = [_is_arrow(event) for event in events] if any(map(_HEADERS, events)) else []
         if not any(forms):
             return self._single(events, quarantined)
-        whole = Intake(row_numbers=[])
-        parts: list[Intake] = []
+        parts: list[Lot] = []
         start = 0
         for is_arrow, run in groupby(forms):
             stop = start + sum(1 for _ in run)
             if is_arrow:
-                parts += [self._several(events[at], at, partition, quarantined) for at in range(start, stop)]
+                parts += self._several(events, range(start, stop), partition, quarantined)
             else:
-                part = self._single(events[start:stop], quarantined)
-                part.shift(start)
-                parts.append(part)
+                parts.append(self._single(events[start:stop], quarantined).shifted(start))
             start = stop
-        whole.join(parts)
-        return whole
+        return Lot.joined(parts)
 
-    def _single(self, events: Sequence[RawEvent], quarantined: frozenset[str]) -> Intake:
+    def _single(self, events: Sequence[RawEvent], quarantined: frozenset[str]) -> Lot:
         """Of records of one event each."""
         intake = self._validator.read(events, quarantined)
         self._readings.read(intake)
         intake.labels = list(map(self._label_of, intake.rows)) if self._label_of is not None else []
-        return intake
+        return Lot.of(intake)
 
-    def _several(self, event: RawEvent, position: int, partition: int, quarantined: frozenset[str]) -> Intake:
-        """Of a record of many. What is wrong with the record itself refuses all of them."""
+    def _several(self, events: Sequence[RawEvent], positions: Iterable[int], partition: int,
+                 quarantined: frozenset[str]) -> Iterator[Lot]:
+        """Of records of many; those in a row that have the same columns are read together."""
+        waiting: list[_Record] = []
+        for position in positions:
+            record = self._opened(events[position], position, quarantined)
+            if waiting and (isinstance(record, Rejection) or not _fits(waiting, record)):
+                yield from self._together(waiting, partition)
+                waiting = []
+            if isinstance(record, Rejection):
+                yield self._refused(record)
+            else:
+                waiting.append(record)
+        if waiting:
+            yield from self._together(waiting, partition)
+
+    def _opened(self, event: RawEvent, position: int, quarantined: frozenset[str]) -> "_Record | Rejection":
+        """What is wrong with the record itself refuses all of its events."""
         told = dict(event.headers)
         envelope = None
         try:
@@ -70,16 +88,54 @@ class Reader:
                 raise Rejected("malformed", "no value")
             time_us = header_us(envelope.time) if envelope is not None and envelope.time is not None \
                 else event.timestamp_ms * 1000
-            rows = self._records.read(event.value, partition, split_before=SPLIT_FROM in told)
-        except Invalid as error:
-            why = Rejected("wrong_type" if error.field else "malformed", error.message, error.field)
-        except (Rejected, ValueError) as error:
-            why = explain(error)
+            return _Record(position, event, envelope.source if envelope is not None else UNKNOWN_SOURCE, time_us,
+                           SPLIT_FROM in told, self._records.open(event.value))
+        except (Invalid, Rejected, ValueError) as error:
+            source = envelope.source if envelope is not None else source_of(event.headers)
+            return _rejection(position, event, error, source)
+
+    def _together(self, records: "list[_Record]", partition: int) -> "Iterator[Lot]":
+        try:
+            rows = self._records.read([one.opened for one in records], partition, split_before=records[0].split_before)
+        except (Invalid, ValueError) as error:
+            if len(records) == 1:
+                yield self._refused(_rejection(records[0].position, records[0].event, error, records[0].source))
+            else:
+                # What one of them cannot be read for is no reason to refuse the others.
+                for one in records:
+                    yield from self._together([one], partition)
         else:
-            return _intake(rows, position, envelope, time_us)
-        source = envelope.source if envelope is not None else source_of(event.headers)
-        return Intake(values=self._readings.values([]), row_numbers=[], rejections=[
-            Rejection(position, why.code, str(why), why.field, source, events=count_rows(event.value or b""))])
+            yield _lot(records, rows)
+
+    def _refused(self, rejection: Rejection) -> Lot:
+        none = pa.array([], pa.string())
+        whole = np.zeros(0, np.int64)
+        return Lot(none, none, whole, whole, none, self._readings.values([]), [rejection], numbers=whole)
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """A record of several events that could be opened, and what its headers say of all of them."""
+
+    position: int
+    event: RawEvent
+    source: str
+    time_us: int
+    split_before: bool
+    opened: Opened
+
+
+def _fits(records: Sequence[_Record], another: _Record) -> bool:
+    """Whether it can be read together with these."""
+    first = records[0]
+    return (first.split_before == another.split_before and first.opened.table.schema.equals(another.opened.table.schema)
+            and sum(one.opened.size_bytes for one in records) + another.opened.size_bytes <= _TOGETHER_BYTES)
+
+
+def _rejection(position: int, event: RawEvent, error: Exception, source: str) -> Rejection:
+    why = Rejected("wrong_type" if error.field else "malformed", error.message, error.field) \
+        if isinstance(error, Invalid) else explain(error)
+    return Rejection(position, why.code, str(why), why.field, source, events=count_rows(event.value or b""))
 
 
 def _is_arrow(event: RawEvent) -> bool:
@@ -97,28 +153,26 @@ def _envelope(told: dict[str, bytes]) -> Envelope | None:
     return Envelope(source.decode() if source else UNKNOWN_SOURCE, None, None, time.decode() if time else None)
 
 
-def _intake(rows: Rows, position: int, envelope: Envelope | None, time_us: int) -> Intake:
-    size = len(rows.ids)
-    source = envelope.source if envelope is not None else UNKNOWN_SOURCE
-    envelopes: list[Envelope | None] = [envelope] * size
-    if rows.traces is not None and any(rows.traces):
-        envelopes = [envelope if trace is None else Envelope(source, trace) for trace in rows.traces]
-    times = np.asarray(rows.times.fill_null(time_us)).tolist()
-    return Intake(
-        positions=[position] * size, envelopes=envelopes, ids=rows.ids, entities=rows.entities, times=times,
-        rejections=[Rejection(position, one.code, one.message, one.field, source, one.row) for one in rows.refused],
-        values=rows.values, repairs=rows.repairs, labels=rows.labels, row_numbers=rows.numbers.tolist(),
-        tables={position: rows.table},
-        strays=[(position, stray) for stray in rows.strays])
+def _lot(records: Sequence[_Record], rows: Rows) -> Lot:
+    sizes = [one.opened.table.num_rows for one in records]
+    starts = np.concatenate(([0], np.cumsum(sizes)))
+    # Which of the records each row is of.
+    mine = np.repeat(np.arange(len(records)), sizes)[rows.numbers]
+    positions = np.array([one.position for one in records], np.int64)
+    times = pc.if_else(rows.times.is_valid(), rows.times, pa.array(np.array([one.time_us for one in records])[mine]))
+    sources = repeated(records[0].source, len(mine)) if len({one.source for one in records}) == 1 \
+        else pa.array([one.source for one in records], pa.string()).take(pa.array(mine))
+    return Lot(
+        rows.ids, rows.entities, times.to_numpy(), positions[mine], sources, rows.values,
+        _rejections(records, starts, rows.refused), rows.repairs, rows.labels,
+        some(rows.traces or []), rows.numbers - starts[mine],
+        {one.position: one.opened.table for one in records},
+        [(records[number].position, stray) for number, stray in rows.strays])
 
 
-def with_originals(intake: Intake) -> None:
-    """Give each rejection of a single row the values of that row as they came."""
-    rows: dict[int, list[tuple[int, int]]] = {}
-    for index, rejection in enumerate(intake.rejections):
-        if rejection.row is not None:
-            rows.setdefault(rejection.position, []).append((index, rejection.row))
-    for position, mine in rows.items():
-        for (index, _), original in zip(mine, originals(intake.tables[position], [row for _, row in mine]),
-                                        strict=True):
-            intake.rejections[index] = replace(intake.rejections[index], original=original)
+def _rejections(records: Sequence[_Record], starts: Wholes, refused: Sequence[Refused]) -> list[Rejection]:
+    numbers = np.searchsorted(starts, [one.row for one in refused], "right") - 1
+    firsts = starts[numbers].tolist()
+    return [Rejection(records[number].position, one.code, one.message, one.field, records[number].source,
+                      one.row - first)
+            for number, first, one in zip(numbers.tolist(), firsts, refused, strict=True)]

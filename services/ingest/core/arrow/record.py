@@ -1,11 +1,10 @@
-"""One record of an Arrow stream: its rows as typed columns, those not accepted with the reason, those that stray."""
+"""Records that are Arrow streams: their rows as typed columns, those not accepted with the reason, those that stray."""
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -38,21 +37,22 @@ class Refused:
 
 @dataclass(slots=True)
 class Rows:
-    """What a record holds: index i of every column is the same accepted row, `numbers` its place in the record."""
+    """What records hold: index i of every column is the same accepted row, `numbers` its place among all rows."""
 
-    table: pa.Table
     numbers: Wholes
-    ids: list[str]
-    entities: list[str]
+    ids: pa.StringArray
+    entities: pa.StringArray
+    """The very same array as `ids` where one member is both."""
     times: pa.Array
     """Microseconds since the epoch, null where the row says none."""
     values: list[pa.Array]
     labels: list[Any]
     traces: list[str | None] | None
-    repairs: pa.Array | None = None
+    repairs: pa.Array | None
     """What was changed in each row, as in a features batch; None when nothing was."""
-    refused: list[Refused] = field(default_factory=list)
-    strays: list[Stray] = field(default_factory=list)
+    refused: list[Refused]
+    strays: list[tuple[int, Stray]]
+    """With the record each comes from."""
 
 
 class RecordReader:
@@ -71,19 +71,23 @@ class RecordReader:
             spec = FieldSpec(type=pipeline.label_type, categories=pipeline.label_categories)  # type: ignore[arg-type]
             self._label = (label.field, reader_of(self._events.fields.get(label.field, spec)))
 
-    def read(self, value: bytes, partition: int, *, split_before: bool) -> Rows:
-        """Every row is in the answer once: accepted, refused, or a stray.
-
-        A row of a record that was `split_before` cannot stray again: it is refused. Raises Invalid, with the column
-        where it is about one, when nothing of the record can be accepted.
-        """
+    def open(self, value: bytes) -> "Opened":
+        """A record whose columns are what they may be. Raises Invalid, with the column where it is about one."""
         table = stream.read_table(value)
         columns.check_columns(table.schema, self._members)
-        told = {name: columns.dense(table.column(name), name) for name in table.column_names}
-        size = table.num_rows
+        return Opened(table, {name: columns.dense(table.column(name), name) for name in table.column_names})
+
+    def read(self, records: "Sequence[Opened]", partition: int, *, split_before: bool) -> Rows:
+        """Of records of the same columns, every row is in the answer once: accepted, refused, or a stray.
+
+        A row of records that were `split_before` cannot stray again: it is refused.
+        """
+        told = records[0].told if len(records) == 1 else {
+            name: pa.concat_arrays([record.told[name] for record in records]) for name in records[0].told}
+        size = sum(record.table.num_rows for record in records)
         judged = _Judged(size)
         entities = self._name(self._events.entity_member, told, judged)
-        strays = self._strays(table, entities, partition, split_before, judged)
+        strays = self._strays(records, entities, partition, split_before, judged)
         ids = entities
         if self._events.id != self._events.entity_member:
             ids = self._name(self._events.id, told, judged)
@@ -92,20 +96,20 @@ class RecordReader:
                   for name, required, kind, read in self._fields]
         label = self._labels(told, judged)
         traces = told.get(TRACEPARENT) if TRACEPARENT not in self._events.fields else None
-        self._bound(table, told, judged)
-        kept = np.flatnonzero(~judged.taken)
+        self._bound(records, told, judged)
         repairs = repairs_of([(self._places[name], change) for name, change in judged.changes], size)
-        if len(kept) < size:
+        kept = np.flatnonzero(~judged.taken)
+        if len(kept) == size:
+            chosen: Callable[[pa.Array], pa.Array] = _all
+        else:
             indexes = pa.array(kept)
-            ids, entities, times = ids.take(indexes), entities.take(indexes), times.take(indexes)
-            values = [column.take(indexes) for column in values]
-            repairs = repairs.take(indexes) if repairs is not None else None
-            label = label.take(indexes) if label is not None else None
-            traces = traces.take(indexes) if traces is not None else None
-        id_list = _objects(ids)
-        return Rows(table, kept, id_list, id_list if ids is entities else _objects(entities), times, values,
-                    label.to_pylist() if label is not None else [], traces.to_pylist() if traces is not None else None,
-                    repairs, judged.refused, strays)
+            chosen = partial(pc.take, indices=indexes)
+        kept_ids = chosen(ids)
+        return Rows(kept, kept_ids, kept_ids if ids is entities else chosen(entities), chosen(times),
+                    [chosen(column) for column in values],
+                    chosen(label).to_pylist() if label is not None else [],
+                    chosen(traces).to_pylist() if traces is not None and traces.null_count < size else None,
+                    chosen(repairs) if repairs is not None else None, judged.refused, strays)
 
     def _name(self, member: str, told: dict[str, pa.Array], judged: "_Judged") -> pa.Array:
         """The texts of ids or entities; an integer stands for its digits."""
@@ -114,8 +118,8 @@ class RecordReader:
             judged.refuse_where(rows, code, message, member)
         return names
 
-    def _strays(self, table: pa.Table, entities: pa.Array, partition: int, split_before: bool,
-                judged: "_Judged") -> list[Stray]:
+    def _strays(self, records: "Sequence[Opened]", entities: pa.Array, partition: int, split_before: bool,
+                judged: "_Judged") -> list[tuple[int, Stray]]:
         known = ~judged.taken
         if self._partitions == 1 or not known.any():
             return []
@@ -130,13 +134,16 @@ class RecordReader:
                           self._events.entity_member)
             return []
         judged.taken |= elsewhere
-        found: list[Stray] = []
-        for place in np.unique(places[elsewhere]).tolist():
-            mine = np.flatnonzero(elsewhere & (places == place))
-            pieces, too_large = stream.write_pieces(table.take(pa.array(mine)), MAX_PIECE_BYTES, MAX_PIECE_ROWS)
-            found += [Stray(place, rows, data) for rows, data in pieces]
-            for row in too_large:
-                judged.refused.append(Refused(int(mine[row]), "out_of_range", "is too large to be moved", None))
+        found: list[tuple[int, Stray]] = []
+        first = 0
+        for number, record in enumerate(records):
+            stop = first + record.table.num_rows
+            rows = np.flatnonzero(elsewhere[first:stop])
+            moved, too_large = _moved(record.table, rows, places[first:stop][rows])
+            found += [(number, stray) for stray in moved]
+            judged.refused += [Refused(first + row, "out_of_range", "is too large to be moved", None)
+                               for row in too_large]
+            first = stop
         return found
 
     def _times(self, told: dict[str, pa.Array], size: int, judged: "_Judged") -> pa.Array:
@@ -165,13 +172,25 @@ class RecordReader:
             return pa.nulls(len(judged.taken), pa.bool_())
         return judged.take(read(column), name)
 
-    def _bound(self, table: pa.Table, told: dict[str, pa.Array], judged: "_Judged") -> None:
-        if sum(column.nbytes for column in told.values()) <= MAX_ROW_BYTES:
+    def _bound(self, records: "Sequence[Opened]", told: dict[str, pa.Array], judged: "_Judged") -> None:
+        if all(record.size_bytes <= MAX_ROW_BYTES for record in records):
             return
-        sizes = np.zeros(table.num_rows, np.int64)
+        sizes = np.zeros(len(judged.taken), np.int64)
         for column in told.values():
             sizes += _row_bytes(column)
         judged.refuse(sizes > MAX_ROW_BYTES, "out_of_range", f"is larger than {MAX_ROW_BYTES} bytes", None)
+
+
+@dataclass(slots=True)
+class Opened:
+    """A record as it came, and its columns in one piece each, without dictionaries."""
+
+    table: pa.Table
+    told: dict[str, pa.Array]
+    size_bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.size_bytes = sum(column.nbytes for column in self.told.values())
 
 
 class _Judged:
@@ -198,46 +217,20 @@ class _Judged:
         return read.values
 
 
-def originals(table: pa.Table, rows: Sequence[int]) -> Iterator[bytes]:
-    """Each of these rows as it came: a JSON object, or where JSON has no word for a value, a stream of one row."""
-    chosen = table.take(pa.array(rows, pa.int64())).combine_chunks()
-    try:
-        told: Sequence[dict[str, Any] | None] = _plain(chosen).to_pylist()
-    except (ValueError, OverflowError, LookupError, pa.ArrowException):  # no such time, no such zone
-        told = [None] * len(rows)
-    for number, row in enumerate(told):
-        text = _as_json(row) if row is not None else None
-        alone = chosen.slice(number, 1).combine_chunks()
-        yield text if text is not None else stream.write_table(alone, for_events=True)
+def _all(column: pa.Array) -> pa.Array:
+    return column
 
 
-def _plain(table: pa.Table) -> pa.Table:
-    """With times in microseconds, as far as Python's go."""
-    return table.cast(pa.schema([
-        pa.field(one.name, pa.timestamp("us", one.type.tz)) if pa.types.is_timestamp(one.type) else one
-        for one in table.schema]), safe=False)
-
-
-def _as_json(row: dict[str, Any]) -> bytes | None:
-    present = {name: value for name, value in row.items() if value is not None}
-    if all(map(_fits_json, present.values())):
-        return msgspec.json.encode(present)
-    return None
-
-
-def _fits_json(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, list):
-        return all(map(_fits_json, value))
-    if isinstance(value, dict):
-        return all(map(_fits_json, value.values()))
-    return True
-
-
-def _objects(names: pa.Array) -> list[str]:
-    found: list[str] = names.to_numpy(zero_copy_only=False).tolist()
-    return found
+def _moved(table: pa.Table, rows: Wholes, places: Wholes) -> tuple[list[Stray], list[int]]:
+    """These rows on their way to these partitions, and those too large for it."""
+    found: list[Stray] = []
+    left: list[int] = []
+    for place in np.unique(places).tolist():
+        mine = rows[places == place]
+        pieces, too_large = stream.write_pieces(table.take(pa.array(mine)), MAX_PIECE_BYTES, MAX_PIECE_ROWS)
+        found += [Stray(place, count, data) for count, data in pieces]
+        left += mine[list(too_large)].tolist()
+    return found, left
 
 
 def _row_bytes(column: pa.Array) -> Wholes:

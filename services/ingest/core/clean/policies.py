@@ -43,7 +43,7 @@ class Cleaning:
             if self.method != "none" else []
         if not watched:
             return None
-        found = np.zeros((len(numbers), len(self._fields)), np.bool_)
+        found = np.zeros((len(numbers), len(self._fields)), np.bool_, order="F")
         for place, index in watched:
             low, high = bounds[self._fields[index]]
             # NaN, the missing value, compares as neither.

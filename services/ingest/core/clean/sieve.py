@@ -1,81 +1,115 @@
 """Which rows of a batch are kept, where that depends on the rows kept before them: duplicates, and unlikely rows."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+
+import numpy as np
 
 from services.ingest.core.dedupe import Seen
+from services.ingest.core.keys.keys import Keys
+from services.ingest.core.keys.table import Places
+from services.ingest.core.reading.column import Mask
 
 Unlike = Callable[[int], bool]
 """Whether the row is to be turned away for what the rows before it were like; the row is kept otherwise."""
 
 
-@dataclass(slots=True)
+class Known:
+    """Which rows of a batch say by their key, or by their content, what was kept before; `keys` are by row."""
+
+    def __init__(self, seen: Seen, keys: Keys) -> None:
+        self._counts = seen.ring.window > 0
+        self._before = seen.known(keys)
+        self._firsts = keys.firsts() if self._counts else None
+        self._now: Mask = np.zeros(len(keys) if self._firsts is not None else 0, np.bool_)
+        """By the first row of a key that comes several times: whether a row of that key was kept."""
+
+    def __contains__(self, row: int) -> bool:
+        return bool(self._before[row]) or (self._firsts is not None and bool(self._now[self._firsts[row]]))
+
+    def again(self, rows: Places) -> Mask:
+        """Which of these rows are, each if all before it in `rows` that are not are kept."""
+        found = self._before[rows]
+        if self._firsts is not None:
+            mine = self._firsts[rows]
+            found |= self._now[mine]
+            fresh = np.flatnonzero(~found)
+            _, first = np.unique(mine[fresh], return_index=True)
+            later = np.ones(len(fresh), np.bool_)
+            later[first] = False
+            found[fresh[later]] = True
+        return found
+
+    def keep(self, rows: Places | int) -> None:
+        if self._firsts is not None:
+            self._now[self._firsts[rows]] = True
+
+
 class Sieve:
-    """Goes through the candidates of one batch once, in order. `keys` and `contents` are by row.
+    """Goes through the candidates of one batch once, in order.
 
     A row that is not kept leaves nothing behind, so whatever is turned away may come again corrected.
     """
 
-    seen: Seen
-    keys: Sequence[str]
-    seen_contents: Seen
-    contents: Mapping[int, str] | None
-    """None where the content of rows does not matter."""
-    kept: list[int] = field(default_factory=list)
-    duplicates: int = 0
-    repeated: list[int] = field(default_factory=list)
-    """Rows whose content was kept under another id."""
-    unlike: list[int] = field(default_factory=list)
-    _now: set[str] = field(default_factory=set)
-    _now_contents: set[str] = field(default_factory=set)
+    def __init__(self, keys: Known, contents: Known | None) -> None:
+        """`contents`: None where the content of rows does not matter."""
+        self._keys, self._contents = keys, contents
+        self.duplicates = 0
+        self.repeated: list[int] = []
+        """Rows whose content was kept under another id."""
+        self.unlike: list[int] = []
+        self._kept: list[Places] = []
 
-    def take(self, candidates: Sequence[int], most: int, unlike: Unlike | None, end: int) -> int:
+    @property
+    def newest(self) -> Places:
+        """Rows the last call of `take` kept."""
+        return self._kept[-1] if self._kept else np.zeros(0, np.int64)
+
+    @property
+    def kept(self) -> Places:
+        return np.concatenate(self._kept) if self._kept else np.zeros(0, np.int64)
+
+    def take(self, candidates: Places, most: int, unlike: Unlike | None, end: int) -> int:
         """Keep rows until there are `most` more; the row after the last one looked at then, `end` when all were.
 
         Called again with candidates from there on.
         """
-        if self.contents is None and unlike is None:
+        if self._contents is None and unlike is None:
             return self._take_at_once(candidates, most, end)
-        for row in candidates:
+        kept = []
+        for row in candidates.tolist():
             if self._keeps(row, unlike):
-                most -= 1
-                if most == 0:
-                    return row + 1
+                kept.append(row)
+                if len(kept) == most:
+                    end = row + 1
+                    break
+        self._kept.append(np.array(kept, np.int64))
         return end
 
-    def _take_at_once(self, candidates: Sequence[int], most: int, end: int) -> int:
+    def _take_at_once(self, candidates: Places, most: int, end: int) -> int:
         """The same where only the keys matter: what is left to decide is where to stop."""
-        keys = self.keys if len(candidates) == len(self.keys) else [self.keys[row] for row in candidates]
-        again = set(self.seen.duplicates(keys))
-        if self._now and not self._now.isdisjoint(keys):
-            again |= {place for place, key in enumerate(keys) if key in self._now}
-        fresh: Sequence[int] = [place for place in range(len(keys)) if place not in again] if again \
-            else range(len(keys))
-        looked_at = len(keys)
+        again = self._keys.again(candidates)
+        fresh = np.flatnonzero(~again)
+        looked_at = len(candidates)
         if len(fresh) >= most:
             fresh = fresh[:most]
-            looked_at, end = fresh[-1] + 1, candidates[fresh[-1]] + 1
+            looked_at, end = int(fresh[-1]) + 1, int(candidates[fresh[-1]]) + 1
         self.duplicates += looked_at - len(fresh)
-        self.kept += [candidates[place] for place in fresh] if len(fresh) < len(candidates) else candidates
-        if looked_at < len(keys) and self.seen.ring.window:
-            self._now.update(keys[place] for place in fresh)
+        kept = candidates[fresh]
+        self._keys.keep(kept)
+        self._kept.append(kept)
         return end
 
     def _keeps(self, row: int, unlike: Unlike | None) -> bool:
-        key = self.keys[row]
-        if key in self.seen or key in self._now:
+        if row in self._keys:
             self.duplicates += 1
             return False
-        content = self.contents[row] if self.contents is not None else None
-        if content is not None and (content in self.seen_contents or content in self._now_contents):
+        if self._contents is not None and row in self._contents:
             self.repeated.append(row)
             return False
         if unlike is not None and unlike(row):
             self.unlike.append(row)
             return False
-        self.kept.append(row)
-        if self.seen.ring.window:
-            self._now.add(key)
-        if content is not None:
-            self._now_contents.add(content)
+        self._keys.keep(row)
+        if self._contents is not None:
+            self._contents.keep(row)
         return True

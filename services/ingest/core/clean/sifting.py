@@ -16,12 +16,14 @@ from lepton.contracts.pipeline import Pipeline
 from services.ingest.core.clean.content import digests
 from services.ingest.core.clean.past import Past
 from services.ingest.core.clean.policies import BoolMatrix, Bounds, Cleaning
-from services.ingest.core.clean.sieve import Sieve, Unlike
+from services.ingest.core.clean.sieve import Known, Sieve, Unlike
 from services.ingest.core.clean.times import Timed, Times
 from services.ingest.core.clean.turned import Turned
 from services.ingest.core.dedupe import keys_of
-from services.ingest.core.reading.intake import Intake, RawEvent
-from services.ingest.core.reading.moments import micros_of
+from services.ingest.core.keys.keys import Keys
+from services.ingest.core.keys.table import Places
+from services.ingest.core.reading.intake import RawEvent
+from services.ingest.core.reading.lot import Lot
 from services.ingest.core.steps.notes import Note
 from services.ingest.core.steps.statistics import Outlook, matrix
 
@@ -33,12 +35,12 @@ _BROKER_MS = attrgetter("timestamp_ms")
 
 @dataclass(frozen=True, slots=True)
 class Sifted:
-    """Every row of the intake is in one of `kept`, `duplicates`, `repeated` and `turned`. All rows are indexes."""
+    """Every row of the lot is in one of `kept`, `duplicates`, `repeated` and `turned`. All rows are indexes."""
 
-    kept: list[int]
-    keys: list[str]
+    kept: Places
+    keys: Keys
     """Of the kept rows, for remembering; `contents` likewise, empty where the Pipeline does not ask."""
-    contents: list[str]
+    contents: Keys
     duplicates: int
     repeated: list[Turned]
     turned: list[Turned]
@@ -61,38 +63,51 @@ class Sifting:
         self._fields = len(pipeline.fields)
         self._trees = self._cleaning.method == "half_space_trees" and bool(self._cleaning.numeric)
 
-    def sift(self, intake: Intake, events: Sequence[RawEvent], past: Past, champion: Bounds) -> Sifted:
+    def sift(self, lot: Lot, events: Sequence[RawEvent], past: Past, champion: Bounds) -> Sifted:
         """`champion`: the bounds of the model that answers, which go before the partition's own."""
-        occurred, timed, moved = self._time(intake, events, past)
+        occurred, timed, moved = self._time(lot, events, past)
         turned: dict[int, Turned] = {}
-        for one in (*self._times.turned_away(timed), *self._cleaning.incomplete(intake.values)):
+        for one in (*self._times.turned_away(timed), *self._cleaning.incomplete(lot.values)):
             turned.setdefault(one.index, one)
-        rows = len(intake.ids)
-        candidates = [row for row in range(rows) if row not in turned] if turned else list(range(rows))
-        contents = digests(intake.entities, timed.times.tolist(), intake.values, candidates) if self._content else None
-        sieve = Sieve(past.seen, keys_of(intake.ids, intake.entities), past.contents, contents)
+        rows = len(lot)
+        candidates = np.arange(rows)
+        if turned:
+            candidates = np.delete(candidates, list(turned))
+        keys = Keys.of(keys_of(lot.ids, lot.entities))
+        contents = self._contents(lot, timed, candidates)
+        sieve = Sieve(Known(past.seen, keys), Known(past.contents, contents) if contents is not None else None)
         outlying = self._judge(sieve, candidates, turned, _Rows(
-            matrix([intake.values[place] for place in self._cleaning.numeric], rows), past, champion))
+            matrix([lot.values[place] for place in self._cleaning.numeric], rows), past, champion))
         repeated = [Turned(row, DUPLICATE_CONTENT, "the same entity, time and fields came under another id", None)
                     for row in sieve.repeated]
-        keys = sieve.keys if len(sieve.kept) == rows else [sieve.keys[row] for row in sieve.kept]
-        return Sifted(sieve.kept, list(keys), [contents[row] for row in sieve.kept] if contents is not None else [],
-                      sieve.duplicates, repeated, list(turned.values()), outlying, occurred, timed, moved)
+        kept = sieve.kept
+        return Sifted(kept, keys if len(kept) == rows else keys.take(kept),
+                      contents.take(kept) if contents is not None else keys[:0], sieve.duplicates, repeated,
+                      list(turned.values()), outlying, occurred, timed, moved)
 
-    def _time(self, intake: Intake, events: Sequence[RawEvent], past: Past) -> tuple[pa.Array, Timed, Note]:
-        times = micros_of(intake.times)
-        occurred = pa.array(times).cast(TIME)
-        broker = np.fromiter(map(_BROKER_MS, events), np.int64, len(events))[intake.positions] * 1000
-        timed = self._times.judge(times, broker, past.watermark)
-        if timed.times is times:
+    def _contents(self, lot: Lot, timed: Timed, candidates: Places) -> Keys | None:
+        """By row; empty for a row that is no candidate, and None where the Pipeline does not ask."""
+        if not self._content:
+            return None
+        texts = [""] * len(lot)
+        for row, text in digests(lot.entities, timed.times, lot.values, candidates):
+            texts[row] = text
+        return Keys.of(texts)
+
+    def _time(self, lot: Lot, events: Sequence[RawEvent], past: Past) -> tuple[pa.Array, Timed, Note]:
+        occurred = pa.array(lot.times).cast(TIME)
+        broker = np.fromiter(map(_BROKER_MS, events), np.int64, len(events))[lot.positions] * 1000
+        timed = self._times.judge(lot.times, broker, past.watermark)
+        if timed.times is lot.times:
             return occurred, timed, Note(None, "future", (), ())
         rows: list[int] = np.flatnonzero(timed.future).tolist()
         return (pa.array(timed.times).cast(TIME), timed,
                 Note(None, "future", rows, [occurred[row].as_py().isoformat() for row in rows]))
 
-    def _judge(self, sieve: Sieve, candidates: list[int], turned: dict[int, Turned],
+    def _judge(self, sieve: Sieve, candidates: Places, turned: dict[int, Turned],
                rows: "_Rows") -> BoolMatrix | None:
         """Let the sieve take the rows, stretch by stretch: bounds hold until statistics are frozen the next time."""
+        rows.past.statistics.begin()
         if self._trees:
             rows.past.trees.begin()
         size, start = len(rows.numbers), 0
@@ -100,18 +115,20 @@ class Sifting:
         while start < size:
             outlook = self._outlook(sieve, rows)
             found = self._cleaning.outlying(rows.numbers[start:], outlook.bounds)
-            if found is not None or self._trees:
+            if found is not None and start == 0:
+                outlying = found
+            elif found is not None or self._trees:
                 if outlying is None:
-                    outlying = np.zeros((size, self._fields), np.bool_)
+                    outlying = np.zeros((size, self._fields), np.bool_, order="F")
                 outlying[start:] = False if found is None else found
             beyond = np.flatnonzero(found.any(axis=1)) + start if found is not None and self._cleaning.quarantines \
                 else np.zeros(0, np.int64)
-            away = set(beyond.tolist())
-            rest = candidates if not away and start == 0 else [
-                row for row in candidates if row >= start and row not in away]
+            rest = candidates[np.searchsorted(candidates, start):]
+            if len(beyond):
+                rest = rest[~np.isin(rest, beyond)]
             unlike = self._unlike(rows, outlook, outlying) if self._trees and outlying is not None else None
             start = sieve.take(rest, outlook.until, unlike, size)
-            self._turn(turned, sorted(row for row in away if row < start), outlying, bool(rows.champion))
+            self._turn(turned, beyond[beyond < start].tolist(), outlying, bool(rows.champion))
         if self._cleaning.quarantines and sieve.unlike:
             turned |= {row: Turned(row, "outlier", "is unlike the rows before it", None) for row in sieve.unlike}
         return outlying
@@ -119,7 +136,7 @@ class Sifting:
     def _outlook(self, sieve: Sieve, rows: "_Rows") -> Outlook:
         if self._cleaning.method == "none" or (rows.champion and not self._trees):
             return Outlook(None, dict(rows.champion), len(rows.numbers) + 1)
-        return rows.past.statistics.outlook(rows.numbers[sieve.kept])
+        return rows.past.statistics.outlook(rows.numbers[sieve.newest])
 
     def _turn(self, turned: dict[int, Turned], away: Sequence[int], outlying: BoolMatrix | None,
               champion: bool) -> None:

@@ -151,9 +151,11 @@ def _stride(rows: int) -> int:
 def _mixed(bits: Array) -> Array:
     """Well-spread 64-bit hashes of 64-bit values (the finaliser of SplitMix64, Steele et al. 2014)."""
     mixed = bits + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed ^= mixed >> np.uint64(shift)
+        mixed *= np.uint64(factor)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed
 
 
 def _hashed(texts: Iterable[str]) -> Array:
@@ -164,10 +166,12 @@ def _hashed(texts: Iterable[str]) -> Array:
 def _registers(hashes: Array) -> Array:
     """The greatest rank of a set bit for each of 2^lg_k cells."""
     registers = np.zeros(_REGISTERS, np.uint8)
-    cells = (hashes >> np.uint64(64 - HLL_LG_K)).astype(np.int64)
+    cells = (hashes >> np.uint64(64 - HLL_LG_K)).view(np.int64)
     # The rank is told by the exponent of a double; the bit set at the end bounds it where all others are clear.
-    rest = ((hashes << np.uint64(HLL_LG_K)) | np.uint64(1 << (HLL_LG_K - 1))).astype(np.float64)
-    np.maximum.at(registers, cells, (64 - (rest.view(np.int64) >> 52) + 1023).astype(np.uint8))
+    ranks = ((hashes << np.uint64(HLL_LG_K)) | np.uint64(1 << (HLL_LG_K - 1))).astype(np.float64).view(np.int64)
+    ranks >>= 52
+    np.subtract(64 + 1023, ranks, out=ranks)
+    np.maximum.at(registers, cells, ranks.astype(np.uint8))
     return registers
 
 

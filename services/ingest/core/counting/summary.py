@@ -146,19 +146,24 @@ class Tally:
 
     def reject(self, rejections: Iterable[Rejection], known: Mapping[str, object]) -> None:
         """Count rejected events; `known` are the Pipeline's fields."""
-        for rejection in rejections:
-            if rejection.code == "quarantined":
-                self.quarantined += rejection.events
+        alike: dict[tuple[str, str, str | None], tuple[int, int]] = {}
+        for one in rejections:
+            why = (one.code, one.source, one.field)
+            letters, events = alike.get(why, (0, 0))
+            alike[why] = (letters + 1, events + one.events)
+        for (code, source, member), (letters, events) in alike.items():
+            if code == "quarantined":
+                self.quarantined += events
                 continue
-            self.rejected += rejection.events
-            self.codes[rejection.code] += rejection.events
-            self.source(rejection.source).rejected += rejection.events
-            if rejection.field in known:
-                tally = self.fields.setdefault(rejection.field or "", FieldTally())
-                if rejection.code == "outlier":
-                    tally.outliers += 1
+            self.rejected += events
+            self.codes[code] += events
+            self.source(source).rejected += events
+            if member in known:
+                tally = self.fields.setdefault(member or "", FieldTally())
+                if code == "outlier":
+                    tally.outliers += letters
                 else:
-                    tally.invalid += rejection.events
+                    tally.invalid += events
 
     def message(self, pipeline: str, spec_version: int, instance: str, start: datetime,
                 end: datetime) -> QualitySummary:
@@ -176,7 +181,7 @@ class Tally:
 
 
 def tally_accepted(names: Sequence[str], values: Sequence[pa.Array], outlying: BoolMatrix | None,
-                   sources: Sequence[str], categories: Container[str] = ()) -> Tally:
+                   sources: "Sequence[str] | pa.StringArray", categories: Container[str] = ()) -> Tally:
     """Counts of accepted rows; `values` by name, all else by accepted row. `categories` name fields of few values."""
     size = len(sources)
     tally = Tally(accepted=size)
@@ -185,16 +190,24 @@ def tally_accepted(names: Sequence[str], values: Sequence[pa.Array], outlying: B
         one = tally.fields[name] = _counted(values[index], outliers or 0)
         if index < MAX_SKETCHED and one.present:
             one.sketch = _sketched(values[index], name in categories)
+    coded = pa.array(sources, pa.string()).dictionary_encode()
+    codes, told = coded.indices.to_numpy(zero_copy_only=False), coded.dictionary.to_pylist()
     missing = _any_missing(values, size)
     outlier_rows = None if outlying is None else outlying.any(axis=1)
-    for source, count in Counter(sources).items():
+    for source, count in _by_source(codes, told):
         tally.source(source).accepted += count
     for rows, what in ((missing, "missing"), (outlier_rows, "outliers")):
         if rows is not None and rows.any():
-            for source, count in Counter(sources[row] for row in np.flatnonzero(rows).tolist()).items():
+            for source, count in _by_source(codes[rows], told):
                 mine = tally.source(source)
                 setattr(mine, what, getattr(mine, what) + count)
     return tally
+
+
+def _by_source(codes: "np.ndarray[tuple[int], np.dtype[np.int32]]", told: list[str]) -> list[tuple[str, int]]:
+    """How many rows each source has, of those with any."""
+    counts = np.bincount(codes, minlength=len(told))
+    return [(source, count) for source, count in zip(told, counts.tolist(), strict=True) if count]
 
 
 def _any_missing(values: Sequence[pa.Array], size: int) -> "np.ndarray[tuple[int], np.dtype[np.bool_]] | None":

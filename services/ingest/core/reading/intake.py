@@ -1,13 +1,12 @@
-"""What a batch of raw events is while it is read: rows column by column, and the events that are not accepted."""
+"""What a batch of single events is while it is read: its rows, and the events that are not accepted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
 import pyarrow as pa
 
-from lepton.contracts.reading.columns import REPAIRS_TYPE
 from services.ingest.core.cloudevents import Envelope
 
 UNKNOWN_SOURCE = "unknown"
@@ -65,7 +64,7 @@ class Rejected(Exception):
 
 @dataclass(slots=True)
 class Intake:
-    """Accepted rows of a batch, column by column; index i of every list is the same event."""
+    """Accepted rows of a batch of single events; index i of every list is the same event."""
 
     positions: list[int] = field(default_factory=list)
     rows: list[Any] = field(default_factory=list)
@@ -81,28 +80,14 @@ class Intake:
     """What was changed in each row, as in a features batch; None when nothing was."""
     labels: list[Any] = field(default_factory=list)
     """The label of each row, None where it has none; empty for a pipeline whose labels do not come with events."""
-    row_numbers: list[int | None] | None = None
-    """Which row of its record each is; None when every record holds one event."""
-    tables: dict[int, pa.Table] = field(default_factory=dict)
-    """Records of several events as they came, by position."""
-    strays: list[tuple[int, Stray]] = field(default_factory=list)
-    """What goes on to another partition, and the position of the record it was in."""
 
     def rejection(self, index: int, code: str, message: str, field: str | None = None) -> Rejection:
         """Why the row at this index is turned away after all."""
-        row = self.row_numbers[index] if self.row_numbers is not None else None
-        return Rejection(self.positions[index], code, message, field, self.source(index), row)
+        return Rejection(self.positions[index], code, message, field, self.source(index))
 
     def source(self, index: int) -> str:
         envelope = self.envelopes[index]
         return envelope.source if envelope is not None else UNKNOWN_SOURCE
-
-    def sources(self, kept: Sequence[int]) -> list[str]:
-        """Sources of the rows at these indexes."""
-        if not any(self.envelopes):
-            return [UNKNOWN_SOURCE] * len(kept)
-        names = [UNKNOWN_SOURCE if one is None else one.source for one in self.envelopes]
-        return names if len(kept) == len(names) else [names[index] for index in kept]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with the rows at these indexes, in this order."""
@@ -115,26 +100,3 @@ class Intake:
         chosen = pa.array(rows, pa.int64())
         self.values = [column.take(chosen) for column in self.values]
         self.repairs = self.repairs.take(chosen) if self.repairs is not None else None
-        if self.row_numbers is not None:
-            self.row_numbers = [self.row_numbers[row] for row in rows]
-
-    def shift(self, start: int) -> None:
-        """Count positions from the beginning of a batch in which `start` records come before."""
-        if start:
-            self.positions = [start + position for position in self.positions]
-            self.rejections = [replace(one, position=start + one.position) for one in self.rejections]
-
-    def join(self, parts: Sequence["Intake"]) -> None:
-        """Be all these, one after the other. Their `rows` are left out: what comes after needs columns only."""
-        for part in parts:
-            for name in ("positions", "envelopes", "ids", "entities", "times", "rejections", "labels", "strays"):
-                getattr(self, name).extend(getattr(part, name))
-            self.tables |= part.tables
-        self.row_numbers = [number for part in parts for number in part.row_numbers or [None] * len(part.ids)]
-        self.values = [pa.concat_arrays(columns) for columns in zip(*(part.values for part in parts), strict=True)]
-        if any(part.repairs is not None for part in parts):
-            self.repairs = pa.concat_arrays([
-                pa.nulls(len(part.ids), REPAIRS_TYPE) if part.repairs is None else part.repairs
-                for part in parts])
-        if all(part.ids is part.entities for part in parts):
-            self.entities = self.ids

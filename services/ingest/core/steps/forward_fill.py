@@ -12,7 +12,8 @@ from lepton.contracts import features
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.pipeline_blocks import SCALARS
 from lepton.errors import Invalid
-from services.ingest.core.dedupe import CHUNK_MIN, Plan, Ring, StateRecord
+from services.ingest.core.dedupe import CHUNK_MIN, Plan, Ring, listed
+from services.ingest.core.keys.state import StateRecord
 from services.ingest.core.steps.notes import Note, with_repairs
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -38,10 +39,10 @@ class ForwardFillStep:
     prefix = "filled"
 
     def __init__(self, pipeline: Pipeline) -> None:
-        self._ring: Ring[Entry] = Ring(REACH_ROWS, f"{self.prefix}/last", Entry, CHUNK_MIN)  # type: ignore[arg-type]
+        self._ring: Ring[list[Entry]] = Ring(REACH_ROWS, f"{self.prefix}/last", listed(Entry), CHUNK_MIN)  # type: ignore[arg-type]
         self._last: dict[str, dict[str, Known]] = {}
         self._rows = 0
-        self._pending: tuple[Plan[Entry], int] | None = None
+        self._pending: tuple[Plan[list[Entry]], int] | None = None
         self.adopt(pipeline)
 
     def adopt(self, pipeline: Pipeline) -> None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.pipeline_blocks import NUMERIC, Outliers
 from lepton.errors import Invalid
-from services.ingest.core.dedupe import StateRecord
+from services.ingest.core.keys.state import StateRecord
 from services.ingest.core.steps.frequent import Frequent
 from services.ingest.core.steps.frozen import Frozen, next_freeze
 from services.ingest.core.steps.moments import Moments
@@ -131,6 +131,7 @@ class StatisticsStep:
 
     def __init__(self, pipeline: Pipeline, partition: int) -> None:
         self._partition = partition
+        self._ahead: Statistics | None = None
         self.adopt(pipeline)
         self._state = Statistics.none(pipeline)
         self._written = _Written()
@@ -143,18 +144,23 @@ class StatisticsStep:
             return self._state
         return self._state.of_fields(*self._fields)
 
+    def begin(self) -> None:
+        """Before the rows of a batch are judged."""
+        self._ahead = self.state
+
     def outlook(self, rows: Array) -> Outlook:
-        """After these rows more [n, numbers] were kept."""
-        state = self.state.fed(self._partition, rows)
+        """After these rows [n, numbers] more of the batch were kept; they are the next ones that `plan` is given."""
+        state = self._ahead = (self.state if self._ahead is None else self._ahead).fed(self._partition, rows)
         bounds = state.frozen.bounds(state.numbers, self._outliers) if state.frozen is not None else {}
         return Outlook(state.frozen, bounds, next_freeze(state.rows) - state.rows)
 
     def adopt(self, pipeline: Pipeline) -> None:
+        self._ahead = None
         self._fields = fields_of(pipeline)
         self._outliers: Outliers = pipeline.clean.outliers
 
     def restore(self, records: Mapping[bytes, bytes]) -> None:
-        self._pending, self._written = None, _Written()
+        self._pending, self._ahead, self._written = None, None, _Written()
         self._state = Statistics(*self._fields, 0, Moments.none(len(self._fields[0])),
                                  Sample.none(len(self._fields[0])), {name: Frequent() for name in self._fields[1]})
         head = records.get(b"statistics/head")
@@ -168,7 +174,9 @@ class StatisticsStep:
     def plan(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[StateRecord]]:
         before = self.state
         rows = matrix([batch.column(name) for name in before.numbers], batch.num_rows)
-        state = before.fed(self._partition, rows)
+        # What was looked ahead at is not added up again.
+        ahead, self._ahead = self._ahead or before, None
+        state = ahead.fed(self._partition, rows[ahead.rows - before.rows:])
         state = replace(state, frequent={name: one.fed(batch.column(name)) for name, one in before.frequent.items()})
         written, records = self._sampled(before, state, rows)
         self._pending = (state, written)
@@ -185,7 +193,7 @@ class StatisticsStep:
             self._pending = None
 
     def drop(self) -> None:
-        self._pending = None
+        self._pending = self._ahead = None
 
     def _sampled(self, before: Statistics, state: Statistics, rows: Array) -> tuple[_Written, list[StateRecord]]:
         """How the sample is remembered: the newcomers alone, or once in a while all of it."""

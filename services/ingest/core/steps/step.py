@@ -6,7 +6,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from lepton.contracts.pipeline import Pipeline
-from services.ingest.core.dedupe import StateRecord
+from services.ingest.core.keys.state import StateRecord
 
 
 class Step(Protocol):

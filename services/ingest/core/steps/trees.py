@@ -15,7 +15,7 @@ from river.anomaly import HalfSpaceTrees
 
 from lepton.contracts.pipeline import Pipeline
 from lepton.errors import Invalid
-from services.ingest.core.dedupe import StateRecord
+from services.ingest.core.keys.state import StateRecord
 from services.ingest.core.steps.frozen import Frozen
 from services.ingest.core.steps.statistics import fields_of, matrix
 

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from lepton.errors import Invalid
-from services.ingest.core.dedupe import StateRecord
+from services.ingest.core.keys.state import StateRecord
 from services.ingest.core.windows import blocks
 from services.ingest.core.windows.blocks import Block, Entities
 from services.ingest.core.windows.cells import Cells, Folding

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from lepton.contracts import features
 from lepton.contracts.pipeline import Pipeline
-from services.ingest.core.dedupe import StateRecord
+from services.ingest.core.keys.state import StateRecord
 from services.ingest.core.windows import blocks, distinct
 from services.ingest.core.windows.blocks import ENTITIES, Block, Entities
 from services.ingest.core.windows.cells import Cells, Folded, Folding

@@ -107,6 +107,23 @@ def test_bounds_follow_the_methods_of_the_trainer(outliers: Outliers, low: float
     assert bounds["a"] == pytest.approx((low, high))
 
 
+def test_rows_looked_ahead_at_are_counted_once_and_forgotten_with_the_batch() -> None:
+    values, plain, ahead = rows(1800), step(), step()
+    for start, stop in ((0, 900), (900, 1800)):
+        ahead.begin()
+        ahead.outlook(values[:700])
+        ahead.drop()
+        part = values[start:stop]
+        ahead.begin()
+        seen = [ahead.outlook(part[first:first + 200]) for first in (0, 200, 400)]
+        assert [(one.frozen.rows if one.frozen is not None else 0) for one in seen] == [
+            max([at for at in (500, 1000) if at <= start + count], default=0) for count in (200, 400, 600)]
+        assert ahead.plan(batch(part))[1] == plain.plan(batch(part))[1]
+        ahead.keep()
+        plain.keep()
+    assert same(ahead.state, plain.state)
+
+
 def test_no_method_and_a_method_for_rows_have_no_bounds() -> None:
     state = Statistics.none(pipeline()).fed(0, rows(500))
     assert state.frozen is not None

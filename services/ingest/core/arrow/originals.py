@@ -1,0 +1,96 @@
+"""How a refused row of an Arrow stream is told as it came: as a JSON object, or as a stream of its own."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lepton.contracts.arrow import stream
+from services.ingest.core.reading.intake import Rejection
+from services.ingest.core.reading.lot import Lot
+
+
+def with_originals(lot: Lot) -> list[Rejection]:
+    """The rejections of a lot, each of a single row with the values of that row as they came."""
+    rows: dict[int, list[int]] = {}
+    for one in lot.rejections:
+        if one.row is not None:
+            rows.setdefault(one.position, []).append(one.row)
+    if not rows:
+        return list(lot.rejections)
+    # Records in a row mostly have the same columns: their rows are then told together.
+    alike: list[list[int]] = []
+    for position in rows:
+        if alike and lot.tables[alike[-1][0]].schema.equals(lot.tables[position].schema):
+            alike[-1].append(position)
+        else:
+            alike.append([position])
+    told: dict[tuple[int, int], bytes] = {}
+    for positions in alike:
+        places = [(position, row) for position in positions for row in rows[position]]
+        parts = [lot.tables[position].take(pa.array(rows[position], pa.int64())) for position in positions]
+        told.update(zip(places, _originals(parts), strict=True))
+    return [one if one.row is None else Rejection(one.position, one.code, one.message, one.field, one.source, one.row,
+                                                  told[one.position, one.row], one.events)
+            for one in lot.rejections]
+
+
+def _originals(parts: Sequence[pa.Table]) -> Iterator[bytes]:
+    """Each row of tables with the same columns: a JSON object, or where JSON has no word for a value, a stream."""
+    try:
+        whole = pa.concat_tables([_plain(part) for part in parts])
+        told: Iterator[dict[str, Any] | None] = iter(whole.to_pylist())
+        sayable = all(map(_has_words, whole.columns))
+    except _UNTELLABLE:
+        # Some rows are told one table at a time then, and those of a table with what cannot be told as streams.
+        told, sayable = (row for part in parts for row in _objects(part)), False
+    for part in parts:
+        for number in range(part.num_rows):
+            row = next(told)
+            if row is not None and (sayable or all(map(_fits_json, row.values()))):
+                yield _json_of(row)
+            else:
+                yield stream.write_table(part.slice(number, 1).combine_chunks(), for_events=True)
+
+
+# No such time, no such zone.
+_UNTELLABLE = (ValueError, OverflowError, LookupError, pa.ArrowException)
+
+
+def _objects(table: pa.Table) -> Sequence[dict[str, Any] | None]:
+    try:
+        found: Sequence[dict[str, Any] | None] = _plain(table).to_pylist()
+    except _UNTELLABLE:
+        return [None] * table.num_rows
+    return found
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """With times in microseconds, as far as Python's go."""
+    return table.cast(pa.schema([
+        pa.field(one.name, pa.timestamp("us", one.type.tz)) if pa.types.is_timestamp(one.type) else one
+        for one in table.schema]), safe=False)
+
+
+def _json_of(row: dict[str, Any]) -> bytes:
+    return msgspec.json.encode({name: value for name, value in row.items() if value is not None})
+
+
+def _has_words(column: pa.ChunkedArray) -> bool:
+    """Whether JSON can say all of a column, as far as that is seen without looking at each value."""
+    if pa.types.is_floating(column.type):
+        return bool(pc.all(pc.is_finite(column), min_count=0).as_py())
+    return not pa.types.is_nested(column.type)
+
+
+def _fits_json(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, list):
+        return all(map(_fits_json, value))
+    if isinstance(value, dict):
+        return all(map(_fits_json, value.values()))
+    return True
