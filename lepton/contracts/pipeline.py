@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
+from lepton.contracts.modelling.blocks import ModelSpec, check_model
 from lepton.contracts.pipeline_blocks import (
     NUMERIC,
     SCALARS,
@@ -20,15 +21,16 @@ from lepton.contracts.pipeline_blocks import (
     Heal,
     Metadata,
     MissingPolicy,
-    ModelSpec,
     QualityWatch,
     Serve,
     Watch,
+    label_type,
+    task_of,
 )
 from lepton.contracts.reading.data_rules import check_data
 from lepton.contracts.reading.evolution import field_changes
 from lepton.contracts.reading.lines import PathKey, Problem, Source, path_text, read, write
-from lepton.contracts.reading.rules import Blocks, check, check_name, label_type, structural, task_of
+from lepton.contracts.reading.rules import Blocks, check, check_name, structural
 from lepton.contracts.source_blocks import Sources, check_sources, moved
 from lepton.errors import Invalid
 
@@ -205,7 +207,8 @@ def _build(source: Source, problems: list[Problem]) -> Pipeline:
         findings += check_name(metadata.name)
     findings += check(Blocks(written_fields=written, **{
         name: blocks.get(name)
-        for name in ("events", "clean", "model", "gate", "serve", "watch")}))
+        for name in ("events", "clean", "gate", "serve", "watch")}))
+    findings += check_model(blocks.get("events"), blocks.get("model"))
     findings += check_data(*(blocks.get(name) for name in ("events", "clean", "features")))
     findings += check_sources(blocks.get("events"), blocks.get("sources"))
     problems += [Problem(path_text(path), source.line(path), message, remedy) for path, message, remedy in findings]

@@ -16,7 +16,6 @@ from pydantic import (
 FieldType = Literal["float", "int", "bool", "category", "text", "vector", "image", "sequence", "timestamp"]
 LabelType = Literal["float", "int", "bool", "category"]
 Task = Literal["regression", "classification"]
-Family = Literal["linear_regression", "logistic_regression", "mlp"]
 Metric = Literal["accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "mse", "rmse", "mae", "r2"]
 MissingKind = Literal["mean", "median", "mode", "drop", "constant", "forward_fill", "model"]
 OutlierMethod = Literal["iqr", "zscore", "mad", "half_space_trees", "none"]
@@ -145,6 +144,22 @@ class Events(Block):
         return self.entity or self.id
 
 
+def label_type(events: Events, label: LabelSpec) -> str | None:
+    spec = events.fields.get(label.field)
+    return label.type or (spec.type if spec else None)
+
+
+def task_of(events: Events) -> str | None:
+    """`regression`, `classification`, or None without a (usable) label."""
+    label = events.label
+    if label is None:
+        return None
+    kind = label_type(events, label)
+    if kind not in LABELS:
+        return None
+    return label.task or ("regression" if kind in NUMERIC else "classification")
+
+
 class MissingPolicy(Block):
     """What stands in for an absent value; `drop`: the event becomes a dead letter.
 
@@ -243,39 +258,6 @@ class Window(Block):
 
 class Features(Block):
     windows: Annotated[tuple[Window, ...], Field(strict=False, max_length=64)] = ()
-
-
-class Parameters(Block):
-    hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...] | None,
-                      Field(strict=False, min_length=1, max_length=8)] = None
-    """Widths of the hidden layers; mlp only."""
-    epochs: Annotated[int, Field(ge=1, le=10_000)] = 40
-    learning_rate: Annotated[float, Field(gt=0, le=10)] = 0.01
-    l2: Annotated[float, Field(ge=0, le=100)] = 0.0001
-    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 64
-    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 7
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """mlp only."""
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        return self.hidden or (32, 16)
-
-
-class Train(Block):
-    first_rows: Annotated[int, Field(ge=10)] = 200
-    """Labelled rows before the first run."""
-    every_rows: Annotated[int, Field(ge=0)] = 1000
-    """Newly labelled rows between runs; 0: never by rows."""
-    window_rows: Annotated[int, Field(ge=10)] = 20_000
-    """Newest labelled rows learnt from."""
-    warm_start: bool = True
-
-
-class ModelSpec(Block):
-    family: Family
-    parameters: Parameters = Parameters()
-    train: Train = Train()
 
 
 class Gate(Block):

@@ -17,7 +17,7 @@ from lepton.contracts.pb.models_pb2 import (
     ModelManifest,
     SnapshotRange,
 )
-from services.trainer.core import handlers, loop, metrics, models, prepare
+from services.trainer.core import handlers, loop, metrics
 from services.trainer.core.dataset import (
     HELD_OUT,
     LABEL,
@@ -31,8 +31,10 @@ from services.trainer.core.dataset import (
 from services.trainer.core.export import session
 from services.trainer.core.export.graph import Exported, export
 from services.trainer.core.failure import bad_data, bad_parameter
+from services.trainer.core.networks import zoo
+from services.trainer.core.networks.network import Network
 from services.trainer.core.plan import Plan
-from services.trainer.core.prepare import Inputs, Preparation
+from services.trainer.core.preparing.preparation import Inputs, Preparation, constant_fields, fit, inputs_of
 from services.trainer.core.weights import pack, unpack
 
 Array = npt.NDArray[Any]
@@ -107,7 +109,7 @@ def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
     torch.set_deterministic_debug_mode("error")
     parent = unpack(given.parent) if given.parent is not None else None
     split, preparation, target = _prepared(plan, given.rows, parent[1] if parent else None)
-    network = models.build(plan.family, preparation.width, target.outputs, plan.parameters)
+    network = zoo.build(plan.family, plan.task, preparation.layout, target.outputs, plan.parameters)
     work = _work(plan, network, split, preparation, target)
     if parent:
         _continue(network, parent[0])
@@ -115,7 +117,7 @@ def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
         network.ignore((work.training.inputs == work.training.inputs[:1]).all(dim=0).numpy())
     watchers = [handlers.StopOnNaN(), handlers.EarlyStop(PATIENCE_EPOCHS), *attached]
     ended = (loop.run(work, watchers) if given.checkpoint is None else loop.resume(work, given.checkpoint, watchers))
-    exported = export(preparation, _layers(network), target)
+    exported = export(preparation, network, target)
     held, truth = split.part(HELD_OUT)
     running = session.Session(exported.data)
     _check_parity(plan, running, network, preparation, target, held)
@@ -136,7 +138,7 @@ def _prepared(plan: Plan, rows: pa.Table, parent: dict[str, Any] | None) -> tupl
         preparation, target = Preparation.from_data(parent["preparation"]), Target.from_data(parent["target"])
         _check_known(target, labels, training)
     else:
-        preparation = prepare.fit(plan.fields, plan.outliers, inputs.take(np.flatnonzero(training)))
+        preparation = fit(plan.fields, plan.outliers, inputs.take(np.flatnonzero(training)))
         target = fit_target(plan.task, plan.label_type, plan.label_categories, labels, training)
     truth = target.encode(labels)
     if plan.outliers.action == "quarantine":
@@ -153,7 +155,7 @@ def _usable(plan: Plan, rows: pa.Table) -> tuple[Inputs, pa.Table]:
     """Rows that are complete where the Pipeline drops incomplete ones."""
     if rows.num_rows == 0:
         raise bad_data("there are no labelled rows", "send events and their labels; the two are joined by event id")
-    inputs = prepare.inputs_of(plan.fields, rows)
+    inputs = inputs_of(plan.fields, rows)
     dropping = [field.missing.kind == "drop" for field in plan.fields]
     keep = np.flatnonzero(~inputs.missing[:, dropping].any(axis=1))
     return inputs.take(keep), rows.take(pa.array(keep)).combine_chunks()
@@ -166,7 +168,7 @@ def _check_known(target: Target, labels: pa.ChunkedArray, training: Array) -> No
         raise bad_data("a label is of a class the parent version does not know", "train instead of fine-tuning")
 
 
-def _work(plan: Plan, network: models.Network, split: _Split, preparation: Preparation, target: Target) -> loop.Work:
+def _work(plan: Plan, network: Network, split: _Split, preparation: Preparation, target: Target) -> loop.Work:
     def tensors(role: int) -> loop.Rows:
         inputs, truth = split.part(role)
         if plan.task == "regression":
@@ -174,10 +176,10 @@ def _work(plan: Plan, network: models.Network, split: _Split, preparation: Prepa
             return loop.Rows(torch.from_numpy(preparation.transform(inputs)), torch.from_numpy(scaled))
         return loop.Rows(torch.from_numpy(preparation.transform(inputs)), torch.from_numpy(truth))
 
-    return loop.Work(plan.task, network, plan.parameters, tensors(TRAIN), tensors(VALIDATION))
+    return loop.Work(network, plan.parameters, tensors(TRAIN), tensors(VALIDATION))
 
 
-def _continue(network: models.Network, weights: dict[str, Array]) -> None:
+def _continue(network: Network, weights: dict[str, Array]) -> None:
     try:
         network.load(weights)
     except RuntimeError as error:
@@ -185,11 +187,7 @@ def _continue(network: models.Network, weights: dict[str, Array]) -> None:
                                                                       "instead of fine-tuning") from error
 
 
-def _layers(network: models.Network) -> list[tuple[Array, Array]]:
-    return [(layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in network.linear_layers()]
-
-
-def _check_parity(plan: Plan, running: session.Session, network: models.Network, preparation: Preparation,
+def _check_parity(plan: Plan, running: session.Session, network: Network, preparation: Preparation,
                   target: Target, held: Inputs) -> None:
     strange = session.adversarial(preparation, {field.name: field.type for field in plan.fields})
     network.eval()
@@ -229,4 +227,4 @@ def _baseline(split: _Split, target: Target) -> dict[str, float]:
 
 def _warnings(preparation: Preparation) -> list[str]:
     return [f"{name} has the same value in every row; it is kept and has no say until it varies"
-            for name in prepare.constant_fields(preparation)]
+            for name in constant_fields(preparation)]

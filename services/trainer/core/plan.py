@@ -7,27 +7,21 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from lepton.contracts.modelling.blocks import Parameters
+from lepton.contracts.modelling.families import FAMILIES, Family, fitting, foreign, takers
 from lepton.contracts.pb import models_pb2, training_pb2
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.pipeline_blocks import (
     Block,
     Categories,
-    Family,
     FieldType,
     Gate,
     LabelType,
     MissingPolicy,
     Outliers,
-    Parameters,
     Task,
 )
 from services.trainer.core.failure import bad_parameter
-
-FAMILIES: dict[str, frozenset[str]] = {
-    "linear_regression": frozenset({"regression"}),
-    "logistic_regression": frozenset({"classification"}),
-    "mlp": frozenset({"regression", "classification"}),
-}
 
 
 class Range(Block):
@@ -118,17 +112,16 @@ def family_and_parameters(pipeline: Pipeline, command: training_pb2.TrainingComm
     family = command.family or pipeline.model.family
     if family not in FAMILIES:
         raise bad_parameter(f"there is no model family `{family}`", f"use one of {', '.join(FAMILIES)}")
-    if pipeline.task not in FAMILIES[family]:
-        fitting = " or ".join(name for name, tasks in FAMILIES.items() if pipeline.task in tasks)
+    if pipeline.task not in FAMILIES[family].tasks:
         kind = f"the label `{pipeline.label_field}` is {pipeline.label_type}"
-        raise bad_parameter(f"{family} does not fit {pipeline.task} ({kind})", f"use {fitting}")
+        raise bad_parameter(f"{family} does not fit {pipeline.task} ({kind})",
+                            f"use {' or '.join(fitting(pipeline.task))}")
     given = _given_parameters(command.parameters_json)
     merged = {**pipeline.model.parameters.model_dump(exclude_none=True), **given}
-    if family != "mlp":
-        for name in ("hidden", "dropout"):
-            if given.get(name):
-                raise bad_parameter(f"{family} has no parameter `{name}`", "remove it, or use mlp")
-            merged.pop(name, None)
+    for name in foreign(family, [name for name, value in given.items() if value and name in Parameters.model_fields]):
+        raise bad_parameter(f"{family} has no parameter `{name}`", f"remove it, or use {' or '.join(takers(name))}")
+    for name in foreign(family, set(merged) & set(Parameters.model_fields)):
+        merged.pop(name)  # the Pipeline's, for its own family
     try:
         return family, Parameters.model_validate(merged)  # type: ignore[return-value]  # membership was checked above
     except ValidationError as error:

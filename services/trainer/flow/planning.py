@@ -9,11 +9,12 @@ from pydantic import ValidationError
 
 from lepton.clock import Clock
 from lepton.contracts import pipeline as pipelines
+from lepton.contracts.modelling.blocks import ModelSpec
 from lepton.contracts.pb.models_pb2 import MODEL_TASK_REGRESSION, ModelState, ModelVersion
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pb.training_pb2 import TRAINING_KIND_FINE_TUNE, TrainingCommand
 from lepton.contracts.pipeline import Pipeline
-from lepton.contracts.pipeline_blocks import Gate, LabelType, ModelSpec, Task
+from lepton.contracts.pipeline_blocks import Gate, LabelType, Task
 from lepton.errors import Missing, Unavailable
 from lepton.store.pipelines import generations_of
 from lepton.store.runs import ClaimedRun

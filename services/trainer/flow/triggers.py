@@ -3,10 +3,10 @@
 import asyncio
 
 from lepton.clock import Clock
+from lepton.contracts.modelling.blocks import Train
 from lepton.contracts.pb import training_pb2
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pb.training_pb2 import TrainingCommand
-from lepton.contracts.pipeline_blocks import Train
 from lepton.errors import Unavailable
 from lepton.store.pipelines import generations_of
 from services.trainer.core.plan import runs_due

@@ -7,14 +7,15 @@ import pyarrow as pa
 import pytest
 from sklearn.linear_model import Ridge
 
-from lepton.contracts.pipeline_blocks import FieldType, MissingPolicy, Outliers, Parameters
+from lepton.contracts.modelling.blocks import Parameters
+from lepton.contracts.pipeline_blocks import FieldType, MissingPolicy, Outliers
 from services.trainer.core.export import session
 from services.trainer.core.export.graph import export
 from services.trainer.core.filling.ridge import PENALTY, fit, impute
 from services.trainer.core.learning import Given, learn
 from services.trainer.core.plan import PlannedField
-from services.trainer.core.prepare import Inputs, Preparation, inputs_of
-from services.trainer.core.prepare import fit as prepare
+from services.trainer.core.preparing.preparation import Inputs, Preparation, inputs_of
+from services.trainer.core.preparing.preparation import fit as prepare
 from tests.unit.trainer import samples
 
 MODEL = MissingPolicy.model_validate("model")
@@ -158,7 +159,7 @@ def test_a_file_whose_weights_are_not_those_of_the_preparation_is_told_apart() -
     prepared = prepare(fields, Outliers(), rows)
     target = learn(*_small(), []).target
     layers = [(np.ones((1, 3), np.float32), np.zeros(1, np.float32))]
-    said = session.Session(export(prepared, layers, target).data).answers(rows)
+    said = session.Session(export(prepared, samples.Layers(layers), target).data).answers(rows)
     session.check_parity(said, prepared.transform(rows) @ layers[0][0].T, target, "rows")
     without = Preparation(prepared.fields, prepared.numbers, prepared.choices, prepared.statistics)
     with pytest.raises(Exception, match="does not answer as the trained one"):

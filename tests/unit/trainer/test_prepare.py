@@ -9,7 +9,7 @@ import pytest
 
 from lepton.contracts.pipeline_blocks import MissingPolicy, Outliers
 from services.trainer.core.plan import PlannedField
-from services.trainer.core.prepare import Inputs, Preparation, fit, inputs_of
+from services.trainer.core.preparing.preparation import Inputs, Preparation, fit, inputs_of
 
 NONE = Outliers()
 

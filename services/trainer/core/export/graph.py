@@ -1,13 +1,13 @@
 """Which ONNX operators a preparation, a network and a target become; one graph, nothing outside it.
 
-The networks of the zoo are stacks of linear layers, so they are written operator by operator: the file is then the
-same bytes for the same weights, holds no paths of this machine, and needs no second exporter. The parity check
-(`core/export/session.py`) proves it against torch, on every run.
+Each network of the zoo writes itself operator by operator: the file is then the same bytes for the same weights, holds
+no paths of this machine, and needs no second exporter. The parity check (`core/export/session.py`) proves it against
+torch, on every run.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lepton.contracts.pb.models_pb2 import TensorSpec
 from services.trainer.core.dataset import Target
-from services.trainer.core.prepare import Z_LIMIT, Choice, Number, Preparation
+from services.trainer.core.export.building import Graph
+from services.trainer.core.preparing.preparation import Z_LIMIT, Choice, Number, Preparation
 
 OPSET, ML_OPSET, IR_VERSION = 20, 4, 10
 MISSING = "_missing"
@@ -27,8 +28,13 @@ _TENSOR_TYPES = {"float": TensorProto.DOUBLE, "int": TensorProto.INT64, "bool": 
 _NAMES = {"float": "FP64", "int": "INT64", "bool": "BOOL", "category": "BYTES", "text": "BYTES"}
 
 Array = npt.NDArray[Any]
-Layer = tuple[Array, Array]
-"""Weight [out, in] and bias [out]."""
+
+
+class Emitting(Protocol):
+    """A network as the exporter sees it."""
+
+    def emit(self, graph: Graph, prepared: str) -> str:
+        """Write the operators from the prepared matrix to the scores; returns the scores' name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,28 +47,14 @@ class Exported:
     operators: tuple[str, ...]
 
 
-@dataclass(slots=True)
-class _Graph:
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: list[onnx.TensorProto] = field(default_factory=list)
-
-    def add(self, operator: str, inputs: Sequence[str], output: str, domain: str = "", **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(operator, list(inputs), [output], domain=domain, **attributes))
-        return output
-
-    def constant(self, name: str, value: Array) -> str:
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
-
-
-def export(preparation: Preparation, layers: Sequence[Layer], target: Target) -> Exported:
+def export(preparation: Preparation, network: Emitting, target: Target) -> Exported:
     """The model as one checked file. Inputs: a tensor [rows] a field, and `_missing` [rows, fields], which may be left
     out when nothing is missing; NaN and infinity in a float field are missing too."""
     kinds = {one.name: one.type for one in preparation.numbers} | {one.name: one.type for one in preparation.choices}
-    graph = _Graph()
+    graph = Graph()
     columns = [*_numbers(graph, preparation), *_choices(graph, preparation)]
     prepared = columns[0] if len(columns) == 1 else graph.add("Concat", columns, "prepared", axis=1)
-    scores = _network(graph, prepared, layers)
+    scores = network.emit(graph, prepared)
     outputs = _number_answer(graph, scores, target) if target.task == "regression" else _class_answer(
         graph, scores, target)
     inputs = [helper.make_tensor_value_info(name, _TENSOR_TYPES[kinds[name]], [ROWS]) for name in preparation.fields]
@@ -78,7 +70,7 @@ def export(preparation: Preparation, layers: Sequence[Layer], target: Target) ->
                                                          for node in graph.nodes})))
 
 
-def _numbers(graph: _Graph, preparation: Preparation) -> list[str]:
+def _numbers(graph: Graph, preparation: Preparation) -> list[str]:
     """All number fields as one matrix: absent filled, clipped, standardised in 64 bits, then 32."""
     numbers = preparation.numbers
     if not numbers:
@@ -111,7 +103,7 @@ def _numbers(graph: _Graph, preparation: Preparation) -> list[str]:
     return [graph.add("Cast", [value], "numbers", to=TensorProto.FLOAT)]
 
 
-def _imputed(graph: _Graph, preparation: Preparation, value: str, absent: str) -> str:
+def _imputed(graph: Graph, preparation: Preparation, value: str, absent: str) -> str:
     """Gaps of the fields that are predicted from the row's other numbers; the rest as it is."""
     imputers, names = preparation.imputers, [one.name for one in preparation.numbers]
     weights = np.array([one.weights for one in imputers]).T
@@ -128,7 +120,7 @@ def _imputed(graph: _Graph, preparation: Preparation, value: str, absent: str) -
     return graph.add("Where", [gaps, spread, value], "numbers:imputed")
 
 
-def _choices(graph: _Graph, preparation: Preparation) -> list[str]:
+def _choices(graph: Graph, preparation: Preparation) -> list[str]:
     """All choice fields as one block of one-hot columns: each column asks whether its field has its code."""
     choices = preparation.choices
     if not choices:
@@ -147,7 +139,7 @@ def _choices(graph: _Graph, preparation: Preparation) -> list[str]:
     return [graph.add("Cast", [hot], "choices", to=TensorProto.FLOAT)]
 
 
-def _code(graph: _Graph, choice: Choice) -> str:
+def _code(graph: Graph, choice: Choice) -> str:
     name = f"{choice.name}:code"
     if choice.categories:
         return graph.add("LabelEncoder", [choice.name], name, _ML, keys_strings=list(choice.categories),
@@ -156,26 +148,16 @@ def _code(graph: _Graph, choice: Choice) -> str:
     return graph.add("LabelEncoder", [choice.name], name, _ML, keys_strings=[""], values_int64s=[0], default_int64=0)
 
 
-def _missing_of(graph: _Graph, preparation: Preparation, names: Sequence[str], group: str) -> str:
+def _missing_of(graph: Graph, preparation: Preparation, names: Sequence[str], group: str) -> str:
     places = np.array([preparation.fields.index(name) for name in names], dtype=np.int64)
     return graph.add("Gather", [MISSING, graph.constant(f"{group}:places", places)], f"{group}:told_missing", axis=1)
 
 
-def _row(graph: _Graph, what: str, numbers: Sequence[Number]) -> str:
+def _row(graph: Graph, what: str, numbers: Sequence[Number]) -> str:
     return graph.constant(f"numbers:{what}", np.array([[getattr(one, what) for one in numbers]], dtype=np.float64))
 
 
-def _network(graph: _Graph, value: str, layers: Sequence[Layer]) -> str:
-    for place, (weight, bias) in enumerate(layers):
-        name = f"layer_{place}"
-        value = graph.add("Gemm", [value, graph.constant(f"{name}:weight", weight.astype(np.float32)),
-                                   graph.constant(f"{name}:bias", bias.astype(np.float32))], name, transB=1)
-        if place < len(layers) - 1:
-            value = graph.add("Relu", [value], f"{name}:relu")
-    return value
-
-
-def _number_answer(graph: _Graph, scores: str, target: Target) -> list[onnx.ValueInfoProto]:
+def _number_answer(graph: Graph, scores: str, target: Target) -> list[onnx.ValueInfoProto]:
     """Back from the standardised label, in 64 bits: a label far from zero would lose its digits in 32."""
     flat = graph.add("Squeeze", [scores, graph.constant("answer:axis", np.array([1], dtype=np.int64))], "answer:flat")
     wide = graph.add("Cast", [flat], "answer:wide", to=TensorProto.DOUBLE)
@@ -185,7 +167,7 @@ def _number_answer(graph: _Graph, scores: str, target: Target) -> list[onnx.Valu
     return [helper.make_tensor_value_info("prediction", TensorProto.FLOAT, [ROWS])]
 
 
-def _class_answer(graph: _Graph, scores: str, target: Target) -> list[onnx.ValueInfoProto]:
+def _class_answer(graph: Graph, scores: str, target: Target) -> list[onnx.ValueInfoProto]:
     if target.outputs == 1:
         second = graph.add("Sigmoid", [scores], "answer:second")
         first = graph.add("Sub", [graph.constant("answer:one", np.array(1.0, dtype=np.float32)), second],

@@ -10,7 +10,7 @@ import onnxruntime
 from services.trainer.core.dataset import Target
 from services.trainer.core.export.graph import MISSING
 from services.trainer.core.failure import RunFailed
-from services.trainer.core.prepare import Inputs, Preparation
+from services.trainer.core.preparing.preparation import Inputs, Preparation
 
 Array = npt.NDArray[Any]
 

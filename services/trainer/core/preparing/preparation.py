@@ -17,6 +17,7 @@ from lepton.contracts.pipeline_blocks import Outliers
 from services.trainer.core.filling import ridge
 from services.trainer.core.filling.ridge import Imputer
 from services.trainer.core.plan import PlannedField
+from services.trainer.core.preparing.layout import Layout, Span
 
 Array = npt.NDArray[Any]
 
@@ -88,8 +89,18 @@ class Preparation:
     imputers: tuple[Imputer, ...] = ()
 
     @property
+    def layout(self) -> Layout:
+        """Where each field's columns are in what `transform` gives."""
+        spans = [Span(one.name, "number", place, 1) for place, one in enumerate(self.numbers)]
+        start = len(spans)
+        for choice in self.choices:
+            spans.append(Span(choice.name, "choice", start, choice.width))
+            start += choice.width
+        return Layout(tuple(spans))
+
+    @property
     def width(self) -> int:
-        return len(self.numbers) + sum(choice.width for choice in self.choices)
+        return self.layout.width
 
     def transform(self, inputs: Inputs) -> npt.NDArray[np.float32]:
         """[rows, width]; finite whatever comes in."""

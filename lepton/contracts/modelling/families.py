@@ -1,0 +1,41 @@
+"""What each model family is for, and which parameters it takes beyond the common ones; nothing of how it learns."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Family = Literal["linear_regression", "logistic_regression", "mlp"]
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyRules:
+    """`tasks` it fits; `parameters` it takes beyond `COMMON`."""
+
+    tasks: frozenset[str]
+    parameters: frozenset[str] = frozenset()
+
+
+BOTH = frozenset({"regression", "classification"})
+COMMON = frozenset({"epochs", "learning_rate", "l2", "batch_size", "seed"})
+"""Parameters every family takes."""
+
+FAMILIES: dict[str, FamilyRules] = {
+    "linear_regression": FamilyRules(frozenset({"regression"})),
+    "logistic_regression": FamilyRules(frozenset({"classification"})),
+    "mlp": FamilyRules(BOTH, frozenset({"hidden", "dropout"})),
+}
+
+
+def fitting(task: str) -> tuple[str, ...]:
+    """Families for a task, in the order of the table."""
+    return tuple(name for name, rules in FAMILIES.items() if task in rules.tasks)
+
+
+def foreign(family: str, parameters: Iterable[str]) -> list[str]:
+    """Those of `parameters` that the family does not take, sorted."""
+    return sorted(set(parameters) - COMMON - FAMILIES[family].parameters)
+
+
+def takers(parameter: str) -> tuple[str, ...]:
+    """Families that take a parameter which is not common to all."""
+    return tuple(name for name, rules in FAMILIES.items() if parameter in rules.parameters)
