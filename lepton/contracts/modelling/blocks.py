@@ -1,7 +1,7 @@
 """The `model` block of a Pipeline: parameters with their bounds and defaults, when to train, and what must hold."""
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -10,6 +10,8 @@ from lepton.contracts.pipeline_blocks import Block, Events, label_type, task_of
 
 Finding = tuple[tuple[int | str, ...], str, str]
 """Path in the Pipeline, message, remedy."""
+Patterns = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=200)], ...],
+                     Field(strict=False, max_length=50)]
 
 
 class Parameters(Block):
@@ -39,10 +41,52 @@ class Train(Block):
     warm_start: bool = True
 
 
+class Start(Block):
+    """The version whose weights a first run begins with."""
+
+    model: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
+    version: Annotated[int, Field(ge=0)] = 0
+    """0: its champion."""
+
+
+class Lora(Block):
+    """Low-rank adapters beside frozen layers, merged into them before the export (Hu et al., 2021)."""
+
+    rank: Annotated[int, Field(ge=1, le=256)] = 4
+    alpha: Annotated[float, Field(gt=0, le=1024)] = 8.0
+    layers: Patterns = ("*",)
+    """Patterns of layer names; the head learns whole where it is a new one."""
+
+
+class Transfer(Block):
+    """How a run that begins with a version's weights goes on from them."""
+
+    start: Annotated[Start | None, Field(alias="from")] = None
+    freeze: Patterns = ()
+    """Patterns of weights (`layers.0.*`) that stay as they are."""
+    head: Literal["auto", "keep", "replace"] = "auto"
+    """The last layer; `auto`: kept where it answers the same classes, or numbers."""
+    lora: Lora | None = None
+
+
+class Export(Block):
+    """How the served file is made smaller or faster than the trained one, and what that may cost."""
+
+    prune: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of hidden units left out: those that say least on the training rows."""
+    precision: Literal["full", "dynamic_int8", "static_int8", "fp16"] = "full"
+    max_cost: Annotated[float, Field(ge=0)] = 0.01
+    """How much worse the gate's metric may become on the held-out rows."""
+    otherwise: Literal["reject", "full"] = "reject"
+    """What happens to a version whose file costs more."""
+
+
 class ModelSpec(Block):
     family: Family
     parameters: Parameters = Parameters()
     train: Train = Train()
+    transfer: Transfer | None = None
+    export: Export | None = None
 
 
 def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Finding]:
