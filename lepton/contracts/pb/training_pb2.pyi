@@ -113,6 +113,10 @@ class TrainingCommand(_message.Message):
     INCIDENT_ID_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    SEARCH_JSON_FIELD_NUMBER: _builtins.int
+    PARENT_MODEL_FIELD_NUMBER: _builtins.int
+    TRANSFER_JSON_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     kind: Global___TrainingKind.ValueType
     model: _builtins.str
@@ -140,6 +144,14 @@ class TrainingCommand(_message.Message):
     """W3C traceparent of whoever asked, so that the run, which waits in a queue, continues that trace."""
     snapshot_id: _builtins.str
     """Snapshot to learn from, of the data pipeline; empty: the newest rows that are stored when the run begins."""
+    priority: _builtins.int
+    """Runs of a higher priority are begun first, from -100 to 100; a run gains one for each minute it waits."""
+    search_json: _builtins.str
+    """The Pipeline's `model.search` for this run, as a JSON object; empty keeps the Pipeline's."""
+    parent_model: _builtins.str
+    """Model that `parent_version` is a version of; empty means `model`."""
+    transfer_json: _builtins.str
+    """The Pipeline's `model.transfer` for this run, as a JSON object; empty keeps the Pipeline's."""
     @_builtins.property
     def issued_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -161,10 +173,14 @@ class TrainingCommand(_message.Message):
         incident_id: _builtins.str = ...,
         traceparent: _builtins.str = ...,
         snapshot_id: _builtins.str = ...,
+        priority: _builtins.int = ...,
+        search_json: _builtins.str = ...,
+        parent_model: _builtins.str = ...,
+        transfer_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["issued_at", b"issued_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_run_id", b"cancel_run_id", "command_id", b"command_id", "data_pipeline", b"data_pipeline", "family", b"family", "incident_id", b"incident_id", "issued_at", b"issued_at", "issuer", b"issuer", "kind", b"kind", "max_rows", b"max_rows", "model", b"model", "parameters_json", b"parameters_json", "parent_version", b"parent_version", "promote", b"promote", "reason", b"reason", "snapshot_id", b"snapshot_id", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_run_id", b"cancel_run_id", "command_id", b"command_id", "data_pipeline", b"data_pipeline", "family", b"family", "incident_id", b"incident_id", "issued_at", b"issued_at", "issuer", b"issuer", "kind", b"kind", "max_rows", b"max_rows", "model", b"model", "parameters_json", b"parameters_json", "parent_model", b"parent_model", "parent_version", b"parent_version", "priority", b"priority", "promote", b"promote", "reason", b"reason", "search_json", b"search_json", "snapshot_id", b"snapshot_id", "traceparent", b"traceparent", "transfer_json", b"transfer_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -205,6 +221,7 @@ class TrainingProgress(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     AT_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     command_id: _builtins.str
     model: _builtins.str
@@ -214,6 +231,8 @@ class TrainingProgress(_message.Message):
     version: _builtins.int
     """Version published by the run, once it succeeded."""
     rows: _builtins.int
+    stage: _builtins.str
+    """What the run is about at the moment, for people; empty between."""
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Metrics on held-out rows, by name (accuracy, log_loss, rmse, …)."""
@@ -236,10 +255,11 @@ class TrainingProgress(_message.Message):
         version: _builtins.int = ...,
         at: _timestamp_pb2.Timestamp | None = ...,
         rows: _builtins.int = ...,
+        stage: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "command_id", b"command_id", "epoch", b"epoch", "epochs", b"epochs", "failure", b"failure", "metrics", b"metrics", "model", b"model", "rows", b"rows", "run_id", b"run_id", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "command_id", b"command_id", "epoch", b"epoch", "epochs", b"epochs", "failure", b"failure", "metrics", b"metrics", "model", b"model", "rows", b"rows", "run_id", b"run_id", "stage", b"stage", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -252,19 +272,23 @@ class RunFailure(_message.Message):
     FAILURE_CLASS_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     REMEDY_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
     failure_class: Global___FailureClass.ValueType
     message: _builtins.str
     remedy: _builtins.str
+    name: _builtins.str
+    """What happened, as one word that stays the same whatever the message says (`nan_loss`, `one_class`, ...)."""
     def __init__(
         self,
         *,
         failure_class: Global___FailureClass.ValueType = ...,
         message: _builtins.str = ...,
         remedy: _builtins.str = ...,
+        name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure_class", b"failure_class", "message", b"message", "remedy", b"remedy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure_class", b"failure_class", "message", b"message", "name", b"name", "remedy", b"remedy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
