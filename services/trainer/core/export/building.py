@@ -26,6 +26,11 @@ class Graph:
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
+    def label(self, part: str, since: int) -> None:
+        """Say of the operators from place `since` on which part of the model they are: their names begin with it."""
+        for node in self.nodes[since:]:
+            node.name = f"{part}:{node.output[0]}"
+
     def linear(self, value: str, weight: Array, bias: Array, name: str) -> str:
         """`value` [rows, in] times `weight` [out, in] plus `bias` [out], in 32 bits."""
         return self.add("Gemm", [value, self.constant(f"{name}:weight", weight.astype(np.float32)),

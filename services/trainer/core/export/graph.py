@@ -21,6 +21,8 @@ from services.trainer.core.preparing.preparation import Z_LIMIT, Choice, Number,
 
 OPSET, ML_OPSET, IR_VERSION = 20, 4, 10
 MISSING = "_missing"
+NETWORK = "network"
+"""First part of the names of the operators a network wrote."""
 ROWS = "rows"
 _ML = "ai.onnx.ml"
 _TENSOR_TYPES = {"float": TensorProto.DOUBLE, "int": TensorProto.INT64, "bool": TensorProto.BOOL,
@@ -54,7 +56,9 @@ def export(preparation: Preparation, network: Emitting, target: Target) -> Expor
     graph = Graph()
     columns = [*_numbers(graph, preparation), *_choices(graph, preparation)]
     prepared = columns[0] if len(columns) == 1 else graph.add("Concat", columns, "prepared", axis=1)
+    begun = len(graph.nodes)
     scores = network.emit(graph, prepared)
+    graph.label(NETWORK, begun)
     outputs = _number_answer(graph, scores, target) if target.task == "regression" else _class_answer(
         graph, scores, target)
     inputs = [helper.make_tensor_value_info(name, _TENSOR_TYPES[kinds[name]], [ROWS]) for name in preparation.fields]
