@@ -33,6 +33,8 @@ class _VersionStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Version
     """Failed its gate: kept for the record, never served."""
     VERSION_STATUS_ROLLED_BACK: _VersionStatus.ValueType  # 3
     """Was rolled back: not promoted again without a person."""
+    VERSION_STATUS_RETIRED: _VersionStatus.ValueType  # 4
+    """Was taken out of use for good by a person; forgotten once nothing refers to it."""
 
 class VersionStatus(_VersionStatus, metaclass=_VersionStatusEnumTypeWrapper): ...
 
@@ -43,6 +45,8 @@ VERSION_STATUS_REJECTED: VersionStatus.ValueType  # 2
 """Failed its gate: kept for the record, never served."""
 VERSION_STATUS_ROLLED_BACK: VersionStatus.ValueType  # 3
 """Was rolled back: not promoted again without a person."""
+VERSION_STATUS_RETIRED: VersionStatus.ValueType  # 4
+"""Was taken out of use for good by a person; forgotten once nothing refers to it."""
 Global___VersionStatus: _TypeAlias = VersionStatus  # noqa: Y015
 
 class _ModelTask:
@@ -102,6 +106,7 @@ class ModelState(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    CHAMPIONS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     revision: _builtins.int
     champion: _builtins.int
@@ -109,7 +114,7 @@ class ModelState(_message.Message):
     previous_champion: _builtins.int
     """Version that answered before, kept for an immediate roll back; 0 when none."""
     reason: _builtins.str
-    """Why the state changed: `published`, `promoted`, `rolled_back`, `rejected`."""
+    """Why the state changed: `published`, `promoted`, `rolled_back`, `rejected`, `retired`, `tagged`, `collected`."""
     key_id: _builtins.str
     signature: _builtins.bytes
     """Ed25519 over the canonical bytes of this message without `signature`."""
@@ -117,6 +122,10 @@ class ModelState(_message.Message):
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelVersion]: ...
     @_builtins.property
     def changed_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def champions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChampionTerm]:
+        """Who was in production when, and why; oldest first, the last one still is unless it has an end."""
+
     def __init__(
         self,
         *,
@@ -129,14 +138,60 @@ class ModelState(_message.Message):
         reason: _builtins.str = ...,
         key_id: _builtins.str = ...,
         signature: _builtins.bytes = ...,
+        champions: _abc.Iterable[Global___ChampionTerm] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["changed_at", b"changed_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["champion", b"champion", "changed_at", b"changed_at", "key_id", b"key_id", "model", b"model", "previous_champion", b"previous_champion", "reason", b"reason", "revision", b"revision", "signature", b"signature", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["champion", b"champion", "champions", b"champions", "changed_at", b"changed_at", "key_id", b"key_id", "model", b"model", "previous_champion", b"previous_champion", "reason", b"reason", "revision", b"revision", "signature", b"signature", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelState: _TypeAlias = ModelState  # noqa: Y015
+
+@_typing.final
+class ChampionTerm(_message.Message):
+    """ChampionTerm is the time a version was in production; it is kept when the version no longer is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    reason: _builtins.str
+    """How it came: `published` (it passed its gate), `promoted`, `rolled_back` (its successor was left)."""
+    by: _builtins.str
+    """Who decided: a run, a key, or the issuer of a recovery command."""
+    note: _builtins.str
+    """Their words, or what was measured."""
+    sha256: _builtins.str
+    """The file that answered, SHA-256 in lower-case hex."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        by: _builtins.str = ...,
+        note: _builtins.str = ...,
+        sha256: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "note", b"note", "reason", b"reason", "sha256", b"sha256", "since", b"since", "until", b"until", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChampionTerm: _TypeAlias = ChampionTerm  # noqa: Y015
 
 @_typing.final
 class ModelVersion(_message.Message):
@@ -144,20 +199,48 @@ class ModelVersion(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class TagsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     MODEL_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     MANIFEST_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    MODEL_SIGNING_SHA256_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     version: _builtins.int
     status: Global___VersionStatus.ValueType
     key_id: _builtins.str
     signature: _builtins.bytes
     """Ed25519 over the deterministic serialisation of `manifest`."""
+    model_signing_sha256: _builtins.str
+    """The version's signature in the format of model-signing: SHA-256 of an artefact, lower-case hex."""
     @_builtins.property
     def manifest(self) -> Global___ModelManifest: ...
+    @_builtins.property
+    def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Given by people; a version with tags is not forgotten."""
+
     def __init__(
         self,
         *,
@@ -167,10 +250,12 @@ class ModelVersion(_message.Message):
         manifest: Global___ModelManifest | None = ...,
         key_id: _builtins.str = ...,
         signature: _builtins.bytes = ...,
+        tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        model_signing_sha256: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "manifest", b"manifest", "model", b"model", "signature", b"signature", "status", b"status", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "manifest", b"manifest", "model", b"model", "model_signing_sha256", b"model_signing_sha256", "signature", b"signature", "status", b"status", "tags", b"tags", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -238,6 +323,9 @@ class ModelManifest(_message.Message):
     STATISTICS_FIELD_NUMBER: _builtins.int
     OPERATORS_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    CARD_SHA256_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    MODEL_SIGNING_KEY_FIELD_NUMBER: _builtins.int
     SEARCH_FIELD_NUMBER: _builtins.int
     SHRINKING_FIELD_NUMBER: _builtins.int
     model: _builtins.str
@@ -249,6 +337,12 @@ class ModelManifest(_message.Message):
     task: Global___ModelTask.ValueType
     input_schema_digest: _builtins.str
     """SHA-256 over names, types and order of the fields the model takes, lower-case hex."""
+    card_sha256: _builtins.str
+    """SHA-256 of the model card in the artefact store, a zip of its Markdown, figures and pictures; empty without one."""
+    origin: _builtins.str
+    """Where the file came from when it was not trained here (`onnx`, `scikit-learn 1.9.1 RandomForestClassifier`)."""
+    model_signing_key: _builtins.bytes
+    """Public key of `model_signing_sha256`: NIST P-256, DER (SubjectPublicKeyInfo)."""
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorSpec]: ...
     @_builtins.property
@@ -300,12 +394,15 @@ class ModelManifest(_message.Message):
         statistics: _abc.Iterable[Global___FieldStatistics] | None = ...,
         operators: _abc.Iterable[_builtins.str] | None = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
+        card_sha256: _builtins.str = ...,
+        origin: _builtins.str = ...,
+        model_signing_key: _builtins.bytes = ...,
         search: Global___Search | None = ...,
         shrinking: Global___Shrinking | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "lineage", b"lineage", "search", b"search", "shrinking", b"shrinking"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["champion_metrics", b"champion_metrics", "classes", b"classes", "created_at", b"created_at", "family", b"family", "input_schema_digest", b"input_schema_digest", "inputs", b"inputs", "lineage", b"lineage", "metrics", b"metrics", "model", b"model", "operators", b"operators", "outputs", b"outputs", "search", b"search", "sha256", b"sha256", "shrinking", b"shrinking", "size_bytes", b"size_bytes", "statistics", b"statistics", "task", b"task", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card_sha256", b"card_sha256", "champion_metrics", b"champion_metrics", "classes", b"classes", "created_at", b"created_at", "family", b"family", "input_schema_digest", b"input_schema_digest", "inputs", b"inputs", "lineage", b"lineage", "metrics", b"metrics", "model", b"model", "model_signing_key", b"model_signing_key", "operators", b"operators", "origin", b"origin", "outputs", b"outputs", "search", b"search", "sha256", b"sha256", "shrinking", b"shrinking", "size_bytes", b"size_bytes", "statistics", b"statistics", "task", b"task", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

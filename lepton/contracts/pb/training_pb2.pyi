@@ -32,6 +32,14 @@ class _TrainingKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Training
     TRAINING_KIND_CANCEL: _TrainingKind.ValueType  # 3
     TRAINING_KIND_PROMOTE: _TrainingKind.ValueType  # 4
     """Make parent_version the champion (a deployment asked by a person)."""
+    TRAINING_KIND_RETIRE: _TrainingKind.ValueType  # 5
+    """Take parent_version out of use for good."""
+    TRAINING_KIND_TAG: _TrainingKind.ValueType  # 6
+    """Set `tags` on parent_version."""
+    TRAINING_KIND_IMPORT: _TrainingKind.ValueType  # 7
+    """Publish the file `artifact_sha256` as a version."""
+    TRAINING_KIND_COLLECT: _TrainingKind.ValueType  # 8
+    """Forget versions nothing refers to, and remove their bytes."""
 
 class TrainingKind(_TrainingKind, metaclass=_TrainingKindEnumTypeWrapper): ...
 
@@ -41,6 +49,14 @@ TRAINING_KIND_FINE_TUNE: TrainingKind.ValueType  # 2
 TRAINING_KIND_CANCEL: TrainingKind.ValueType  # 3
 TRAINING_KIND_PROMOTE: TrainingKind.ValueType  # 4
 """Make parent_version the champion (a deployment asked by a person)."""
+TRAINING_KIND_RETIRE: TrainingKind.ValueType  # 5
+"""Take parent_version out of use for good."""
+TRAINING_KIND_TAG: TrainingKind.ValueType  # 6
+"""Set `tags` on parent_version."""
+TRAINING_KIND_IMPORT: TrainingKind.ValueType  # 7
+"""Publish the file `artifact_sha256` as a version."""
+TRAINING_KIND_COLLECT: TrainingKind.ValueType  # 8
+"""Forget versions nothing refers to, and remove their bytes."""
 Global___TrainingKind: _TypeAlias = TrainingKind  # noqa: Y015
 
 class _RunState:
@@ -97,6 +113,26 @@ class TrainingCommand(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class TagsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
@@ -117,6 +153,10 @@ class TrainingCommand(_message.Message):
     SEARCH_JSON_FIELD_NUMBER: _builtins.int
     PARENT_MODEL_FIELD_NUMBER: _builtins.int
     TRANSFER_JSON_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    ARTIFACT_SHA256_FIELD_NUMBER: _builtins.int
+    ABOUT_JSON_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     kind: Global___TrainingKind.ValueType
     model: _builtins.str
@@ -152,8 +192,18 @@ class TrainingCommand(_message.Message):
     """Model that `parent_version` is a version of; empty means `model`."""
     transfer_json: _builtins.str
     """The Pipeline's `model.transfer` for this run, as a JSON object; empty keeps the Pipeline's."""
+    note: _builtins.str
+    """Why, in the issuer's words; kept in the champion's history."""
+    artifact_sha256: _builtins.str
+    """ONNX file to publish (kind IMPORT): SHA-256 of an artefact, lower-case hex."""
+    about_json: _builtins.str
+    """What is said of the file (kind IMPORT), as a JSON object: task, classes, origin."""
     @_builtins.property
     def issued_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Tags to set on parent_version (kind TAG); an empty value takes the tag away."""
+
     def __init__(
         self,
         *,
@@ -177,10 +227,14 @@ class TrainingCommand(_message.Message):
         search_json: _builtins.str = ...,
         parent_model: _builtins.str = ...,
         transfer_json: _builtins.str = ...,
+        tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        note: _builtins.str = ...,
+        artifact_sha256: _builtins.str = ...,
+        about_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["issued_at", b"issued_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_run_id", b"cancel_run_id", "command_id", b"command_id", "data_pipeline", b"data_pipeline", "family", b"family", "incident_id", b"incident_id", "issued_at", b"issued_at", "issuer", b"issuer", "kind", b"kind", "max_rows", b"max_rows", "model", b"model", "parameters_json", b"parameters_json", "parent_model", b"parent_model", "parent_version", b"parent_version", "priority", b"priority", "promote", b"promote", "reason", b"reason", "search_json", b"search_json", "snapshot_id", b"snapshot_id", "traceparent", b"traceparent", "transfer_json", b"transfer_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["about_json", b"about_json", "artifact_sha256", b"artifact_sha256", "cancel_run_id", b"cancel_run_id", "command_id", b"command_id", "data_pipeline", b"data_pipeline", "family", b"family", "incident_id", b"incident_id", "issued_at", b"issued_at", "issuer", b"issuer", "kind", b"kind", "max_rows", b"max_rows", "model", b"model", "note", b"note", "parameters_json", b"parameters_json", "parent_model", b"parent_model", "parent_version", b"parent_version", "priority", b"priority", "promote", b"promote", "reason", b"reason", "search_json", b"search_json", "snapshot_id", b"snapshot_id", "tags", b"tags", "traceparent", b"traceparent", "transfer_json", b"transfer_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
