@@ -15,8 +15,10 @@ from pydantic import (
 
 FieldType = Literal["float", "int", "bool", "category", "text", "vector", "image", "sequence", "timestamp"]
 LabelType = Literal["float", "int", "bool", "category"]
-Task = Literal["regression", "classification"]
-Metric = Literal["accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "mse", "rmse", "mae", "r2"]
+LabelTask = Literal["regression", "classification"]
+Task = Literal["regression", "classification", "ranking", "policy", "anomaly"]
+Metric = Literal["accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "mse", "rmse", "mae", "r2",
+                 "ndcg", "hit_rate", "mrr", "fqe_gain", "fqe_value", "wis_gain", "wis_value", "separation"]
 MissingKind = Literal["mean", "median", "mode", "drop", "constant", "forward_fill", "model"]
 OutlierMethod = Literal["iqr", "zscore", "mad", "half_space_trees", "none"]
 OutlierAction = Literal["clip", "null", "quarantine", "keep"]
@@ -27,7 +29,14 @@ SCALARS: frozenset[str] = frozenset({"float", "int", "bool", "category", "text"}
 """Types a model family takes as an input today; the others are kept with their rows."""
 NUMERIC: frozenset[str] = frozenset({"float", "int"})
 LABELS: frozenset[str] = frozenset({"float", "int", "bool", "category"})
-REGRESSION_METRICS: frozenset[str] = frozenset({"mse", "rmse", "mae", "r2"})
+TASK_METRICS: dict[str, tuple[str, ...]] = {
+    "regression": ("r2", "mse", "rmse", "mae"),
+    "classification": ("accuracy", "precision", "recall", "f1", "roc_auc", "log_loss"),
+    "ranking": ("ndcg", "hit_rate", "mrr"),
+    "policy": ("fqe_gain", "fqe_value", "wis_gain", "wis_value"),
+    "anomaly": ("separation", "roc_auc"),
+}
+"""What a gate may ask of each task; the first when nothing is said."""
 LOWER_IS_BETTER: frozenset[str] = frozenset({"log_loss", "mse", "rmse", "mae"})
 DEFAULT_K: dict[str, float] = {"iqr": 1.5, "zscore": 3.0, "mad": 3.5, "half_space_trees": 0.95, "none": 0.0}
 MAX_FIELDS = 2_000  # an `_outliers` entry is an int16 index, and a struct per event must stay quick
@@ -118,7 +127,7 @@ class LabelSpec(Block):
     type: LabelType | None = None
     """May be left out when `field` is one of `fields`."""
     arrives: Literal["with_event", "later"] = "later"
-    task: Task | None = None
+    task: LabelTask | None = None
     """By default float and int are numbers to predict, bool and category are classes; int can be declared classes."""
     categories: Categories | None = None
 
@@ -268,6 +277,9 @@ class Gate(Block):
     """For metrics where less is better: log_loss, mse, rmse, mae."""
     beat_champion_by: float = 0.0
     """In units of the metric, towards better; negative tolerates a slightly worse candidate."""
+    significance: Annotated[float | None, Field(gt=0, lt=0.5)] = None
+    """Largest chance that the lead over the champion is one of these rows alone (paired bootstrap); any when left out.
+    """
     held_out: Annotated[float, Field(ge=0.05, le=0.5)] = 0.2
 
 

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lepton.contracts.modelling.families import FAMILIES, Family, fitting, foreign, takers
-from lepton.contracts.pipeline_blocks import Block, Events, label_type, task_of
+from lepton.contracts.modelling.families import CLASSES_ONLY, EXPLAINED, FAMILIES, Family, fitting, foreign, takers
+from lepton.contracts.pipeline_blocks import NUMERIC, SCALARS, Block, Events, Member, Share, label_type, task_of
 
 Finding = tuple[tuple[int | str, ...], str, str]
 """Path in the Pipeline, message, remedy."""
@@ -25,6 +25,39 @@ class Parameters(Block):
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 7
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of hidden values left out at random in training."""
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of `sgd`."""
+    schedule: Literal["cosine", "constant", "linear", "step", "exponential"] = "cosine"
+    """How learning_rate falls; `step` is tenfold at half and at three quarters of the epochs."""
+    warmup_epochs: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Epochs in which the rate rises to where its schedule begins."""
+    l1: Annotated[float, Field(ge=0, le=100)] = 0.0
+    clip_norm: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    """Longest gradient that is followed as it is; 0: any."""
+    patience: Annotated[int, Field(ge=1, le=10_000)] = 10
+    """Epochs without improvement on validation rows before a run ends."""
+    class_weights: Literal["none", "balanced"] = "none"
+    sampling: Literal["plain", "balanced"] = "plain"
+    """`balanced`: every epoch draws rare classes as often as the largest."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    units: Annotated[int, Field(ge=1, le=1024)] = 32
+    """Width of what is known at each step of a series or text."""
+    depth: Annotated[int, Field(ge=1, le=8)] = 1
+    """Recurrent layers or transformer blocks above each other."""
+    heads: Annotated[int, Field(ge=1, le=16)] = 4
+    channels: Annotated[tuple[Annotated[int, Field(ge=1, le=512)], ...],
+                        Field(strict=False, min_length=1, max_length=8)] = (16, 32)
+    """Of each convolution."""
+    kernel: Annotated[int, Field(ge=1, le=15)] = 3
+    image: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...] | None,
+                     Field(strict=False, min_length=2, max_length=3)] = None
+    """Height, width and, for more than one, colours: vectors of so many numbers are images, row by row."""
+    vocabulary: Annotated[int, Field(ge=1, le=50_000)] = 5000
+    """Most words that are told apart: the commonest."""
+    tokens: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Words of a text that are read; the rest is left out."""
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -81,12 +114,59 @@ class Export(Block):
     """What happens to a version whose file costs more."""
 
 
+class Fairness(Block):
+    """Groups of rows that are to be treated alike, and how far apart they may be."""
+
+    groups: Annotated[tuple[Member, ...], Field(strict=False, min_length=1, max_length=8)]
+    """Fields whose values are the groups; they need be no inputs."""
+    criterion: Literal["demographic_parity", "equal_opportunity", "equalised_odds", "accuracy"] = "equal_opportunity"
+    at_most: Share | None = None
+    """Gap between two groups from which a candidate is kept out; only told when left out."""
+
+
+class Evaluate(Block):
+    """What is measured of a candidate beside the gate's metric, for its card."""
+
+    folds: Annotated[int | None, Field(ge=2, le=20)] = None
+    """So many times it is learnt anew, each with another part held out."""
+    by: Literal["chance", "time"] = "chance"
+    """What folds hold out: a random part, or what came after the rows learnt from."""
+    slices: Annotated[tuple[Member, ...], Field(strict=False, max_length=20)] = ()
+    """Fields by whose values the metrics are told apart."""
+    fairness: Fairness | None = None
+
+
+class Explain(Block):
+    rows: bool = False
+    """Answer with `attributions` too: what each field did to the row's score."""
+    steps: Annotated[int, Field(ge=4, le=256)] = 32
+    """Points of the path that gradients are integrated over; a linear model needs none."""
+
+
+class Roles(Block):
+    """Fields that say more than what a row is like. All but `user` are known only later: they are `input: false`."""
+
+    user: Member | None = None
+    """Who is recommended to."""
+    item: Member | None = None
+    liked_from: float | None = None
+    """The least number a label says of what was liked."""
+    action: Member | None = None
+    done: Member | None = None
+    """Bool: an episode, the rows of one entity, ends with this row."""
+    propensity: Member | None = None
+    """The chance with which the action was chosen."""
+
+
 class ModelSpec(Block):
     family: Family
     parameters: Parameters = Parameters()
     train: Train = Train()
+    roles: Roles = Roles()
     transfer: Transfer | None = None
     export: Export | None = None
+    evaluate: Evaluate = Evaluate()
+    explain: Explain = Explain()
 
 
 def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Finding]:
@@ -95,6 +175,7 @@ def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Find
         return
     if events is not None:
         yield from _check_task(events, model)
+        yield from _check_judging(events, model)
     path = ("model", "parameters")
     # What stands there with its default was perhaps never written.
     given = [name for name in model.parameters.model_fields_set
@@ -102,11 +183,67 @@ def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Find
     for name in foreign(model.family, given):
         yield (*path, name), f"{model.family} has no parameter `{name}`", (
             f"remove it, or use {' or '.join(takers(name))}")
+    if events is not None and task_of(events) == "regression":
+        for name in sorted(CLASSES_ONLY & set(given)):
+            yield (*path, name), f"`{name}` is for classes, and the label is a number", "remove it"
     if model.train.window_rows < model.train.first_rows:
         yield ("model", "train", "window_rows"), "fewer than first_rows", "raise it to at least first_rows"
 
 
+def task_for(events: Events, model: ModelSpec | None) -> str | None:
+    """The family's own task, else what the label asks for; None where there is nothing to learn."""
+    return (FAMILIES[model.family].own_task if model else None) or task_of(events)
+
+
+_ROLES: dict[str, dict[str, frozenset[str]]] = {
+    "ranking": {"user": frozenset({"category", "text"}), "item": frozenset({"category", "text", "int"})},
+    "policy": {"action": frozenset({"category", "int", "bool"}), "done": frozenset({"bool"}),
+               "propensity": frozenset({"float"})}}
+_NEEDED = ("user", "item", "action")
+
+
+def _check_roles(events: Events, model: ModelSpec, task: str) -> Iterator[Finding]:
+    taken = _ROLES.get(task, {})
+    for name, member in model.roles.model_dump(exclude={"liked_from"}).items():
+        path, spec = ("model", "roles", name), events.fields.get(member or "")
+        if member is None:
+            if name in taken and name in _NEEDED:
+                yield path, f"{model.family} needs to know which field is the {name}", "name it"
+        elif name not in taken:
+            yield path, f"{task} has no {name}", "remove it"
+        elif spec is None or spec.type not in taken[name]:
+            yield path, f"`{member}` is {f'a {spec.type}' if spec else 'not one of fields'}", (
+                f"name a field of type {' or '.join(sorted(taken[name]))}")
+        elif spec.input != (name == "user"):
+            yield ("events", "fields", member, "input"), f"the {name} is {'' if name == 'user' else 'no '}part of " \
+                "what a request holds", f"write input: {'true' if name == 'user' else 'false'}"
+
+
+def _check_own_task(events: Events, model: ModelSpec, task: str) -> Iterator[Finding]:
+    """What the tasks without a class or number as their answer need of the label and the entity (ADR 0011)."""
+    yield from _check_roles(events, model, task)
+    kind = label_type(events, events.label) if events.label else None
+    label = ("events", "label", "field")
+    if task == "policy":
+        if kind not in NUMERIC:
+            yield label if kind else ("model",), "a policy learns from rewards", "let events.label be a number"
+        if events.entity is None:
+            yield ("events", "entity"), "an episode is the rows of one entity", "name the member that they share"
+    elif task == "anomaly" and kind not in (None, "bool"):
+        yield label, f"a {kind} does not say what is strange", "use a bool that is true for what is, or no label"
+    elif task == "ranking" and kind is not None and (kind in NUMERIC) != (model.roles.liked_from is not None):
+        yield ("model", "roles", "liked_from"), f"the label is a {kind}", (
+            "say from which number on it was liked" if kind in NUMERIC else "remove it")
+    elif task == "ranking" and kind == "category":
+        yield label, "a category does not say what was liked", "use a bool, a number with liked_from, or no label"
+
+
 def _check_task(events: Events, model: ModelSpec) -> Iterator[Finding]:
+    own = FAMILIES[model.family].own_task
+    if own is not None:
+        yield from _check_own_task(events, model, own)
+        return
+    yield from _check_roles(events, model, task_of(events) or "a task")
     if events.label is None:
         yield ("model",), "model needs a label to learn", "add events.label, or remove this block"
         return
@@ -115,3 +252,17 @@ def _check_task(events: Events, model: ModelSpec) -> Iterator[Finding]:
         yield ("model", "family"), f"{model.family} does not fit {task}", (
             f"use {' or '.join(fitting(task))}"
             + (", or set events.label.task" if label_type(events, events.label) == "int" else ""))
+
+
+def _check_judging(events: Events, model: ModelSpec) -> Iterator[Finding]:
+    path, fairness = ("model", "evaluate"), model.evaluate.fairness
+    named = [((*path, "slices"), name) for name in model.evaluate.slices]
+    named += [((*path, "fairness", "groups"), name) for name in (fairness.groups if fairness else ())]
+    for where, name in named:
+        if name not in events.fields or events.fields[name].type not in SCALARS:
+            yield where, f"`{name}` is no field whose values tell rows apart", "name fields of events.fields"
+    if fairness and task_of(events) == "regression" and fairness.criterion != "accuracy":
+        yield (*path, "fairness", "criterion"), f"{fairness.criterion} is about classes", "use accuracy"
+    if model.explain.rows and model.family not in EXPLAINED:
+        yield ("model", "explain", "rows"), f"{model.family} cannot say what each field did", (
+            f"remove it, or use {', '.join(sorted(EXPLAINED))}")

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-Family = Literal["linear_regression", "logistic_regression", "mlp"]
+Family = Literal["linear_regression", "logistic_regression", "mlp",
+                 "cnn", "rnn", "lstm", "gru", "transformer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,16 +15,37 @@ class FamilyRules:
     tasks: frozenset[str]
     parameters: frozenset[str] = frozenset()
 
+    @property
+    def own_task(self) -> str | None:
+        """The task, where the family says it and not the label (ADR 0011)."""
+        return None if self.tasks & BOTH else next(iter(self.tasks))
+
 
 BOTH = frozenset({"regression", "classification"})
-COMMON = frozenset({"epochs", "learning_rate", "l2", "batch_size", "seed"})
+COMMON = frozenset({"epochs", "learning_rate", "l2", "batch_size", "seed", "optimizer", "momentum", "schedule",
+                    "warmup_epochs", "l1", "clip_norm", "patience", "class_weights", "sampling", "label_smoothing"})
 """Parameters every family takes."""
+CLASSES_ONLY = frozenset({"class_weights", "sampling", "label_smoothing"})
+"""Parameters that mean something only where classes are learnt."""
+
+LOOKING = frozenset({"hidden", "dropout", "units", "vocabulary", "tokens"})
+"""Parameters of every family that looks along a series, a text or an image."""
+SHAPED = frozenset({"cnn", "rnn", "lstm", "gru", "transformer"})
+"""Families that look along vectors, sequences and texts; the others take them as plain columns."""
 
 FAMILIES: dict[str, FamilyRules] = {
     "linear_regression": FamilyRules(frozenset({"regression"})),
     "logistic_regression": FamilyRules(frozenset({"classification"})),
     "mlp": FamilyRules(BOTH, frozenset({"hidden", "dropout"})),
+    "cnn": FamilyRules(BOTH, LOOKING | {"image", "channels", "kernel"}),
+    "rnn": FamilyRules(BOTH, LOOKING | {"depth"}),
+    "lstm": FamilyRules(BOTH, LOOKING | {"depth"}),
+    "gru": FamilyRules(BOTH, LOOKING | {"depth"}),
+    "transformer": FamilyRules(BOTH, LOOKING | {"depth", "heads"}),
 }
+
+EXPLAINED = frozenset({"linear_regression", "logistic_regression", "mlp"})
+"""Families that can give each row's attributions as an output (`model.explain.rows`)."""
 
 
 def fitting(task: str) -> tuple[str, ...]:
