@@ -15,8 +15,8 @@ from lepton.contracts.pipeline_blocks import (
     LABELS,
     LOWER_IS_BETTER,
     NUMERIC,
-    REGRESSION_METRICS,
     SCALARS,
+    TASK_METRICS,
     Clean,
     Events,
     FieldSpec,
@@ -26,7 +26,6 @@ from lepton.contracts.pipeline_blocks import (
     Serve,
     Watch,
     label_type,
-    task_of,
 )
 from lepton.contracts.reading.lines import PathKey
 
@@ -43,6 +42,7 @@ class Blocks:
     gate: Gate | None
     serve: Serve | None
     watch: Watch | None
+    task: str | None
     written_fields: frozenset[str]
     """Names of fields in the text, those with errors too, so that one error does not cause others."""
 
@@ -235,21 +235,24 @@ def _check_policy(path: PathKey, spec: FieldSpec, policy: MissingPolicy) -> Iter
 
 
 def _check_learning(events: Events, blocks: Blocks) -> Iterator[Finding]:
-    if events.label is None:
-        if blocks.gate is not None:
+    task = blocks.task
+    if task is None:
+        if events.label is None and blocks.gate is not None:
             yield ("gate",), "gate needs a label to learn", "add events.label, or remove this block"
         return
-    task = task_of(events)
-    if task is None:
-        return
-    metrics: list[tuple[PathKey, str | None]] = [(("gate", "metric"), blocks.gate.metric if blocks.gate else None)]
+    gate = TASK_METRICS[task] if task != "anomaly" or events.label is not None else ("separation",)
+    metrics: list[tuple[PathKey, str | None, tuple[str, ...]]] = [
+        (("gate", "metric"), blocks.gate.metric if blocks.gate else None, gate)]
     if blocks.watch is not None and blocks.watch.quality is not None:
-        metrics.append((("watch", "quality", "metric"), blocks.watch.quality.metric))
-    for path, metric in metrics:
-        if metric is not None and (metric in REGRESSION_METRICS) != (task == "regression"):
+        # Answers are watched by the labels they meet; of a list or an action there is nothing yet to hold against them.
+        watched = {"anomaly": ("accuracy", "precision", "recall", "f1"), "ranking": (), "policy": ()}.get(task, gate)
+        metrics.append((("watch", "quality", "metric"), blocks.watch.quality.metric,
+                        watched if events.label is not None else ()))
+    for path, metric, fitting in metrics:
+        if metric is not None and metric not in fitting:
             yield path, f"{metric} does not measure {task}", (
-                "use mse, rmse, mae or r2" if task == "regression"
-                else "use accuracy, precision, recall, f1, roc_auc or log_loss")
+                f"use {', '.join(fitting[:-1])} or {fitting[-1]}" if len(fitting) > 1
+                else f"use {fitting[0]}" if fitting else "remove it; only the gate measures it")
 
 
 def _check_gate(gate: Gate) -> Iterator[Finding]:
