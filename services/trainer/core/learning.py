@@ -34,7 +34,8 @@ from services.trainer.core.failure import bad_data, bad_parameter
 from services.trainer.core.networks import zoo
 from services.trainer.core.networks.network import Network
 from services.trainer.core.plan import Plan
-from services.trainer.core.preparing.preparation import Inputs, Preparation, constant_fields, fit, inputs_of
+from services.trainer.core.preparing.preparation import Preparation, constant_fields, fit
+from services.trainer.core.preparing.rows import Inputs, inputs_of
 from services.trainer.core.weights import pack, unpack
 
 Array = npt.NDArray[Any]

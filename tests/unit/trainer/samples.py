@@ -1,7 +1,7 @@
 """Real data sets as the trainer gets them: a plan and labelled rows."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +13,17 @@ from lepton.contracts.pipeline_blocks import FieldType, Gate, MissingPolicy, Out
 from services.trainer.core.dataset import LABEL
 from services.trainer.core.export.building import Graph
 from services.trainer.core.plan import Plan, PlannedField, Snapshot
-from services.trainer.core.preparing.preparation import ARROW_TYPES
+from services.trainer.core.preparing.preparation import Preparation
+from services.trainer.core.preparing.rows import ARROW_TYPES
 
 MEAN = MissingPolicy.model_validate("mean")
 MODE = MissingPolicy.model_validate("mode")
+Kind = TypeVar("Kind")
+
+
+def part(prepared: Preparation, kind: type[Kind]) -> Kind:
+    """The first part of that kind."""
+    return next(one for one in prepared.parts if isinstance(one, kind))
 
 
 def plan(fields: Mapping[str, FieldType], *, task: str = "classification", label_type: str = "bool",

@@ -14,7 +14,7 @@ from services.trainer.core.export import session
 from services.trainer.core.export.graph import export
 from services.trainer.core.failure import RunFailed
 from services.trainer.core.learning import Given, Learned, learn, manifest
-from services.trainer.core.preparing.preparation import Inputs, inputs_of
+from services.trainer.core.preparing.rows import Inputs, inputs_of
 from services.trainer.core.weights import unpack
 from tests.unit.trainer import samples
 

@@ -19,7 +19,7 @@ from services.trainer.core.failure import RunFailed
 from services.trainer.core.handlers import Checkpoint
 from services.trainer.core.learning import Given, Learned, learn
 from services.trainer.core.plan import Plan, PlannedField, Rival
-from services.trainer.core.preparing.preparation import inputs_of
+from services.trainer.core.preparing.rows import inputs_of
 from tests.unit.trainer import samples
 
 # A twentieth of what there is to gain: sklearn solves the same problem to the last digit, on other penalties.

@@ -8,9 +8,10 @@ import numpy.typing as npt
 import onnxruntime
 
 from services.trainer.core.dataset import Target
-from services.trainer.core.export.graph import MISSING
 from services.trainer.core.failure import RunFailed
-from services.trainer.core.preparing.preparation import Inputs, Preparation
+from services.trainer.core.preparing.part import MISSING
+from services.trainer.core.preparing.preparation import Preparation
+from services.trainer.core.preparing.rows import Inputs
 
 Array = npt.NDArray[Any]
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Span:
     """Columns [start, start + width) of the prepared matrix that come from one field.
 
-    `kind` says what they are (`number`, `choice`, ...); `shape` how they are folded, () for a plain number.
+    `kind` says what they are (`number`, `choice`, ...); `shape` how they are folded, () for a plain number; `size`
+    how many codes there are where columns hold codes (`tokens`).
     """
 
     field: str
@@ -15,6 +16,7 @@ class Span:
     start: int
     width: int
     shape: tuple[int, ...] = ()
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
