@@ -15,7 +15,8 @@ from lepton.contracts.pb.models_pb2 import (
 )
 from lepton.contracts.signing import Identity, sign_manifest
 from lepton.errors import Missing
-from lepton.store.runs import ClaimedRun
+from lepton.store.artifacts import sha256_hex
+from lepton.store.runs import WAITING, ClaimedRun
 from services.trainer.core.gate import Verdict, decide
 from services.trainer.core.plan import Plan
 from services.trainer.flow.ports import Folder, Stores, Tell
@@ -72,14 +73,34 @@ class Publisher:
         if promote and await self._champion(plan.model) != plan.champion_version:
             raise ChampionChanged
         version = await self._signed(manifest, verdict)
-        await self._stores.artifacts.put(await _needed(folder, MODEL))
-        await self._stores.artifacts.put(await _needed(folder, WEIGHTS))
+        files = [await _needed(folder, name) for name in (MODEL, WEIGHTS)]
+        # Noted before they are stored: whoever ends the run removes those that no version names.
+        await self._stores.runs.note(run.run_id, run.fence, [sha256_hex(file) for file in files])
+        for file in files:
+            await self._stores.artifacts.put(file)
         # A fence that is old by now is found out here; the registry knows only those that were used on it.
         await self._stores.runs.renew(run.run_id, run.fence, self._lease_s)
         state = await self._stores.models.publish(plan.model, version, promote, run.fence)
         self._tell.announce()
         mine = next(one for one in state.versions if one.manifest.lineage.run_id == run.run_id)
         return Published(mine, state.champion == mine.version, verdict.reasons)
+
+    async def discard(self, run: ClaimedRun) -> None:
+        """Remove what any owner of the run stored and no version of any model names."""
+        stored = await self._stores.runs.noted(run.run_id)
+        if stored:
+            named = {digest for state in await self._stores.models.list() for one in state.versions
+                     for digest in (one.manifest.sha256, one.manifest.lineage.weights_sha256)}
+            for digest in sorted(stored - named):
+                await self._stores.artifacts.delete(digest)
+
+    async def discard_late(self, run: ClaimedRun) -> None:
+        """The same for an owner that stored something after it had lost the run, if the run is over by now.
+
+        While it goes on, its new owner may be about to publish these very bytes, and will remove them otherwise.
+        """
+        if (await self._stores.runs.get(run.run_id)).progress.state not in WAITING:
+            await self.discard(run)
 
     async def _champion(self, model: str) -> int:
         try:

@@ -11,6 +11,8 @@ from services.trainer.flow.planning import parsed
 from services.trainer.flow.ports import Pipelines, Stores, Tell
 
 ROWS, RECOVERY = "rows", "recovery"
+# What a person asks for goes before what rows call for, and what heals goes before either.
+ROWS_PRIORITY, RECOVERY_PRIORITY = -10, 50
 _RECOVERY_PREFIX = "recovery-"
 _WAITING = (training_pb2.RUN_STATE_QUEUED, training_pb2.RUN_STATE_RUNNING)
 _KNOWN = (training_pb2.TRAINING_KIND_TRAIN, training_pb2.TRAINING_KIND_FINE_TUNE, training_pb2.TRAINING_KIND_PROMOTE)
@@ -73,7 +75,7 @@ class Requests:
         wanted = TrainingCommand(
             command_id=f"{_RECOVERY_PREFIX}{command.command_id}", kind=training_pb2.TRAINING_KIND_TRAIN, model=model,
             max_rows=_number(command, "max_rows") or newest, promote=True, issuer=command.issuer, reason=RECOVERY,
-            incident_id=command.incident_id, traceparent=traceparent)
+            incident_id=command.incident_id, traceparent=traceparent, priority=RECOVERY_PRIORITY)
         wanted.issued_at.FromDatetime(self._clock.now())
         await self._cancel_row_runs(model)
         await self._stores.runs.enqueue(wanted)

@@ -12,7 +12,7 @@ from lepton.store.pipelines import generations_of
 from services.trainer.core.plan import runs_due
 from services.trainer.flow.planning import parsed
 from services.trainer.flow.ports import Bounds, Pipelines, Stores, Tell
-from services.trainer.flow.requests import ROWS
+from services.trainer.flow.requests import ROWS, ROWS_PRIORITY
 from services.trainer.flow.snapshots import labelled_rows
 
 _WAITING = (training_pb2.RUN_STATE_QUEUED, training_pb2.RUN_STATE_RUNNING)
@@ -56,7 +56,8 @@ class RowTrigger:
             return False
         command = TrainingCommand(
             command_id=f"rows-{state.name}-{since}-{due}", kind=training_pb2.TRAINING_KIND_TRAIN,
-            model=state.name, promote=True, issuer="trainer", reason=ROWS)
+            model=state.name, promote=True, issuer="trainer", reason=ROWS,
+            priority=ROWS_PRIORITY)
         command.issued_at.FromDatetime(self._clock.now())
         queued = await self._stores.runs.enqueue(command)
         self._asked[asked] = due
