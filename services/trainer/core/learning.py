@@ -36,11 +36,10 @@ from services.trainer.core.networks.network import Network
 from services.trainer.core.plan import Plan
 from services.trainer.core.preparing.preparation import Preparation, constant_fields, fit
 from services.trainer.core.preparing.rows import Inputs, inputs_of
+from services.trainer.core.teaching.objective import objective
 from services.trainer.core.weights import pack, unpack
 
 Array = npt.NDArray[Any]
-
-PATIENCE_EPOCHS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +111,12 @@ def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
     split, preparation, target = _prepared(plan, given.rows, parent[1] if parent else None)
     network = zoo.build(plan.family, plan.task, preparation.layout, target.outputs, plan.parameters)
     work = _work(plan, network, split, preparation, target)
+    network.objective = objective(plan.parameters, work.training.truth.numpy(), len(target.classes))
     if parent:
         _continue(network, parent[0])
     else:
         network.ignore((work.training.inputs == work.training.inputs[:1]).all(dim=0).numpy())
-    watchers = [handlers.StopOnNaN(), handlers.EarlyStop(PATIENCE_EPOCHS), *attached]
+    watchers = [handlers.StopOnNaN(), handlers.EarlyStop(plan.parameters.patience), *attached]
     ended = (loop.run(work, watchers) if given.checkpoint is None else loop.resume(work, given.checkpoint, watchers))
     exported = export(preparation, network, target)
     held, truth = split.part(HELD_OUT)

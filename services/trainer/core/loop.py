@@ -31,6 +31,7 @@ import torch
 from lepton.contracts.modelling.blocks import Parameters
 from services.trainer.core import optimizer
 from services.trainer.core.networks.network import Network
+from services.trainer.core.teaching import sampling
 from services.trainer.core.weights import pack, unpack
 
 Array = npt.NDArray[Any]
@@ -71,7 +72,7 @@ class Loop:
         self.validation_loss = float("nan")
         self.stop_reason = ""
         self._rate = work.parameters.learning_rate
-        self._optimizer = optimizer.Adam(work.network, work.parameters.l2)
+        self._optimizer = optimizer.build(work.network, work.parameters)
         self._handlers = [_checked(handler) for handler in handlers]
 
     @property
@@ -120,7 +121,7 @@ class Loop:
         parameters, rows = self.work.parameters, self.work.training
         seed = parameters.seed + self.epoch * _SEED_STEP
         torch.manual_seed(seed)
-        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+        order = sampling.order(parameters, rows.truth, torch.Generator().manual_seed(seed))
         self._rate = optimizer.learning_rate(parameters, self.epoch)
         self._fire("epoch_started")
         self.network.train()
@@ -128,7 +129,7 @@ class Loop:
         for batch in torch.split(order, parameters.batch_size):
             total += self._step(rows.inputs[batch], rows.truth[batch]) * len(batch)
             self._fire("batch_done")
-        self.training_loss = total / len(rows)
+        self.training_loss = total / len(order)
         self.validation_loss = self.validate()
 
     def _step(self, inputs: torch.Tensor, truth: torch.Tensor) -> float:

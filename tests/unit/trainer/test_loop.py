@@ -1,8 +1,5 @@
 """The engine of a run: events, requests to stop, and its optimiser beside torch's."""
 
-from typing import Any
-
-import numpy as np
 import pytest
 import torch
 
@@ -99,25 +96,6 @@ def test_a_time_limit_ends_the_run_as_resource() -> None:
     with pytest.raises(RunFailed, match="not done after 15 s") as failure:
         loop.run(work(epochs=50), [TimeLimit(lambda: float(next(ticks)), 15.0)])
     assert failure.value.failure_class == "resource"
-
-
-def test_our_adam_steps_as_torchs_does() -> None:
-    ours = mlp(3, 2, "classification", Parameters(hidden=(5,)))
-    theirs = mlp(3, 2, "classification", Parameters(hidden=(5,)))
-    adam = optimizer.Adam(ours, l2=0.01)
-    groups: list[dict[str, Any]] = [
-        {"params": [layer.weight for layer in theirs.linear_layers()], "weight_decay": 0.01},
-        {"params": [layer.bias for layer in theirs.linear_layers()]}]
-    reference = torch.optim.Adam(groups, lr=0.05)
-    rows = torch.randn(20, 3, generator=torch.Generator().manual_seed(1))
-    for _ in range(30):
-        for network in (ours, theirs):
-            torch.autograd.backward(network.loss(rows, torch.arange(20) % 2))
-        adam.step(0.05)
-        reference.step()
-        reference.zero_grad()
-    for name, value in ours.arrays().items():
-        assert np.allclose(value, theirs.arrays()[name], atol=1e-5), name
 
 
 def test_the_rate_falls_and_never_ends_at_nothing() -> None:

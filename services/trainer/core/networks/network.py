@@ -12,6 +12,7 @@ from torch import nn
 
 from lepton.contracts.pipeline_blocks import Task
 from services.trainer.core.export.building import Graph
+from services.trainer.core.teaching.objective import PLAIN, Objective
 
 Array = npt.NDArray[Any]
 
@@ -20,6 +21,7 @@ class Network(nn.Module, ABC):
     """Prepared rows in, scores out: [rows, width] float32 to [rows, outputs]."""
 
     task: Task
+    objective: Objective = PLAIN
 
     @abstractmethod
     def emit(self, graph: Graph, prepared: str) -> str:
@@ -27,7 +29,7 @@ class Network(nn.Module, ABC):
 
     def loss(self, rows: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         """Mean over rows: squared error of the standardised label, else cross entropy."""
-        return mean_loss(self.task, self(rows), truth)
+        return self.objective.loss(self.task, self(rows), truth, smooth=self.training)
 
     def arrays(self) -> dict[str, Array]:
         """Copies of the weights by name."""
@@ -43,15 +45,6 @@ class Network(nn.Module, ABC):
         What a constant column would be taught is its part of the bias, which is wrong once the column varies. A
         network that folds columns together (an image, a series) has nothing to gain from it, and does nothing.
         """
-
-
-def mean_loss(task: Task, scores: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Squared error of the standardised label, or cross entropy (binary when there is one score a row)."""
-    if task == "regression":
-        return nn.functional.mse_loss(scores[:, 0], truth)
-    if scores.shape[1] == 1:
-        return nn.functional.binary_cross_entropy_with_logits(scores[:, 0], truth.to(scores.dtype))
-    return nn.functional.cross_entropy(scores, truth)
 
 
 def still(weight: torch.Tensor, columns: Array) -> None:
