@@ -111,18 +111,26 @@ def _column(rows: pa.Table, name: str, kind: pa.DataType) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a label is to the network: the number of its class, or a number standardised by `mean` and `std`."""
+    """What a label is to the network: the number of its class, or a number standardised by `mean` and `std`.
+
+    A recommender's classes are its items and a policy's are its actions, of which `label_type` is the type; `std` is
+    then the spread of rewards. Of an autoencoder `std` is the error from which a row is called strange.
+    """
 
     task: str
     label_type: str
     classes: tuple[str, ...] = ()
     mean: float = 0.0
     std: float = 1.0
+    top_k: int = 0
+    """Items a recommender answers with."""
 
     @property
     def outputs(self) -> int:
         """Width of the network's last layer: one score for a number or a yes/no, else one a class."""
-        return 1 if self.task == "regression" or len(self.classes) == 2 else len(self.classes)
+        if self.task in ("ranking", "policy"):
+            return len(self.classes)
+        return 1 if self.task in ("regression", "anomaly") or len(self.classes) == 2 else len(self.classes)
 
     def encode(self, labels: pa.ChunkedArray) -> npt.NDArray[Any]:
         """Class numbers (-1 for a class not known here), or the label's numbers as they are."""

@@ -11,6 +11,7 @@ from lepton.contracts.modelling.blocks import Parameters
 from lepton.contracts.pipeline_blocks import FieldType, Outliers
 from services.predictor.core import answers, graph, signature
 from services.trainer.core.export import session
+from services.trainer.core.export.answers import decode
 from services.trainer.core.export.graph import export
 from services.trainer.core.failure import RunFailed
 from services.trainer.core.learning import Given, Learned, learn, manifest
@@ -96,7 +97,7 @@ def test_a_file_that_answers_otherwise_than_torch_is_found_out(learned: Learned,
 
 def test_a_wrong_label_beside_right_probabilities_is_found_out(learned: Learned) -> None:
     scores = np.array([[4.0], [-4.0]], dtype=np.float32)
-    _, probabilities = session.decode(scores, learned.target)
+    _, probabilities = decode(scores, learned.target)
     said = {"probabilities": probabilities, "label": np.array(["low", "high"], dtype=object)}
     session.check_parity(said, scores, learned.target, "two rows")
     with pytest.raises(RunFailed, match="1 labels differ"):

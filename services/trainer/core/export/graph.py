@@ -11,10 +11,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from lepton.contracts.pb.models_pb2 import TensorSpec
 from services.trainer.core.dataset import Target
+from services.trainer.core.export import answers
 from services.trainer.core.export.building import Graph
 from services.trainer.core.preparing.part import MISSING, ML
 from services.trainer.core.preparing.preparation import Preparation
@@ -22,7 +23,6 @@ from services.trainer.core.preparing.preparation import Preparation
 OPSET, ML_OPSET, IR_VERSION = 20, 4, 10
 NETWORK = "network"
 """First part of the names of the operators a network wrote."""
-ROWS = "rows"
 _TENSOR_TYPES = {"float": TensorProto.DOUBLE, "int": TensorProto.INT64, "bool": TensorProto.BOOL,
                  "category": TensorProto.STRING, "text": TensorProto.STRING}
 _NAMES = {"float": "FP64", "int": "INT64", "bool": "BOOL", "category": "BYTES", "text": "BYTES"}
@@ -55,9 +55,8 @@ def export(preparation: Preparation, network: Emitting, target: Target) -> Expor
     begun = len(graph.nodes)
     scores = network.emit(graph, prepared)
     graph.label(NETWORK, begun)
-    outputs = _number_answer(graph, scores, target) if target.task == "regression" else _class_answer(
-        graph, scores, target)
-    inputs = [helper.make_tensor_value_info(one.name, _TENSOR_TYPES[one.type], [ROWS, *one.tail])
+    outputs = answers.emit(graph, scores, target)
+    inputs = [helper.make_tensor_value_info(one.name, _TENSOR_TYPES[one.type], [answers.ROWS, *one.tail])
               for one in preparation.takes]
     # An initializer of the same name makes the input optional: it is the value where a request leaves it out.
     mask = helper.make_tensor_value_info(MISSING, TensorProto.BOOL, ["mask_rows", len(preparation.fields)])
@@ -67,55 +66,10 @@ def export(preparation: Preparation, network: Emitting, target: Target) -> Expor
         ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(ML, ML_OPSET)])
     onnx.checker.check_model(model, full_check=True)
     return Exported(model.SerializeToString(deterministic=True), _input_specs(preparation),
-                    _output_specs(target), tuple(sorted({f"{node.domain or 'ai.onnx'}::{node.op_type}"
+                    answers.specs(target), tuple(sorted({f"{node.domain or 'ai.onnx'}::{node.op_type}"
                                                          for node in graph.nodes})))
-
-
-def _number_answer(graph: Graph, scores: str, target: Target) -> list[onnx.ValueInfoProto]:
-    """Back from the standardised label, in 64 bits: a label far from zero would lose its digits in 32."""
-    flat = graph.add("Squeeze", [scores, graph.constant("answer:axis", np.array([1], dtype=np.int64))], "answer:flat")
-    wide = graph.add("Cast", [flat], "answer:wide", to=TensorProto.DOUBLE)
-    spread = graph.add("Mul", [wide, graph.constant("answer:std", np.array(target.std))], "answer:spread")
-    number = graph.add("Add", [spread, graph.constant("answer:mean", np.array(target.mean))], "answer:number")
-    graph.add("Cast", [number], "prediction", to=TensorProto.FLOAT)
-    return [helper.make_tensor_value_info("prediction", TensorProto.FLOAT, [ROWS])]
-
-
-def _class_answer(graph: Graph, scores: str, target: Target) -> list[onnx.ValueInfoProto]:
-    if target.outputs == 1:
-        second = graph.add("Sigmoid", [scores], "answer:second")
-        first = graph.add("Sub", [graph.constant("answer:one", np.array(1.0, dtype=np.float32)), second],
-                          "answer:first")
-        graph.add("Concat", [first, second], "probabilities", axis=1)
-    else:
-        graph.add("Softmax", [scores], "probabilities", axis=1)
-    best = graph.add("ArgMax", ["probabilities"], "answer:best", axis=1, keepdims=0)
-    kind, names = _class_names(target)
-    graph.constants.append(names)
-    graph.add("Gather", ["answer:classes", best], "label", axis=0)
-    return [helper.make_tensor_value_info("label", kind, [ROWS]),
-            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [ROWS, len(target.classes)])]
-
-
-def _class_names(target: Target) -> tuple[int, onnx.TensorProto]:
-    names, size = target.classes, [len(target.classes)]
-    if target.label_type == "bool":
-        return TensorProto.BOOL, helper.make_tensor("answer:classes", TensorProto.BOOL, size,
-                                                    [name == "true" for name in names])
-    if target.label_type == "int":
-        return TensorProto.INT64, helper.make_tensor("answer:classes", TensorProto.INT64, size,
-                                                     [int(name) for name in names])
-    return TensorProto.STRING, numpy_helper.from_array(np.array(names, dtype=object), "answer:classes")
 
 
 def _input_specs(preparation: Preparation) -> tuple[TensorSpec, ...]:
     fields = [TensorSpec(name=one.name, datatype=_NAMES[one.type], shape=[-1, *one.tail]) for one in preparation.takes]
     return (*fields, TensorSpec(name=MISSING, datatype="BOOL", shape=[-1, len(fields)], optional=True))
-
-
-def _output_specs(target: Target) -> tuple[TensorSpec, ...]:
-    if target.task == "regression":
-        return (TensorSpec(name="prediction", datatype="FP32", shape=[-1]),)
-    return (TensorSpec(name="label", datatype={"bool": "BOOL", "int": "INT64"}.get(target.label_type, "BYTES"),
-                       shape=[-1]),
-            TensorSpec(name="probabilities", datatype="FP32", shape=[-1, len(target.classes)]))

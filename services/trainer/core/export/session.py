@@ -8,6 +8,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from services.trainer.core.dataset import Target
+from services.trainer.core.export.answers import decode, labels_apart, unit_of
 from services.trainer.core.failure import RunFailed
 from services.trainer.core.preparing.part import MISSING
 from services.trainer.core.preparing.preparation import Preparation
@@ -64,34 +65,13 @@ def check_parity(exported: Mapping[str, Array], scores: Array, target: Target, w
     found = np.asarray(exported[name], dtype=np.float64)
     if found.shape != expected.shape or not np.isfinite(found).all():
         raise _differs(what, f"{name} is not finite or of shape {found.shape}, not {expected.shape}")
-    # Numbers are compared in units of the label's spread: that is the scale on which they were learnt.
-    unit = target.std if target.task == "regression" else 1.0
-    apart = np.abs(found - expected) / (unit + np.abs(expected))
+    # Numbers are compared on the scale on which they were learnt.
+    apart = np.abs(found - expected) / (unit_of(target) + np.abs(expected))
     if apart.size and float(apart.max()) > TOLERANCE:
         raise _differs(what, f"{name} differs by {float(apart.max()):.2g} in row {int(apart.max(axis=-1).argmax())}"
                        if apart.ndim > 1 else f"{name} differs by {float(apart.max()):.2g}")
-    if target.task == "classification":
-        _check_labels(exported["label"], expected, target, what)
-
-
-def decode(scores: Array, target: Target) -> tuple[str, Array]:
-    """Name and value of the answer that raw scores [rows, outputs] stand for, in 64 bits."""
-    wide = scores.astype(np.float64)
-    if target.task == "regression":
-        return "prediction", wide[:, 0] * target.std + target.mean
-    if target.outputs == 1:
-        # Both sides of the logistic function without overflow.
-        second = np.exp(-np.logaddexp(0.0, -wide[:, 0]))
-        return "probabilities", np.stack([1.0 - second, second], axis=1)
-    shifted = np.exp(wide - wide.max(axis=1, keepdims=True))
-    return "probabilities", shifted / shifted.sum(axis=1, keepdims=True)
-
-
-def as_texts(labels: Array) -> list[str]:
-    """Labels of a file's `label` output as the manifest names classes."""
-    if labels.dtype == np.bool_:
-        return ["true" if one else "false" for one in labels.tolist()]
-    return [str(one) for one in labels.tolist()]
+    if wrong := labels_apart(exported, scores, target, TOLERANCE):
+        raise _differs(what, f"{wrong} labels differ")
 
 
 def align(probabilities: Array, theirs: Sequence[str], ours: Sequence[str]) -> Array:
@@ -101,15 +81,6 @@ def align(probabilities: Array, theirs: Sequence[str], ours: Sequence[str]) -> A
         if name in theirs:
             aligned[:, place] = probabilities[:, list(theirs).index(name)]
     return aligned
-
-
-def _check_labels(labels: Array, probabilities: Array, target: Target, what: str) -> None:
-    ordered = np.sort(probabilities, axis=1)
-    clear = ordered[:, -1] - ordered[:, -2] > 2 * TOLERANCE
-    expected = np.array(target.classes, dtype=object)[probabilities.argmax(axis=1)]
-    wrong = clear & (np.array(as_texts(labels), dtype=object) != expected)
-    if wrong.any():
-        raise _differs(what, f"{int(wrong.sum())} labels differ")
 
 
 def _differs(what: str, how: str) -> RunFailed:
