@@ -9,7 +9,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from lepton.contracts.features import EVENT_ID
 from lepton.contracts.pb.models_pb2 import (
     MODEL_TASK_CLASSIFICATION,
     MODEL_TASK_REGRESSION,
@@ -17,20 +16,20 @@ from lepton.contracts.pb.models_pb2 import (
     ModelManifest,
     SnapshotRange,
 )
-from services.trainer.core import handlers, loop, metrics
+from services.trainer.core import handlers, loop
 from services.trainer.core.dataset import (
     HELD_OUT,
-    LABEL,
     TRAIN,
     VALIDATION,
     Target,
     check_enough,
-    fit_target,
     roles,
 )
 from services.trainer.core.export import session
 from services.trainer.core.export.graph import Exported, export
 from services.trainer.core.failure import bad_data, bad_parameter
+from services.trainer.core.lessons.choosing import lesson_of
+from services.trainer.core.lessons.lesson import Lesson
 from services.trainer.core.networks import zoo
 from services.trainer.core.networks.network import Network
 from services.trainer.core.plan import Plan
@@ -108,47 +107,52 @@ def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
     # The other way to ask for this, use_deterministic_algorithms, imports the compiler: four seconds for nothing.
     torch.set_deterministic_debug_mode("error")
     parent = unpack(given.parent) if given.parent is not None else None
-    split, preparation, target = _prepared(plan, given.rows, parent[1] if parent else None)
+    lesson = lesson_of(plan)
+    split, preparation, target = _prepared(lesson, given.rows, parent[1] if parent else None)
     network = zoo.build(plan.family, plan.task, preparation.layout, target.outputs, plan.parameters)
-    work = _work(plan, network, split, preparation, target)
+    work = _work(lesson, network, split, preparation, target)
     network.objective = objective(plan.parameters, work.training.truth.numpy(), len(target.classes))
     if parent:
         _continue(network, parent[0])
     else:
         network.ignore((work.training.inputs == work.training.inputs[:1]).all(dim=0).numpy())
-    watchers = [handlers.StopOnNaN(), handlers.EarlyStop(plan.parameters.patience), *attached]
+    early = [handlers.EarlyStop(plan.parameters.patience)] if lesson.stops_early else []
+    watchers = [handlers.StopOnNaN(), *early, *attached]
     ended = (loop.run(work, watchers) if given.checkpoint is None else loop.resume(work, given.checkpoint, watchers))
+    target = lesson.calibrated(target, network, work.training.inputs)
     exported = export(preparation, network, target)
     held, truth = split.part(HELD_OUT)
     running = session.Session(exported.data)
     _check_parity(plan, running, network, preparation, target, held)
     return Learned(
         exported, pack(network.arrays(), {"preparation": preparation.to_data(), "target": target.to_data()}),
-        preparation, target, {**_measure(running, held, truth, target), **_baseline(split, target)},
-        _champion_metrics(plan, given.champion, held, truth, target), tuple(_warnings(preparation)),
+        preparation, target, {**lesson.measure(running, held, truth, target),
+                              **lesson.baseline(split.part(TRAIN, VALIDATION), (held, truth), preparation, target)},
+        _champion_metrics(lesson, given.champion, held, truth, target), tuple(_warnings(preparation)),
         int((split.roles != HELD_OUT).sum()), len(truth), ended.epoch)
 
 
-def _prepared(plan: Plan, rows: pa.Table, parent: dict[str, Any] | None) -> tuple[_Split, Preparation, Target]:
+def _prepared(lesson: Lesson, rows: pa.Table, parent: dict[str, Any] | None) -> tuple[_Split, Preparation, Target]:
+    plan = lesson.plan
     inputs, usable = _usable(plan, rows)
-    role = roles(usable.column(EVENT_ID).to_pylist(), plan.gate.held_out)
+    role = roles(lesson.owners(usable), plan.gate.held_out)
     training = role != HELD_OUT
     check_enough(int(training.sum()), int((~training).sum()))
-    labels = usable.column(LABEL)
     if parent:
         preparation, target = Preparation.from_data(parent["preparation"]), Target.from_data(parent["target"])
-        _check_known(target, labels, training)
     else:
         preparation = fit(plan.fields, plan.outliers, inputs.take(np.flatnonzero(training)))
-        target = fit_target(plan.task, plan.label_type, plan.label_categories, labels, training)
-    truth = target.encode(labels)
+        target = lesson.target(usable, training)
+    truth = lesson.truth(usable, inputs, target)
+    if parent:
+        lesson.check_known(target, truth, training)
+    keep = lesson.teaches(truth, training)
     if plan.outliers.action == "quarantine":
-        keep = np.flatnonzero(~(preparation.outside(inputs) & training))
-        inputs, truth, role = inputs.take(keep), truth[keep], role[keep]
+        keep = keep & ~(preparation.outside(inputs) & training)
+    if not keep.all():
+        inputs, truth, role = inputs.take(np.flatnonzero(keep)), truth[keep], role[keep]
         check_enough(int((role != HELD_OUT).sum()), int((role == HELD_OUT).sum()))
-    if target.task == "classification" and len(set(truth[role != HELD_OUT].tolist())) < 2:
-        raise bad_data(f"all {int((role != HELD_OUT).sum())} training rows have the same label",
-                       "wait for, or send, labels of at least two classes")
+    lesson.check(target, truth[role != HELD_OUT])
     return _Split(inputs, truth, role), preparation, target
 
 
@@ -162,22 +166,12 @@ def _usable(plan: Plan, rows: pa.Table) -> tuple[Inputs, pa.Table]:
     return inputs.take(keep), rows.take(pa.array(keep)).combine_chunks()
 
 
-def _check_known(target: Target, labels: pa.ChunkedArray, training: Array) -> None:
-    """A parent's classes are part of its network: a new one needs a fresh start."""
-    encoded = target.encode(labels)
-    if target.task == "classification" and (encoded[training] < 0).any():
-        raise bad_data("a label is of a class the parent version does not know", "train instead of fine-tuning")
-
-
-def _work(plan: Plan, network: Network, split: _Split, preparation: Preparation, target: Target) -> loop.Work:
+def _work(lesson: Lesson, network: Network, split: _Split, preparation: Preparation, target: Target) -> loop.Work:
     def tensors(role: int) -> loop.Rows:
         inputs, truth = split.part(role)
-        if plan.task == "regression":
-            scaled = ((truth - target.mean) / target.std).astype(np.float32)
-            return loop.Rows(torch.from_numpy(preparation.transform(inputs)), torch.from_numpy(scaled))
-        return loop.Rows(torch.from_numpy(preparation.transform(inputs)), torch.from_numpy(truth))
+        return loop.Rows(torch.from_numpy(preparation.transform(inputs)), lesson.tensor(truth, preparation, target))
 
-    return loop.Work(network, plan.parameters, tensors(TRAIN), tensors(VALIDATION))
+    return loop.Work(network, lesson.plan.parameters, tensors(TRAIN), tensors(VALIDATION))
 
 
 def _continue(network: Network, weights: dict[str, Array]) -> None:
@@ -199,31 +193,11 @@ def _check_parity(plan: Plan, running: session.Session, network: Network, prepar
         session.check_parity(running.answers(inputs), scores, target, what)
 
 
-def _measure(running: session.Session, held: Inputs, truth: Array, target: Target,
-             classes: tuple[str, ...] | None = None) -> dict[str, float]:
-    answers = running.answers(held)
-    if target.task == "regression":
-        numbers = metrics.Regression()
-        numbers.update(answers["prediction"], truth)
-        return numbers.compute()
-    measure = metrics.Classification(len(target.classes))
-    measure.update(session.align(answers["probabilities"], classes or target.classes, target.classes), truth)
-    return measure.compute()
-
-
-def _champion_metrics(plan: Plan, champion: bytes | None, held: Inputs, truth: Array,
+def _champion_metrics(lesson: Lesson, champion: bytes | None, held: Inputs, truth: Array,
                       target: Target) -> dict[str, float] | None:
-    if champion is None or plan.champion is None:
+    if champion is None or lesson.plan.champion is None:
         return None
-    return _measure(session.Session(champion), held, truth, target, plan.champion.classes)
-
-
-def _baseline(split: _Split, target: Target) -> dict[str, float]:
-    _, training = split.part(TRAIN, VALIDATION)
-    _, truth = split.part(HELD_OUT)
-    if target.task == "regression":
-        return metrics.regression_baseline(training, truth)
-    return metrics.classification_baseline(training, truth, len(target.classes))
+    return lesson.measure(session.Session(champion), held, truth, target, lesson.plan.champion.classes)
 
 
 def _warnings(preparation: Preparation) -> list[str]:
