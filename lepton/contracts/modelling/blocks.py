@@ -50,7 +50,7 @@ class Parameters(Block):
     channels: Annotated[tuple[Annotated[int, Field(ge=1, le=512)], ...],
                         Field(strict=False, min_length=1, max_length=8)] = (16, 32)
     """Of each convolution."""
-    kernel: Annotated[int, Field(ge=1, le=15)] = 3
+    kernel: Literal[1, 3, 5, 7, 9, 11] = 3
     image: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...] | None,
                      Field(strict=False, min_length=2, max_length=3)] = None
     """Height, width and, for more than one, colours: vectors of so many numbers are images, row by row."""

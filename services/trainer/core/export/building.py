@@ -17,10 +17,12 @@ class Graph:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
 
-    def add(self, operator: str, inputs: Sequence[str], output: str, domain: str = "", **attributes: Any) -> str:
-        """One operator with one output; returns the output's name."""
-        self.nodes.append(helper.make_node(operator, list(inputs), [output], domain=domain, **attributes))
-        return output
+    def add(self, operator: str, inputs: Sequence[str], output: str | Sequence[str], domain: str = "",
+            **attributes: Any) -> str:
+        """One operator with one output or several; returns the first one's name."""
+        outputs = [output] if isinstance(output, str) else list(output)
+        self.nodes.append(helper.make_node(operator, list(inputs), outputs, domain=domain, **attributes))
+        return outputs[0]
 
     def constant(self, name: str, value: Array) -> str:
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))

@@ -7,7 +7,7 @@ import torch
 from lepton.contracts.modelling.blocks import Parameters
 from lepton.contracts.modelling.families import Family
 from lepton.contracts.pipeline_blocks import Task
-from services.trainer.core.networks import stack
+from services.trainer.core.networks import attention, convolution, recurrent, stack
 from services.trainer.core.networks.network import Network
 from services.trainer.core.preparing.layout import Layout
 
@@ -18,6 +18,11 @@ _BUILD: dict[str, Build] = {
     "linear_regression": stack.linear,
     "logistic_regression": stack.linear,
     "mlp": stack.mlp,
+    "cnn": convolution.cnn,
+    "rnn": recurrent.rnn,
+    "lstm": recurrent.lstm,
+    "gru": recurrent.gru,
+    "transformer": attention.transformer,
 }
 
 
