@@ -169,15 +169,15 @@ class Runs:
         """Raises Missing for an unknown run."""
         return _run(await self._document(run_id))
 
+    async def under_way(self) -> Sequence[Run]:
+        """Every run that waits or runs."""
+        found = await self._runs.find({"state": {"$in": [int(state) for state in WAITING]}})
+        return [_run(document) for document in found]
+
     async def list(self, model: str | None = None, limit: int = 100) -> list[Run]:
         """Newest first; of one model, or of all."""
         match = {} if model is None else {"model": model}
         return [_run(document) for document in await self._runs.find(match, order="-queued_at_s", limit=limit)]
-
-    async def under_way(self) -> list[Run]:
-        """Every run that waits or runs."""
-        found = await self._runs.find({"state": {"$in": [int(state) for state in WAITING]}})
-        return [_run(document) for document in found]
 
     async def cancel(self, run_id: str) -> RunState.ValueType:
         """Ask for the end of a run: a queued one is cancelled now, a running one by its owner. Again is harmless."""
