@@ -58,12 +58,24 @@ class _ModelTaskEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelTask.V
     MODEL_TASK_UNSPECIFIED: _ModelTask.ValueType  # 0
     MODEL_TASK_REGRESSION: _ModelTask.ValueType  # 1
     MODEL_TASK_CLASSIFICATION: _ModelTask.ValueType  # 2
+    MODEL_TASK_RANKING: _ModelTask.ValueType  # 3
+    """A list of items, best first."""
+    MODEL_TASK_POLICY: _ModelTask.ValueType  # 4
+    """The action with the greatest expected return."""
+    MODEL_TASK_ANOMALY: _ModelTask.ValueType  # 5
+    """How strange a row is, and whether that is strange enough."""
 
 class ModelTask(_ModelTask, metaclass=_ModelTaskEnumTypeWrapper): ...
 
 MODEL_TASK_UNSPECIFIED: ModelTask.ValueType  # 0
 MODEL_TASK_REGRESSION: ModelTask.ValueType  # 1
 MODEL_TASK_CLASSIFICATION: ModelTask.ValueType  # 2
+MODEL_TASK_RANKING: ModelTask.ValueType  # 3
+"""A list of items, best first."""
+MODEL_TASK_POLICY: ModelTask.ValueType  # 4
+"""The action with the greatest expected return."""
+MODEL_TASK_ANOMALY: ModelTask.ValueType  # 5
+"""How strange a row is, and whether that is strange enough."""
 Global___ModelTask: _TypeAlias = ModelTask  # noqa: Y015
 
 class _TrialState:
