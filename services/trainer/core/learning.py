@@ -10,8 +10,6 @@ import pyarrow as pa
 import torch
 
 from lepton.contracts.pb.models_pb2 import (
-    MODEL_TASK_CLASSIFICATION,
-    MODEL_TASK_REGRESSION,
     Lineage,
     ModelManifest,
     SnapshotRange,
@@ -32,7 +30,7 @@ from services.trainer.core.lessons.choosing import lesson_of
 from services.trainer.core.lessons.lesson import Lesson
 from services.trainer.core.networks import zoo
 from services.trainer.core.networks.network import Network
-from services.trainer.core.plan import Plan
+from services.trainer.core.plan import MODEL_TASKS, Plan
 from services.trainer.core.preparing.preparation import Preparation, constant_fields, fit
 from services.trainer.core.preparing.rows import Inputs, inputs_of
 from services.trainer.core.teaching.objective import objective
@@ -77,11 +75,10 @@ def manifest(plan: Plan, learned: Learned, code_version: str) -> ModelManifest:
         ranges=[SnapshotRange(stream=one.stream, pipeline=one.pipeline, generation=one.generation,
                               partition=one.partition,
                               first_offset=one.first, next_offset=one.next) for one in plan.snapshot.ranges])
-    regression = plan.task == "regression"
     return ModelManifest(
         model=plan.model, sha256=sha256(learned.exported.data).hexdigest(), size_bytes=len(learned.exported.data),
-        family=plan.family, task=MODEL_TASK_REGRESSION if regression else MODEL_TASK_CLASSIFICATION,
-        inputs=learned.exported.inputs, outputs=learned.exported.outputs, classes=learned.target.classes,
+        family=plan.family, task=MODEL_TASKS[plan.task],
+        inputs=learned.exported.inputs, outputs=learned.exported.outputs, classes=learned.target.named_classes,
         input_schema_digest=plan.input_schema_digest, metrics=learned.metrics,
         champion_metrics=learned.champion_metrics or {}, lineage=lineage, statistics=learned.preparation.statistics,
         operators=learned.exported.operators)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lepton.contracts.modelling.blocks import Parameters
+from lepton.contracts.modelling.blocks import Parameters, Roles
 from lepton.contracts.modelling.families import CLASSES_ONLY, FAMILIES, Family, fitting, foreign, takers
 from lepton.contracts.pb import models_pb2, training_pb2
 from lepton.contracts.pipeline import Pipeline
@@ -22,6 +22,12 @@ from lepton.contracts.pipeline_blocks import (
     Task,
 )
 from services.trainer.core.failure import bad_parameter
+
+MODEL_TASKS: dict[str, models_pb2.ModelTask.ValueType] = {
+    "regression": models_pb2.MODEL_TASK_REGRESSION, "classification": models_pb2.MODEL_TASK_CLASSIFICATION,
+    "ranking": models_pb2.MODEL_TASK_RANKING, "policy": models_pb2.MODEL_TASK_POLICY,
+    "anomaly": models_pb2.MODEL_TASK_ANOMALY}
+"""Tasks as the manifest numbers them."""
 
 
 class Range(Block):
@@ -54,6 +60,8 @@ class PlannedField(Block):
     type: FieldType
     missing: MissingPolicy
     categories: Categories | None = None
+    coded: bool = False
+    """Its values are numbered, however many there are, for the network to look each up."""
 
 
 class Rival(Block):
@@ -76,8 +84,10 @@ class Plan(Block):
     input_schema_digest: str
     task: Task
     label: str
-    label_type: LabelType
+    label_type: LabelType | None = None
     label_categories: Categories | None = None
+    """What an answer is chosen from, where it is declared: classes, items or actions."""
+    roles: Roles = Roles()
     fields: tuple[PlannedField, ...]
     outliers: Outliers
     family: Family
@@ -142,7 +152,8 @@ def runs_due(rows: int, first_rows: int, every_rows: int) -> int:
 
 def planned_fields(pipeline: Pipeline) -> tuple[PlannedField, ...]:
     return tuple(PlannedField(name=name, type=spec.type, missing=pipeline.missing_policy(name),
-                              categories=spec.categories)
+                              categories=spec.categories,
+                              coded=pipeline.model is not None and name == pipeline.model.roles.user)
                  for name, spec in pipeline.inputs.items())
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from lepton.clock import Clock
 from lepton.contracts import pipeline as pipelines
 from lepton.contracts.modelling.blocks import ModelSpec
-from lepton.contracts.pb.models_pb2 import MODEL_TASK_REGRESSION, ModelState, ModelVersion
+from lepton.contracts.pb.models_pb2 import ModelState, ModelVersion
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pb.training_pb2 import TRAINING_KIND_FINE_TUNE, TrainingCommand
 from lepton.contracts.pipeline import Pipeline
@@ -20,7 +20,9 @@ from lepton.store.pipelines import generations_of
 from lepton.store.runs import ClaimedRun
 from services.trainer.core.dataset import MIN_HELD_OUT_ROWS, MIN_TRAIN_ROWS, check_enough
 from services.trainer.core.failure import bad_parameter, no_resource
+from services.trainer.core.lessons.columns import categories_of
 from services.trainer.core.plan import (
+    MODEL_TASKS,
     Plan,
     Rival,
     family_and_parameters,
@@ -83,7 +85,7 @@ class Planner:
             run_id=run.run_id, command_id=command.command_id, model=command.model, data_pipeline=data.name,
             generation=data_state.generation, spec_version=state.version, spec_digest=state.spec_digest,
             input_schema_digest=spec.input_schema_digest(), task=cast(Task, spec.task), label=spec.label_field or "",
-            label_type=cast(LabelType, spec.label_type), label_categories=spec.label_categories,
+            label_type=cast(LabelType | None, spec.label_type), label_categories=categories_of(spec), roles=model.roles,
             fields=planned_fields(spec), outliers=spec.clean.outliers, family=family, parameters=parameters, gate=gate,
             rows=taken.rows.num_rows, snapshot=taken.snapshot, parent=parent, champion=champion,
             champion_version=registry.champion, promote=command.promote, reason=command.reason,
@@ -123,7 +125,7 @@ class Planner:
         version = _version(registry.versions, registry.champion)
         if version is None or version.manifest.input_schema_digest != spec.input_schema_digest():
             return None
-        if (version.manifest.task == MODEL_TASK_REGRESSION) != (spec.task == "regression"):
+        if version.manifest.task != MODEL_TASKS[spec.task or ""]:
             return None
         try:
             await folder.write(CHAMPION, await self._stores.artifacts.get(version.manifest.sha256))

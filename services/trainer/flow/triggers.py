@@ -47,7 +47,8 @@ class RowTrigger:
         train = _train(state)
         if train is None:
             return False
-        rows = await labelled_rows(self._stores.segments, state.name, generations_of(state))
+        waits = parsed(state.spec_json).events.label is not None
+        rows = await labelled_rows(self._stores.segments, state.name, generations_of(state), waits)
         due = runs_due(rows, train.first_rows, train.every_rows)
         # Rows are counted on through generations that keep them.
         since = generations_of(state).start
