@@ -60,6 +60,12 @@ def structural(error: ErrorDetails, block: type[BaseModel]) -> tuple[str, str]:
         expected = error["ctx"]["expected"].replace("'", "`").replace(" or ", ", ")
         near = difflib.get_close_matches(str(given), expected.replace("`", "").split(", "), n=1)
         return f"`{given}` is not one of {expected}", f"did you mean `{near[0]}`?" if near else ""
+    if kind == "union_tag_invalid":
+        known = error["ctx"]["expected_tags"].replace("'", "")
+        near = difflib.get_close_matches(error["ctx"]["tag"], known.split(", "), n=1)
+        return f"there is no kind `{error['ctx']['tag']}`", f"did you mean `{near[0]}`?" if near else f"known: {known}"
+    if kind == "union_tag_not_found":
+        return "`kind` is required", "add it"
     if kind == "string_pattern_mismatch":
         return f"`{given}` does not match {error['ctx']['pattern']}", "lower-case letters, digits and dashes"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
