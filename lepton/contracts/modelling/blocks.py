@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lepton.contracts.modelling.families import CLASSES_ONLY, EXPLAINED, FAMILIES, Family, fitting, foreign, takers
-from lepton.contracts.pipeline_blocks import NUMERIC, SCALARS, Block, Events, Member, Share, label_type, task_of
+from lepton.contracts.modelling.families import CLASSES_ONLY, FAMILIES, Family, fitting, foreign, takers
+from lepton.contracts.pipeline_blocks import NUMERIC, Block, Events, Member, label_type, task_of
 
 Finding = tuple[tuple[int | str, ...], str, str]
 """Path in the Pipeline, message, remedy."""
@@ -114,35 +114,6 @@ class Export(Block):
     """What happens to a version whose file costs more."""
 
 
-class Fairness(Block):
-    """Groups of rows that are to be treated alike, and how far apart they may be."""
-
-    groups: Annotated[tuple[Member, ...], Field(strict=False, min_length=1, max_length=8)]
-    """Fields whose values are the groups; they need be no inputs."""
-    criterion: Literal["demographic_parity", "equal_opportunity", "equalised_odds", "accuracy"] = "equal_opportunity"
-    at_most: Share | None = None
-    """Gap between two groups from which a candidate is kept out; only told when left out."""
-
-
-class Evaluate(Block):
-    """What is measured of a candidate beside the gate's metric, for its card."""
-
-    folds: Annotated[int | None, Field(ge=2, le=20)] = None
-    """So many times it is learnt anew, each with another part held out."""
-    by: Literal["chance", "time"] = "chance"
-    """What folds hold out: a random part, or what came after the rows learnt from."""
-    slices: Annotated[tuple[Member, ...], Field(strict=False, max_length=20)] = ()
-    """Fields by whose values the metrics are told apart."""
-    fairness: Fairness | None = None
-
-
-class Explain(Block):
-    rows: bool = False
-    """Answer with `attributions` too: what each field did to the row's score."""
-    steps: Annotated[int, Field(ge=4, le=256)] = 32
-    """Points of the path that gradients are integrated over; a linear model needs none."""
-
-
 class Roles(Block):
     """Fields that say more than what a row is like. All but `user` are known only later: they are `input: false`."""
 
@@ -165,8 +136,6 @@ class ModelSpec(Block):
     roles: Roles = Roles()
     transfer: Transfer | None = None
     export: Export | None = None
-    evaluate: Evaluate = Evaluate()
-    explain: Explain = Explain()
 
 
 def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Finding]:
@@ -175,7 +144,6 @@ def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Find
         return
     if events is not None:
         yield from _check_task(events, model)
-        yield from _check_judging(events, model)
     path = ("model", "parameters")
     # What stands there with its default was perhaps never written.
     given = [name for name in model.parameters.model_fields_set
@@ -252,17 +220,3 @@ def _check_task(events: Events, model: ModelSpec) -> Iterator[Finding]:
         yield ("model", "family"), f"{model.family} does not fit {task}", (
             f"use {' or '.join(fitting(task))}"
             + (", or set events.label.task" if label_type(events, events.label) == "int" else ""))
-
-
-def _check_judging(events: Events, model: ModelSpec) -> Iterator[Finding]:
-    path, fairness = ("model", "evaluate"), model.evaluate.fairness
-    named = [((*path, "slices"), name) for name in model.evaluate.slices]
-    named += [((*path, "fairness", "groups"), name) for name in (fairness.groups if fairness else ())]
-    for where, name in named:
-        if name not in events.fields or events.fields[name].type not in SCALARS:
-            yield where, f"`{name}` is no field whose values tell rows apart", "name fields of events.fields"
-    if fairness and task_of(events) == "regression" and fairness.criterion != "accuracy":
-        yield (*path, "fairness", "criterion"), f"{fairness.criterion} is about classes", "use accuracy"
-    if model.explain.rows and model.family not in EXPLAINED:
-        yield ("model", "explain", "rows"), f"{model.family} cannot say what each field did", (
-            f"remove it, or use {', '.join(sorted(EXPLAINED))}")

@@ -44,9 +44,6 @@ FAMILIES: dict[str, FamilyRules] = {
     "transformer": FamilyRules(BOTH, LOOKING | {"depth", "heads"}),
 }
 
-EXPLAINED = frozenset({"linear_regression", "logistic_regression", "mlp"})
-"""Families that can give each row's attributions as an output (`model.explain.rows`)."""
-
 
 def fitting(task: str) -> tuple[str, ...]:
     """Families for a task, in the order of the table."""
