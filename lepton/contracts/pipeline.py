@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from lepton.contracts.modelling.blocks import ModelSpec, check_model, task_for
-from lepton.contracts.modelling.transforms import Features, check_transforms
 from lepton.contracts.pipeline_blocks import (
     NUMERIC,
     SCALARS,
@@ -17,6 +16,7 @@ from lepton.contracts.pipeline_blocks import (
     Block,
     Clean,
     Events,
+    Features,
     FieldSpec,
     Gate,
     Heal,
@@ -211,7 +211,6 @@ def _build(source: Source, problems: list[Problem]) -> Pipeline:
         for name in ("events", "clean", "gate", "serve", "watch")}))
     findings += check_model(blocks.get("events"), blocks.get("model"))
     findings += check_data(*(blocks.get(name) for name in ("events", "clean", "features")))
-    findings += check_transforms(blocks.get("events"), blocks.get("features"))
     findings += check_sources(blocks.get("events"), blocks.get("sources"))
     problems += [Problem(path_text(path), source.line(path), message, remedy) for path, message, remedy in findings]
     if problems:

@@ -11,7 +11,7 @@ import torch
 from onnx import TensorProto, helper
 
 from lepton.contracts.modelling.blocks import Parameters
-from services.trainer.core.export.building import Graph
+from services.trainer.core.emitting.building import Graph
 from services.trainer.core.failure import RunFailed
 from services.trainer.core.networks import zoo
 from services.trainer.core.networks.network import Network

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lepton.contracts.pb.models_pb2 import TensorSpec
 from services.trainer.core.dataset import Target
-from services.trainer.core.export.building import Graph
+from services.trainer.core.emitting.building import Graph
 
 Array = npt.NDArray[Any]
 

@@ -15,8 +15,8 @@ from onnx import TensorProto, helper
 
 from lepton.contracts.pb.models_pb2 import TensorSpec
 from services.trainer.core.dataset import Target
+from services.trainer.core.emitting.building import Graph
 from services.trainer.core.export import answers
-from services.trainer.core.export.building import Graph
 from services.trainer.core.preparing.part import MISSING, ML
 from services.trainer.core.preparing.preparation import Preparation
 

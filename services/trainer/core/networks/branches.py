@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from services.trainer.core.export.building import Graph
+from services.trainer.core.emitting.building import Graph
 from services.trainer.core.failure import bad_parameter
 from services.trainer.core.networks.network import Array, Network, spread, still
 from services.trainer.core.preparing.layout import Layout, Span

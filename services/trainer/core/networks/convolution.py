@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lepton.contracts.modelling.blocks import Parameters
-from services.trainer.core.export.building import Graph
+from services.trainer.core.emitting.building import Graph
 from services.trainer.core.networks.branches import (
     SERIES,
     Branch,

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lepton.contracts.pipeline_blocks import Task
-from services.trainer.core.export.building import Graph
+from services.trainer.core.emitting.building import Graph
 from services.trainer.core.teaching.objective import PLAIN, Objective
 
 Array = npt.NDArray[Any]

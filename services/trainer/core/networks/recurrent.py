@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lepton.contracts.modelling.blocks import Parameters
-from services.trainer.core.export.building import Graph
+from services.trainer.core.emitting.building import Graph
 from services.trainer.core.networks.branches import Branch, Branched, Steps, plain_columns, reduced, steps_of
 from services.trainer.core.networks.network import Array
 from services.trainer.core.preparing.layout import Layout

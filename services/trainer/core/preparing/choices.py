@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from onnx import TensorProto
 
 from lepton.contracts.pb.models_pb2 import FieldStatistics
-from services.trainer.core.export.building import Graph
+from services.trainer.core.emitting.building import Graph
 from services.trainer.core.plan import PlannedField
 from services.trainer.core.preparing.layout import Span
 from services.trainer.core.preparing.part import ML, Emission

@@ -9,7 +9,7 @@ from onnx import TensorProto
 
 from lepton.contracts.pb.models_pb2 import FieldStatistics
 from lepton.contracts.pipeline_blocks import Outliers
-from services.trainer.core.export.building import Graph
+from services.trainer.core.emitting.building import Graph
 from services.trainer.core.filling import ridge
 from services.trainer.core.filling.ridge import Imputer
 from services.trainer.core.plan import PlannedField

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from services.trainer.core.export.building import Graph
+from services.trainer.core.emitting.building import Graph
 from services.trainer.core.preparing.layout import Span
 from services.trainer.core.preparing.rows import Array, Inputs
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from lepton.contracts.pb.models_pb2 import FieldStatistics
 from lepton.contracts.pipeline_blocks import Outliers
-from services.trainer.core.export.building import Graph
+from services.trainer.core.emitting.building import Graph
 from services.trainer.core.plan import PlannedField
 from services.trainer.core.preparing import choices, numbers
 from services.trainer.core.preparing.choices import Choices
