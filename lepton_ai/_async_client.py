@@ -17,6 +17,7 @@ from lepton_ai._loading import Loading
 from lepton_ai._models import AsyncDeployment, Deployment, Model, Row, Run
 from lepton_ai._monitor.health import Health, health_from
 from lepton_ai._monitor.traffic import Looks
+from lepton_ai._runs.verbs import AsyncRuns
 from lepton_ai._transport import Transport
 
 _POLL_S: Final = 0.25
@@ -44,6 +45,7 @@ class AsyncLeptonClient:
         self._loading = Loading(self._transport, self._progress)
         self._looks = Looks(self._transport.clock)
         self._datasets = AsyncDatasets(self._transport, self._progress)
+        self._runs = AsyncRuns(self._transport)
 
     async def __aenter__(self) -> Self:
         return self
@@ -63,6 +65,11 @@ class AsyncLeptonClient:
     def datasets(self) -> AsyncDatasets:
         """What is stored of each pipeline: profiles, snapshots, splits, files, corrections, erasure."""
         return self._datasets
+
+    @property
+    def runs(self) -> AsyncRuns:
+        """Training runs: asked for, followed live, cancelled."""
+        return self._runs
 
     async def load_data(self, source: str | Path | Sequence[Row], *, label: str | None = None,
                         name: str | None = None) -> Dataset:

@@ -21,6 +21,7 @@ from lepton_ai._datasets.told import Snapshot
 from lepton_ai._files.uploading import OnProgress, Upload
 from lepton_ai._models import Deployment, Model, Row, SyncDeployment
 from lepton_ai._monitor.health import Health
+from lepton_ai._runs.sync import Runs
 
 Answer = TypeVar("Answer")
 REFRESH_S: Final = 1.0
@@ -55,6 +56,11 @@ class LeptonClient:
     def datasets(self) -> Datasets:
         """What is stored of each pipeline: profiles, snapshots, splits, files, corrections, erasure."""
         return Datasets(self._client.datasets, self._run)
+
+    @property
+    def runs(self) -> Runs:
+        """Training runs: asked for, followed live, cancelled."""
+        return Runs(self._client.runs, self._run)
 
     def load_data(self, source: str | Path | Sequence[Row], *, label: str | None = None,
                   name: str | None = None) -> Dataset:

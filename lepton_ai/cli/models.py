@@ -10,6 +10,7 @@ from lepton.errors import Invalid, Missing
 from lepton_ai import AsyncLeptonClient
 from lepton_ai._transport import Transport
 from lepton_ai.cli import data
+from lepton_ai.cli.runs import live
 from lepton_ai.cli.session import Form, Output, ask, parse_json, read_rows, say, show, with_client
 
 Name = Annotated[str, typer.Argument(help="Name of a model; it is its pipeline's.")]
@@ -57,14 +58,21 @@ def train(name: Name, family: Annotated[str, typer.Option(help="The Pipeline's, 
           parameters: Annotated[str, typer.Option(help="As a JSON object; the Pipeline's, when left out.")] = "{}",
           fine_tune: Annotated[bool, typer.Option("--fine-tune", help="Start from the champion.")] = False,
           snapshot: Annotated[str, typer.Option(help="Learn from this snapshot's rows.")] = "",
-          promote: Annotated[bool, typer.Option(help="Serve it when it passes its gate.")] = True) -> None:
-    """Ask for one training run; follow it with `lepton get runs RUN`."""
+          promote: Annotated[bool, typer.Option(help="Serve it when it passes its gate.")] = True,
+          search: Annotated[str, typer.Option(help="Look for parameters first, as model.search says it.")] = "{}",
+          priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher goes first.")] = 0,
+          follow: Annotated[bool, typer.Option("--follow", help="Show it live until it ends.")] = False) -> None:
+    """Ask for one training run; follow it with `--follow`, or later with `lepton runs follow RUN`."""
     body = {"kind": "fine_tune" if fine_tune else "train", "family": family, "promote": promote, "snapshot": snapshot,
-            "parameters": parse_json(parameters, "--parameters"), "command_id": f"cli-{uuid.uuid4().hex}"}
+            "parameters": parse_json(parameters, "--parameters"), "priority": priority,
+            "search": parse_json(search, "--search"), "command_id": f"cli-{uuid.uuid4().hex}"}
 
     async def post(transport: Transport) -> Any:
         return await transport.post(f"/v1/models/{name}/train", body)
-    say(f"{name}: run {ask(post)['run_id']} asked for")
+    run_id = ask(post)["run_id"]
+    say(f"{name}: run {run_id} asked for")
+    if follow:
+        live.follow(run_id)
 
 
 def promote(name: Name, version: Annotated[int, typer.Argument(min=1)]) -> None:
