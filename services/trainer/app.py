@@ -35,6 +35,7 @@ from services.trainer.edge.workers import RunFolders
 from services.trainer.flow.planning import Planner
 from services.trainer.flow.ports import Bounds, Folders, Stores, Tell
 from services.trainer.flow.publishing import Publisher
+from services.trainer.flow.registry.changes import Changes
 from services.trainer.flow.requests import Requests
 from services.trainer.flow.training import Training
 from services.trainer.flow.triggers import RowTrigger
@@ -96,6 +97,7 @@ def assemble(settings: TrainerSettings, service: Service, broker: Broker, databa
         service.spawn(f"runs {number}", lambda stop: training.work(settings.instance, stop))
     service.spawn("follow pipelines", pipelines.run)
     service.spawn("count rows", lambda stop: trigger.watch(stop, settings.look_s))
+    service.spawn("collect", lambda stop: Changes(stores, tell).watch(stop, settings.collect_s, clock))
     service.spawn("commands", consumer.run)
     return service
 

@@ -46,16 +46,22 @@ class Train(_Request):
     parent_version: int = Field(default=0, ge=0, description="Version to fine-tune; 0: the champion.")
     max_rows: int = Field(default=0, ge=0, description="Newest rows to learn from; 0: the Pipeline's window.")
     promote: bool = Field(default=True, description="False keeps a good candidate out of production until promoted.")
+    priority: int = Field(default=0, ge=-100, le=100,
+                          description="Higher goes first; a run gains one for each minute it waits.")
+    search: dict[str, Any] = Field(default_factory=dict, examples=[{"trials": 20}],
+                                   description="Look for parameters first, as the Pipeline's `model.search` says it.")
     command_id: str = Field(default="", max_length=128, pattern=r"^[A-Za-z0-9._-]*$",
                             description="Sent again, it starts nothing new.")
 
 
 class Promote(_Request):
     version: int = Field(ge=1)
+    note: str = Field(default="", max_length=500, description="Why; kept in the champions' history.")
 
 
 class RollBack(_Request):
     from_version: int = Field(default=0, ge=0, description="Version to leave; 0: the champion.")
+    note: str = Field(default="", max_length=500, description="Why; kept in the champions' history.")
 
 
 _MANIFEST = schema(ModelManifest)["properties"]
@@ -69,7 +75,7 @@ _STATE_EXAMPLE = {
 _COMMAND = {"title": "Command", "type": "object", "properties": {
     "command_id": {"type": "string"}, "run_id": {"type": "string"}}}
 _RUN = schema(TrainingProgress, kind={"type": "string"}, reason={"type": "string"}, family={"type": "string"},
-              issuer={"type": "string"}, cancel_requested={"type": "boolean"})
+              issuer={"type": "string"}, priority={"type": "integer"}, cancel_requested={"type": "boolean"})
 _RUN_EXAMPLE = {"run_id": "run-1f0c", "command_id": "request-77", "model": "phishing", "state": "SUCCEEDED",
                 "epoch": 40, "epochs": 40, "metrics": {"accuracy": 0.91}, "version": 2, "rows": 1000}
 _ASKED: Responses = {202: described("The command is durable; the trainer does it.", _COMMAND,
@@ -94,7 +100,7 @@ def model_view(state: ModelState) -> dict[str, Any]:
 
 def run_view(run: Run) -> dict[str, Any]:
     command = plain(run.command)
-    asked = {name: command[name] for name in ("kind", "reason", "family", "issuer")}
+    asked = {name: command[name] for name in ("kind", "reason", "family", "issuer", "priority")}
     return {**asked, **plain(run.progress), "cancel_requested": run.cancel_requested}
 
 
@@ -141,14 +147,14 @@ async def train(model: str, wanted: Train, gateway: TheGateway, caller: Trains) 
 
 @router.post("/models/{model}/promote", summary="Make a version champion", status_code=202, responses=_ASKED)
 async def promote(model: str, wanted: Promote, gateway: TheGateway, caller: Trains) -> Response:
-    return _asked(await gateway.models.promote(caller, model, wanted.version))
+    return _asked(await gateway.models.promote(caller, model, wanted.version, wanted.note))
 
 
 @router.post("/models/{model}/rollback", summary="Return to the champion before", status_code=202, responses={
     202: described("The command is durable; its result appears at `/v1/recovery`.", _COMMAND,
                    {"command_id": "operator-5c"})})
 async def roll_back(model: str, wanted: RollBack, gateway: TheGateway, caller: Trains) -> Response:
-    command = await gateway.commands.roll_back(caller, gateway.models.get(model), wanted.from_version)
+    command = await gateway.commands.roll_back(caller, gateway.models.get(model), wanted.from_version, wanted.note)
     return answer({"command_id": command.command_id}, 202)
 
 

@@ -4,12 +4,15 @@ They do not wait behind a run of the model: every change is a compare-and-set of
 changed under it is measured anew. Each leaves a run that is over, so that who asked can read what became of it.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
+from lepton.clock import Clock
 from lepton.contracts.pb import training_pb2
 from lepton.contracts.pb.training_pb2 import RunFailure, TrainingCommand, TrainingKind
-from lepton.errors import Invalid, Missing, Refused
+from lepton.errors import Busy, Invalid, Missing, Refused, Unavailable
+from lepton.runtime.loops import pause
 from lepton.store.registry.garbage import Garbage
 from lepton.store.registry.states import Why
 from lepton.store.runs import run_id_of
@@ -54,6 +57,14 @@ class Changes:
         if progress is not None:
             await self._tell.progress(progress)
         return progress is not None
+
+    async def watch(self, stop: asyncio.Event, every_s: float, clock: Clock) -> None:
+        """Collect again and again until `stop`. Two trainers that do so at once do no harm."""
+        while not await pause(stop, every_s, clock):
+            try:
+                await self.collect()
+            except (Unavailable, Busy) as error:
+                self._tell.trouble("not_collected", str(error), "models")
 
     async def collect(self) -> Figures:
         """Forget retired versions of every model, and remove bytes nothing refers to; how much that was."""
