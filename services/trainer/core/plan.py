@@ -14,14 +14,13 @@ from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.pipeline_blocks import (
     Block,
     Categories,
-    FieldType,
     Gate,
     LabelType,
-    MissingPolicy,
     Outliers,
     Task,
 )
 from services.trainer.core.failure import bad_parameter
+from services.trainer.core.preparing.field import PlannedField
 
 MODEL_TASKS: dict[str, models_pb2.ModelTask.ValueType] = {
     "regression": models_pb2.MODEL_TASK_REGRESSION, "classification": models_pb2.MODEL_TASK_CLASSIFICATION,
@@ -53,15 +52,6 @@ class Snapshot(Block):
         lines = sorted(f"{one.stream}:{one.pipeline}:g{one.generation}:{one.partition}:{one.first}:{one.next}:"
                        f"{','.join(one.digests)}" for one in self.ranges)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-class PlannedField(Block):
-    name: str
-    type: FieldType
-    missing: MissingPolicy
-    categories: Categories | None = None
-    coded: bool = False
-    """Its values are numbered, however many there are, for the network to look each up."""
 
 
 class Rival(Block):

@@ -12,7 +12,8 @@ from lepton.contracts.modelling.blocks import Parameters
 from lepton.contracts.pipeline_blocks import FieldType, Gate, MissingPolicy, Outliers
 from services.trainer.core.dataset import LABEL
 from services.trainer.core.emitting.building import Graph
-from services.trainer.core.plan import Plan, PlannedField, Snapshot
+from services.trainer.core.plan import Plan, Snapshot
+from services.trainer.core.preparing.field import PlannedField
 from services.trainer.core.preparing.preparation import Preparation
 from services.trainer.core.preparing.rows import ARROW_TYPES
 

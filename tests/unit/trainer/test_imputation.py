@@ -14,7 +14,7 @@ from services.trainer.core.export import session
 from services.trainer.core.export.graph import export
 from services.trainer.core.filling.ridge import PENALTY, fit, impute
 from services.trainer.core.learning import Given, learn
-from services.trainer.core.plan import PlannedField
+from services.trainer.core.preparing.field import PlannedField
 from services.trainer.core.preparing.numbers import Numbers
 from services.trainer.core.preparing.preparation import Preparation
 from services.trainer.core.preparing.preparation import fit as prepare

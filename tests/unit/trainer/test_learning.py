@@ -18,7 +18,8 @@ from services.trainer.core.export.session import Session
 from services.trainer.core.failure import RunFailed
 from services.trainer.core.handlers import Checkpoint
 from services.trainer.core.learning import Given, Learned, learn
-from services.trainer.core.plan import Plan, PlannedField, Rival
+from services.trainer.core.plan import Plan, Rival
+from services.trainer.core.preparing.field import PlannedField
 from services.trainer.core.preparing.rows import inputs_of
 from tests.unit.trainer import samples
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from lepton.contracts.pipeline_blocks import MissingPolicy, Outliers
-from services.trainer.core.plan import PlannedField
 from services.trainer.core.preparing.choices import Choices
+from services.trainer.core.preparing.field import PlannedField
 from services.trainer.core.preparing.numbers import Numbers
 from services.trainer.core.preparing.preparation import Preparation, fit
 from services.trainer.core.preparing.rows import Inputs, inputs_of

@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 from lepton.contracts.pb.models_pb2 import FieldStatistics
 from services.trainer.core.emitting.building import Graph
-from services.trainer.core.plan import PlannedField
+from services.trainer.core.preparing.field import PlannedField
 from services.trainer.core.preparing.layout import Span
 from services.trainer.core.preparing.part import ML, Emission
 from services.trainer.core.preparing.rows import Array, Inputs

@@ -12,7 +12,7 @@ from lepton.contracts.pipeline_blocks import Outliers
 from services.trainer.core.emitting.building import Graph
 from services.trainer.core.filling import ridge
 from services.trainer.core.filling.ridge import Imputer
-from services.trainer.core.plan import PlannedField
+from services.trainer.core.preparing.field import PlannedField
 from services.trainer.core.preparing.layout import Span
 from services.trainer.core.preparing.part import Emission
 from services.trainer.core.preparing.rows import Array, Inputs

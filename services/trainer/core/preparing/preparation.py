@@ -13,9 +13,9 @@ import numpy.typing as npt
 from lepton.contracts.pb.models_pb2 import FieldStatistics
 from lepton.contracts.pipeline_blocks import Outliers
 from services.trainer.core.emitting.building import Graph
-from services.trainer.core.plan import PlannedField
 from services.trainer.core.preparing import choices, numbers
 from services.trainer.core.preparing.choices import Choices
+from services.trainer.core.preparing.field import PlannedField
 from services.trainer.core.preparing.layout import Layout
 from services.trainer.core.preparing.numbers import Numbers
 from services.trainer.core.preparing.part import Emission, Part

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from services.trainer.core.plan import PlannedField
+from services.trainer.core.preparing.field import PlannedField
 
 Array = npt.NDArray[Any]
 

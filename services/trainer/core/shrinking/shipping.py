@@ -12,7 +12,7 @@ from lepton.contracts.pipeline_blocks import LOWER_IS_BETTER
 from services.trainer.core.export.graph import Exported
 from services.trainer.core.export.session import Session
 from services.trainer.core.failure import RunFailed, bad_parameter
-from services.trainer.core.preparing.preparation import Inputs
+from services.trainer.core.preparing.rows import Inputs
 from services.trainer.core.shrinking import eight_bits, pruning, sixteen_bits
 from services.trainer.core.shrinking.opened import Array, Opened
 from services.trainer.core.shrinking.weighted import weighted
