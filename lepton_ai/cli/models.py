@@ -59,13 +59,12 @@ def train(name: Name, family: Annotated[str, typer.Option(help="The Pipeline's, 
           fine_tune: Annotated[bool, typer.Option("--fine-tune", help="Start from the champion.")] = False,
           snapshot: Annotated[str, typer.Option(help="Learn from this snapshot's rows.")] = "",
           promote: Annotated[bool, typer.Option(help="Serve it when it passes its gate.")] = True,
-          search: Annotated[str, typer.Option(help="Look for parameters first, as model.search says it.")] = "{}",
           priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher goes first.")] = 0,
           follow: Annotated[bool, typer.Option("--follow", help="Show it live until it ends.")] = False) -> None:
     """Ask for one training run; follow it with `--follow`, or later with `lepton runs follow RUN`."""
     body = {"kind": "fine_tune" if fine_tune else "train", "family": family, "promote": promote, "snapshot": snapshot,
             "parameters": parse_json(parameters, "--parameters"), "priority": priority,
-            "search": parse_json(search, "--search"), "command_id": f"cli-{uuid.uuid4().hex}"}
+            "command_id": f"cli-{uuid.uuid4().hex}"}
 
     async def post(transport: Transport) -> Any:
         return await transport.post(f"/v1/models/{name}/train", body)
