@@ -48,8 +48,6 @@ class Train(_Request):
     promote: bool = Field(default=True, description="False keeps a good candidate out of production until promoted.")
     priority: int = Field(default=0, ge=-100, le=100,
                           description="Higher goes first; a run gains one for each minute it waits.")
-    search: dict[str, Any] = Field(default_factory=dict, examples=[{"trials": 20}],
-                                   description="Look for parameters first, as the Pipeline's `model.search` says it.")
     command_id: str = Field(default="", max_length=128, pattern=r"^[A-Za-z0-9._-]*$",
                             description="Sent again, it starts nothing new.")
 

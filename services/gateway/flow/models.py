@@ -42,7 +42,6 @@ class Training:
     max_rows: int = 0
     promote: bool = True
     priority: int = 0
-    search: Mapping[str, Any] = field(default_factory=dict)
     command_id: str = ""
 
 
@@ -87,7 +86,7 @@ class Models:
             raise Invalid(f"pipeline {model} has no label to learn", field="events.label", remedy="declare one")
         await self._check_data(pipeline, wanted.data_pipeline)
         await self._check_snapshot(wanted.data_pipeline or model, wanted.snapshot)
-        if wanted.family or wanted.parameters or wanted.search:
+        if wanted.family or wanted.parameters:
             _check_model(pipeline, wanted)
         if wanted.parent_version:
             self._check_version(model, wanted.parent_version)
@@ -100,7 +99,6 @@ class Models:
         command.max_rows = wanted.max_rows
         command.promote = wanted.promote
         command.priority = wanted.priority
-        command.search_json = json.dumps(wanted.search, sort_keys=True) if wanted.search else ""
         await self._send(caller, f"model.{wanted.kind}", command)
         return self._remembered(command)
 
@@ -208,6 +206,4 @@ def _check_model(pipeline: Pipeline, wanted: Training) -> None:
     family = wanted.family or model.get("family")
     # Another family starts from its own defaults: what was set for the Pipeline's may mean nothing to it.
     kept = model.get("parameters", {}) if family == model.get("family") else {}
-    search = {"search": dict(wanted.search)} if wanted.search else {}
-    from_json(json.dumps({**data, "model": {**model, "family": family, "parameters": {**kept, **wanted.parameters},
-                                            **search}}))
+    from_json(json.dumps({**data, "model": {**model, "family": family, "parameters": {**kept, **wanted.parameters}}}))

@@ -112,6 +112,24 @@ async def test_runs_are_listed_newest_first_and_can_be_cancelled(house: House) -
         training_pb2.TRAINING_KIND_CANCEL, run_id, "other")
 
 
+async def test_a_run_that_is_over_is_not_cancelled(house: House) -> None:
+    runs = Runs(house.database, SystemClock())
+    await runs.enqueue(training_pb2.TrainingCommand(command_id="c-0", model="shop"))
+    await runs.cancel(run_id_of("c-0"))
+    refused = await house.admin.post(f"/v1/runs/{run_id_of('c-0')}/cancel")
+    assert_problem(refused, 409, field="run_id")
+    assert await house.messages(Topic.TRAINING_COMMANDS) == []
+
+
+async def test_a_priority_goes_with_the_command(house: House) -> None:
+    await house.apply()
+    assert_problem(await house.admin.post("/v1/models/shop/train", json={"priority": 101}), 422, field="priority")
+    asked = await house.admin.post("/v1/models/shop/train", json={"priority": 30})
+    (command,) = await house.messages(Topic.TRAINING_COMMANDS)
+    assert command.priority == 30
+    assert (await house.admin.get(f"/v1/runs/{asked.json()['run_id']}")).json()["priority"] == 30
+
+
 def operator_keys(folder: Path) -> signing.TrustStore:
     identity = signing.Identity.create(folder / "keys", OPERATOR)
     now = SystemClock().now()
