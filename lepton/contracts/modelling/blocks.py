@@ -10,8 +10,6 @@ from lepton.contracts.pipeline_blocks import NUMERIC, Block, Events, Member, lab
 
 Finding = tuple[tuple[int | str, ...], str, str]
 """Path in the Pipeline, message, remedy."""
-Patterns = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=200)], ...],
-                     Field(strict=False, max_length=50)]
 
 
 class Parameters(Block):
@@ -59,6 +57,11 @@ class Parameters(Block):
     tokens: Annotated[int, Field(ge=1, le=1024)] = 64
     """Words of a text that are read; the rest is left out."""
 
+    code: Annotated[int, Field(ge=1, le=4096)] = 2
+    """Numbers an autoencoder has to say a row with."""
+    contamination: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+    """Share of the training rows that is strange."""
+
     @property
     def layers(self) -> tuple[int, ...]:
         return self.hidden or (32, 16)
@@ -74,36 +77,11 @@ class Train(Block):
     warm_start: bool = True
 
 
-class Start(Block):
-    """The version whose weights a first run begins with."""
-
-    model: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
-    version: Annotated[int, Field(ge=0)] = 0
-    """0: its champion."""
-
-
-class Lora(Block):
-    """Low-rank adapters beside frozen layers, merged into them before the export (Hu et al., 2021)."""
-
-    rank: Annotated[int, Field(ge=1, le=256)] = 4
-    alpha: Annotated[float, Field(gt=0, le=1024)] = 8.0
-    layers: Patterns = ("*",)
-    """Patterns of layer names; the head learns whole where it is a new one."""
-
-
-class Transfer(Block):
-    """How a run that begins with a version's weights goes on from them."""
-
-    start: Annotated[Start | None, Field(alias="from")] = None
-    freeze: Patterns = ()
-    """Patterns of weights (`layers.0.*`) that stay as they are."""
-    head: Literal["auto", "keep", "replace"] = "auto"
-    """The last layer; `auto`: kept where it answers the same classes, or numbers."""
-    lora: Lora | None = None
-
-
 class Export(Block):
-    """How the served file is made smaller or faster than the trained one, and what that may cost."""
+    """How the served file is made smaller or faster than the trained one, and what that may cost.
+
+    No key of a Pipeline leads here yet.
+    """
 
     prune: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of hidden units left out: those that say least on the training rows."""
@@ -134,8 +112,6 @@ class ModelSpec(Block):
     parameters: Parameters = Parameters()
     train: Train = Train()
     roles: Roles = Roles()
-    transfer: Transfer | None = None
-    export: Export | None = None
 
 
 def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Finding]:

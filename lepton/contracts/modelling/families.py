@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Family = Literal["linear_regression", "logistic_regression", "mlp",
-                 "cnn", "rnn", "lstm", "gru", "transformer"]
+                 "cnn", "rnn", "lstm", "gru", "transformer", "autoencoder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ FAMILIES: dict[str, FamilyRules] = {
     "lstm": FamilyRules(BOTH, LOOKING | {"depth"}),
     "gru": FamilyRules(BOTH, LOOKING | {"depth"}),
     "transformer": FamilyRules(BOTH, LOOKING | {"depth", "heads"}),
+    "autoencoder": FamilyRules(frozenset({"anomaly"}), frozenset({"hidden", "dropout", "code", "contamination"})),
 }
 
 

@@ -1,10 +1,11 @@
 """Which lesson a plan's task is."""
 
+from services.trainer.core.lessons.anomaly import Anomaly
 from services.trainer.core.lessons.lesson import Lesson
 from services.trainer.core.lessons.supervised import Supervised
 from services.trainer.core.plan import Plan
 
-_LESSONS: dict[str, type[Lesson]] = {"regression": Supervised, "classification": Supervised}
+_LESSONS: dict[str, type[Lesson]] = {"regression": Supervised, "classification": Supervised, "anomaly": Anomaly}
 
 
 def lesson_of(plan: Plan) -> Lesson:
