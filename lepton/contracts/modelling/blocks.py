@@ -126,7 +126,7 @@ def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Find
              if getattr(model.parameters, name) != type(model.parameters).model_fields[name].default]
     for name in foreign(model.family, given):
         yield (*path, name), f"{model.family} has no parameter `{name}`", (
-            f"remove it, or use {' or '.join(takers(name))}")
+            " or ".join(["remove it", *(f"use {one}" for one in takers(name))]))
     if events is not None and task_of(events) == "regression":
         for name in sorted(CLASSES_ONLY & set(given)):
             yield (*path, name), f"`{name}` is for classes, and the label is a number", "remove it"

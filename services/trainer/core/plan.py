@@ -119,7 +119,8 @@ def family_and_parameters(pipeline: Pipeline, command: training_pb2.TrainingComm
     given = _given_parameters(command.parameters_json)
     merged = {**pipeline.model.parameters.model_dump(exclude_none=True), **given}
     for name in foreign(family, [name for name, value in given.items() if value and name in Parameters.model_fields]):
-        raise bad_parameter(f"{family} has no parameter `{name}`", f"remove it, or use {' or '.join(takers(name))}")
+        raise bad_parameter(f"{family} has no parameter `{name}`",
+                            " or ".join(["remove it", *(f"use {one}" for one in takers(name))]))
     for name in sorted(CLASSES_ONLY & set(given)) if pipeline.task == "regression" else ():
         if given[name] not in (None, Parameters.model_fields[name].default):
             raise bad_parameter(f"`{name}` is for classes, and the label is a number", "remove it")
