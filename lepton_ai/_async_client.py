@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, Self
 
 from lepton.clock import Clock
 from lepton.errors import Invalid, LeptonError, Missing, Refused, Unavailable
-from lepton_ai import _credentials, _infer, _models, _progress, _report
+from lepton_ai import _credentials, _infer, _models, _progress, _report, _sending
 from lepton_ai._data import Dataset, Rows, field_name, from_rows
 from lepton_ai._datasets.told import Snapshot
 from lepton_ai._datasets.verbs import AsyncDatasets
@@ -90,6 +90,15 @@ class AsyncLeptonClient:
         """
         return await Uploading(self._transport).upload(pipeline, Path(path), on_progress, name=name,
                                                        delimiter=delimiter)
+
+    async def send(self, pipeline: str, events: Any) -> int:
+        """Send events to a pipeline that was applied; returns how many, once all are durable on the log.
+
+        `events`: a pyarrow Table, a pandas or Polars frame, or anything else that offers Arrow streams, with a column
+        for each member of an event; or a sequence of mappings. What ingest makes of each row is seen in its dead
+        letters. Raises Invalid naming the column or row that can never be accepted, Missing, Refused, Unavailable.
+        """
+        return await _sending.send(self._transport, pipeline, events)
 
     async def data_clean(self, data: Dataset) -> Dataset:
         """The data set under cleaning rules that repair missing values and outliers, with a `report` to read."""

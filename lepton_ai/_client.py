@@ -75,6 +75,10 @@ class LeptonClient:
         """
         return self._run(self._client.upload(pipeline, path, on_progress, name=name, delimiter=delimiter))
 
+    def send(self, pipeline: str, events: Any) -> int:
+        """Send events (a pyarrow, pandas or Polars frame, or mappings); how many, once all are durable."""
+        return self._run(self._client.send(pipeline, events))
+
     def data_clean(self, data: Dataset) -> Dataset:
         """The data set under cleaning rules that repair missing values and outliers, with a `report` to read."""
         return self._run(self._client.data_clean(data))

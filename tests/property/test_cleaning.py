@@ -39,12 +39,18 @@ def spec(clean: str) -> Pipeline:
 
 
 def stream(seed: int, count: int = EVENTS) -> list[Record]:
-    """Events with all there is to clean: gaps, outliers, repetitions of every kind, times before and after."""
+    """Events with all there is to clean: gaps, outliers, repetitions of every kind, times before and after.
+
+    What is repeated was first sent at most 600 events before, well within the dedupe window: beyond it an event is
+    remembered for as long as its chunk is, which the borders of batches decide.
+    """
     chance = np.random.default_rng(seed)
     found: list[dict[str, Any]] = []
+    first: list[int] = []
     for number in range(count):
         if found and chance.random() < 0.06:
-            again = found[int(chance.integers(max(0, len(found) - 900), len(found)))]
+            near = [place for place in first[-600:] if place >= number - 600]
+            again = found[near[int(chance.integers(len(near)))]]
             # The same event, the same content under another id, or the same id with another content.
             changes: list[dict[str, Any]] = [{}, {"order": f"again-{number}"}, {"price": 7.0}]
             found.append(again | changes[int(chance.integers(3))])
@@ -57,6 +63,7 @@ def stream(seed: int, count: int = EVENTS) -> list[Record]:
                             ("country", str(chance.choice(["us", "de"])))):
             if chance.random() < 0.9:
                 event[name] = value
+        first.append(number)
         found.append(event)
     # The broker's clock goes with the events.
     return [record(event if number % 97 else b"junk", number, timestamp_ms=BROKER_MS + number * 50)

@@ -1,9 +1,6 @@
 """A line that refused too much stops, an incident says so, a person resumes it; its letters are mended and replayed."""
 
-import asyncio
 import json
-import subprocess
-import sys
 import time
 import uuid
 from pathlib import Path
@@ -27,14 +24,6 @@ events:
   fields:
     price: {{type: float, required: true}}
 """
-
-
-async def lepton(stack: LocalStack, *arguments: str) -> str:
-    done = await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-c", "from lepton_ai.cli import main; main()", *arguments],
-        env=stack.client_env, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 async def incident(stack: LocalStack, pipeline: str, since: float, state: str) -> dict[str, Any]:
@@ -70,7 +59,7 @@ async def test_a_stopped_line_is_an_incident_until_a_person_resumes_it_and_its_l
         assert (opened["cause"], opened["target"]) == (f"data:{pipeline}", f"pipeline:{pipeline}")
         assert f"lepton pipelines resume {pipeline}" in str(opened["timeline"])
         assert not await stack.is_ready("ingest")
-        assert "sent to ingest" in await lepton(stack, "pipelines", "resume", pipeline)
+        assert "sent to ingest" in await stack.lepton("pipelines", "resume", pipeline)
         closed = await incident(stack, pipeline, since, "VERIFIED")
         assert closed["verdict"] == "the line moves again"
         good = [f"good-{n}" for n in range(20)]
@@ -79,19 +68,19 @@ async def test_a_stopped_line_is_an_incident_until_a_person_resumes_it_and_its_l
         found: list[dict[str, Any]] = []
 
         async def all_letters() -> bool:
-            found[:] = json.loads(await lepton(stack, "dead-letters", "list", pipeline, "--code", "wrong_type",
+            found[:] = json.loads(await stack.lepton("dead-letters", "list", pipeline, "--code", "wrong_type",
                                                "--limit", "1000", "-o", "json"))
             return len(found) == 40
 
         await apoll_until(all_letters, "forty letters", 60, every_s=0.5)
-        assert "40 letters would go back" in await lepton(stack, "dead-letters", "replay", pipeline, "--dry-run")
+        assert "40 letters would go back" in await stack.lepton("dead-letters", "replay", pipeline, "--dry-run")
         edits = tmp_path / "edits.jsonl"
         edits.write_text("\n".join(json.dumps({"letter": one["letter"], "value": {
             "event_id": one["event_id"], "price": 3}}) for one in found[:15]), "utf-8")
-        assert "15 letters went back" in await lepton(stack, "dead-letters", "replay", pipeline, "--edit", str(edits))
+        assert "15 letters went back" in await stack.lepton("dead-letters", "replay", pipeline, "--edit", str(edits))
         await arrived(*(one["event_id"] for one in found[:15]))
-        assert "25 letters discarded" in await lepton(stack, "dead-letters", "discard", pipeline, "--field", "price")
-        assert "0 letters went back" in await lepton(stack, "dead-letters", "replay", pipeline)
-        assert await lepton(stack, "dead-letters", "list", pipeline, "-o", "json") == "[]\n"
+        assert "25 letters discarded" in await stack.lepton("dead-letters", "discard", pipeline, "--field", "price")
+        assert "0 letters went back" in await stack.lepton("dead-letters", "replay", pipeline)
+        assert await stack.lepton("dead-letters", "list", pipeline, "-o", "json") == "[]\n"
         await features.read()
     assert not features.doubled()
