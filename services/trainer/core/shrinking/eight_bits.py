@@ -53,9 +53,12 @@ def _by_row(opened: Opened, one: Weighted) -> list[NodeProto]:
     last = opened.put("int8:last_axis", np.array([-1], dtype=np.int64))
     levels = opened.put("int8:levels", np.array(_ROW_LEVELS, dtype=np.float32))
     tiny = opened.put("int8:tiny", np.array(_TINY))
-    nodes = [node("Abs", [x], f"int8:{y}:size"), node("ReduceMax", [f"int8:{y}:size", last], f"int8:{y}:largest", keepdims=1),
-             node("Div", [f"int8:{y}:largest", levels], f"int8:{y}:step"), node("Max", [f"int8:{y}:step", tiny], f"int8:{y}:scale"),
-             node("Div", [x, f"int8:{y}:scale"], f"int8:{y}:scaled"), node("Round", [f"int8:{y}:scaled"], f"int8:{y}:rounded"),
+    nodes = [node("Abs", [x], f"int8:{y}:size"),
+             node("ReduceMax", [f"int8:{y}:size", last], f"int8:{y}:largest", keepdims=1),
+             node("Div", [f"int8:{y}:largest", levels], f"int8:{y}:step"),
+             node("Max", [f"int8:{y}:step", tiny], f"int8:{y}:scale"),
+             node("Div", [x, f"int8:{y}:scale"], f"int8:{y}:scaled"),
+             node("Round", [f"int8:{y}:scaled"], f"int8:{y}:rounded"),
              node("Cast", [f"int8:{y}:rounded"], f"int8:{y}:int8", to=TensorProto.INT8),
              node("MatMulInteger", [f"int8:{y}:int8", whole], f"int8:{y}:sums"),
              node("Cast", [f"int8:{y}:sums"], f"int8:{y}:wide", to=TensorProto.FLOAT),
@@ -94,7 +97,8 @@ def _by_range(opened: Opened, one: Weighted, given: str, scale: float) -> list[N
     if one.bias is not None:
         both = (np.float32(scale) * steps).astype(np.float32)
         bias = opened.put(f"int8:{y}:bias:int32", np.rint(one.bias / both).astype(np.int32))
-        nodes.append(node("DequantizeLinear", [bias, opened.put(f"int8:{y}:bias:scale", both)], f"int8:{y}:bias:stepped", axis=0))
+        both_name = opened.put(f"int8:{y}:bias:scale", both)
+        nodes.append(node("DequantizeLinear", [bias, both_name], f"int8:{y}:bias:stepped", axis=0))
         inputs.append(f"int8:{y}:bias:stepped")
     changed = NodeProto()
     changed.CopyFrom(one.node)
