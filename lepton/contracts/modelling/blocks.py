@@ -78,10 +78,7 @@ class Train(Block):
 
 
 class Export(Block):
-    """How the served file is made smaller or faster than the trained one, and what that may cost.
-
-    No key of a Pipeline leads here yet.
-    """
+    """How the served file is made smaller or faster than the trained one, and what that may cost."""
 
     prune: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of hidden units left out: those that say least on the training rows."""
@@ -112,6 +109,7 @@ class ModelSpec(Block):
     parameters: Parameters = Parameters()
     train: Train = Train()
     roles: Roles = Roles()
+    export: Export | None = None
 
 
 def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Finding]:
@@ -130,6 +128,9 @@ def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Find
     if events is not None and task_of(events) == "regression":
         for name in sorted(CLASSES_ONLY & set(given)):
             yield (*path, name), f"`{name}` is for classes, and the label is a number", "remove it"
+    if model.export is not None and model.export.prune and "hidden" not in FAMILIES[model.family].parameters:
+        yield ("model", "export", "prune"), f"{model.family} has no hidden units to leave out", (
+            f"remove it, or use {' or '.join(takers('hidden'))}")
     if model.train.window_rows < model.train.first_rows:
         yield ("model", "train", "window_rows"), "fewer than first_rows", "raise it to at least first_rows"
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lepton.contracts.pb.models_pb2 import Shrinking
 from lepton.contracts.pipeline_blocks import LOWER_IS_BETTER, Gate
 
 
@@ -18,12 +19,16 @@ class Verdict:
         return not self.reasons
 
 
-def decide(gate: Gate, candidate: Mapping[str, float], champion: Mapping[str, float] | None) -> Verdict:
-    """Judge by the gate's metric; `champion` holds its metrics on the same rows, None when there is no champion."""
+def decide(gate: Gate, candidate: Mapping[str, float], champion: Mapping[str, float] | None,
+           shrinking: Shrinking | None = None) -> Verdict:
+    """Judge by the gate's metric; `champion` holds its metrics on the same rows, None when there is no champion.
+
+    `shrinking` is what the candidate's file was made smaller by, None where it was not: its cost is judged too.
+    """
     value = candidate.get(gate.metric, math.nan)
     if not math.isfinite(value):
         return Verdict((f"{gate.metric} could not be measured on the held-out rows",))
-    reasons = []
+    reasons = [] if shrinking is None else list(too_dear(shrinking))
     if gate.at_least is not None and value < gate.at_least:
         reasons.append(f"{gate.metric} {value:.4g} is below {gate.at_least:g}")
     if gate.at_most is not None and value > gate.at_most:
@@ -36,3 +41,13 @@ def decide(gate: Gate, candidate: Mapping[str, float], champion: Mapping[str, fl
             reasons.append(f"{gate.metric} {value:.4g} does not beat the champion's {best:.4g} "
                            f"by {gate.beat_champion_by:g}")
     return Verdict(tuple(reasons))
+
+
+def too_dear(shrinking: Shrinking) -> tuple[str, ...]:
+    """Why a smaller file is kept out: it costs more of the gate's metric than was allowed; empty where it does not."""
+    if shrinking.full_served or shrinking.cost <= shrinking.max_cost:
+        return ()
+    how = " and ".join(shrinking.methods)
+    if not math.isfinite(shrinking.cost):
+        return (f"{how} gives no finite answer to extreme rows",)
+    return (f"{how} costs {shrinking.cost:.4g} of {shrinking.metric}, more than {shrinking.max_cost:g}",)

@@ -12,6 +12,7 @@ import torch
 from lepton.contracts.pb.models_pb2 import (
     Lineage,
     ModelManifest,
+    Shrinking,
     SnapshotRange,
 )
 from services.trainer.core import handlers, loop
@@ -33,6 +34,7 @@ from services.trainer.core.networks.network import Network
 from services.trainer.core.plan import MODEL_TASKS, Plan
 from services.trainer.core.preparing.preparation import Preparation, constant_fields, fit
 from services.trainer.core.preparing.rows import Inputs, inputs_of
+from services.trainer.core.shrinking.shipping import Shipped, Trial, ship
 from services.trainer.core.teaching.objective import objective
 from services.trainer.core.weights import pack, unpack
 
@@ -51,9 +53,10 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """A candidate. `metrics` are of held-out rows as the exported file answers them, `champion_metrics` likewise."""
+    """A candidate. `metrics` are of held-out rows as the file to serve answers them, `champion_metrics` likewise."""
 
     exported: Exported
+    """The file to serve."""
     weights: bytes
     preparation: Preparation
     target: Target
@@ -63,6 +66,8 @@ class Learned:
     train_rows: int
     held_out_rows: int
     epochs: int
+    shrinking: Shrinking | None = None
+    """What that file was made smaller by, and what it cost; None where nothing was asked."""
 
 
 def manifest(plan: Plan, learned: Learned, code_version: str) -> ModelManifest:
@@ -81,7 +86,7 @@ def manifest(plan: Plan, learned: Learned, code_version: str) -> ModelManifest:
         inputs=learned.exported.inputs, outputs=learned.exported.outputs, classes=learned.target.named_classes,
         input_schema_digest=plan.input_schema_digest, metrics=learned.metrics,
         champion_metrics=learned.champion_metrics or {}, lineage=lineage, statistics=learned.preparation.statistics,
-        operators=learned.exported.operators)
+        operators=learned.exported.operators, shrinking=learned.shrinking)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +124,14 @@ def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
     target = lesson.calibrated(target, network, work.training.inputs)
     exported = export(preparation, network, target)
     held, truth = split.part(HELD_OUT)
-    running = session.Session(exported.data)
-    _check_parity(plan, running, network, preparation, target, held)
+    shipped = _shipped(lesson, exported, network, split, preparation, target)
     return Learned(
-        exported, pack(network.arrays(), {"preparation": preparation.to_data(), "target": target.to_data()}),
-        preparation, target, {**lesson.measure(running, held, truth, target),
+        shipped.exported, pack(network.arrays(), {"preparation": preparation.to_data(), "target": target.to_data()}),
+        preparation, target, {**shipped.metrics,
                               **lesson.baseline(split.part(TRAIN, VALIDATION), (held, truth), preparation, target)},
-        _champion_metrics(lesson, given.champion, held, truth, target), tuple(_warnings(preparation)),
-        int((split.roles != HELD_OUT).sum()), len(truth), ended.epoch)
+        _champion_metrics(lesson, given.champion, held, truth, target),
+        tuple(_warnings(preparation, shipped.shrinking)),
+        int((split.roles != HELD_OUT).sum()), len(truth), ended.epoch, shipped.shrinking)
 
 
 def _prepared(lesson: Lesson, rows: pa.Table, parent: dict[str, Any] | None) -> tuple[_Split, Preparation, Target]:
@@ -179,9 +184,23 @@ def _continue(network: Network, weights: dict[str, Array]) -> None:
                                                                       "instead of fine-tuning") from error
 
 
-def _check_parity(plan: Plan, running: session.Session, network: Network, preparation: Preparation,
-                  target: Target, held: Inputs) -> None:
+def _shipped(lesson: Lesson, full: Exported, network: Network, split: _Split, preparation: Preparation,
+             target: Target) -> Shipped:
+    """The file to serve with its figures: the exported one once it answers as torch does, or a smaller one of it."""
+    plan, (held, truth) = lesson.plan, split.part(HELD_OUT)
+    running = session.Session(full.data)
     strange = session.adversarial(preparation, {field.name: field.type for field in plan.fields})
+    _check_parity(running, network, preparation, target, held, strange)
+
+    def measure(of: session.Session) -> dict[str, float]:
+        return lesson.measure(of, held, truth, target)
+
+    return ship(full, measure(running), plan.export,
+                Trial(split.part(TRAIN)[0], strange, measure, plan.gate.metric))
+
+
+def _check_parity(running: session.Session, network: Network, preparation: Preparation, target: Target, held: Inputs,
+                  strange: Inputs) -> None:
     network.eval()
     cases = {"held-out rows": held, "adversarial rows": strange, "a single row": strange.take(np.array([0]))}
     for what, inputs in cases.items():
@@ -197,6 +216,10 @@ def _champion_metrics(lesson: Lesson, champion: bytes | None, held: Inputs, trut
     return lesson.measure(session.Session(champion), held, truth, target, lesson.plan.champion.classes)
 
 
-def _warnings(preparation: Preparation) -> list[str]:
-    return [f"{name} has the same value in every row; it is kept and has no say until it varies"
-            for name in constant_fields(preparation)]
+def _warnings(preparation: Preparation, shrinking: Shrinking | None) -> list[str]:
+    found = [f"{name} has the same value in every row; it is kept and has no say until it varies"
+             for name in constant_fields(preparation)]
+    if shrinking is not None and shrinking.shrunk_size_bytes >= shrinking.full_size_bytes:
+        found.append(f"{' and '.join(shrinking.methods)} makes this file no smaller ({shrinking.full_size_bytes} to "
+                     f"{shrinking.shrunk_size_bytes} bytes): the network is too small to gain by it")
+    return found

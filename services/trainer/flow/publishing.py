@@ -71,7 +71,8 @@ class Publisher:
         manifest = ParseDict(result["manifest"], ModelManifest())
         for warning in result["warnings"]:
             log.warning("%s of %s: %s", run.run_id, plan.model, warning)
-        verdict = decide(plan.gate, manifest.metrics, manifest.champion_metrics if result["compared"] else None)
+        verdict = decide(plan.gate, manifest.metrics, manifest.champion_metrics if result["compared"] else None,
+                         manifest.shrinking if manifest.HasField("shrinking") else None)
         promote = verdict.passed and plan.promote
         if promote and await self._champion(plan.model) != plan.champion_version:
             raise ChampionChanged

@@ -85,16 +85,6 @@ def shrunk(full: Exported, wanted: Export, rows: Inputs) -> Exported:
     return opened.closed(full)
 
 
-def reason(report: Shrinking) -> str:
-    """Why the gate keeps a version out whose smaller file costs too much; empty where it does not."""
-    if report.full_served or report.cost <= report.max_cost:
-        return ""
-    how = " and ".join(report.methods)
-    if not math.isfinite(report.cost):
-        return f"{how} gives no finite answer to extreme rows"
-    return f"{how} costs {report.cost:.4g} of {report.metric}, more than {report.max_cost:g}"
-
-
 def _methods(wanted: Export) -> list[str]:
     return [*(["prune"] if wanted.prune else []), *([wanted.precision] if wanted.precision != "full" else [])]
 

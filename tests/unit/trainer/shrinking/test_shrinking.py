@@ -11,9 +11,10 @@ from services.predictor.core import graph
 from services.trainer.core.export.graph import export
 from services.trainer.core.export.session import Session, adversarial
 from services.trainer.core.failure import RunFailed
+from services.trainer.core.gate import too_dear
 from services.trainer.core.learning import Given, Learned, learn
 from services.trainer.core.preparing.rows import Inputs, inputs_of
-from services.trainer.core.shrinking.shipping import Shipped, Trial, reason, ship, shrunk
+from services.trainer.core.shrinking.shipping import Shipped, Trial, ship, shrunk
 from tests.unit.trainer import samples
 
 METHODS = [Export(precision="dynamic_int8"), Export(precision="static_int8"), Export(precision="fp16"),
@@ -97,10 +98,10 @@ def test_a_cost_is_stated_and_judged(wine: Case) -> None:
     assert cheap.shrinking.cost == pytest.approx(0.02)
     assert list(cheap.shrinking.methods) == ["static_int8"]
     assert cheap.shrinking.calibration_rows == wine[1].rows
-    assert reason(cheap.shrinking) == ""
+    assert too_dear(cheap.shrinking) == ()
     dear = shipped(wine, Export(precision="fp16", max_cost=0.01), lambda _: {"accuracy": 0.7})
     assert dear.shrinking is not None
-    assert reason(dear.shrinking) == "fp16 costs 0.2 of accuracy, more than 0.01"
+    assert too_dear(dear.shrinking) == ("fp16 costs 0.2 of accuracy, more than 0.01",)
 
 
 def test_a_file_that_costs_too_much_can_give_way_to_the_full_one(wine: Case) -> None:
@@ -108,7 +109,7 @@ def test_a_file_that_costs_too_much_can_give_way_to_the_full_one(wine: Case) -> 
     assert kept.exported is wine[0].exported
     assert kept.shrinking is not None
     assert kept.shrinking.full_served
-    assert reason(kept.shrinking) == ""
+    assert too_dear(kept.shrinking) == ()
 
 
 def test_what_has_no_hidden_units_cannot_lose_any() -> None:
