@@ -277,6 +277,9 @@ class Gate(Block):
     """For metrics where less is better: log_loss, mse, rmse, mae."""
     beat_champion_by: float = 0.0
     """In units of the metric, towards better; negative tolerates a slightly worse candidate."""
+    significance: Annotated[float | None, Field(gt=0, lt=0.5)] = None
+    """Largest chance that the lead over the champion is not above beat_champion_by (paired bootstrap); any if left out.
+    """
     held_out: Annotated[float, Field(ge=0.05, le=0.5)] = 0.2
 
 

@@ -89,6 +89,15 @@ class Export(Block):
     """What happens to a version whose file costs more."""
 
 
+class Evaluate(Block):
+    """What is measured of a candidate beside the gate's metric."""
+
+    folds: Annotated[int | None, Field(ge=2, le=20)] = None
+    """So many times it is learnt anew, each with another part held out."""
+    by: Literal["chance", "time"] = "chance"
+    """What folds hold out: a random part, or what came after the rows learnt from."""
+
+
 class Roles(Block):
     """Fields that say more than what a row is like. All but `user` are known only later: they are `input: false`."""
 
@@ -110,6 +119,7 @@ class ModelSpec(Block):
     train: Train = Train()
     roles: Roles = Roles()
     export: Export | None = None
+    evaluate: Evaluate = Evaluate()
 
 
 def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Finding]:
@@ -131,6 +141,8 @@ def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Find
     if model.export is not None and model.export.prune and "hidden" not in FAMILIES[model.family].parameters:
         yield ("model", "export", "prune"), f"{model.family} has no hidden units to leave out", (
             f"remove it, or use {' or '.join(takers('hidden'))}")
+    if model.evaluate.folds and FAMILIES[model.family].own_task:
+        yield ("model", "evaluate", "folds"), f"{model.family} is not judged row by row by a label", "remove it"
     if model.train.window_rows < model.train.first_rows:
         yield ("model", "train", "window_rows"), "fewer than first_rows", "raise it to at least first_rows"
 

@@ -1,4 +1,9 @@
-"""Whether a candidate may answer requests: its metrics against the Pipeline's bounds and against the champion."""
+"""Whether a candidate may answer requests: its metrics against the Pipeline's bounds and against the champion.
+
+Where `gate.significance` is given, the lead must also be more than luck with these rows: a paired bootstrap of the
+gate's metric over the held-out rows (Efron and Tibshirani, *An Introduction to the Bootstrap*, 1993, chapters 13 and
+16), one-sided against the lead asked for in `beat_champion_by`; below 0 it is a test of non-inferiority.
+"""
 
 import math
 from collections.abc import Mapping
@@ -6,6 +11,9 @@ from dataclasses import dataclass
 
 from lepton.contracts.pb.models_pb2 import Shrinking
 from lepton.contracts.pipeline_blocks import LOWER_IS_BETTER, Gate
+
+CHANCE = "champion_chance"
+"""The candidate's figure that holds the test's outcome: the chance that its lead is not above what is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,8 @@ def decide(gate: Gate, candidate: Mapping[str, float], champion: Mapping[str, fl
         if gain < gate.beat_champion_by - 1e-9:
             reasons.append(f"{gate.metric} {value:.4g} does not beat the champion's {best:.4g} "
                            f"by {gate.beat_champion_by:g}")
+        elif gate.significance is not None:
+            reasons += _luck(gate.significance, gate.metric, candidate.get(CHANCE, math.nan))
     return Verdict(tuple(reasons))
 
 
@@ -51,3 +61,11 @@ def too_dear(shrinking: Shrinking) -> tuple[str, ...]:
     if not math.isfinite(shrinking.cost):
         return (f"{how} gives no finite answer to extreme rows",)
     return (f"{how} costs {shrinking.cost:.4g} of {shrinking.metric}, more than {shrinking.max_cost:g}",)
+
+
+def _luck(significance: float, metric: str, chance: float) -> list[str]:
+    if not math.isfinite(chance):
+        return [f"whether its {metric} beats the champion's by more than chance could not be tested"]
+    if chance > significance:
+        return [f"its lead in {metric} is luck with a chance of {chance:.3g}, more than {significance:g}"]
+    return []

@@ -1,5 +1,6 @@
 """A whole run as one function: rows in, a checked model with its figures out. The worker adds only files around it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -26,7 +27,9 @@ from services.trainer.core.dataset import (
 )
 from services.trainer.core.export import session
 from services.trainer.core.export.graph import Exported, export
-from services.trainer.core.failure import bad_data, bad_parameter
+from services.trainer.core.failure import RunFailed, bad_data, bad_parameter
+from services.trainer.core.judging.folds import Folds, parts_of, roles_of
+from services.trainer.core.judging.judge import JUDGED, judge, last_value
 from services.trainer.core.lessons.choosing import lesson_of
 from services.trainer.core.lessons.lesson import Lesson
 from services.trainer.core.networks import zoo
@@ -90,6 +93,17 @@ def manifest(plan: Plan, learned: Learned, code_version: str) -> ModelManifest:
 
 
 @dataclass(frozen=True, slots=True)
+class _Usable:
+    """Rows that are complete where the Pipeline drops incomplete ones: as the graph takes them, and as stored."""
+
+    inputs: Inputs
+    table: pa.Table
+
+    def take(self, which: Array) -> "_Usable":
+        return _Usable(self.inputs.take(which), self.table.take(pa.array(which)))
+
+
+@dataclass(frozen=True, slots=True)
 class _Split:
     inputs: Inputs
     truth: Array
@@ -110,42 +124,39 @@ def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
     torch.set_deterministic_debug_mode("error")
     parent = unpack(given.parent) if given.parent is not None else None
     lesson = lesson_of(plan)
-    split, preparation, target = _prepared(lesson, given.rows, parent[1] if parent else None)
-    network = zoo.build(plan.family, plan.task, preparation.layout, target.outputs, plan.parameters)
-    work = _work(lesson, network, split, preparation, target)
-    network.objective = objective(plan.parameters, work.training.truth.numpy(), len(target.classes))
-    if parent:
-        _continue(network, parent[0])
-    else:
-        network.ignore((work.training.inputs == work.training.inputs[:1]).all(dim=0).numpy())
-    early = [handlers.EarlyStop(plan.parameters.patience)] if lesson.stops_early else []
-    watchers = [handlers.StopOnNaN(), *early, *attached]
-    ended = (loop.run(work, watchers) if given.checkpoint is None else loop.resume(work, given.checkpoint, watchers))
-    target = lesson.calibrated(target, network, work.training.inputs)
+    usable = _usable(plan, given.rows)
+    role = roles(lesson.owners(usable.table), plan.gate.held_out)
+    split, preparation, target = _prepared(lesson, usable, role, parent[1] if parent else None)
+    network, target, epochs = _taught(lesson, split, preparation, target, attached,
+                                      (parent and parent[0], given.checkpoint))
     exported = export(preparation, network, target)
     held, truth = split.part(HELD_OUT)
     shipped = _shipped(lesson, exported, network, split, preparation, target)
+    champion = session.Session(given.champion) if given.champion is not None and plan.champion is not None else None
+    folds, warnings = _folds(lesson, usable, attached)
+    judged = judge(plan, target, (held, truth), session.Session(shipped.exported.data), champion, folds,
+                   last_value(target.task, split.truth, split.roles))
     return Learned(
         shipped.exported, pack(network.arrays(), {"preparation": preparation.to_data(), "target": target.to_data()}),
         preparation, target, {**shipped.metrics,
-                              **lesson.baseline(split.part(TRAIN, VALIDATION), (held, truth), preparation, target)},
-        _champion_metrics(lesson, given.champion, held, truth, target),
-        tuple(_warnings(preparation, shipped.shrinking)),
-        int((split.roles != HELD_OUT).sum()), len(truth), ended.epoch, shipped.shrinking)
+                              **lesson.baseline(split.part(TRAIN, VALIDATION), (held, truth), preparation, target),
+                              **judged.metrics()},
+        _champion_metrics(lesson, champion, held, truth, target),
+        (*_warnings(preparation, shipped.shrinking), *warnings),
+        int((split.roles != HELD_OUT).sum()), len(truth), epochs, shipped.shrinking)
 
 
-def _prepared(lesson: Lesson, rows: pa.Table, parent: dict[str, Any] | None) -> tuple[_Split, Preparation, Target]:
-    plan = lesson.plan
-    inputs, usable = _usable(plan, rows)
-    role = roles(lesson.owners(usable), plan.gate.held_out)
+def _prepared(lesson: Lesson, usable: _Usable, role: Array,
+              parent: dict[str, Any] | None) -> tuple[_Split, Preparation, Target]:
+    plan, inputs = lesson.plan, usable.inputs
     training = role != HELD_OUT
     check_enough(int(training.sum()), int((~training).sum()))
     if parent:
         preparation, target = Preparation.from_data(parent["preparation"]), Target.from_data(parent["target"])
     else:
         preparation = fit(plan.fields, plan.outliers, inputs.take(np.flatnonzero(training)))
-        target = lesson.target(usable, training)
-    truth = lesson.truth(usable, inputs, target)
+        target = lesson.target(usable.table, training)
+    truth = lesson.truth(usable.table, inputs, target)
     if parent:
         lesson.check_known(target, truth, training)
     keep = lesson.teaches(truth, training)
@@ -158,14 +169,64 @@ def _prepared(lesson: Lesson, rows: pa.Table, parent: dict[str, Any] | None) -> 
     return _Split(inputs, truth, role), preparation, target
 
 
-def _usable(plan: Plan, rows: pa.Table) -> tuple[Inputs, pa.Table]:
-    """Rows that are complete where the Pipeline drops incomplete ones."""
+def _taught(lesson: Lesson, split: _Split, preparation: Preparation, target: Target, attached: Sequence[object],
+            begun: tuple[dict[str, Array] | None, bytes | None] = (None, None)) -> tuple[Network, Target, int]:
+    """Network and target after so many epochs; `begun` are a parent's weights and a checkpoint, where there are."""
+    parameters, (weights, checkpoint) = lesson.plan.parameters, begun
+    network = zoo.build(lesson.plan.family, lesson.plan.task, preparation.layout, target.outputs, parameters)
+    work = _work(lesson, network, split, preparation, target)
+    network.objective = objective(parameters, work.training.truth.numpy(), len(target.classes))
+    if weights:
+        _continue(network, weights)
+    else:
+        network.ignore((work.training.inputs == work.training.inputs[:1]).all(dim=0).numpy())
+    early = [handlers.EarlyStop(parameters.patience)] if lesson.stops_early else []
+    watchers = [handlers.StopOnNaN(), *early, *attached]
+    ended = loop.run(work, watchers) if checkpoint is None else loop.resume(work, checkpoint, watchers)
+    return network, lesson.calibrated(target, network, work.training.inputs), ended.epoch
+
+
+def _folds(lesson: Lesson, usable: _Usable, attached: Sequence[object]) -> tuple[Folds | None, list[str]]:
+    """The plan learnt anew part by part, from nothing even where the run goes on from a parent, which knows the rows.
+
+    A part that cannot be learnt is told of, and keeps nothing from being published.
+    """
+    wanted, plan = lesson.plan.evaluate, lesson.plan
+    if wanted.folds is None or plan.task not in JUDGED:
+        return None, []
+    found: list[dict[str, float]] = []
+    warnings: list[str] = []
+    try:
+        target = lesson.target(usable.table, np.ones(usable.inputs.rows, dtype=bool))
+        truth = lesson.truth(usable.table, usable.inputs, target)
+        parts = parts_of(wanted.by, truth, wanted.folds, plan.parameters.seed)
+    except RunFailed as failure:
+        return None, [f"it was not learnt anew in folds: {failure.message}"]
+    learners = roles(lesson.owners(usable.table), 0.0)
+    limits = [one for one in attached if isinstance(one, handlers.TimeLimit)]
+    for number, part in enumerate(parts, 1):
+        try:
+            found.append(_fold(lesson, usable.take(part.rows), roles_of(part, learners), limits))
+        except RunFailed as failure:
+            if failure.failure_class != "data":
+                raise
+            warnings.append(f"fold {number} of {wanted.folds} could not be learnt: {failure.message}")
+    return Folds(wanted.by, tuple(found)) if len(found) > 1 else None, warnings
+
+
+def _fold(lesson: Lesson, usable: _Usable, role: Array, limits: Sequence[object]) -> dict[str, float]:
+    split, preparation, target = _prepared(lesson, usable, role, None)
+    network, target, _ = _taught(lesson, split, preparation, target, limits)
+    return _shipped(lesson, export(preparation, network, target), network, split, preparation, target).metrics
+
+
+def _usable(plan: Plan, rows: pa.Table) -> _Usable:
     if rows.num_rows == 0:
         raise bad_data("there are no labelled rows", "send events and their labels; the two are joined by event id")
     inputs = inputs_of(plan.fields, rows)
     dropping = [field.missing.kind == "drop" for field in plan.fields]
     keep = np.flatnonzero(~inputs.missing[:, dropping].any(axis=1))
-    return inputs.take(keep), rows.take(pa.array(keep)).combine_chunks()
+    return _Usable(inputs.take(keep), rows.take(pa.array(keep)).combine_chunks())
 
 
 def _work(lesson: Lesson, network: Network, split: _Split, preparation: Preparation, target: Target) -> loop.Work:
@@ -209,11 +270,11 @@ def _check_parity(running: session.Session, network: Network, preparation: Prepa
         session.check_parity(running.answers(inputs), scores, target, what)
 
 
-def _champion_metrics(lesson: Lesson, champion: bytes | None, held: Inputs, truth: Array,
+def _champion_metrics(lesson: Lesson, champion: session.Session | None, held: Inputs, truth: Array,
                       target: Target) -> dict[str, float] | None:
     if champion is None or lesson.plan.champion is None:
         return None
-    return lesson.measure(session.Session(champion), held, truth, target, lesson.plan.champion.classes)
+    return lesson.measure(champion, held, truth, target, lesson.plan.champion.classes)
 
 
 def _warnings(preparation: Preparation, shrinking: Shrinking | None) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lepton.contracts.modelling.blocks import Export, Parameters, Roles
+from lepton.contracts.modelling.blocks import Evaluate, Export, Parameters, Roles
 from lepton.contracts.modelling.families import CLASSES_ONLY, FAMILIES, Family, fitting, foreign, takers
 from lepton.contracts.pb import models_pb2, training_pb2
 from lepton.contracts.pipeline import Pipeline
@@ -84,6 +84,7 @@ class Plan(Block):
     parameters: Parameters
     gate: Gate
     export: Export | None = None
+    evaluate: Evaluate = Evaluate()
     rows: int
     """Labelled rows beside the plan, the held-out ones included."""
     snapshot: Snapshot
