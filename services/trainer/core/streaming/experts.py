@@ -64,7 +64,8 @@ class Experts:
                                                torch.cat([turned, self._seen], 2), upper=False)
         mine, known = solved[:, :, :count], solved[:, :, count:]
         factor = torch.linalg.cholesky(mine.transpose(1, 2) @ mine + torch.eye(count, dtype=torch.float64))
-        unforeseen: torch.Tensor = torch.linalg.solve_triangular(factor, targets - mine.transpose(1, 2) @ known, upper=False)
+        unforeseen: torch.Tensor = torch.linalg.solve_triangular(
+            factor, targets - mine.transpose(1, 2) @ known, upper=False)
         scale = torch.diagonal(factor, dim1=1, dim2=2)[:, :, None]
         self._learn(given, turned, targets)
         return targets - scale * unforeseen
