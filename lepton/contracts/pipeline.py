@@ -148,8 +148,8 @@ class Pipeline(Block):
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()
 
     def input_schema_digest(self) -> str:
-        """SHA-256 over names, types and order of what a model takes, lower-case hex."""
-        schema = [[name, spec.type] for name, spec in self.inputs.items()]
+        """SHA-256 over names, types, sizes and order of what a model takes, lower-case hex."""
+        schema = [[name, spec.type, *spec.tail] for name, spec in self.inputs.items()]
         return hashlib.sha256(json.dumps(schema, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -26,7 +26,9 @@ WindowKind = Literal["tumbling", "hopping", "sliding", "session"]
 Aggregate = Literal["count", "sum", "mean", "std", "min", "max", "distinct", "last", "time_since"]
 
 SCALARS: frozenset[str] = frozenset({"float", "int", "bool", "category", "text"})
-"""Types a model family takes as an input today; the others are kept with their rows."""
+"""Types whose value is one number, truth or text."""
+LISTS: frozenset[str] = frozenset({"vector", "sequence"})
+"""Types whose value is a list of numbers. A model takes these and scalars; the others are kept with their rows."""
 NUMERIC: frozenset[str] = frozenset({"float", "int"})
 LABELS: frozenset[str] = frozenset({"float", "int", "bool", "category"})
 TASK_METRICS: dict[str, tuple[str, ...]] = {
@@ -110,6 +112,13 @@ class FieldSpec(Block):
     """Most bytes of an image (base64 of a PNG or JPEG in JSON, bytes in Arrow); 1 MiB when left out."""
     input: bool = True
     """Whether a model takes it; what no family takes must say `false`."""
+
+    @property
+    def tail(self) -> tuple[int, ...]:
+        """Shape of one value as a model takes it; () for a scalar."""
+        if self.type == "vector":
+            return (self.dims or 0,)
+        return (self.length_limit,) if self.type == "sequence" else ()
 
     @property
     def length_limit(self) -> int:

@@ -1,12 +1,13 @@
 """The `model` block of a Pipeline: parameters with their bounds and defaults, when to train, and what must hold."""
 
+import math
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lepton.contracts.modelling.families import CLASSES_ONLY, FAMILIES, Family, fitting, foreign, takers
-from lepton.contracts.pipeline_blocks import NUMERIC, Block, Events, Member, label_type, task_of
+from lepton.contracts.modelling.families import CLASSES_ONLY, FAMILIES, SHAPED, Family, fitting, foreign, takers
+from lepton.contracts.pipeline_blocks import LISTS, NUMERIC, SCALARS, Block, Events, Member, label_type, task_of
 
 Finding = tuple[tuple[int | str, ...], str, str]
 """Path in the Pipeline, message, remedy."""
@@ -128,6 +129,7 @@ def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Find
         return
     if events is not None:
         yield from _check_task(events, model)
+        yield from _check_shapes(events, model)
     path = ("model", "parameters")
     # What stands there with its default was perhaps never written.
     given = [name for name in model.parameters.model_fields_set
@@ -145,6 +147,30 @@ def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Find
         yield ("model", "evaluate", "folds"), f"{model.family} is not judged row by row by a label", "remove it"
     if model.train.window_rows < model.train.first_rows:
         yield ("model", "train", "window_rows"), "fewer than first_rows", "raise it to at least first_rows"
+
+
+def _check_shapes(events: Events, model: ModelSpec) -> Iterator[Finding]:
+    """What a family looks along must be there, and of the size that it is to be seen in."""
+    taken = {name: spec for name, spec in events.fields.items()
+             if spec.input and (events.label is None or name != events.label.field)}
+    if events.label is None:
+        for name, spec in taken.items():
+            if spec.type not in SCALARS | LISTS:
+                yield ("events", "fields", name, "input"), f"no model family takes a field of type {spec.type}", (
+                    "write `input: false`")
+    if model.family not in SHAPED:
+        return
+    parameters, path = model.parameters, ("model", "parameters")
+    if not any(spec.type in LISTS or spec.type == "text" for spec in taken.values()):
+        yield ("model", "family"), f"{model.family} has nothing to look along", (
+            "declare a vector, a sequence or a text, or use another family")
+    if parameters.image and math.prod(parameters.image) not in {
+            spec.dims for spec in taken.values() if spec.type == "vector"}:
+        yield (*path, "image"), f"no vector has the {math.prod(parameters.image)} numbers of such an image", (
+            "declare a vector with as many dims, or correct `image`")
+    if model.family == "transformer" and parameters.units % parameters.heads:
+        yield (*path, "heads"), f"{parameters.units} units cannot be shared by {parameters.heads} heads", (
+            "choose units that are a multiple of heads")
 
 
 def task_for(events: Events, model: ModelSpec | None) -> str | None:

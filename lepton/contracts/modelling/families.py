@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-Family = Literal["linear_regression", "logistic_regression", "mlp", "autoencoder"]
+Family = Literal["linear_regression", "logistic_regression", "mlp",
+                 "cnn", "rnn", "lstm", "gru", "transformer", "autoencoder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +28,20 @@ COMMON = frozenset({"epochs", "learning_rate", "l2", "batch_size", "seed", "opti
 CLASSES_ONLY = frozenset({"class_weights", "sampling", "label_smoothing"})
 """Parameters that mean something only where classes are learnt."""
 
+LOOKING = frozenset({"hidden", "dropout", "units", "vocabulary", "tokens"})
+"""Parameters of every family that looks along a series, a text or an image."""
+SHAPED = frozenset({"cnn", "rnn", "lstm", "gru", "transformer"})
+"""Families that look along vectors, sequences and texts; the others take them as plain columns."""
+
 FAMILIES: dict[str, FamilyRules] = {
     "linear_regression": FamilyRules(frozenset({"regression"})),
     "logistic_regression": FamilyRules(frozenset({"classification"})),
     "mlp": FamilyRules(BOTH, frozenset({"hidden", "dropout"})),
+    "cnn": FamilyRules(BOTH, LOOKING | {"image", "channels", "kernel"}),
+    "rnn": FamilyRules(BOTH, LOOKING | {"depth"}),
+    "lstm": FamilyRules(BOTH, LOOKING | {"depth"}),
+    "gru": FamilyRules(BOTH, LOOKING | {"depth"}),
+    "transformer": FamilyRules(BOTH, LOOKING | {"depth", "heads"}),
     "autoencoder": FamilyRules(frozenset({"anomaly"}), frozenset({"hidden", "dropout", "code", "contamination"})),
 }
 

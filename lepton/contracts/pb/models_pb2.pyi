@@ -428,11 +428,14 @@ class TensorSpec(_message.Message):
     DATATYPE_FIELD_NUMBER: _builtins.int
     SHAPE_FIELD_NUMBER: _builtins.int
     OPTIONAL_FIELD_NUMBER: _builtins.int
+    PADDED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     datatype: _builtins.str
     """Open Inference Protocol type name: FP32, FP64, INT64, BOOL, BYTES."""
     optional: _builtins.bool
     """True when a request may leave it out."""
+    padded: _builtins.bool
+    """True when a list of fewer numbers is one too: what follows its last is NaN."""
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """-1 is a variable dimension; the first is the batch."""
@@ -444,10 +447,11 @@ class TensorSpec(_message.Message):
         datatype: _builtins.str = ...,
         shape: _abc.Iterable[_builtins.int] | None = ...,
         optional: _builtins.bool = ...,
+        padded: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["datatype", b"datatype", "name", b"name", "optional", b"optional", "shape", b"shape"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["datatype", b"datatype", "name", b"name", "optional", b"optional", "padded", b"padded", "shape", b"shape"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

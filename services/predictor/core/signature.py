@@ -37,6 +37,8 @@ class TensorType:
     tail: tuple[int, ...]
     optional: bool
     plain: bool
+    padded: bool = False
+    """A list of fewer numbers is one too: what follows its last is NaN."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -97,5 +99,8 @@ def _tensors(specs: Iterable[models_pb2.TensorSpec], what: str) -> dict[str, Ten
             raise Refused(f"{what} `{spec.name}` is declared twice", field=spec.name)
         tail = tuple(spec.shape[1:])
         tensors[spec.name] = TensorType(spec.name, spec.datatype, dtype, tail, spec.optional,
-                                        plain=dtype.kind in "iuf")
+                                        dtype.kind in "iuf", spec.padded)
+        if spec.padded and (dtype.kind != "f" or len(tail) != 1 or tail[0] < 1):
+            raise Refused(f"{what} `{spec.name}` is padded, and no list of floating point numbers", field=spec.name,
+                          remedy="declare it as FP64 with the largest length as its second dimension")
     return tensors

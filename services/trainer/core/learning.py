@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from lepton.contracts.modelling.families import SHAPED
 from lepton.contracts.pb.models_pb2 import (
     Lineage,
     ModelManifest,
@@ -37,6 +38,7 @@ from services.trainer.core.networks.network import Network
 from services.trainer.core.plan import MODEL_TASKS, Plan
 from services.trainer.core.preparing.preparation import Preparation, constant_fields, fit
 from services.trainer.core.preparing.rows import Inputs, inputs_of
+from services.trainer.core.preparing.words import Along
 from services.trainer.core.shrinking.shipping import Shipped, Trial, ship
 from services.trainer.core.teaching.objective import objective
 from services.trainer.core.weights import pack, unpack
@@ -154,7 +156,7 @@ def _prepared(lesson: Lesson, usable: _Usable, role: Array,
     if parent:
         preparation, target = Preparation.from_data(parent["preparation"]), Target.from_data(parent["target"])
     else:
-        preparation = fit(plan.fields, plan.outliers, inputs.take(np.flatnonzero(training)))
+        preparation = fit(plan.fields, plan.outliers, inputs.take(np.flatnonzero(training)), _along(plan))
         target = lesson.target(usable.table, training)
     truth = lesson.truth(usable.table, inputs, target)
     if parent:
@@ -220,6 +222,10 @@ def _fold(lesson: Lesson, usable: _Usable, role: Array, limits: Sequence[object]
     return _shipped(lesson, export(preparation, network, target), network, split, preparation, target).metrics
 
 
+def _along(plan: Plan) -> Along | None:
+    return Along(plan.parameters.vocabulary, plan.parameters.tokens) if plan.family in SHAPED else None
+
+
 def _usable(plan: Plan, rows: pa.Table) -> _Usable:
     if rows.num_rows == 0:
         raise bad_data("there are no labelled rows", "send events and their labels; the two are joined by event id")
@@ -250,7 +256,7 @@ def _shipped(lesson: Lesson, full: Exported, network: Network, split: _Split, pr
     """The file to serve with its figures: the exported one once it answers as torch does, or a smaller one of it."""
     plan, (held, truth) = lesson.plan, split.part(HELD_OUT)
     running = session.Session(full.data)
-    strange = session.adversarial(preparation, {field.name: field.type for field in plan.fields})
+    strange = session.adversarial(preparation)
     _check_parity(running, network, preparation, target, held, strange)
 
     def measure(of: session.Session) -> dict[str, float]:

@@ -146,6 +146,7 @@ def runs_due(rows: int, first_rows: int, every_rows: int) -> int:
 def planned_fields(pipeline: Pipeline) -> tuple[PlannedField, ...]:
     return tuple(PlannedField(name=name, type=spec.type, missing=pipeline.missing_policy(name),
                               categories=spec.categories,
+                              tail=spec.tail,
                               coded=pipeline.model is not None and name == pipeline.model.roles.user)
                  for name, spec in pipeline.inputs.items())
 

@@ -24,8 +24,10 @@ OPSET, ML_OPSET, IR_VERSION = 20, 4, 10
 NETWORK = "network"
 """First part of the names of the operators a network wrote."""
 _TENSOR_TYPES = {"float": TensorProto.DOUBLE, "int": TensorProto.INT64, "bool": TensorProto.BOOL,
-                 "category": TensorProto.STRING, "text": TensorProto.STRING}
-_NAMES = {"float": "FP64", "int": "INT64", "bool": "BOOL", "category": "BYTES", "text": "BYTES"}
+                 "category": TensorProto.STRING, "text": TensorProto.STRING,
+                 "vector": TensorProto.FLOAT, "sequence": TensorProto.DOUBLE}
+_NAMES = {"float": "FP64", "int": "INT64", "bool": "BOOL", "category": "BYTES", "text": "BYTES",
+          "vector": "FP32", "sequence": "FP64"}
 
 Array = npt.NDArray[Any]
 
@@ -48,8 +50,8 @@ class Exported:
 
 
 def export(preparation: Preparation, network: Emitting, target: Target) -> Exported:
-    """The model as one checked file. Inputs: a tensor [rows] a field, and `_missing` [rows, fields], which may be left
-    out when nothing is missing; NaN and infinity in a float field are missing too."""
+    """The model as one checked file. Inputs: a tensor [rows], of a list [rows, length], a field; and `_missing`
+    [rows, fields], which may be left out when nothing is missing. NaN and infinity are missing too."""
     graph = Graph()
     prepared = preparation.emit(graph)
     begun = len(graph.nodes)
@@ -71,5 +73,6 @@ def export(preparation: Preparation, network: Emitting, target: Target) -> Expor
 
 
 def _input_specs(preparation: Preparation) -> tuple[TensorSpec, ...]:
-    fields = [TensorSpec(name=one.name, datatype=_NAMES[one.type], shape=[-1, *one.tail]) for one in preparation.takes]
+    fields = [TensorSpec(name=one.name, datatype=_NAMES[one.type], shape=[-1, *one.tail],
+                         padded=one.type == "sequence") for one in preparation.takes]
     return (*fields, TensorSpec(name=MISSING, datatype="BOOL", shape=[-1, len(fields)], optional=True))

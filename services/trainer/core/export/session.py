@@ -12,7 +12,7 @@ from services.trainer.core.export.answers import decode, labels_apart, unit_of
 from services.trainer.core.failure import RunFailed
 from services.trainer.core.preparing.part import MISSING
 from services.trainer.core.preparing.preparation import Preparation
-from services.trainer.core.preparing.rows import Inputs
+from services.trainer.core.preparing.rows import LISTS, Inputs, Taken
 
 Array = npt.NDArray[Any]
 
@@ -41,22 +41,34 @@ class Session:
         return {name: np.concatenate([part[place] for part in parts]) for place, name in enumerate(self._outputs)}
 
 
-def adversarial(preparation: Preparation, kinds: Mapping[str, str]) -> Inputs:
-    """Rows no one sends on purpose: all missing, NaN, infinite, the largest numbers, categories never seen."""
-    numbers = {"float": [0.0, np.nan, np.inf, -np.inf, 1.7e308, -1.7e308, 5e-324, 0.0],
+def adversarial(preparation: Preparation) -> Inputs:
+    """Rows no one sends on purpose: all missing, NaN, infinite, the largest numbers, words never seen, long texts."""
+    floats = [0.0, np.nan, np.inf, -np.inf, 1.7e308, -1.7e308, 5e-324, 0.0]
+    numbers = {"float": floats,
                "int": [0, 0, 2**63 - 1, -(2**63), 1, -1, 2**53 + 1, 0],
                "bool": [False, True, True, False, True, False, True, False]}
-    never = ["", "never seen", "Ω≈ç√", "x" * 5000, " ", "null", "\x00", "0"]
+    never = ["", "never seen", "Ω≈ç√\t\u00a0\n", "x" * 5000, " ", " null  null ", "\x00", "0 " * 2000]
     dtypes = {"float": np.float64, "int": np.int64, "bool": np.bool_}
     values: dict[str, Array] = {}
-    for name in preparation.fields:
-        kind = kinds[name]
-        values[name] = (np.array(numbers[kind], dtype=dtypes[kind]) if kind in numbers
-                        else np.array(never, dtype=object))
+    for one in preparation.takes:
+        if one.type in LISTS:
+            values[one.name] = _lists(one, floats)
+        else:
+            values[one.name] = (np.array(numbers[one.type], dtype=dtypes[one.type]) if one.type in numbers
+                                else np.array(never, dtype=object))
     missing = np.zeros((8, len(preparation.fields)), dtype=bool)
     missing[0] = True
     missing[7, ::2] = True
     return Inputs(values, missing)
+
+
+def _lists(taken: Taken, numbers: Sequence[float]) -> Array:
+    """Each number throughout; in half of the rows only at every other place."""
+    limit = float(np.finfo(LISTS[taken.type]).max)
+    finite = [float(np.clip(number, -limit, limit)) if np.isfinite(number) else number for number in numbers]
+    found = np.repeat(np.array(finite, dtype=LISTS[taken.type])[:, None], taken.tail[0], axis=1)
+    found[3::2, 1::2] = np.nan
+    return found
 
 
 def check_parity(exported: Mapping[str, Array], scores: Array, target: Target, what: str) -> None:

@@ -18,7 +18,6 @@ _BUILD: dict[str, Build] = {
     "linear_regression": stack.linear,
     "logistic_regression": stack.linear,
     "mlp": stack.mlp,
-    # In no Pipeline yet: nothing prepares the vectors, sequences and words that these five look along.
     "cnn": convolution.cnn,
     "rnn": recurrent.rnn,
     "lstm": recurrent.lstm,

@@ -13,17 +13,22 @@ import numpy.typing as npt
 from lepton.contracts.pb.models_pb2 import FieldStatistics
 from lepton.contracts.pipeline_blocks import Outliers
 from services.trainer.core.emitting.building import Graph
-from services.trainer.core.preparing import choices, numbers
+from services.trainer.core.preparing import choices, numbers, series, words
 from services.trainer.core.preparing.choices import Choices
 from services.trainer.core.preparing.field import PlannedField
 from services.trainer.core.preparing.layout import Layout
 from services.trainer.core.preparing.numbers import Numbers
 from services.trainer.core.preparing.part import Emission, Part
 from services.trainer.core.preparing.rows import Inputs, Taken
+from services.trainer.core.preparing.series import Sequences, Vectors
+from services.trainer.core.preparing.words import Along, Words
 
 KINDS: dict[str, Callable[[Mapping[str, Any]], Part]] = {
     "numbers": Numbers.from_data,
     "choices": Choices.from_data,
+    "vectors": Vectors.from_data,
+    "sequences": Sequences.from_data,
+    "words": Words.from_data,
 }
 """How a part is made again from what was kept of it."""
 
@@ -90,9 +95,12 @@ class Preparation:
                    tuple(FieldStatistics.FromString(bytes.fromhex(one)) for one in data["statistics"]))
 
 
-def fit(fields: Sequence[PlannedField], outliers: Outliers, inputs: Inputs) -> Preparation:
-    """Freeze the statistics of `inputs`; what was never seen is filled with 0, `false` or unknown."""
-    texts = [field for field in fields if field.type in ("category", "text")]
+def fit(fields: Sequence[PlannedField], outliers: Outliers, inputs: Inputs, along: Along | None = None) -> Preparation:
+    """Freeze the statistics of `inputs`; what was never seen is filled with 0, `false` or unknown.
+
+    `along`: the network looks along its fields. A text is then its words, and the numbers of a vector share a scale.
+    """
+    texts = [field for field in fields if field.type == "category" or (field.type == "text" and along is None)]
     plain = [field for field in fields if field.type in ("float", "int", "bool")]
     parts: list[Part] = []
     statistics: dict[str, FieldStatistics] = {}
@@ -102,8 +110,22 @@ def fit(fields: Sequence[PlannedField], outliers: Outliers, inputs: Inputs) -> P
     if texts:
         parts.append((chosen := choices.fit(texts, inputs))[0])
         statistics |= {one.field: one for one in chosen[1]}
-    return Preparation(tuple(Taken(field.name, field.type) for field in fields), tuple(parts),
+    parts += _folded(fields, inputs, along)
+    statistics |= {field.name: series.counted(field, inputs) for field in fields if field.name not in statistics}
+    return Preparation(tuple(Taken(field.name, field.type, field.tail) for field in fields), tuple(parts),
                        tuple(statistics[field.name] for field in fields if field.name in statistics))
+
+
+def _folded(fields: Sequence[PlannedField], inputs: Inputs, along: Along | None) -> list[Part]:
+    """What a network may look along: vectors, sequences and, where it does, texts."""
+    found: list[Part] = []
+    if vectors := [field for field in fields if field.type == "vector"]:
+        found.append(series.fit_vectors(vectors, inputs, together=along is not None))
+    if sequences := [field for field in fields if field.type == "sequence"]:
+        found.append(series.fit_sequences(sequences, inputs))
+    if along is not None and (texts := [field for field in fields if field.type == "text"]):
+        found.append(words.fit(texts, inputs, along))
+    return found
 
 
 def constant_fields(preparation: Preparation) -> list[str]:

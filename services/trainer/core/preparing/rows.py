@@ -8,12 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from lepton.contracts.arrow.lists import padded
 from services.trainer.core.preparing.field import PlannedField
 
 Array = npt.NDArray[Any]
 
 ARROW_TYPES: dict[str, pa.DataType] = {"float": pa.float64(), "int": pa.int64(), "bool": pa.bool_(),
-                                       "category": pa.string(), "text": pa.string()}
+                                       "category": pa.string(), "text": pa.string(),
+                                       "vector": pa.list_(pa.float32()), "sequence": pa.list_(pa.float64())}
+LISTS: dict[str, np.dtype[Any]] = {"vector": np.dtype(np.float32), "sequence": np.dtype(np.float64)}
+"""Types of field whose values are lists of numbers, and of which type these are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,11 @@ def inputs_of(fields: Sequence[PlannedField], rows: pa.Table) -> Inputs:
     for place, field in enumerate(fields):
         column = rows.column(field.name).cast(ARROW_TYPES[field.type])
         missing[:, place] = column.is_null().to_numpy()
+        if field.type in LISTS:
+            values[field.name], lengths = padded(column.combine_chunks(), field.tail[0], LISTS[field.type])
+            # A vector has all its numbers or says nothing; a sequence ends where it ends.
+            missing[:, place] |= (field.type == "vector") & (lengths != field.tail[0])
+            continue
         neutral: Any = {"float": float("nan"), "int": 0, "bool": False}.get(field.type, "")
         filled = column.fill_null(neutral).to_numpy()
         values[field.name] = filled.astype(object) if ARROW_TYPES[field.type] == pa.string() else filled

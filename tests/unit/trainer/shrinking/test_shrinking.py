@@ -32,7 +32,7 @@ def wine() -> Case:
 
 
 def strange(case: Case) -> Inputs:
-    return adversarial(case[0].preparation, dict.fromkeys(case[0].preparation.fields, "float"))
+    return adversarial(case[0].preparation)
 
 
 def probabilities(data: bytes, inputs: Inputs) -> np.ndarray:
