@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +36,15 @@ model:
   parameters: {epochs: 8, image: [8, 8], channels: [8, 16], tokens: 6, units: 4}
 gate: {metric: accuracy, at_least: 0.7, beat_champion_by: -0.2}
 """
+PLAIN = """
+apiVersion: lepton/v1
+kind: Pipeline
+metadata: {name: digits}
+events:
+  partitions: 2
+  fields: {size: {type: float}}
+  label: {field: digit, type: int, task: classification}
+"""
 IMAGES = datasets.load_digits()
 
 
@@ -47,7 +57,8 @@ async def store(world: World, first: int, count: int) -> None:
     """Images with a strip of themselves as a series and a word about them; every tenth lacks one or both."""
     spec = pipeline.parse(SPEC)
     numbers = range(first, first + count)
-    rows, outcomes = [], []
+    rows: list[dict[str, Any]] = []
+    outcomes: list[Outcome] = []
     for number in numbers:
         image = IMAGES.data[number].tolist()
         rows.append({
@@ -97,10 +108,7 @@ async def test_stored_lists_become_a_published_model_that_a_later_run_continues(
 
 
 async def test_a_command_may_name_a_family_that_has_nothing_to_look_along_and_is_told_so(here: World) -> None:
-    here.pipelines["digits"] = state_of(SPEC.replace("family: cnn", "family: mlp").replace(
-        ", image: [8, 8], channels: [8, 16], tokens: 6, units: 4", "").replace("pixels: {type: vector, dims: 64}", "size: {type: float}")
-        .replace("note: {type: text}", "place: {type: category}").replace(
-            "steps: {type: sequence, max_length: 12}", "shown: {type: bool}").replace("pixels: drop", "size: mean"))
+    here.pipelines["digits"] = state_of(PLAIN)
     await store(here, 0, 40)
     run = await here.train("c1", model="digits", family="lstm")
     assert run.progress.state == training_pb2.RUN_STATE_FAILED
