@@ -174,4 +174,9 @@ def _struct(row: Mapping[str, Any]) -> struct_pb2.Struct:
 def _answer(row: prediction_pb2.RowPrediction) -> dict[str, Any]:
     if row.WhichOneof("answer") == "number":
         return {"number": row.number}
-    return {"label": row.label, "probabilities": dict(row.probabilities)}
+    found: dict[str, Any] = {"label": row.label}
+    if row.top:
+        return found | {"top": [{"item": one.item, "score": one.score} for one in row.top]}
+    if row.values:
+        return found | {"values": dict(row.values)}
+    return found | ({"score": row.score} if row.HasField("score") else {"probabilities": dict(row.probabilities)})

@@ -51,7 +51,8 @@ def predict(name: Name, rows: Annotated[list[str] | None, typer.Argument(help="R
     async def asked(client: AsyncLeptonClient) -> list[dict[str, Any]]:
         return await client.predict(name, wanted, over="grpc" if over_grpc else "rest")
     answers = with_client(asked)
-    show(answers, output, [column for column in ("number", "label", "probabilities") if column in answers[0]])
+    show(answers, output, [column for column in ("number", "label", "probabilities", "top", "values", "score")
+                           if column in answers[0]])
 
 
 def train(name: Name, family: Annotated[str, typer.Option(help="The Pipeline's, when left out.")] = "",

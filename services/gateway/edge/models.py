@@ -83,7 +83,12 @@ _PREDICTED: dict[str, Any] = {
         "model": {"type": "string"}, "version": {"type": "integer"}, "request_id": {"type": "string"},
         "rows": {"type": "array", "items": {"type": "object", "properties": {
             "number": {"type": "number"}, "label": {"type": "string"},
-            "probabilities": {"type": "object", "additionalProperties": {"type": "number"}}}}}}}
+            "probabilities": {"type": "object", "additionalProperties": {"type": "number"}},
+            "top": {"type": "array", "description": "Items, best first.", "items": {
+                "type": "object", "properties": {"item": {"type": "string"}, "score": {"type": "number"}}}},
+            "values": {"type": "object", "description": "Expected return by action.",
+                       "additionalProperties": {"type": "number"}},
+            "score": {"type": "number", "description": "Above 1 the row is strange."}}}}}}
 
 
 def model_view(state: ModelState) -> dict[str, Any]:
@@ -131,8 +136,8 @@ async def predict(model: str, wanted: Predict, request: Request, gateway: TheGat
     except (json_format.ParseError, ValueError) as error:
         raise Malformed(f"a row cannot be read: {error}", field="rows") from error
     response = await gateway.predictions.predict(request.headers["authorization"], message)
-    rows = [{name: value for name, value in plain(row).items() if name != "probabilities" or value}
-            for row in response.rows]
+    # What another task would say is empty.
+    rows = [{name: value for name, value in plain(row).items() if value not in ([], {})} for row in response.rows]
     return answer({"model": response.model, "version": response.version, "request_id": response.request_id,
                    "rows": rows})
 
