@@ -6,7 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lepton.contracts.modelling.families import CLASSES_ONLY, FAMILIES, SHAPED, Family, fitting, foreign, takers
+from lepton.contracts.modelling.families import (
+    CLASS_TASKS,
+    CLASSES_ONLY,
+    FAMILIES,
+    SHAPED,
+    Family,
+    fitting,
+    foreign,
+    takers,
+)
 from lepton.contracts.pipeline_blocks import LISTS, NUMERIC, SCALARS, Block, Events, Member, label_type, task_of
 
 Finding = tuple[tuple[int | str, ...], str, str]
@@ -62,6 +71,11 @@ class Parameters(Block):
     """Numbers an autoencoder has to say a row with."""
     contamination: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
     """Share of the training rows that is strange."""
+
+    factors: Annotated[int, Field(ge=1, le=512)] = 16
+    """Numbers that stand for a user, and as many for an item."""
+    top_k: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Items in an answer."""
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -137,9 +151,9 @@ def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Find
     for name in foreign(model.family, given):
         yield (*path, name), f"{model.family} has no parameter `{name}`", (
             " or ".join(["remove it", *(f"use {one}" for one in takers(name))]))
-    if events is not None and task_of(events) == "regression":
+    if events is not None and task_for(events, model) not in (None, *CLASS_TASKS):
         for name in sorted(CLASSES_ONLY & set(given)):
-            yield (*path, name), f"`{name}` is for classes, and the label is a number", "remove it"
+            yield (*path, name), f"`{name}` is for classes, and {task_for(events, model)} has none", "remove it"
     if model.export is not None and model.export.prune and "hidden" not in FAMILIES[model.family].parameters:
         yield ("model", "export", "prune"), f"{model.family} has no hidden units to leave out", (
             f"remove it, or use {' or '.join(takers('hidden'))}")
@@ -183,6 +197,7 @@ _ROLES: dict[str, dict[str, frozenset[str]]] = {
     "policy": {"action": frozenset({"category", "int", "bool"}), "done": frozenset({"bool"}),
                "propensity": frozenset({"float"})}}
 _NEEDED = ("user", "item", "action")
+_ANSWERED = {"ranking": {"label", "items", "scores"}, "policy": {"label", "values"}, "anomaly": {"label", "score"}}
 
 
 def _check_roles(events: Events, model: ModelSpec, task: str) -> Iterator[Finding]:
@@ -205,6 +220,8 @@ def _check_roles(events: Events, model: ModelSpec, task: str) -> Iterator[Findin
 def _check_own_task(events: Events, model: ModelSpec, task: str) -> Iterator[Finding]:
     """What the tasks without a class or number as their answer need of the label and the entity (ADR 0011)."""
     yield from _check_roles(events, model, task)
+    for name in sorted(_ANSWERED[task] & {name for name, spec in events.fields.items() if spec.input}):
+        yield ("events", "fields", name), f"`{name}` is what a part of the answer is called", "rename the field"
     kind = label_type(events, events.label) if events.label else None
     label = ("events", "label", "field")
     if task == "policy":

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Family = Literal["linear_regression", "logistic_regression", "mlp",
-                 "cnn", "rnn", "lstm", "gru", "transformer", "autoencoder"]
+                 "cnn", "rnn", "lstm", "gru", "transformer", "autoencoder", "recommender"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,8 @@ COMMON = frozenset({"epochs", "learning_rate", "l2", "batch_size", "seed", "opti
 """Parameters every family takes."""
 CLASSES_ONLY = frozenset({"class_weights", "sampling", "label_smoothing"})
 """Parameters that mean something only where classes are learnt."""
+CLASS_TASKS = frozenset({"classification", "ranking"})
+"""Tasks in which they are; of a recommender the items."""
 
 LOOKING = frozenset({"hidden", "dropout", "units", "vocabulary", "tokens"})
 """Parameters of every family that looks along a series, a text or an image."""
@@ -43,6 +45,7 @@ FAMILIES: dict[str, FamilyRules] = {
     "gru": FamilyRules(BOTH, LOOKING | {"depth"}),
     "transformer": FamilyRules(BOTH, LOOKING | {"depth", "heads"}),
     "autoencoder": FamilyRules(frozenset({"anomaly"}), frozenset({"hidden", "dropout", "code", "contamination"})),
+    "recommender": FamilyRules(frozenset({"ranking"}), frozenset({"hidden", "dropout", "factors", "top_k"})),
 }
 
 

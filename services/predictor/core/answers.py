@@ -68,9 +68,10 @@ def check(manifest: models_pb2.ModelManifest, signature: Signature) -> None:
         fits = tails.get(LABEL) == () and tails.get(PROBABILITIES, classes) in (classes, (-1,))
     if not fits:
         raise Refused("the outputs do not fit the model's task", field="outputs",
-                      remedy=f"give `{NUMBER}` [-1] for regression, else `{LABEL}` [-1] and beside it `{PROBABILITIES}` "
-                             f"[-1, {len(manifest.classes)}] for classification, `{ITEMS}` and `{SCORES}` [-1, k] for "
-                             f"ranking, `{VALUES}` [-1, actions] for a policy, `{SCORE}` [-1] for anomaly")
+                      remedy=f"give `{NUMBER}` [-1] for regression, else `{LABEL}` [-1] and beside it "
+                             f"`{PROBABILITIES}` [-1, {len(manifest.classes)}] for classification, `{ITEMS}` and "
+                             f"`{SCORES}` [-1, k] for ranking, `{VALUES}` [-1, actions] for a policy, `{SCORE}` [-1] "
+                             f"for anomaly")
 
 
 def read(outputs: Mapping[str, Array], classes: tuple[str, ...]) -> Answers:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from lepton.contracts.modelling.blocks import Evaluate, Export, Parameters, Roles
-from lepton.contracts.modelling.families import CLASSES_ONLY, FAMILIES, Family, fitting, foreign, takers
+from lepton.contracts.modelling.families import CLASS_TASKS, CLASSES_ONLY, FAMILIES, Family, fitting, foreign, takers
 from lepton.contracts.pb import models_pb2, training_pb2
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.pipeline_blocks import (
@@ -123,9 +123,9 @@ def family_and_parameters(pipeline: Pipeline, command: training_pb2.TrainingComm
     for name in foreign(family, [name for name, value in given.items() if value and name in Parameters.model_fields]):
         raise bad_parameter(f"{family} has no parameter `{name}`",
                             " or ".join(["remove it", *(f"use {one}" for one in takers(name))]))
-    for name in sorted(CLASSES_ONLY & set(given)) if pipeline.task == "regression" else ():
+    for name in sorted(CLASSES_ONLY & set(given)) if pipeline.task not in CLASS_TASKS else ():
         if given[name] not in (None, Parameters.model_fields[name].default):
-            raise bad_parameter(f"`{name}` is for classes, and the label is a number", "remove it")
+            raise bad_parameter(f"`{name}` is for classes, and {pipeline.task} has none", "remove it")
     for name in foreign(family, set(merged) & set(Parameters.model_fields)):
         merged.pop(name)  # the Pipeline's, for its own family
     try:

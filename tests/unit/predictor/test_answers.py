@@ -54,7 +54,7 @@ def test_expected_returns_come_by_action() -> None:
 def test_how_strange_a_row_is_stands_beside_its_label() -> None:
     answers = read({"label": np.array([True, False]), "score": np.array([2.0, 0.5], dtype="<f4")}, ("false", "true"))
     assert [(row.label, row.score) for row in named(answers)] == [("true", 2.0), ("false", 0.5)]
-    assert list(answers.rows())[0] == {"label": "true", "scores": [2.0]}
+    assert next(iter(answers.rows())) == {"label": "true", "scores": [2.0]}
 
 
 @pytest.mark.parametrize(("task", "outputs", "fits"), [

@@ -118,8 +118,8 @@ def _ranking(graph: Graph, scores: str, target: Target) -> None:
     graph.nodes.append(helper.make_node("TopK", [scores, count], ["scores", "answer:places"], axis=1))
     names = _names(graph, target)
     graph.add("Gather", [names, "answer:places"], "items", axis=0)
-    best = graph.add("Gather", ["answer:places", graph.constant("answer:first_place", np.array(0, dtype=np.int64))],
-                     "answer:best", axis=1)
+    first = graph.constant("answer:first_place", np.array([0], dtype=np.int64))
+    best = _flat(graph, graph.add("Gather", ["answer:places", first], "answer:best", axis=1))
     graph.add("Gather", [names, best], "label", axis=0)
 
 

@@ -17,8 +17,8 @@ from services.trainer.core.preparing.rows import LISTS, Inputs, Taken
 Array = npt.NDArray[Any]
 
 TOLERANCE = 1e-4
-# Rows a call: bounds the memory of one-hot columns.
-_BATCH = 4096
+# Rows a call: bounds the memory of one-hot columns, and of what is worked out for each item of a catalogue.
+_BATCH, _BATCH_OF_LISTS = 4096, 256
 _ERRORS_ONLY = 3
 
 
@@ -35,8 +35,9 @@ class Session:
     def answers(self, inputs: Inputs) -> dict[str, Array]:
         """Every output, for all rows."""
         parts: list[list[Array]] = []
-        for start in range(0, max(inputs.rows, 1), _BATCH):
-            some = inputs.take(np.arange(start, min(start + _BATCH, inputs.rows)))
+        size = _BATCH_OF_LISTS if "items" in self._outputs else _BATCH
+        for start in range(0, max(inputs.rows, 1), size):
+            some = inputs.take(np.arange(start, min(start + size, inputs.rows)))
             parts.append(self._session.run(self._outputs, {**some.values, MISSING: some.missing}))
         return {name: np.concatenate([part[place] for part in parts]) for place, name in enumerate(self._outputs)}
 

@@ -1,4 +1,4 @@
-"""Categories and text as one-hot columns: which values have a column, and what stands for an absent one."""
+"""Categories and text as one-hot columns, or numbered: which values are known, and what stands for an absent one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +18,8 @@ from services.trainer.core.preparing.rows import Array, Inputs
 
 # A category a model can learn something about was seen at least twice, and one field must not drown the others.
 MIN_CATEGORY_ROWS, MAX_CATEGORIES = 2, 64
+MAX_CODES = 1_000_000
+"""Whole numbers of 32-bit floats are exact up to sixteen times this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,32 @@ class Choices:
         return cls(tuple(Choice(**{**one, "categories": tuple(one["categories"])}) for one in data["choices"]))
 
 
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """One column a field: 0 for anything unknown or absent, else the place of the value counted from 1."""
+
+    choices: tuple[Choice, ...]
+    kind = "codes"
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        return tuple(Span(one.name, "code", place, 1, size=one.width) for place, one in enumerate(self.choices))
+
+    def transform(self, inputs: Inputs) -> Array:
+        return np.stack([one.codes(inputs) for one in self.choices], axis=1).astype(np.float64)
+
+    def emit(self, emission: Emission) -> str:
+        filled = emit_codes(emission, self.choices)
+        return emission.graph.add("Cast", [filled], emission.prefix, to=TensorProto.FLOAT)
+
+    def to_data(self) -> dict[str, Any]:
+        return {"choices": [asdict(one) for one in self.choices]}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> "Codes":
+        return cls(tuple(Choice(**{**one, "categories": tuple(one["categories"])}) for one in data["choices"]))
+
+
 def emit_codes(emission: Emission, choices: Sequence[Choice]) -> str:
     """The code of each choice, its fill where absent: int64 [rows, choices]."""
     graph, prefix = emission.graph, emission.prefix
@@ -117,3 +145,20 @@ def fit(fields: Sequence[PlannedField], inputs: Inputs) -> tuple[Choices, list[F
         choices.append(Choice(field.name, field.type, known, known.index(wanted) + 1 if wanted in known else 0))
         statistics.append(found)
     return Choices(tuple(choices)), statistics
+
+
+def fit_codes(fields: Sequence[PlannedField], inputs: Inputs) -> tuple[Codes, list[FieldStatistics]]:
+    """From training rows: values seen at least twice, the commonest `MAX_CODES` of them.
+
+    The statistics name none of them: they are people more often than not, and the registry's state is read by all.
+    """
+    choices, statistics = [], []
+    for field in fields:
+        absent = inputs.absent([field.name])[:, 0]
+        counted = pc.value_counts(pa.array(inputs.values[field.name][~absent], pa.string()))
+        values, counts = np.array(counted.field(0).to_pylist(), dtype=object), counted.field(1).to_numpy()
+        order = np.lexsort((values, -counts))[:MAX_CODES]
+        known = field.categories or tuple(sorted(values[order][counts[order] >= MIN_CATEGORY_ROWS].tolist()))
+        choices.append(Choice(field.name, field.type, known, 0))
+        statistics.append(FieldStatistics(field=field.name, count=int((~absent).sum()), missing=int(absent.sum())))
+    return Codes(tuple(choices)), statistics

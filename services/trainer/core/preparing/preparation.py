@@ -14,7 +14,7 @@ from lepton.contracts.pb.models_pb2 import FieldStatistics
 from lepton.contracts.pipeline_blocks import Outliers
 from services.trainer.core.emitting.building import Graph
 from services.trainer.core.preparing import choices, numbers, series, words
-from services.trainer.core.preparing.choices import Choices
+from services.trainer.core.preparing.choices import Choices, Codes
 from services.trainer.core.preparing.field import PlannedField
 from services.trainer.core.preparing.layout import Layout
 from services.trainer.core.preparing.numbers import Numbers
@@ -26,6 +26,7 @@ from services.trainer.core.preparing.words import Along, Words
 KINDS: dict[str, Callable[[Mapping[str, Any]], Part]] = {
     "numbers": Numbers.from_data,
     "choices": Choices.from_data,
+    "codes": Codes.from_data,
     "vectors": Vectors.from_data,
     "sequences": Sequences.from_data,
     "words": Words.from_data,
@@ -100,7 +101,9 @@ def fit(fields: Sequence[PlannedField], outliers: Outliers, inputs: Inputs, alon
 
     `along`: the network looks along its fields. A text is then its words, and the numbers of a vector share a scale.
     """
-    texts = [field for field in fields if field.type == "category" or (field.type == "text" and along is None)]
+    coded = [field for field in fields if field.coded]
+    texts = [field for field in fields if not field.coded and (
+        field.type == "category" or (field.type == "text" and along is None))]
     plain = [field for field in fields if field.type in ("float", "int", "bool")]
     parts: list[Part] = []
     statistics: dict[str, FieldStatistics] = {}
@@ -110,6 +113,9 @@ def fit(fields: Sequence[PlannedField], outliers: Outliers, inputs: Inputs, alon
     if texts:
         parts.append((chosen := choices.fit(texts, inputs))[0])
         statistics |= {one.field: one for one in chosen[1]}
+    if coded:
+        parts.append((numbered := choices.fit_codes(coded, inputs))[0])
+        statistics |= {one.field: one for one in numbered[1]}
     parts += _folded(fields, inputs, along)
     statistics |= {field.name: series.counted(field, inputs) for field in fields if field.name not in statistics}
     return Preparation(tuple(Taken(field.name, field.type, field.tail) for field in fields), tuple(parts),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from sklearn import datasets
 
 from lepton.contracts import pipeline
@@ -75,6 +76,17 @@ def test_the_predictor_serves_its_label() -> None:
     answered = Session(learned.exported.data).answers(inputs_of(plan.fields, rows.slice(0, 3)))
     served = answers.named(answers.read(answered, tuple(said.classes)))
     assert [one.label for one in served] == ["true" if score > 1 else "false" for score in answered["score"]]
+
+
+def test_parameters_for_classes_are_refused() -> None:
+    with pytest.raises(pipeline.InvalidPipeline, match="is for classes, and anomaly has none"):
+        pipeline.parse("""
+apiVersion: lepton/v1
+kind: Pipeline
+metadata: {name: pumps}
+events: {fields: {pressure: {type: float}, flow: {type: float}}}
+model: {family: autoencoder, parameters: {class_weights: balanced}}
+""")
 
 
 def test_a_pipeline_without_a_label_may_ask_for_one() -> None:
