@@ -77,6 +77,13 @@ class Parameters(Block):
     top_k: Annotated[int, Field(ge=1, le=1000)] = 10
     """Items in an answer."""
 
+    discount: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """What a reward is worth a row later."""
+    caution: Annotated[float, Field(ge=0, le=100)] = 0.1
+    """How strongly actions that the log does not show are held to be worth less."""
+    bins: Annotated[int, Field(ge=2, le=64)] = 5
+    """Into which a table divides the values of a number."""
+
     @property
     def layers(self) -> tuple[int, ...]:
         return self.hidden or (32, 16)

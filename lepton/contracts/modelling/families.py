@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Family = Literal["linear_regression", "logistic_regression", "mlp",
-                 "cnn", "rnn", "lstm", "gru", "transformer", "autoencoder", "recommender"]
+                 "cnn", "rnn", "lstm", "gru", "transformer", "autoencoder", "recommender",
+                 "q_learning", "dqn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ FAMILIES: dict[str, FamilyRules] = {
     "transformer": FamilyRules(BOTH, LOOKING | {"depth", "heads"}),
     "autoencoder": FamilyRules(frozenset({"anomaly"}), frozenset({"hidden", "dropout", "code", "contamination"})),
     "recommender": FamilyRules(frozenset({"ranking"}), frozenset({"hidden", "dropout", "factors", "top_k"})),
+    "q_learning": FamilyRules(frozenset({"policy"}), frozenset({"discount", "caution", "bins"})),
+    "dqn": FamilyRules(frozenset({"policy"}), frozenset({"hidden", "dropout", "discount", "caution"})),
 }
 
 
