@@ -54,7 +54,7 @@ class Returns(Network):
             goes_on = self._discount * (1 - truth[:, ENDED, None])
             wanted = truth[:, REWARD, None] + goes_on * self.later(after, best)
         apart = nn.functional.mse_loss(taken, wanted)
-        return apart + self._caution * (said.logsumexp(dim=1, keepdim=True) - taken).mean()
+        return cast(torch.Tensor, apart + self._caution * (said.logsumexp(dim=1, keepdim=True) - taken).mean())
 
 
 class Table(Returns):
@@ -81,7 +81,7 @@ class Table(Returns):
         self.base = nn.Parameter(torch.zeros(actions))
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        return cast(torch.Tensor, self.base + nn.functional.embedding(self._states(rows), self.table))
+        return self.base + nn.functional.embedding(self._states(rows), self.table)
 
     def later(self, rows: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
         return cast(torch.Tensor, self(rows).gather(1, best))
