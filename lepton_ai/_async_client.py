@@ -141,17 +141,26 @@ class AsyncLeptonClient:
         return await self._train(data.pipeline, {"kind": "train", "family": family, "parameters": parameters or {}})
 
     async def fine_tune(self, model: Model, data: str | Path | Dataset | Sequence[Row], *, label: str | None = None,
-                        parameters: Mapping[str, Any] | None = None) -> Model:
-        """A new version that starts from `model` and learns from other rows of the same columns and types."""
+                        parameters: Mapping[str, Any] | None = None, transfer: Mapping[str, Any] | None = None,
+                        own: bool = False) -> Model:
+        """A new version that starts from `model` and learns from other rows of the same columns and types.
+
+        With `own` it is a version of the data's own model instead, and columns may be others: those of the same name
+        and type are taken over. `transfer` says what may change: `freeze` (patterns of weights), `head` (auto, keep,
+        replace).
+        """
+        asked = {"kind": "fine_tune", "family": model.family, "parameters": dict(parameters or {}),
+                 "parent_version": model.version, "transfer": dict(transfer or {})}
+        if own:
+            theirs = data if isinstance(data, Dataset) else await self.load_data(data, label=label)
+            return await self._train(theirs.pipeline, {**asked, "parent_model": model.name})
         spec = (await self._transport.get(f"/v1/pipelines/{model.name}"))["spec"]
         if isinstance(data, Dataset):
             loaded = data if data.rows is None else await self._loading.load(data.rows, data.name, label, spec)
         else:
             source: str | Path | Rows = data if isinstance(data, str | Path) else from_rows(data)
             loaded = await self._loading.load(source, None, label, spec)
-        return await self._train(model.name, {
-            "kind": "fine_tune", "family": model.family, "parameters": parameters or {},
-            "data_pipeline": loaded.pipeline, "parent_version": model.version})
+        return await self._train(model.name, {**asked, "data_pipeline": loaded.pipeline})
 
     async def deploy_model(self, model: Model) -> AsyncDeployment:
         """Make the version champion, and return once a predictor answers with it. Raises Refused, Unavailable."""

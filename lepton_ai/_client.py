@@ -89,9 +89,16 @@ class LeptonClient:
         return self._run(self._client.train_model(family, data, parameters=parameters))
 
     def fine_tune(self, model: Model, data: str | Path | Dataset | Sequence[Row], *, label: str | None = None,
-                  parameters: Mapping[str, Any] | None = None) -> Model:
-        """A new version that starts from `model` and learns from other rows of the same columns and types."""
-        return self._run(self._client.fine_tune(model, data, label=label, parameters=parameters))
+                  parameters: Mapping[str, Any] | None = None, transfer: Mapping[str, Any] | None = None,
+                  own: bool = False) -> Model:
+        """A new version that starts from `model` and learns from other rows of the same columns and types.
+
+        With `own` it is a version of the data's own model instead, and columns may be others: those of the same name
+        and type are taken over. `transfer` says what may change: `freeze` (patterns of weights), `head` (auto, keep,
+        replace).
+        """
+        return self._run(self._client.fine_tune(model, data, label=label, parameters=parameters, transfer=transfer,
+                                                own=own))
 
     def deploy_model(self, model: Model) -> SyncDeployment:
         """Make the version champion, and return once a predictor answers with it."""

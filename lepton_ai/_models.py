@@ -21,6 +21,8 @@ class Model:
     run_id: str = ""
     label: str = ""
     parent_version: int = 0
+    parent_model: str = ""
+    """Model `parent_version` is a version of; empty: this one."""
 
     def __str__(self) -> str:
         shown = ", ".join(f"{name} {value:.4g}" for name, value in sorted(self.metrics.items()))
@@ -101,7 +103,8 @@ def model_from(state: Mapping[str, Any], version: int, label: str = "") -> Model
             lineage = manifest.get("lineage") or {}
             return Model(name=str(state["model"]), version=version, family=str(manifest.get("family") or ""),
                          metrics=_numbers(manifest.get("metrics")), run_id=str(lineage.get("run_id") or ""),
-                         label=label, parent_version=int(lineage.get("parent_version") or 0))
+                         label=label, parent_version=int(lineage.get("parent_version") or 0),
+                         parent_model=str(lineage.get("parent_model") or ""))
     raise Missing(f"version {version} of {state.get('model')} is not kept", field="version")
 
 

@@ -23,7 +23,8 @@ class AsyncRuns:
         """Ask for one run and return at once; `follow` shows how it goes.
 
         `wanted` is what else `POST /v1/models/{model}/train` takes: `snapshot`, `data_pipeline`, `parent_version`,
-        `max_rows`, `command_id`. Raises Invalid for what the model's Pipeline cannot be trained with.
+        `parent_model`, `transfer`, `max_rows`, `command_id`. Raises Invalid for what the model's Pipeline cannot be
+        trained with.
         """
         body = {"kind": kind, "family": family, "parameters": dict(parameters or {}), "priority": priority,
                 "promote": promote, "command_id": f"sdk-{uuid.uuid4().hex}", **wanted}

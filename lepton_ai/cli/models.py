@@ -58,13 +58,21 @@ def predict(name: Name, rows: Annotated[list[str] | None, typer.Argument(help="R
 def train(name: Name, family: Annotated[str, typer.Option(help="The Pipeline's, when left out.")] = "",
           parameters: Annotated[str, typer.Option(help="As a JSON object; the Pipeline's, when left out.")] = "{}",
           fine_tune: Annotated[bool, typer.Option("--fine-tune", help="Start from the champion.")] = False,
+          start: Annotated[str, typer.Option("--from", help="Start from MODEL or MODEL:VERSION.")] = "",
+          freeze: Annotated[list[str] | None, typer.Option(help="Weights that stay (layers.0.*); repeatable.")] = None,
+          head: Annotated[str, typer.Option(help="The last layer of what it starts from: keep or replace.")] = "",
           snapshot: Annotated[str, typer.Option(help="Learn from this snapshot's rows.")] = "",
           promote: Annotated[bool, typer.Option(help="Serve it when it passes its gate.")] = True,
           priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher goes first.")] = 0,
           follow: Annotated[bool, typer.Option("--follow", help="Show it live until it ends.")] = False) -> None:
     """Ask for one training run; follow it with `--follow`, or later with `lepton runs follow RUN`."""
-    body = {"kind": "fine_tune" if fine_tune else "train", "family": family, "promote": promote, "snapshot": snapshot,
-            "parameters": parse_json(parameters, "--parameters"), "priority": priority,
+    model, _, version = start.partition(":")
+    if version and not version.isdecimal():
+        raise Invalid(f"{version!r} is no version", field="--from", remedy=f"write --from {model}:3, or --from {model}")
+    transfer = {**({"freeze": freeze} if freeze else {}), **({"head": head} if head else {})}
+    body = {"kind": "fine_tune" if fine_tune or start or transfer else "train", "family": family, "promote": promote,
+            "snapshot": snapshot, "parameters": parse_json(parameters, "--parameters"), "priority": priority,
+            "parent_model": model, "parent_version": int(version or 0), "transfer": transfer,
             "command_id": f"cli-{uuid.uuid4().hex}"}
 
     async def post(transport: Transport) -> Any:

@@ -20,6 +20,8 @@ from lepton.contracts.pipeline_blocks import LISTS, NUMERIC, SCALARS, Block, Eve
 
 Finding = tuple[tuple[int | str, ...], str, str]
 """Path in the Pipeline, message, remedy."""
+Patterns = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=200)], ...],
+                     Field(strict=False, max_length=50)]
 
 
 class Parameters(Block):
@@ -99,6 +101,24 @@ class Train(Block):
     warm_start: bool = True
 
 
+class Start(Block):
+    """The version a run begins with that would begin with nothing."""
+
+    model: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
+    version: Annotated[int, Field(ge=0)] = 0
+    """0: its champion."""
+
+
+class Transfer(Block):
+    """How a run that begins with a version's weights goes on from them."""
+
+    start: Annotated[Start | None, Field(alias="from")] = None
+    freeze: Patterns = ()
+    """Patterns of weights (`layers.0.*`) that stay as they are."""
+    head: Literal["auto", "keep", "replace"] = "auto"
+    """The last layer; `auto`: kept where it answers the same classes, or numbers."""
+
+
 class Export(Block):
     """How the served file is made smaller or faster than the trained one, and what that may cost."""
 
@@ -140,6 +160,7 @@ class ModelSpec(Block):
     parameters: Parameters = Parameters()
     train: Train = Train()
     roles: Roles = Roles()
+    transfer: Transfer | None = None
     export: Export | None = None
     evaluate: Evaluate = Evaluate()
 
@@ -151,7 +172,7 @@ def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Find
     if events is not None:
         yield from _check_task(events, model)
         yield from _check_shapes(events, model)
-    path = ("model", "parameters")
+    path, takes = ("model", "parameters"), FAMILIES[model.family].parameters
     # What stands there with its default was perhaps never written.
     given = [name for name in model.parameters.model_fields_set
              if getattr(model.parameters, name) != type(model.parameters).model_fields[name].default]
@@ -161,7 +182,9 @@ def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Find
     if events is not None and task_for(events, model) not in (None, *CLASS_TASKS):
         for name in sorted(CLASSES_ONLY & set(given)):
             yield (*path, name), f"`{name}` is for classes, and {task_for(events, model)} has none", "remove it"
-    if model.export is not None and model.export.prune and "hidden" not in FAMILIES[model.family].parameters:
+    if model.transfer is not None and model.transfer.head == "replace" and FAMILIES[model.family].head_only:
+        yield ("model", "transfer", "head"), f"{model.family} has no layer but its head", "keep it, or use mlp"
+    if model.export is not None and model.export.prune and "hidden" not in takes:
         yield ("model", "export", "prune"), f"{model.family} has no hidden units to leave out", (
             f"remove it, or use {' or '.join(takers('hidden'))}")
     if model.evaluate.folds and FAMILIES[model.family].own_task:

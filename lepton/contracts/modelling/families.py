@@ -21,6 +21,11 @@ class FamilyRules:
         """The task, where the family says it and not the label (ADR 0011)."""
         return None if self.tasks & BOTH else next(iter(self.tasks))
 
+    @property
+    def head_only(self) -> bool:
+        """Whether the network is one layer, from the fields to the scores."""
+        return not self.parameters
+
 
 BOTH = frozenset({"regression", "classification"})
 COMMON = frozenset({"epochs", "learning_rate", "l2", "batch_size", "seed", "optimizer", "momentum", "schedule",

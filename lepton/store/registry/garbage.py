@@ -46,8 +46,12 @@ class Garbage:
         return [one for one in await self.find() if await self._artifacts.remove(one)]
 
     async def waited_for(self, model: str) -> set[int]:
-        """Versions of the model that waiting or running commands name."""
-        return {run.command.parent_version for run in await self._waiting() if run.command.model == model} - {0}
+        """Versions of the model that waiting or running commands name, or that another model's champion began with."""
+        commands = [run.command for run in await self._waiting()]
+        lineages = [one.manifest.lineage for state in await self._states() for one in state.versions
+                    if one.version == state.champion]
+        return {one.parent_version for one in commands if (one.parent_model or one.model) == model} | {
+            one.parent_version for one in lineages if one.parent_model == model} - {0}
 
     async def _waiting(self) -> Sequence[Run]:
         return await self._runs.under_way()

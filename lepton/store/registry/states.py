@@ -127,7 +127,8 @@ def crown(state: ModelState, version: int, now: Timestamp, reason: str, why: Why
 def needed(state: ModelState, also: Collection[int] = ()) -> set[int]:
     """Versions something refers to: they answer, answered before, have tags, were parent of the champion, or are named
     in `also` (runs that wait)."""
-    parents = {one.manifest.lineage.parent_version for one in state.versions if one.version == state.champion}
+    parents = {one.manifest.lineage.parent_version for one in state.versions
+               if one.version == state.champion and not one.manifest.lineage.parent_model}
     tagged = {one.version for one in state.versions if one.tags}
     return {state.champion, state.previous_champion, *parents, *tagged, *also} - {0}
 

@@ -44,6 +44,10 @@ class Train(_Request):
     snapshot: str = Field(default="", pattern=r"^([0-9a-f]{64})?$",
                           description="Learn from this snapshot of the data pipeline, all of it unless `max_rows`.")
     parent_version: int = Field(default=0, ge=0, description="Version to fine-tune; 0: the champion.")
+    parent_model: str = Field(default="", pattern=r"^([a-z0-9-]{1,40})?$",
+                              description="Model `parent_version` is a version of; empty: this one.")
+    transfer: dict[str, Any] = Field(default_factory=dict, examples=[{"freeze": ["layers.0.*"], "head": "replace"}],
+                                     description="How a fine-tune goes on; as the Pipeline's `model.transfer`.")
     max_rows: int = Field(default=0, ge=0, description="Newest rows to learn from; 0: the Pipeline's window.")
     promote: bool = Field(default=True, description="False keeps a good candidate out of production until promoted.")
     priority: int = Field(default=0, ge=-100, le=100,

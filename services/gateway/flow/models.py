@@ -39,6 +39,8 @@ class Training:
     data_pipeline: str = ""
     snapshot: str = ""
     parent_version: int = 0
+    parent_model: str = ""
+    transfer: Mapping[str, Any] = field(default_factory=dict)
     max_rows: int = 0
     promote: bool = True
     priority: int = 0
@@ -86,16 +88,16 @@ class Models:
             raise Invalid(f"pipeline {model} has no label to learn", field="events.label", remedy="declare one")
         await self._check_data(pipeline, wanted.data_pipeline)
         await self._check_snapshot(wanted.data_pipeline or model, wanted.snapshot)
-        if wanted.family or wanted.parameters:
+        if wanted.family or wanted.parameters or wanted.transfer:
             _check_model(pipeline, wanted)
-        if wanted.parent_version:
-            self._check_version(model, wanted.parent_version)
+        self._check_parent(model, wanted)
         command = self._command(caller, model, KINDS[wanted.kind], wanted.command_id)
         command.family = wanted.family
         command.parameters_json = json.dumps(wanted.parameters, sort_keys=True) if wanted.parameters else ""
         command.data_pipeline = wanted.data_pipeline
         command.snapshot_id = wanted.snapshot
-        command.parent_version = wanted.parent_version
+        command.parent_version, command.parent_model = wanted.parent_version, wanted.parent_model
+        command.transfer_json = json.dumps(wanted.transfer, sort_keys=True) if wanted.transfer else ""
         command.max_rows = wanted.max_rows
         command.promote = wanted.promote
         command.priority = wanted.priority
@@ -176,9 +178,22 @@ class Models:
             raise Missing(f"pipeline {pipeline} has no snapshot {snapshot_id}", field="snapshot",
                           remedy="see `lepton datasets snapshots`")
 
-    def _check_version(self, model: str, version: int) -> None:
+    def _check_parent(self, model: str, wanted: Training) -> None:
+        if wanted.kind == "train" and (wanted.parent_model or wanted.parent_version or wanted.transfer):
+            raise Invalid("a run of kind train begins with no version", field="kind", remedy="let kind be fine_tune")
+        if "from" in wanted.transfer:
+            raise Invalid("`from` is the Pipeline's", field="transfer.from",
+                          remedy="say parent_model and parent_version instead")
+        if wanted.parent_model not in ("", *self._registry):
+            raise Missing(f"there is no model {wanted.parent_model}", field="parent_model",
+                          remedy="see `lepton models`")
+        if wanted.parent_version:
+            self._check_version(wanted.parent_model or model, wanted.parent_version, "parent_version")
+
+    def _check_version(self, model: str, version: int, field: str = "version") -> None:
         if version not in {kept.version for kept in self.get(model).versions}:
-            raise Missing(f"version {version} of {model} is not kept", field="version")
+            raise Missing(f"version {version} of {model} is not kept", field=field,
+                          remedy=f"see `lepton models {model}`")
 
     def _command(self, caller: Caller, model: str, kind: TrainingKind.ValueType, command_id: str = "",
                  ) -> TrainingCommand:
@@ -206,4 +221,6 @@ def _check_model(pipeline: Pipeline, wanted: Training) -> None:
     family = wanted.family or model.get("family")
     # Another family starts from its own defaults: what was set for the Pipeline's may mean nothing to it.
     kept = model.get("parameters", {}) if family == model.get("family") else {}
-    from_json(json.dumps({**data, "model": {**model, "family": family, "parameters": {**kept, **wanted.parameters}}}))
+    transfer = {"transfer": dict(wanted.transfer)} if wanted.transfer else {}
+    from_json(json.dumps({**data, "model": {**model, **transfer, "family": family,
+                                            "parameters": {**kept, **wanted.parameters}}}))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from lepton.contracts.pb.models_pb2 import (
     SnapshotRange,
 )
 from services.trainer.core import handlers, loop
+from services.trainer.core.continuing.parent import Parent
 from services.trainer.core.dataset import (
     HELD_OUT,
     TRAIN,
@@ -28,7 +29,7 @@ from services.trainer.core.dataset import (
 )
 from services.trainer.core.export import session
 from services.trainer.core.export.graph import Exported, export
-from services.trainer.core.failure import RunFailed, bad_data, bad_parameter
+from services.trainer.core.failure import RunFailed, bad_data
 from services.trainer.core.judging.folds import Folds, parts_of, roles_of
 from services.trainer.core.judging.judge import JUDGED, judge, last_value
 from services.trainer.core.lessons.choosing import lesson_of
@@ -41,7 +42,7 @@ from services.trainer.core.preparing.rows import Inputs, inputs_of
 from services.trainer.core.preparing.words import Along
 from services.trainer.core.shrinking.shipping import Shipped, Trial, ship
 from services.trainer.core.teaching.objective import objective
-from services.trainer.core.weights import pack, unpack
+from services.trainer.core.weights import pack
 
 Array = npt.NDArray[Any]
 
@@ -73,6 +74,8 @@ class Learned:
     epochs: int
     shrinking: Shrinking | None = None
     """What that file was made smaller by, and what it cost; None where nothing was asked."""
+    carried: tuple[str, ...] = ()
+    """Weights taken over from the parent, each with how much of it where that is not all."""
 
 
 def manifest(plan: Plan, learned: Learned, code_version: str) -> ModelManifest:
@@ -81,6 +84,7 @@ def manifest(plan: Plan, learned: Learned, code_version: str) -> ModelManifest:
         run_id=plan.run_id, command_id=plan.command_id, pipeline=plan.data_pipeline, spec_version=plan.spec_version,
         spec_digest=plan.spec_digest, parent_version=plan.parent.version if plan.parent else 0,
         snapshot_digest=plan.snapshot.digest(), train_rows=learned.train_rows, held_out_rows=learned.held_out_rows,
+        parent_model=plan.parent.model if plan.parent else "", carried=learned.carried,
         code_version=code_version, seed=plan.parameters.seed, weights_sha256=sha256(learned.weights).hexdigest(),
         ranges=[SnapshotRange(stream=one.stream, pipeline=one.pipeline, generation=one.generation,
                               partition=one.partition,
@@ -110,10 +114,22 @@ class _Split:
     inputs: Inputs
     truth: Array
     roles: Array
+    head: Literal["own", "parent"] = "own"
+    """Whose last layer the network begins with."""
 
     def part(self, *wanted: int) -> tuple[Inputs, Array]:
         which = np.flatnonzero(np.isin(self.roles, wanted))
         return self.inputs.take(which), self.truth[which]
+
+
+@dataclass(frozen=True, slots=True)
+class _Taught:
+    """A network that has learnt for so many epochs, what its answers mean, and what it had from its parent."""
+
+    network: Network
+    target: Target
+    epochs: int
+    carried: tuple[str, ...]
 
 
 def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
@@ -124,13 +140,13 @@ def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
     torch.set_num_threads(1)
     # The other way to ask for this, use_deterministic_algorithms, imports the compiler: four seconds for nothing.
     torch.set_deterministic_debug_mode("error")
-    parent = unpack(given.parent) if given.parent is not None else None
+    parent = Parent.of(plan, given.parent) if given.parent is not None else None
     lesson = lesson_of(plan)
     usable = _usable(plan, given.rows)
     role = roles(lesson.owners(usable.table), plan.gate.held_out)
-    split, preparation, target = _prepared(lesson, usable, role, parent[1] if parent else None)
-    network, target, epochs = _taught(lesson, split, preparation, target, attached,
-                                      (parent and parent[0], given.checkpoint))
+    split, preparation, target = _prepared(lesson, usable, role, parent)
+    taught = _taught(lesson, split, preparation, target, attached, (parent, given.checkpoint))
+    network, target = taught.network, taught.target
     exported = export(preparation, network, target)
     held, truth = split.part(HELD_OUT)
     shipped = _shipped(lesson, exported, network, split, preparation, target)
@@ -145,21 +161,26 @@ def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
                               **judged.metrics()},
         _champion_metrics(lesson, champion, held, truth, target),
         (*_warnings(preparation, shipped.shrinking), *warnings),
-        int((split.roles != HELD_OUT).sum()), len(truth), epochs, shipped.shrinking)
+        int((split.roles != HELD_OUT).sum()), len(truth), taught.epochs, shipped.shrinking, taught.carried)
 
 
 def _prepared(lesson: Lesson, usable: _Usable, role: Array,
-              parent: dict[str, Any] | None) -> tuple[_Split, Preparation, Target]:
+              parent: Parent | None) -> tuple[_Split, Preparation, Target]:
     plan, inputs = lesson.plan, usable.inputs
     training = role != HELD_OUT
     check_enough(int(training.sum()), int((~training).sum()))
-    if parent:
-        preparation, target = Preparation.from_data(parent["preparation"]), Target.from_data(parent["target"])
+    head: Literal["own", "parent"] = "own"
+    if parent and parent.taken_whole:
+        preparation, target, head = parent.preparation, parent.target, "parent"
     else:
         preparation = fit(plan.fields, plan.outliers, inputs.take(np.flatnonzero(training)), _along(plan))
         target = lesson.target(usable.table, training)
+        if parent:
+            preparation = parent.prepared(preparation)
+            target, kept = parent.headed(target)
+            head = "parent" if kept else "own"
     truth = lesson.truth(usable.table, inputs, target)
-    if parent:
+    if head == "parent":
         lesson.check_known(target, truth, training)
     keep = lesson.teaches(truth, training)
     if plan.outliers.action == "quarantine":
@@ -168,24 +189,26 @@ def _prepared(lesson: Lesson, usable: _Usable, role: Array,
         inputs, truth, role = inputs.take(np.flatnonzero(keep)), truth[keep], role[keep]
         check_enough(int((role != HELD_OUT).sum()), int((role == HELD_OUT).sum()))
     lesson.check(target, truth[role != HELD_OUT])
-    return _Split(inputs, truth, role), preparation, target
+    return _Split(inputs, truth, role, head), preparation, target
 
 
 def _taught(lesson: Lesson, split: _Split, preparation: Preparation, target: Target, attached: Sequence[object],
-            begun: tuple[dict[str, Array] | None, bytes | None] = (None, None)) -> tuple[Network, Target, int]:
-    """Network and target after so many epochs; `begun` are a parent's weights and a checkpoint, where there are."""
-    parameters, (weights, checkpoint) = lesson.plan.parameters, begun
+            begun: tuple[Parent | None, bytes | None] = (None, None)) -> _Taught:
+    """`begun` are a parent and a checkpoint, where there are."""
+    parameters, (parent, checkpoint) = lesson.plan.parameters, begun
+    carried: tuple[str, ...] = ()
     network = zoo.build(lesson.plan.family, lesson.plan.task, preparation.layout, target.outputs, parameters)
     work = _work(lesson, network, split, preparation, target)
     network.objective = objective(parameters, work.training.truth.numpy(), len(target.classes))
-    if weights:
-        _continue(network, weights)
+    constant = (work.training.inputs == work.training.inputs[:1]).all(dim=0).numpy()
+    if parent:
+        carried = parent.begin(network, preparation.layout, split.head == "parent", constant)
     else:
-        network.ignore((work.training.inputs == work.training.inputs[:1]).all(dim=0).numpy())
+        network.ignore(constant)
     early = [handlers.EarlyStop(parameters.patience)] if lesson.stops_early else []
     watchers = [handlers.StopOnNaN(), *early, *attached]
     ended = loop.run(work, watchers) if checkpoint is None else loop.resume(work, checkpoint, watchers)
-    return network, lesson.calibrated(target, network, work.training.inputs), ended.epoch
+    return _Taught(network, lesson.calibrated(target, network, work.training.inputs), ended.epoch, carried)
 
 
 def _folds(lesson: Lesson, usable: _Usable, attached: Sequence[object]) -> tuple[Folds | None, list[str]]:
@@ -218,8 +241,9 @@ def _folds(lesson: Lesson, usable: _Usable, attached: Sequence[object]) -> tuple
 
 def _fold(lesson: Lesson, usable: _Usable, role: Array, limits: Sequence[object]) -> dict[str, float]:
     split, preparation, target = _prepared(lesson, usable, role, None)
-    network, target, _ = _taught(lesson, split, preparation, target, limits)
-    return _shipped(lesson, export(preparation, network, target), network, split, preparation, target).metrics
+    taught = _taught(lesson, split, preparation, target, limits)
+    exported = export(preparation, taught.network, taught.target)
+    return _shipped(lesson, exported, taught.network, split, preparation, taught.target).metrics
 
 
 def _along(plan: Plan) -> Along | None:
@@ -241,14 +265,6 @@ def _work(lesson: Lesson, network: Network, split: _Split, preparation: Preparat
         return loop.Rows(torch.from_numpy(preparation.transform(inputs)), lesson.tensor(truth, preparation, target))
 
     return loop.Work(network, lesson.plan.parameters, tensors(TRAIN), tensors(VALIDATION))
-
-
-def _continue(network: Network, weights: dict[str, Array]) -> None:
-    try:
-        network.load(weights)
-    except RuntimeError as error:
-        raise bad_parameter("the parent's network has another shape", "keep its family and hidden layers, or train "
-                                                                      "instead of fine-tuning") from error
 
 
 def _shipped(lesson: Lesson, full: Exported, network: Network, split: _Split, preparation: Preparation,

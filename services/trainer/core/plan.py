@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
-from lepton.contracts.modelling.blocks import Evaluate, Export, Parameters, Roles
+from lepton.contracts.modelling.blocks import Evaluate, Export, Parameters, Roles, Transfer
 from lepton.contracts.modelling.families import CLASS_TASKS, CLASSES_ONLY, FAMILIES, Family, fitting, foreign, takers
 from lepton.contracts.pb import models_pb2, training_pb2
 from lepton.contracts.pipeline import Pipeline
@@ -59,6 +58,8 @@ class Rival(Block):
 
     version: int
     classes: tuple[str, ...] = ()
+    model: str = ""
+    """Model it is a version of; empty: the plan's."""
 
 
 class Plan(Block):
@@ -89,6 +90,8 @@ class Plan(Block):
     """Labelled rows beside the plan, the held-out ones included."""
     snapshot: Snapshot
     parent: Rival | None = None
+    transfer: Transfer | None = None
+    """How the run goes on from its parent; absent: from the same model, with all that it learnt."""
     champion: Rival | None = None
     champion_version: int = 0
     """Who answered when this was planned, comparable or not: the verdict holds only while that is so."""
@@ -149,46 +152,6 @@ def planned_fields(pipeline: Pipeline) -> tuple[PlannedField, ...]:
                               tail=spec.tail,
                               coded=pipeline.model is not None and name == pipeline.model.roles.user)
                  for name, spec in pipeline.inputs.items())
-
-
-def warm_parent(command: training_pb2.TrainingCommand, family: str, digest: str, label_rows: int,
-                warm_start: bool, versions: Sequence[models_pb2.ModelVersion], champion: int) -> int:
-    """Version whose weights the run starts from; 0 for a cold start.
-
-    A fine-tune names its parent (or means the champion) and fails when it cannot be continued. A run started by row
-    count continues the champion only while that learnt from at least half as many rows: its frozen statistics would
-    otherwise be worth less than fresh ones.
-    """
-    if command.kind == training_pb2.TRAINING_KIND_FINE_TUNE:
-        wanted = command.parent_version or champion
-        parent = _version(versions, wanted)
-        if parent is None:
-            raise bad_parameter(f"version {wanted} of {command.model} is not kept" if wanted else
-                                f"{command.model} has no champion to fine-tune", "train the model first")
-        reason = _cannot_continue(parent, family, digest)
-        if reason:
-            raise bad_parameter(f"version {wanted} cannot be fine-tuned: {reason}", "train instead of fine-tuning")
-        return wanted
-    parent = _version(versions, champion)
-    if command.reason != "rows" or not warm_start or parent is None:
-        return 0
-    enough = 2 * (parent.manifest.lineage.train_rows + parent.manifest.lineage.held_out_rows) >= label_rows
-    return champion if enough and not _cannot_continue(parent, family, digest) else 0
-
-
-def _cannot_continue(parent: models_pb2.ModelVersion, family: str, digest: str) -> str:
-    manifest = parent.manifest
-    if manifest.family != family:
-        return f"it is a {manifest.family}, not a {family}"
-    if manifest.input_schema_digest != digest:
-        return "it takes other fields"
-    if not manifest.lineage.weights_sha256:
-        return "its weights were not kept"
-    return ""
-
-
-def _version(versions: Sequence[models_pb2.ModelVersion], number: int) -> models_pb2.ModelVersion | None:
-    return next((one for one in versions if one.version == number), None)
 
 
 def _given_parameters(text: str) -> dict[str, Any]:

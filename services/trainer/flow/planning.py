@@ -9,15 +9,16 @@ from pydantic import ValidationError
 
 from lepton.clock import Clock
 from lepton.contracts import pipeline as pipelines
-from lepton.contracts.modelling.blocks import ModelSpec
+from lepton.contracts.modelling.blocks import ModelSpec, Transfer
 from lepton.contracts.pb.models_pb2 import ModelState, ModelVersion
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
-from lepton.contracts.pb.training_pb2 import TRAINING_KIND_FINE_TUNE, TrainingCommand
+from lepton.contracts.pb.training_pb2 import TrainingCommand
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.pipeline_blocks import Gate, LabelType, Task
 from lepton.errors import Missing, Unavailable
 from lepton.store.pipelines import generations_of
 from lepton.store.runs import ClaimedRun
+from services.trainer.core.continuing.beginning import beginning, named_version
 from services.trainer.core.dataset import MIN_HELD_OUT_ROWS, MIN_TRAIN_ROWS, check_enough
 from services.trainer.core.failure import bad_parameter, no_resource
 from services.trainer.core.lessons.columns import categories_of
@@ -27,7 +28,6 @@ from services.trainer.core.plan import (
     Rival,
     family_and_parameters,
     planned_fields,
-    warm_parent,
 )
 from services.trainer.flow import snapshots
 from services.trainer.flow.ports import Bounds, Folder, Pipelines, Stores, Tell
@@ -80,7 +80,7 @@ class Planner:
             check_enough(taken.rows.num_rows, 0)
         registry = await self._registry(command.model)
         champion = await self._champion(registry, spec, folder)
-        parent = await self._parent(command, family, spec, registry, taken.rows.num_rows, folder)
+        parent, transfer = await self._parent(command, family, spec, registry, taken.rows.num_rows, folder)
         plan = Plan(
             run_id=run.run_id, command_id=command.command_id, model=command.model, data_pipeline=data.name,
             generation=data_state.generation, spec_version=state.version, spec_digest=state.spec_digest,
@@ -88,8 +88,9 @@ class Planner:
             label_type=cast(LabelType | None, spec.label_type), label_categories=categories_of(spec), roles=model.roles,
             fields=planned_fields(spec), outliers=spec.clean.outliers, family=family, parameters=parameters, gate=gate,
             export=model.export, evaluate=model.evaluate, rows=taken.rows.num_rows, snapshot=taken.snapshot,
-            parent=parent, champion=champion, champion_version=registry.champion, promote=command.promote,
-            reason=command.reason, memory_mb=self._bounds.memory_mb, limit_s=self._bounds.limit_s)
+            parent=parent, transfer=transfer, champion=champion, champion_version=registry.champion,
+            promote=command.promote, reason=command.reason, memory_mb=self._bounds.memory_mb,
+            limit_s=self._bounds.limit_s)
         await folder.write(DATA, _file(taken.rows))
         await folder.write(PLAN, plan.to_json().encode())
         return plan
@@ -136,22 +137,23 @@ class Planner:
         return Rival(version=version.version, classes=tuple(version.manifest.classes))
 
     async def _parent(self, command: TrainingCommand, family: str, spec: Pipeline, registry: ModelState, rows: int,
-                      folder: Folder) -> Rival | None:
-        warm_start = spec.model is not None and spec.model.train.warm_start
-        number = warm_parent(command, family, spec.input_schema_digest(), rows, warm_start, registry.versions,
-                             registry.champion)
-        version = _version(registry.versions, number)
-        if version is None:
-            return None
+                      folder: Folder) -> tuple[Rival | None, Transfer | None]:
+        """The version the run begins with, its weights beside the plan, and how it goes on from it."""
+        begun = beginning(command, spec, family, registry, rows)
+        if begun is None:
+            return None, None
+        theirs = registry if begun.model == registry.model else await self._registry(begun.model)
+        version = named_version(begun, theirs, family)
         try:
             await folder.write(PARENT, await self._stores.artifacts.get(version.manifest.lineage.weights_sha256))
         except (Missing, Unavailable) as error:
-            if command.kind == TRAINING_KIND_FINE_TUNE:
-                raise no_resource(f"the weights of version {number} cannot be read: {error.message}",
-                                  "train instead of fine-tuning, or restore the artefact") from error
-            self._tell.trouble("weights_unreadable", str(error), f"{registry.model} version {number}")
-            return None
-        return Rival(version=number, classes=tuple(version.manifest.classes))
+            if begun.asked:
+                raise no_resource(f"the weights of version {version.version} of {begun.model} cannot be read: "
+                                  f"{error.message}", "train without it, or restore the artefact") from error
+            self._tell.trouble("weights_unreadable", str(error), f"{begun.model} version {version.version}")
+            return None, None
+        foreign = "" if begun.model == registry.model else begun.model
+        return Rival(version=version.version, classes=tuple(version.manifest.classes), model=foreign), begun.transfer
 
 
 def _learnable(spec: Pipeline) -> tuple[ModelSpec, Gate]:

@@ -48,6 +48,10 @@ class Autoencoder(Network):
         axis = graph.constant("apart:axis", np.array([1], dtype=np.int64))
         return graph.add("ReduceMean", [squared, axis], "apart:mean", keepdims=1)
 
+    def columns(self) -> dict[str, int]:
+        last = f"layers.{len(self.layers) - 1}"
+        return {"layers.0.weight": 1, f"{last}.weight": 0, f"{last}.bias": 0}
+
     def ignore(self, columns: Array) -> None:
         """A column that never varied is said again as it was: that it varies later is strange, and is to count."""
 

@@ -82,6 +82,9 @@ class Branched(Network):
                 value = graph.add("Relu", [value], f"head_{place}:relu")
         return value
 
+    def scores_layer(self) -> str:
+        return f"head.{len(self.head) - 1}"
+
     def ignore(self, columns: Array) -> None:
         held: Array = np.zeros(self._layers()[0].in_features, dtype=bool)
         held[self._seen:] = columns[cast(torch.Tensor, self.plain).cpu().numpy()]

@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ class Network(nn.Module, ABC):
 
     task: Task
     objective: Objective = PLAIN
+    held: tuple[nn.Module, ...] = ()
+    """Layers that stay as they are in training too."""
 
     @abstractmethod
     def emit(self, graph: Graph, prepared: str) -> str:
@@ -38,6 +40,21 @@ class Network(nn.Module, ABC):
     def load(self, arrays: Mapping[str, Array]) -> None:
         """Take weights of `arrays()`. RuntimeError when they are of another shape."""
         self.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
+
+    def scores_layer(self) -> str:
+        """The layer whose answers are the scores; empty where no layer answers for the label alone."""
+        return ""
+
+    def columns(self) -> dict[str, int]:
+        """Weights that have a part for each prepared column, by name, and along which axis; empty where columns mean
+        something only together."""
+        return {}
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for layer in self.held:
+            layer.eval()
+        return self
 
     def ignore(self, columns: Array) -> None:
         """Keep the answer independent of `columns` (True) while training: those that never vary there.

@@ -36,6 +36,12 @@ class Stack(Network):
     def linear_layers(self) -> list[nn.Linear]:
         return [cast(nn.Linear, layer) for layer in self.layers]
 
+    def scores_layer(self) -> str:
+        return f"layers.{len(self.layers) - 1}"
+
+    def columns(self) -> dict[str, int]:
+        return {"layers.0.weight": 1}
+
     def ignore(self, columns: Array) -> None:
         still(self.linear_layers()[0].weight, columns)
 
