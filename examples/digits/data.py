@@ -21,6 +21,10 @@ class Image:
     pixels: tuple[float, ...]
     digit: int
 
+    @property
+    def answer(self) -> str:
+        return str(self.digit)
+
     def event(self, run: str) -> dict[str, Any]:
         return {"event_id": self.event_id(run), "occurred_at": datetime.now(UTC).isoformat(),
                 "pixels": list(self.pixels)}
