@@ -1,10 +1,11 @@
-"""Commands of models: predict, train, promote, rollback, and the list of them."""
+"""Commands of models: the list of them and their cards, predict, train, promote, rollback."""
 
 import uuid
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from lepton.errors import Invalid, Missing
 from lepton_ai import AsyncLeptonClient
@@ -17,12 +18,25 @@ Name = Annotated[str, typer.Argument(help="Name of a model; it is its pipeline's
 VERSIONS = ("version", "status", "family", "metrics", "lineage.parent_version", "lineage.train_rows", "created_at")
 
 
+class _Named(TyperGroup):
+    """`lepton models` lists; a first word that is none of the commands is a model's name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        known = {*self.commands, *ctx.help_option_names}
+        return super().parse_args(ctx, args if args and args[0] in known else ["list", *args])
+
+
+models = typer.Typer(cls=_Named, help="Models, the versions of one (`lepton models NAME`), and a version's card.")
+
+
 def add_to(app: typer.Typer) -> None:
-    for command in (models, predict, train, promote, rollback):
+    app.add_typer(models, name="models")
+    for command in (predict, train, promote, rollback):
         app.command()(command)
 
 
-def models(name: Annotated[str, typer.Argument(help="Show the versions of this one.")] = "",
+@models.command("list")
+def list_models(name: Annotated[str, typer.Argument(help="Show the versions of this one.")] = "",
            output: Output = Form.TABLE) -> None:
     """Show models, or the versions of one."""
     if not name:
@@ -37,6 +51,29 @@ def models(name: Annotated[str, typer.Argument(help="Show the versions of this o
         return
     say(f"{name}: champion {state['champion'] or 'none'}, before it {state['previous_champion'] or 'none'}")
     show(sorted(state["versions"], key=lambda one: -int(one["version"])), output, VERSIONS)
+
+
+@models.command()
+def card(which: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="The champion, without a version.")],
+         save: Annotated[Path | None, typer.Option(help="Write it with pictures and figures to this zip.")] = None,
+         ) -> None:
+    """Show a version's model card, or save it with its pictures."""
+    name, _, number = which.partition("@")
+    if number and not number.isdigit():
+        raise Invalid(f"`{number}` is no version", field="version", remedy="lepton models card NAME@3")
+
+    async def read(transport: Transport) -> bytes:
+        version = number or (await transport.get(f"/v1/models/{name}"))["champion"]
+        if not int(version):
+            raise Missing(f"{name} has no champion", field="version", remedy=f"name a version: {name}@1")
+        file = "card.zip" if save else "card.md"
+        return (await transport.call("GET", f"/v1/models/{name}/versions/{version}/card/{file}")).content
+    found: bytes = ask(read)
+    if save is None:
+        say(found.decode())
+        return
+    save.write_bytes(found)
+    say(f"{save}: {len(found)} bytes")
 
 
 def predict(name: Name, rows: Annotated[list[str] | None, typer.Argument(help="Rows as JSON objects.")] = None,

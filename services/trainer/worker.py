@@ -4,7 +4,8 @@
     python -m services.trainer.worker train RUN_DIR PARENT_PID      the worker: RUN_DIR in, RUN_DIR out
 
 In: plan.json, data.arrow, and what the plan names (parent.npz, champion.onnx); checkpoint.npz when the run was begun
-before. Out: progress.jsonl while it goes; then model.onnx, weights.npz and, last, result.json; or failure.json.
+before. Out: progress.jsonl while it goes; then model.onnx, weights.npz, card.zip and, last, result.json; or
+failure.json.
 Heavy libraries are imported inside the functions, so that the process is bound to its parent before it does anything.
 """
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from services.trainer.core.plan import Plan
 
 PLAN, DATA, PARENT, CHAMPION, CHECKPOINT = "plan.json", "data.arrow", "parent.npz", "champion.onnx", "checkpoint.npz"
-PROGRESS, MODEL, WEIGHTS, RESULT, FAILURE = "progress.jsonl", "model.onnx", "weights.npz", "result.json", "failure.json"
+PROGRESS, RESULT, FAILURE = "progress.jsonl", "result.json", "failure.json"
+MODEL, WEIGHTS, CARD = "model.onnx", "weights.npz", "card.zip"
 
 _PR_SET_PDEATHSIG = 1
 # Serving and ingest go before learning.
@@ -129,22 +131,26 @@ def _given(folder: Path) -> "Given":
 
 
 def _finish(folder: Path, plan: "Plan", learned: "Learned") -> None:
+    from hashlib import sha256
     from importlib.metadata import PackageNotFoundError, version
 
     from google.protobuf.json_format import MessageToDict
 
     from services.trainer.core.learning import manifest
+    from services.trainer.core.telling.card import bundle
 
     try:
         code_version = version("lepton-ai")
     except PackageNotFoundError:
         code_version = "source"
-    about = MessageToDict(manifest(plan, learned, code_version), preserving_proto_field_name=True)
+    about, card = manifest(plan, learned, code_version), bundle(learned.report)
+    about.card_sha256 = sha256(card).hexdigest()
     _write(folder / MODEL, learned.exported.data)
     _write(folder / WEIGHTS, learned.weights)
+    _write(folder / CARD, card)
     _write(folder / RESULT, json.dumps({
-        "manifest": about, "warnings": learned.warnings, "epochs": learned.epochs,
-        "compared": learned.champion_metrics is not None}).encode())
+        "manifest": MessageToDict(about, preserving_proto_field_name=True), "warnings": learned.warnings,
+        "epochs": learned.epochs, "compared": learned.champion_metrics is not None}).encode())
 
 
 def _teller(folder: Path, epochs: int) -> Callable[[int, dict[str, float]], None]:

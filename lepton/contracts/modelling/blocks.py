@@ -16,7 +16,7 @@ from lepton.contracts.modelling.families import (
     foreign,
     takers,
 )
-from lepton.contracts.pipeline_blocks import LISTS, NUMERIC, SCALARS, Block, Events, Member, label_type, task_of
+from lepton.contracts.pipeline_blocks import LISTS, NUMERIC, SCALARS, Block, Events, Member, Share, label_type, task_of
 
 Finding = tuple[tuple[int | str, ...], str, str]
 """Path in the Pipeline, message, remedy."""
@@ -131,6 +131,16 @@ class Export(Block):
     """What happens to a version whose file costs more."""
 
 
+class Fairness(Block):
+    """Groups of rows that are to be treated alike, and how far apart they may be."""
+
+    groups: Annotated[tuple[Member, ...], Field(strict=False, min_length=1, max_length=8)]
+    """Fields whose values are the groups; they need be no inputs."""
+    criterion: Literal["demographic_parity", "equal_opportunity", "equalised_odds", "accuracy"] = "equal_opportunity"
+    at_most: Share | None = None
+    """Gap between two groups above which a candidate is kept out; only told when left out."""
+
+
 class Evaluate(Block):
     """What is measured of a candidate beside the gate's metric."""
 
@@ -138,6 +148,9 @@ class Evaluate(Block):
     """So many times it is learnt anew, each with another part held out."""
     by: Literal["chance", "time"] = "chance"
     """What folds hold out: a random part, or what came after the rows learnt from."""
+    slices: Annotated[tuple[Member, ...], Field(strict=False, max_length=20)] = ()
+    """Fields by whose values the metrics are told apart; they need be no inputs."""
+    fairness: Fairness | None = None
 
 
 class Roles(Block):
@@ -172,6 +185,7 @@ def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Find
     if events is not None:
         yield from _check_task(events, model)
         yield from _check_shapes(events, model)
+        yield from _check_judging(events, model)
     path, takes = ("model", "parameters"), FAMILIES[model.family].parameters
     # What stands there with its default was perhaps never written.
     given = [name for name in model.parameters.model_fields_set
@@ -187,8 +201,6 @@ def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Find
     if model.export is not None and model.export.prune and "hidden" not in takes:
         yield ("model", "export", "prune"), f"{model.family} has no hidden units to leave out", (
             f"remove it, or use {' or '.join(takers('hidden'))}")
-    if model.evaluate.folds and FAMILIES[model.family].own_task:
-        yield ("model", "evaluate", "folds"), f"{model.family} is not judged row by row by a label", "remove it"
     if model.train.window_rows < model.train.first_rows:
         yield ("model", "train", "window_rows"), "fewer than first_rows", "raise it to at least first_rows"
 
@@ -282,3 +294,19 @@ def _check_task(events: Events, model: ModelSpec) -> Iterator[Finding]:
         yield ("model", "family"), f"{model.family} does not fit {task}", (
             f"use {' or '.join(fitting(task))}"
             + (", or set events.label.task" if label_type(events, events.label) == "int" else ""))
+
+
+def _check_judging(events: Events, model: ModelSpec) -> Iterator[Finding]:
+    path, wanted = ("model", "evaluate"), model.evaluate
+    if FAMILIES[model.family].own_task:
+        for name in ("folds", "slices", "fairness"):
+            if getattr(wanted, name):
+                yield (*path, name), f"{model.family} is not judged row by row by a label", "remove it"
+        return
+    named: list[tuple[tuple[str, ...], str]] = [((*path, "slices"), name) for name in wanted.slices]
+    named += [((*path, "fairness", "groups"), name) for name in (wanted.fairness.groups if wanted.fairness else ())]
+    for where, name in named:
+        if name not in events.fields or events.fields[name].type not in SCALARS:
+            yield where, f"`{name}` is no field whose values tell rows apart", "name fields of events.fields"
+    if wanted.fairness and task_of(events) == "regression" and wanted.fairness.criterion != "accuracy":
+        yield (*path, "fairness", "criterion"), f"{wanted.fairness.criterion} is about classes", "use accuracy"

@@ -9,11 +9,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lepton.contracts.modelling.blocks import Fairness
 from lepton.contracts.pb.models_pb2 import Shrinking
 from lepton.contracts.pipeline_blocks import LOWER_IS_BETTER, Gate
 
 CHANCE = "champion_chance"
 """The candidate's figure that holds the test's outcome: the chance that its lead is not above what is asked for."""
+
+GAP = "fairness_gap"
+"""The candidate's figure that says how far apart it treats two groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +32,11 @@ class Verdict:
 
 
 def decide(gate: Gate, candidate: Mapping[str, float], champion: Mapping[str, float] | None,
-           shrinking: Shrinking | None = None) -> Verdict:
+           shrinking: Shrinking | None = None, fairness: Fairness | None = None) -> Verdict:
     """Judge by the gate's metric; `champion` holds its metrics on the same rows, None when there is no champion.
 
     `shrinking` is what the candidate's file was made smaller by, None where it was not: its cost is judged too.
+    `fairness` is what the Pipeline says of groups, whose gap is among the candidate's metrics.
     """
     value = candidate.get(gate.metric, math.nan)
     if not math.isfinite(value):
@@ -50,6 +55,7 @@ def decide(gate: Gate, candidate: Mapping[str, float], champion: Mapping[str, fl
                            f"by {gate.beat_champion_by:g}")
         elif gate.significance is not None:
             reasons += _luck(gate.significance, gate.metric, candidate.get(CHANCE, math.nan))
+    reasons += unequal(fairness, candidate)
     return Verdict(tuple(reasons))
 
 
@@ -61,6 +67,16 @@ def too_dear(shrinking: Shrinking) -> tuple[str, ...]:
     if not math.isfinite(shrinking.cost):
         return (f"{how} gives no finite answer to extreme rows",)
     return (f"{how} costs {shrinking.cost:.4g} of {shrinking.metric}, more than {shrinking.max_cost:g}",)
+
+
+def unequal(fairness: Fairness | None, candidate: Mapping[str, float]) -> tuple[str, ...]:
+    """Why a candidate that treats declared groups too differently is kept out; empty where it does not."""
+    if fairness is None or fairness.at_most is None:
+        return ()
+    gap, what = candidate.get(GAP, math.nan), fairness.criterion.replace("_", " ")
+    if not math.isfinite(gap):
+        return (f"too few rows of {' and '.join(fairness.groups)} were held out to tell {what}",)
+    return (f"groups are {gap:.4g} apart by {what}, more than {fairness.at_most:g}",) if gap > fairness.at_most else ()
 
 
 def _luck(significance: float, metric: str, chance: float) -> list[str]:

@@ -1,7 +1,7 @@
 """A whole run as one function: rows in, a checked model with its figures out. The worker adds only files around it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -31,7 +31,9 @@ from services.trainer.core.export import session
 from services.trainer.core.export.graph import Exported, export
 from services.trainer.core.failure import RunFailed, bad_data
 from services.trainer.core.judging.folds import Folds, parts_of, roles_of
-from services.trainer.core.judging.judge import JUDGED, judge, last_value
+from services.trainer.core.judging.history import History
+from services.trainer.core.judging.judge import JUDGED, Case, Held, judge, last_value
+from services.trainer.core.judging.report import About, report
 from services.trainer.core.lessons.choosing import lesson_of
 from services.trainer.core.lessons.lesson import Lesson
 from services.trainer.core.networks import zoo
@@ -76,6 +78,8 @@ class Learned:
     """What that file was made smaller by, and what it cost; None where nothing was asked."""
     carried: tuple[str, ...] = ()
     """Weights taken over from the parent, each with how much of it where that is not all."""
+    report: dict[str, Any] = field(default_factory=dict)
+    """What its card tells, as plain data."""
 
 
 def manifest(plan: Plan, learned: Learned, code_version: str) -> ModelManifest:
@@ -111,7 +115,7 @@ class _Usable:
 
 @dataclass(frozen=True, slots=True)
 class _Split:
-    inputs: Inputs
+    rows: _Usable
     truth: Array
     roles: Array
     head: Literal["own", "parent"] = "own"
@@ -119,7 +123,13 @@ class _Split:
 
     def part(self, *wanted: int) -> tuple[Inputs, Array]:
         which = np.flatnonzero(np.isin(self.roles, wanted))
-        return self.inputs.take(which), self.truth[which]
+        return self.rows.inputs.take(which), self.truth[which]
+
+    @property
+    def held(self) -> Held:
+        which = np.flatnonzero(self.roles == HELD_OUT)
+        some = self.rows.take(which)
+        return Held(some.inputs, some.table, self.truth[which])
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,23 +155,23 @@ def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
     usable = _usable(plan, given.rows)
     role = roles(lesson.owners(usable.table), plan.gate.held_out)
     split, preparation, target = _prepared(lesson, usable, role, parent)
-    taught = _taught(lesson, split, preparation, target, attached, (parent, given.checkpoint))
-    network, target = taught.network, taught.target
-    exported = export(preparation, network, target)
-    held, truth = split.part(HELD_OUT)
-    shipped = _shipped(lesson, exported, network, split, preparation, target)
+    history = History()
+    taught = _taught(lesson, split, preparation, target, [history, *attached], (parent, given.checkpoint))
+    network, target, held = taught.network, taught.target, split.held
+    shipped = _shipped(lesson, export(preparation, network, target), network, split, preparation, target)
     champion = session.Session(given.champion) if given.champion is not None and plan.champion is not None else None
-    folds, warnings = _folds(lesson, usable, attached)
-    judged = judge(plan, target, (held, truth), session.Session(shipped.exported.data), champion, folds,
-                   last_value(target.task, split.truth, split.roles))
+    folds, untold = _folds(lesson, usable, attached)
+    judged = judge(Case(plan, target, session.Session(shipped.exported.data), held, champion, folds,
+                        last_value(target.task, split.truth, split.roles)))
+    metrics = {**shipped.metrics, **lesson.baseline(split.part(TRAIN, VALIDATION), (held.inputs, held.truth),
+                                                    preparation, target), **judged.metrics}
+    about = About(metrics, _champion_metrics(lesson, champion, held.inputs, held.truth, target),
+                  (*_warnings(preparation, shipped.shrinking), *untold), history.losses,
+                  int((split.roles != HELD_OUT).sum()), len(held.truth), taught.epochs)
     return Learned(
         shipped.exported, pack(network.arrays(), {"preparation": preparation.to_data(), "target": target.to_data()}),
-        preparation, target, {**shipped.metrics,
-                              **lesson.baseline(split.part(TRAIN, VALIDATION), (held, truth), preparation, target),
-                              **judged.metrics()},
-        _champion_metrics(lesson, champion, held, truth, target),
-        (*_warnings(preparation, shipped.shrinking), *warnings),
-        int((split.roles != HELD_OUT).sum()), len(truth), taught.epochs, shipped.shrinking, taught.carried)
+        preparation, target, metrics, about.champion_metrics, about.warnings, about.train_rows, about.held_out_rows,
+        taught.epochs, shipped.shrinking, taught.carried, report(plan, target, about, judged.figures))
 
 
 def _prepared(lesson: Lesson, usable: _Usable, role: Array,
@@ -186,10 +196,10 @@ def _prepared(lesson: Lesson, usable: _Usable, role: Array,
     if plan.outliers.action == "quarantine":
         keep = keep & ~(preparation.outside(inputs) & training)
     if not keep.all():
-        inputs, truth, role = inputs.take(np.flatnonzero(keep)), truth[keep], role[keep]
+        usable, truth, role = usable.take(np.flatnonzero(keep)), truth[keep], role[keep]
         check_enough(int((role != HELD_OUT).sum()), int((role == HELD_OUT).sum()))
     lesson.check(target, truth[role != HELD_OUT])
-    return _Split(inputs, truth, role, head), preparation, target
+    return _Split(usable, truth, role, head), preparation, target
 
 
 def _taught(lesson: Lesson, split: _Split, preparation: Preparation, target: Target, attached: Sequence[object],

@@ -25,7 +25,7 @@ from services.trainer.flow.ports import Folder, Stores, Tell
 
 log = logging.getLogger(__name__)
 
-MODEL, WEIGHTS, RESULT = "model.onnx", "weights.npz", "result.json"
+MODEL, WEIGHTS, CARD, RESULT = "model.onnx", "weights.npz", "card.zip", "result.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +72,12 @@ class Publisher:
         for warning in result["warnings"]:
             log.warning("%s of %s: %s", run.run_id, plan.model, warning)
         verdict = decide(plan.gate, manifest.metrics, manifest.champion_metrics if result["compared"] else None,
-                         manifest.shrinking if manifest.HasField("shrinking") else None)
+                         manifest.shrinking if manifest.HasField("shrinking") else None, plan.evaluate.fairness)
         promote = verdict.passed and plan.promote
         if promote and await self._champion(plan.model) != plan.champion_version:
             raise ChampionChanged
         version = await self._signed(manifest, verdict)
-        files = [await _needed(folder, name) for name in (MODEL, WEIGHTS)]
+        files = [await _needed(folder, name) for name in (MODEL, WEIGHTS, *((CARD,) if manifest.card_sha256 else ()))]
         # Noted before they are stored: whoever ends the run removes those that no version names.
         await self._stores.runs.note(run.run_id, run.fence, [sha256_hex(file) for file in files])
         for file in files:

@@ -5,6 +5,7 @@ import pytest
 from lepton.contracts.pipeline import from_json, parse
 from tests.unit.contracts.test_pipeline import BASE, only
 
+NUMBERS = BASE.replace("type: bool}\n", "type: float}\n")
 AUTOENCODER = BASE.replace("  label: {field: bought, type: bool}\n", "") + "model: {family: autoencoder, "
 
 
@@ -22,6 +23,11 @@ def test_what_is_asked_for_is_read_and_kept() -> None:
     (BASE + "model: {family: mlp, evaluate: {folds: 1}}\n", "model.evaluate.folds", "greater than or equal to 2"),
     (BASE + "model: {family: mlp, evaluate: {by: luck}}\n", "model.evaluate.by", "not one of `chance`, `time`"),
     (BASE + "gate: {metric: accuracy, significance: 0.6}\n", "gate.significance", "less than 0.5"),
+    (BASE + "model: {family: mlp, evaluate: {slices: [colour]}}\n", "model.evaluate.slices", "`colour` is no field"),
+    (BASE + "model: {family: mlp, evaluate: {fairness: {groups: []}}}\n", "model.evaluate.fairness.groups", "1 item"),
+    (NUMBERS + "model: {family: mlp, evaluate: {fairness: {groups: [member]}}}\n",
+     "model.evaluate.fairness.criterion", "is about classes"),
+    (AUTOENCODER + "evaluate: {slices: [member]}}\n", "model.evaluate.slices", "not judged row by row"),
     (AUTOENCODER + "evaluate: {folds: 3}}\n", "model.evaluate.folds", "not judged row by row"),
 ])
 def test_what_cannot_be_measured_is_refused(text: str, path: str, message: str) -> None:

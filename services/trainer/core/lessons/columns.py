@@ -8,12 +8,16 @@ from lepton.contracts.reading.columns import FIELD_TYPES
 
 
 def columns_of(pipeline: Pipeline) -> dict[str, pa.DataType]:
-    """The model's inputs, then fields with a role, then the entity where an entity's rows belong together."""
+    """The model's inputs, then fields with a role or by which rows are told apart, then the entity where its rows
+    belong together."""
     columns = {name: FIELD_TYPES[spec.type] for name, spec in pipeline.inputs.items()}
     roles = pipeline.model.roles if pipeline.model else None
     for member in (roles.item, roles.action, roles.done, roles.propensity) if roles else ():
         if member is not None:
             columns[member] = FIELD_TYPES[pipeline.fields[member].type]
+    evaluate = pipeline.model.evaluate if pipeline.model else None
+    for member in (*evaluate.slices, *(evaluate.fairness.groups if evaluate.fairness else ())) if evaluate else ():
+        columns[member] = FIELD_TYPES[pipeline.fields[member].type]
     return columns | ({ENTITY: pa.string()} if pipeline.task == "policy" else {})
 
 
