@@ -82,13 +82,14 @@ async def test_collecting_removes_retired_versions_and_what_no_version_names(wor
     orphan = await world.stores.artifacts.put(b"left behind", MODEL_FILES)
     await ask(world, "r1", RETIRE, parent_version=2)
     told = await ask(world, "g1", COLLECT)
-    assert (told.metrics["versions"], told.metrics["files"]) == (1, 3)
+    assert (told.metrics["versions"], told.metrics["files"]) == (1, 4)
     assert told.metrics["bytes"] > second.size_bytes
-    for digest in (orphan, second.sha256, second.lineage.weights_sha256):
+    for digest in (orphan, second.sha256, second.lineage.weights_sha256, second.card_sha256):
         with pytest.raises(Missing):
             await world.stores.artifacts.get(digest)
     assert await world.stores.artifacts.get(first.sha256)
     assert await world.stores.artifacts.get(first.lineage.weights_sha256)
+    assert await world.stores.artifacts.get(first.card_sha256)
     assert [one.status for one in (await world.stores.models.state("tumours")).versions] \
         == [models_pb2.VERSION_STATUS_READY]
 

@@ -24,7 +24,8 @@ async def stored(world: World) -> set[str]:
 
 async def named(world: World, model: str = "tumours") -> set[str]:
     versions = (await world.stores.models.state(model)).versions
-    return {digest for one in versions for digest in (one.manifest.sha256, one.manifest.lineage.weights_sha256)}
+    return {digest for one in (version.manifest for version in versions)
+            for digest in (one.sha256, one.lineage.weights_sha256, one.card_sha256)}
 
 
 def cancelling(command_id: str) -> TrainingCommand:
