@@ -43,8 +43,9 @@ class Parent:
     @property
     def taken_whole(self) -> bool:
         """Whether statistics and classes are the parent's: the same model goes on, with the same fields."""
-        fields = [(one.name, one.type) for one in self.plan.fields]
-        return self.plan.transfer is None and fields == [(one.name, one.type) for one in self.preparation.takes]
+        fields = [(one.name, one.type, one.tail) for one in self.plan.fields]
+        return self.plan.transfer is None and fields == [(one.name, one.type, one.tail)
+                                                         for one in self.preparation.takes]
 
     def prepared(self, fresh: Preparation) -> Preparation:
         """`fresh`, in which a field of the same name and type becomes numbers as it did for the parent.
