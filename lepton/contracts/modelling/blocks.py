@@ -91,6 +91,19 @@ class Parameters(Block):
         return self.hidden or (32, 16)
 
 
+class Stream(Block):
+    """Learning every labelled row as it comes, beside the runs."""
+
+    candidate_rows: Annotated[int, Field(ge=100, le=10_000_000)] = 1000
+    """Rows learnt between two candidates."""
+    wait_rows: Annotated[int, Field(ge=100, le=1_000_000)] = 20_000
+    """Most rows that wait for their labels, and labels that wait for their rows; the oldest are given up."""
+    width: Annotated[int, Field(ge=16, le=1024)] = 128
+    """Random features of each of its regressions."""
+    replay_rows: Annotated[int, Field(ge=512, le=100_000)] = 1024
+    """Rows kept to begin anew from when rows have moved."""
+
+
 class Train(Block):
     first_rows: Annotated[int, Field(ge=10)] = 200
     """Labelled rows before the first run."""
@@ -99,6 +112,7 @@ class Train(Block):
     window_rows: Annotated[int, Field(ge=10)] = 20_000
     """Newest labelled rows learnt from."""
     warm_start: bool = True
+    stream: Stream | None = None
 
 
 class Start(Block):
@@ -201,6 +215,10 @@ def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Find
     if model.export is not None and model.export.prune and "hidden" not in takes:
         yield ("model", "export", "prune"), f"{model.family} has no hidden units to leave out", (
             f"remove it, or use {' or '.join(takers('hidden'))}")
+    if model.train.stream is not None and FAMILIES[model.family].own_task is not None:
+        yield ("model", "train", "stream"), "only classes and numbers are learnt from a stream", "remove it"
+    if model.train.stream is not None and model.export is not None:
+        yield ("model", "export"), "candidates of a stream are published as they are", "remove it, or train.stream"
     if model.train.window_rows < model.train.first_rows:
         yield ("model", "train", "window_rows"), "fewer than first_rows", "raise it to at least first_rows"
 

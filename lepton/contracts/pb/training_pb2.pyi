@@ -157,6 +157,7 @@ class TrainingCommand(_message.Message):
     NOTE_FIELD_NUMBER: _builtins.int
     ARTIFACT_SHA256_FIELD_NUMBER: _builtins.int
     ABOUT_JSON_FIELD_NUMBER: _builtins.int
+    STREAM_SHA256_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     kind: Global___TrainingKind.ValueType
     model: _builtins.str
@@ -175,7 +176,7 @@ class TrainingCommand(_message.Message):
     """False keeps a candidate that passed its gate out of production until `promote`."""
     issuer: _builtins.str
     reason: _builtins.str
-    """Why: `rows`, `command`, `recovery`."""
+    """Why: `rows`, `stream`, `command`, `recovery`."""
     cancel_run_id: _builtins.str
     """Run to cancel (kind CANCEL)."""
     incident_id: _builtins.str
@@ -198,6 +199,8 @@ class TrainingCommand(_message.Message):
     """ONNX file to publish (kind IMPORT): SHA-256 of an artefact, lower-case hex."""
     about_json: _builtins.str
     """What is said of the file (kind IMPORT), as a JSON object: task, classes, origin."""
+    stream_sha256: _builtins.str
+    """State of the stream's learner to publish as a candidate (reason `stream`): SHA-256 of an artefact, lower-case hex."""
     @_builtins.property
     def issued_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -231,10 +234,11 @@ class TrainingCommand(_message.Message):
         note: _builtins.str = ...,
         artifact_sha256: _builtins.str = ...,
         about_json: _builtins.str = ...,
+        stream_sha256: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["issued_at", b"issued_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["about_json", b"about_json", "artifact_sha256", b"artifact_sha256", "cancel_run_id", b"cancel_run_id", "command_id", b"command_id", "data_pipeline", b"data_pipeline", "family", b"family", "incident_id", b"incident_id", "issued_at", b"issued_at", "issuer", b"issuer", "kind", b"kind", "max_rows", b"max_rows", "model", b"model", "note", b"note", "parameters_json", b"parameters_json", "parent_model", b"parent_model", "parent_version", b"parent_version", "priority", b"priority", "promote", b"promote", "reason", b"reason", "search_json", b"search_json", "snapshot_id", b"snapshot_id", "tags", b"tags", "traceparent", b"traceparent", "transfer_json", b"transfer_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["about_json", b"about_json", "artifact_sha256", b"artifact_sha256", "cancel_run_id", b"cancel_run_id", "command_id", b"command_id", "data_pipeline", b"data_pipeline", "family", b"family", "incident_id", b"incident_id", "issued_at", b"issued_at", "issuer", b"issuer", "kind", b"kind", "max_rows", b"max_rows", "model", b"model", "note", b"note", "parameters_json", b"parameters_json", "parent_model", b"parent_model", "parent_version", b"parent_version", "priority", b"priority", "promote", b"promote", "reason", b"reason", "search_json", b"search_json", "snapshot_id", b"snapshot_id", "stream_sha256", b"stream_sha256", "tags", b"tags", "traceparent", b"traceparent", "transfer_json", b"transfer_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

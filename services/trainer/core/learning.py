@@ -95,7 +95,7 @@ def manifest(plan: Plan, learned: Learned, code_version: str) -> ModelManifest:
                               first_offset=one.first, next_offset=one.next) for one in plan.snapshot.ranges])
     return ModelManifest(
         model=plan.model, sha256=sha256(learned.exported.data).hexdigest(), size_bytes=len(learned.exported.data),
-        family=plan.family, task=MODEL_TASKS[plan.task],
+        family=plan.family if plan.stream is None else "stream", task=MODEL_TASKS[plan.task],
         inputs=learned.exported.inputs, outputs=learned.exported.outputs, classes=learned.target.named_classes,
         input_schema_digest=plan.input_schema_digest, metrics=learned.metrics,
         champion_metrics=learned.champion_metrics or {}, lineage=lineage, statistics=learned.preparation.statistics,

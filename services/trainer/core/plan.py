@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lepton.contracts.modelling.blocks import Evaluate, Export, Parameters, Roles, Transfer
+from lepton.contracts.modelling.blocks import Evaluate, Export, Parameters, Roles, Stream, Transfer
 from lepton.contracts.modelling.families import CLASS_TASKS, CLASSES_ONLY, FAMILIES, Family, fitting, foreign, takers
 from lepton.contracts.pb import models_pb2, training_pb2
 from lepton.contracts.pipeline import Pipeline
@@ -97,6 +97,8 @@ class Plan(Block):
     """Who answered when this was planned, comparable or not: the verdict holds only while that is so."""
     promote: bool
     reason: str
+    stream: Stream | None = None
+    """Of a candidate of the stream's learner: there are no rows beside the plan then, but its state."""
     memory_mb: int = 0
     """Private memory the worker may use; 0: as much as there is."""
     limit_s: float = 3600.0

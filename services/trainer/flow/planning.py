@@ -25,14 +25,19 @@ from services.trainer.core.lessons.columns import categories_of
 from services.trainer.core.plan import (
     MODEL_TASKS,
     Plan,
+    Range,
     Rival,
+    Snapshot,
     family_and_parameters,
     planned_fields,
 )
+from services.trainer.core.streaming.course import course_digest, stream_of
+from services.trainer.core.weights import unpack
 from services.trainer.flow import snapshots
 from services.trainer.flow.ports import Bounds, Folder, Pipelines, Stores, Tell
 
 PLAN, DATA, PARENT, CHAMPION = "plan.json", "data.arrow", "parent.npz", "champion.onnx"
+STREAM = "stream.npz"
 # A command may overtake the announcement of the pipeline it is about.
 ANNOUNCED_WITHIN_S, LOOK_EVERY_S = 5.0, 0.1
 # So many pipelines are kept parsed; beyond it one is parsed again.
@@ -73,21 +78,26 @@ class Planner:
         model, gate = _learnable(spec)
         if command.snapshot_id:
             taken = await self._frozen(command, spec, data)
+        elif command.stream_sha256:
+            taken = await self._streamed(command, state, folder)
         else:
             taken = await snapshots.take(self._stores.segments, data, generations_of(data_state),
                                          command.max_rows or model.train.window_rows)
-        if taken.rows.num_rows < MIN_TRAIN_ROWS + MIN_HELD_OUT_ROWS:
+        if not taken.learnt and taken.rows.num_rows < MIN_TRAIN_ROWS + MIN_HELD_OUT_ROWS:
             check_enough(taken.rows.num_rows, 0)
         registry = await self._registry(command.model)
         champion = await self._champion(registry, spec, folder)
-        parent, transfer = await self._parent(command, family, spec, registry, taken.rows.num_rows, folder)
+        # What a stream's learner knows began with nothing but its rows.
+        parent, transfer = (None, None) if command.stream_sha256 else await self._parent(
+            command, family, spec, registry, taken.rows.num_rows, folder)
         plan = Plan(
             run_id=run.run_id, command_id=command.command_id, model=command.model, data_pipeline=data.name,
             generation=data_state.generation, spec_version=state.version, spec_digest=state.spec_digest,
             input_schema_digest=spec.input_schema_digest(), task=cast(Task, spec.task), label=spec.label_field or "",
             label_type=cast(LabelType | None, spec.label_type), label_categories=categories_of(spec), roles=model.roles,
             fields=planned_fields(spec), outliers=spec.clean.outliers, family=family, parameters=parameters, gate=gate,
-            export=model.export, evaluate=model.evaluate, rows=taken.rows.num_rows, snapshot=taken.snapshot,
+            export=model.export, evaluate=model.evaluate, rows=taken.learnt or taken.rows.num_rows,
+            snapshot=taken.snapshot, stream=model.train.stream if command.stream_sha256 else None,
             parent=parent, transfer=transfer, champion=champion, champion_version=registry.champion,
             promote=command.promote, reason=command.reason, memory_mb=self._bounds.memory_mb,
             limit_s=self._bounds.limit_s)
@@ -106,6 +116,23 @@ class Planner:
                                 "name the snapshot's pipeline as `data_pipeline`")
         taken_under = _same_form(spec, parsed(frozen.spec_json))
         return await snapshots.take_frozen(self._stores.snapshots, frozen, taken_under, command.max_rows)
+
+    async def _streamed(self, command: TrainingCommand, state: PipelineState, folder: Folder) -> snapshots.Taken:
+        """What a stream's learner knew, beside the plan instead of rows, and the offsets it was learnt from."""
+        spec = parsed(state.spec_json)
+        try:
+            data = await self._stores.artifacts.get(command.stream_sha256)
+        except Missing as error:
+            raise no_resource("the state of the stream is gone", "wait for the next candidate") from error
+        about = unpack(data)[1]
+        if stream_of(spec) is None or about["course"] != course_digest(spec, state.generation):
+            raise bad_parameter("the stream is learnt anew, under another Pipeline", "wait for the next candidate")
+        await folder.write(STREAM, data)
+        places = [(key.partition(":")[0], int(key.partition(":")[2]), *offsets)
+                  for key, offsets in sorted(about["offsets"].items())]
+        return snapshots.Taken(pa.table({}), Snapshot(ranges=tuple(
+            Range(stream=stream, pipeline=state.name, generation=state.generation, partition=partition, first=first,
+                  next=end, digests=()) for stream, partition, first, end in places)), int(about["seen"]))
 
     async def _pipeline(self, name: str) -> PipelineState:
         until = self._clock.monotonic() + ANNOUNCED_WITHIN_S

@@ -29,6 +29,8 @@ class Taken:
 
     rows: pa.Table
     snapshot: Snapshot
+    learnt: int = 0
+    """Rows that were learnt from the stream already and are not among `rows`."""
 
 
 async def labelled_rows(segments: Segments, pipeline: str, generations: range, labelled: bool = True) -> int:

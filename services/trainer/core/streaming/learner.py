@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lepton.contracts.pipeline_blocks import Outliers
-from services.trainer.core.preparing.field import PlannedField
 from services.trainer.core.preparing.preparation import Preparation, fit
 from services.trainer.core.preparing.rows import Inputs
+from services.trainer.core.streaming.course import Course
 from services.trainer.core.streaming.experts import Expertise, Experts
 from services.trainer.core.streaming.replay import ReplayBuffer
 
@@ -31,21 +30,6 @@ _SETTLED = 512
 # Then only when the newest rows lie this far from where they lay, in standard deviations and in ratios of them.
 _LOOK_EVERY, _MOVED, _STRETCHED = 256, 1.0, 3.0
 _TEACH_AT_ONCE = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Course:
-    """What is to be learnt: classes (numbers from 0, new ones at any time) or a number, from these fields."""
-
-    fields: tuple[PlannedField, ...]
-    outliers: Outliers
-    task: str
-    classes: int = 1
-    seed: int = 7
-    width: int = 128
-    """Random features an expert has."""
-    replay: int = 1024
-    """Rows kept for beginning anew."""
 
 
 @dataclass(frozen=True, slots=True)

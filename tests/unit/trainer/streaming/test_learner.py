@@ -10,7 +10,8 @@ from sklearn import datasets
 from lepton.contracts.pipeline_blocks import Outliers
 from services.trainer.core.preparing.field import PlannedField
 from services.trainer.core.preparing.rows import Array, Inputs
-from services.trainer.core.streaming.learner import Course, StreamLearner
+from services.trainer.core.streaming.course import Course
+from services.trainer.core.streaming.learner import StreamLearner
 from services.trainer.core.streaming.record import Record
 from services.trainer.core.streaming.replay import ReplayBuffer
 from services.trainer.core.weights import pack, unpack
