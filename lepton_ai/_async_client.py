@@ -168,14 +168,18 @@ class AsyncLeptonClient:
         return Deployment(model.name, model.version, self._urls(model.name), self.predict)
 
     async def predict(self, model: str | Model | AsyncDeployment, rows: Sequence[Row], *,
-                      over: Literal["rest", "grpc"] = "rest") -> list[dict[str, Any]]:
-        """Answers in the order of `rows`, all by one version. Names may be those of fields or of columns."""
+                      over: Literal["rest", "grpc"] = "rest", explain: bool = False) -> list[dict[str, Any]]:
+        """Answers in the order of `rows`, all by one version. Names may be those of fields or of columns.
+
+        `explain`: with `attributions`, what each field did; Invalid from a version that cannot say.
+        """
         name = model if isinstance(model, str) else model.model if isinstance(model, Deployment) else model.name
         version = 0 if isinstance(model, str) else model.version
         named = [{field_name(column): value for column, value in row.items()} for row in rows]
         if over == "grpc":
-            return await self._transport.predict(name, version, named)
-        answer = await self._transport.post(f"/v1/models/{name}/predict", {"rows": named, "version": version})
+            return await self._transport.predict(name, version, named, explain)
+        answer = await self._transport.post(f"/v1/models/{name}/predict", {
+            "rows": named, "version": version, **({"explain": True} if explain else {})})
         return list(answer["rows"])
 
     async def monitor_model(self, deployment: AsyncDeployment | Model | str) -> Health:

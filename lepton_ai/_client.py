@@ -106,9 +106,9 @@ class LeptonClient:
         return Deployment(served.model, served.version, served.urls, self.predict)
 
     def predict(self, model: str | Model | SyncDeployment, rows: Sequence[Row], *,
-                over: Literal["rest", "grpc"] = "rest") -> list[dict[str, Any]]:
-        """Answers in the order of `rows`, all by one version."""
-        return self._run(self._client.predict(_asked(model), rows, over=over))
+                over: Literal["rest", "grpc"] = "rest", explain: bool = False) -> list[dict[str, Any]]:
+        """Answers in the order of `rows`, all by one version; with `attributions` where they are to `explain`."""
+        return self._run(self._client.predict(_asked(model), rows, over=over, explain=explain))
 
     def monitor_model(self, deployment: SyncDeployment | Model | str) -> Health:
         """Live health in a terminal until Ctrl-C; elsewhere the health of the moment, printed unless in a notebook.

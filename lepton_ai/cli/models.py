@@ -79,6 +79,7 @@ def card(which: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="Th
 def predict(name: Name, rows: Annotated[list[str] | None, typer.Argument(help="Rows as JSON objects.")] = None,
             file: Annotated[Path | None, typer.Option("--file", "-f", help="Rows in a file; - is stdin.")] = None,
             over_grpc: Annotated[bool, typer.Option("--grpc", help="Ask the region's predictor itself.")] = False,
+            explain: Annotated[bool, typer.Option("--explain", help="Say what each field did.")] = False,
             output: Output = Form.TABLE) -> None:
     """Predict rows by named fields."""
     wanted = [parse_json(row, "argument") for row in rows or []] + (read_rows(file) if file is not None else [])
@@ -86,9 +87,10 @@ def predict(name: Name, rows: Annotated[list[str] | None, typer.Argument(help="R
         raise Invalid("needs rows as JSON objects", field="rows", remedy="""lepton predict NAME '{"field": 1.5}'""")
 
     async def asked(client: AsyncLeptonClient) -> list[dict[str, Any]]:
-        return await client.predict(name, wanted, over="grpc" if over_grpc else "rest")
+        return await client.predict(name, wanted, over="grpc" if over_grpc else "rest", explain=explain)
     answers = with_client(asked)
-    show(answers, output, [column for column in ("number", "label", "probabilities", "top", "values", "score")
+    show(answers, output, [column for column in ("number", "label", "probabilities", "top", "values", "score",
+                                        "attributions")
                            if column in answers[0]])
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from lepton.contracts.modelling.families import (
     CLASS_TASKS,
     CLASSES_ONLY,
+    EXPLAINED,
     FAMILIES,
     SHAPED,
     Family,
@@ -167,6 +168,13 @@ class Evaluate(Block):
     fairness: Fairness | None = None
 
 
+class Explain(Block):
+    rows: bool = False
+    """Answer with `attributions` where asked: what each field did to the row's score."""
+    steps: Annotated[int, Field(ge=4, le=256)] = 32
+    """Points of the path that gradients are integrated over; a linear model needs none."""
+
+
 class Roles(Block):
     """Fields that say more than what a row is like. All but `user` are known only later: they are `input: false`."""
 
@@ -190,6 +198,7 @@ class ModelSpec(Block):
     transfer: Transfer | None = None
     export: Export | None = None
     evaluate: Evaluate = Evaluate()
+    explain: Explain = Explain()
 
 
 def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Finding]:
@@ -316,6 +325,11 @@ def _check_task(events: Events, model: ModelSpec) -> Iterator[Finding]:
 
 def _check_judging(events: Events, model: ModelSpec) -> Iterator[Finding]:
     path, wanted = ("model", "evaluate"), model.evaluate
+    if model.explain.rows and model.family not in EXPLAINED:
+        yield ("model", "explain", "rows"), f"{model.family} cannot say what each field did", (
+            f"remove it, or use {', '.join(sorted(EXPLAINED))}")
+    elif model.explain.rows and model.export is not None:
+        yield ("model", "explain", "rows"), "attributions are of the file as it was learnt", "remove model.export"
     if FAMILIES[model.family].own_task:
         for name in ("folds", "slices", "fairness"):
             if getattr(wanted, name):

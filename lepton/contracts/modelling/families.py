@@ -57,6 +57,10 @@ FAMILIES: dict[str, FamilyRules] = {
 }
 
 
+EXPLAINED = frozenset({"linear_regression", "logistic_regression", "mlp"})
+"""Families that can give each row's attributions as an output (`model.explain.rows`)."""
+
+
 def fitting(task: str) -> tuple[str, ...]:
     """Families for a task, in the order of the table."""
     return tuple(name for name, rules in FAMILIES.items() if task in rules.tasks)

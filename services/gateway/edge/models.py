@@ -32,6 +32,7 @@ class Predict(_Request):
                                        description="A field left out or null is missing.")
     version: int = Field(default=0, ge=0, description="0: the version in production.")
     request_id: str = Field(default="", max_length=256, description="Echoed; the event id of a single row.")
+    explain: bool = Field(default=False, description="Answer with what each field did; 422 from a version that cannot.")
 
 
 class Train(_Request):
@@ -92,7 +93,9 @@ _PREDICTED: dict[str, Any] = {
                 "type": "object", "properties": {"item": {"type": "string"}, "score": {"type": "number"}}}},
             "values": {"type": "object", "description": "Expected return by action.",
                        "additionalProperties": {"type": "number"}},
-            "score": {"type": "number", "description": "Above 1 the row is strange."}}}}}}
+            "score": {"type": "number", "description": "Above 1 the row is strange."},
+            "attributions": {"type": "object", "description": "What each field did to the score; when asked for.",
+                             "additionalProperties": {"type": "number"}}}}}}}
 
 
 def model_view(state: ModelState) -> dict[str, Any]:
@@ -133,7 +136,8 @@ async def get(model: str, gateway: TheGateway, _: Reads) -> Response:
         "rows": [{"label": "true", "probabilities": {"false": 0.08, "true": 0.92}}]})})
 async def predict(model: str, wanted: Predict, request: Request, gateway: TheGateway, _: Predicts) -> Response:
     """Ask the least loaded predictor; one that does not answer is replaced by another once."""
-    message = PredictRequest(model=model, version=wanted.version, request_id=wanted.request_id or request_id())
+    message = PredictRequest(model=model, version=wanted.version, request_id=wanted.request_id or request_id(),
+                             explain=wanted.explain)
     try:
         for row in wanted.rows:
             json_format.ParseDict(row, message.rows.add())

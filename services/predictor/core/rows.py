@@ -12,7 +12,7 @@ from google.protobuf import struct_pb2
 
 from lepton.contracts.arrow.lists import padded
 from lepton.errors import Invalid
-from services.predictor.core.signature import MISSING, Array, Feed, Signature, TensorType
+from services.predictor.core.signature import EXPLAIN, MISSING, Array, Feed, Signature, TensorType, check_explained
 
 _EXACT = 2**53
 """Largest integer a JSON-like number carries without loss."""
@@ -28,20 +28,28 @@ _FILLERS: dict[str, float | bool | str] = {"f": math.nan, "i": 0, "u": 0, "b": F
 """What stands where a value is missing, by the kind of numpy type; the mask says that it is."""
 
 
-def from_structs(rows: Sequence[struct_pb2.Struct], signature: Signature, max_rows: int) -> Feed:
+def from_structs(rows: Sequence[struct_pb2.Struct], signature: Signature, max_rows: int,
+                 explain: bool = False) -> Feed:
     """A field left out or null is missing. Raises Invalid naming the field and, as place, the row."""
+    if explain:
+        if not signature.explains:
+            raise Invalid("this version cannot say what each field did", field="explain",
+                          remedy="set model.explain.rows: true in the Pipeline and train again")
+        check_explained(len(rows))
     if not 0 < len(rows) <= max_rows:
         raise Invalid(f"the request has {len(rows)} rows, it may hold 1 to {max_rows}", field="rows",
                       remedy="split the request")
     members = [row.fields for row in rows]
     for index, row in enumerate(members):
         for name in row:
-            if name not in signature.inputs or name == MISSING:
+            if name not in signature.inputs or name in (MISSING, EXPLAIN):
                 raise _unknown(name, index, signature)
     columns = [_column(members, declared, signature.takes_mask) for declared in signature.fields]
     arrays = {declared.name: values for declared, (values, _) in zip(signature.fields, columns, strict=True)}
     if signature.takes_mask:
         arrays[MISSING] = np.array([missing for _, missing in columns], dtype=np.bool_).T.copy()
+    if signature.explains:
+        arrays[EXPLAIN] = np.full(len(rows), explain)
     return Feed(arrays, len(rows))
 
 
@@ -66,6 +74,8 @@ def from_batch(batch: pa.RecordBatch, signature: Signature) -> Feed:
             raise _needed(declared.name, None)
     if signature.takes_mask:
         arrays[MISSING] = mask
+    if signature.explains:
+        arrays[EXPLAIN] = np.zeros(batch.num_rows, dtype=np.bool_)
     return Feed(arrays, batch.num_rows)
 
 

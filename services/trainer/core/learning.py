@@ -27,6 +27,7 @@ from services.trainer.core.dataset import (
     check_enough,
     roles,
 )
+from services.trainer.core.explaining.checking import check, explained
 from services.trainer.core.export import session
 from services.trainer.core.export.graph import Exported, export
 from services.trainer.core.failure import RunFailed, bad_data
@@ -158,11 +159,15 @@ def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
     history = History()
     taught = _taught(lesson, split, preparation, target, [history, *attached], (parent, given.checkpoint))
     network, target, held = taught.network, taught.target, split.held
-    shipped = _shipped(lesson, export(preparation, network, target), network, split, preparation, target)
+    why = explained(plan, network, preparation, target, split.part(TRAIN)[0])
+    shipped = _shipped(lesson, export(preparation, network, target, why.how if why else None), network, split,
+                       preparation, target)
+    running = session.Session(shipped.exported.data)
+    told = check(running, why, held.inputs, session.adversarial(preparation)) if why else {}
     champion = session.Session(given.champion) if given.champion is not None and plan.champion is not None else None
     folds, untold = _folds(lesson, usable, attached)
-    judged = judge(Case(plan, target, session.Session(shipped.exported.data), held, champion, folds,
-                        last_value(target.task, split.truth, split.roles)))
+    judged = judge(Case(plan, target, running, held, champion, folds,
+                        last_value(target.task, split.truth, split.roles), why is not None))
     metrics = {**shipped.metrics, **lesson.baseline(split.part(TRAIN, VALIDATION), (held.inputs, held.truth),
                                                     preparation, target), **judged.metrics}
     about = About(metrics, _champion_metrics(lesson, champion, held.inputs, held.truth, target),
@@ -171,7 +176,7 @@ def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
     return Learned(
         shipped.exported, pack(network.arrays(), {"preparation": preparation.to_data(), "target": target.to_data()}),
         preparation, target, metrics, about.champion_metrics, about.warnings, about.train_rows, about.held_out_rows,
-        taught.epochs, shipped.shrinking, taught.carried, report(plan, target, about, judged.figures))
+        taught.epochs, shipped.shrinking, taught.carried, report(plan, target, about, judged.figures | told))
 
 
 def _prepared(lesson: Lesson, usable: _Usable, role: Array,

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lepton.contracts.modelling.blocks import Evaluate, Export, Parameters, Roles, Stream, Transfer
+from lepton.contracts.modelling.blocks import Evaluate, Explain, Export, Parameters, Roles, Stream, Transfer
 from lepton.contracts.modelling.families import CLASS_TASKS, CLASSES_ONLY, FAMILIES, Family, fitting, foreign, takers
 from lepton.contracts.pb import models_pb2, training_pb2
 from lepton.contracts.pipeline import Pipeline
@@ -86,6 +86,7 @@ class Plan(Block):
     gate: Gate
     export: Export | None = None
     evaluate: Evaluate = Evaluate()
+    explain: Explain = Explain()
     rows: int
     """Labelled rows beside the plan, the held-out ones included."""
     snapshot: Snapshot

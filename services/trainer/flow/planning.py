@@ -96,8 +96,9 @@ class Planner:
             input_schema_digest=spec.input_schema_digest(), task=cast(Task, spec.task), label=spec.label_field or "",
             label_type=cast(LabelType | None, spec.label_type), label_categories=categories_of(spec), roles=model.roles,
             fields=planned_fields(spec), outliers=spec.clean.outliers, family=family, parameters=parameters, gate=gate,
-            export=model.export, evaluate=model.evaluate, rows=taken.learnt or taken.rows.num_rows,
-            snapshot=taken.snapshot, stream=model.train.stream if command.stream_sha256 else None,
+            export=model.export, evaluate=model.evaluate, explain=model.explain,
+            rows=taken.learnt or taken.rows.num_rows, snapshot=taken.snapshot,
+            stream=model.train.stream if command.stream_sha256 else None,
             parent=parent, transfer=transfer, champion=champion, champion_version=registry.champion,
             promote=command.promote, reason=command.reason, memory_mb=self._bounds.memory_mb,
             limit_s=self._bounds.limit_s)

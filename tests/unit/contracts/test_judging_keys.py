@@ -27,6 +27,9 @@ def test_what_is_asked_for_is_read_and_kept() -> None:
     (BASE + "model: {family: mlp, evaluate: {fairness: {groups: []}}}\n", "model.evaluate.fairness.groups", "1 item"),
     (NUMBERS + "model: {family: mlp, evaluate: {fairness: {groups: [member]}}}\n",
      "model.evaluate.fairness.criterion", "is about classes"),
+    (AUTOENCODER + "explain: {rows: true}}\n", "model.explain.rows", "autoencoder cannot say"),
+    (BASE + "model: {family: mlp, explain: {rows: true}, export: {precision: fp16}}\n", "model.explain.rows",
+     "of the file as it was learnt"),
     (AUTOENCODER + "evaluate: {slices: [member]}}\n", "model.evaluate.slices", "not judged row by row"),
     (AUTOENCODER + "evaluate: {folds: 3}}\n", "model.evaluate.folds", "not judged row by row"),
 ])

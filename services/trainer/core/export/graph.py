@@ -5,6 +5,7 @@ no paths of this machine, and needs no second exporter. The parity check (`core/
 torch, on every run.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from lepton.contracts.pb.models_pb2 import TensorSpec
 from services.trainer.core.dataset import Target
 from services.trainer.core.emitting.building import Graph
 from services.trainer.core.export import answers
-from services.trainer.core.preparing.part import MISSING, ML
+from services.trainer.core.preparing.part import ATTRIBUTIONS, EXPLAIN, MISSING, ML
 from services.trainer.core.preparing.preparation import Preparation
 
 OPSET, ML_OPSET, IR_VERSION = 20, 4, 10
@@ -30,6 +31,16 @@ _NAMES = {"float": "FP64", "int": "INT64", "bool": "BOOL", "category": "BYTES", 
           "vector": "FP32", "sequence": "FP64"}
 
 Array = npt.NDArray[Any]
+
+
+class Explaining(Protocol):
+    """What the exporter needs to say what each of `fields` fields did."""
+
+    @property
+    def fields(self) -> int: ...
+
+    def emit(self, graph: Graph, prepared: str, scores: str, output: str) -> str:
+        """Write the operators from prepared rows and their scores to `output`, float32 [rows, fields]."""
 
 
 class Emitting(Protocol):
@@ -49,9 +60,13 @@ class Exported:
     operators: tuple[str, ...]
 
 
-def export(preparation: Preparation, network: Emitting, target: Target) -> Exported:
+def export(preparation: Preparation, network: Emitting, target: Target, why: Explaining | None = None) -> Exported:
     """The model as one checked file. Inputs: a tensor [rows], of a list [rows, length], a field; and `_missing`
-    [rows, fields], which may be left out when nothing is missing. NaN and infinity are missing too."""
+    [rows, fields], which may be left out when nothing is missing. NaN and infinity are missing too.
+
+    With `why` there are `attributions` [rows, fields] too, computed where `_explain` [rows], which may be left out, is
+    true for any row, and else zeros.
+    """
     graph = Graph()
     prepared = preparation.emit(graph)
     begun = len(graph.nodes)
@@ -63,16 +78,53 @@ def export(preparation: Preparation, network: Emitting, target: Target) -> Expor
     # An initializer of the same name makes the input optional: it is the value where a request leaves it out.
     mask = helper.make_tensor_value_info(MISSING, TensorProto.BOOL, ["mask_rows", len(preparation.fields)])
     graph.constant(MISSING, np.zeros((1, len(preparation.fields)), dtype=bool))
+    optional = [mask]
+    if why is not None:
+        outputs.append(_explain(graph, prepared, scores, why))
+        optional.append(helper.make_tensor_value_info(EXPLAIN, TensorProto.BOOL, ["explain_rows"]))
     model = helper.make_model(
-        helper.make_graph(graph.nodes, "lepton", [*inputs, mask], outputs, graph.constants), producer_name="lepton",
-        ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(ML, ML_OPSET)])
+        helper.make_graph(graph.nodes, "lepton", [*inputs, *optional], outputs, graph.constants),
+        producer_name="lepton", ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(ML, ML_OPSET)])
     onnx.checker.check_model(model, full_check=True)
-    return Exported(model.SerializeToString(deterministic=True), _input_specs(preparation),
-                    answers.specs(target), tuple(sorted({f"{node.domain or 'ai.onnx'}::{node.op_type}"
-                                                         for node in graph.nodes})))
+    told = (TensorSpec(name=ATTRIBUTIONS, datatype="FP32", shape=[-1, why.fields]),) if why is not None else ()
+    return Exported(model.SerializeToString(deterministic=True), _input_specs(preparation, why is not None),
+                    (*answers.specs(target), *told), tuple(sorted(set(_operators(graph.nodes)))))
 
 
-def _input_specs(preparation: Preparation) -> tuple[TensorSpec, ...]:
+def _explain(graph: Graph, prepared: str, scores: str, why: Explaining) -> onnx.ValueInfoProto:
+    """The operators of `attributions` inside a branch, so that rows nobody asks about cost nothing of it."""
+    graph.constant(EXPLAIN, np.zeros(1, dtype=bool))
+    number = graph.add("Cast", [EXPLAIN], "explain:number", to=TensorProto.INT32)
+    asked = graph.add("Cast", [graph.add("ReduceMax", [number], "explain:any", keepdims=0)], "explain:asked",
+                      to=TensorProto.BOOL)
+    told, untold = Graph(), Graph()
+    why.emit(told, prepared, scores, "explain:told")
+    rows = untold.add("Shape", [prepared], "explain:rows", start=0, end=1)
+    shape = untold.add("Concat", [rows, untold.constant("explain:fields", np.array([why.fields], dtype=np.int64))],
+                       "explain:shape", axis=0)
+    untold.add("ConstantOfShape", [shape], "explain:untold")
+    branches = [helper.make_graph(part.nodes, name, [], [_floats(f"explain:{name}", why.fields)], part.constants)
+                for name, part in (("told", told), ("untold", untold))]
+    graph.nodes.append(helper.make_node("If", [asked], [ATTRIBUTIONS], then_branch=branches[0],
+                                        else_branch=branches[1]))
+    return _floats(ATTRIBUTIONS, why.fields)
+
+
+def _floats(name: str, width: int) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [answers.ROWS, width])
+
+
+def _operators(nodes: Iterable[onnx.NodeProto]) -> Iterator[str]:
+    """Of branches too."""
+    for node in nodes:
+        yield f"{node.domain or 'ai.onnx'}::{node.op_type}"
+        for attribute in node.attribute:
+            yield from _operators(attribute.g.node)
+
+
+def _input_specs(preparation: Preparation, explained: bool) -> tuple[TensorSpec, ...]:
     fields = [TensorSpec(name=one.name, datatype=_NAMES[one.type], shape=[-1, *one.tail],
                          padded=one.type == "sequence") for one in preparation.takes]
-    return (*fields, TensorSpec(name=MISSING, datatype="BOOL", shape=[-1, len(fields)], optional=True))
+    asks = (TensorSpec(name=EXPLAIN, datatype="BOOL", shape=[-1], optional=True),) if explained else ()
+    return (*fields, TensorSpec(name=MISSING, datatype="BOOL", shape=[-1, len(fields)], optional=True), *asks)

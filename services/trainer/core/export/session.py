@@ -10,7 +10,7 @@ import onnxruntime
 from services.trainer.core.dataset import Target
 from services.trainer.core.export.answers import decode, labels_apart, unit_of
 from services.trainer.core.failure import RunFailed
-from services.trainer.core.preparing.part import MISSING
+from services.trainer.core.preparing.part import ATTRIBUTIONS, EXPLAIN, MISSING
 from services.trainer.core.preparing.preparation import Preparation
 from services.trainer.core.preparing.rows import LISTS, Inputs, Taken
 
@@ -19,6 +19,7 @@ Array = npt.NDArray[Any]
 TOLERANCE = 1e-4
 # Rows a call: bounds the memory of one-hot columns, and of what is worked out for each item of a catalogue.
 _BATCH, _BATCH_OF_LISTS = 4096, 256
+_EXPLAINED = 128  # a path has many points, and each as many numbers as a row
 _ERRORS_ONLY = 3
 
 
@@ -30,16 +31,25 @@ class Session:
         options.intra_op_num_threads = 1
         options.log_severity_level = _ERRORS_ONLY
         self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        self._outputs = [one.name for one in self._session.get_outputs()]
+        self._outputs = [name for one in self._session.get_outputs() if (name := one.name) != ATTRIBUTIONS]
 
     def answers(self, inputs: Inputs) -> dict[str, Array]:
-        """Every output, for all rows."""
+        """Every output but attributions, for all rows."""
         parts: list[list[Array]] = []
         size = _BATCH_OF_LISTS if "items" in self._outputs else _BATCH
         for start in range(0, max(inputs.rows, 1), size):
             some = inputs.take(np.arange(start, min(start + size, inputs.rows)))
             parts.append(self._session.run(self._outputs, {**some.values, MISSING: some.missing}))
         return {name: np.concatenate([part[place] for part in parts]) for place, name in enumerate(self._outputs)}
+
+    def attributions(self, inputs: Inputs) -> Array:
+        """What each field did [rows, fields], of a file that says it."""
+        parts = []
+        for start in range(0, inputs.rows, _EXPLAINED):
+            some = inputs.take(np.arange(start, min(start + _EXPLAINED, inputs.rows)))
+            parts.append(self._session.run([ATTRIBUTIONS], {**some.values, MISSING: some.missing,
+                                                            EXPLAIN: np.ones(some.rows, dtype=bool)})[0])
+        return np.concatenate(parts)
 
 
 def adversarial(preparation: Preparation) -> Inputs:

@@ -21,6 +21,8 @@ JUDGED = frozenset({"regression", "classification"})
 LAST_VALUE = "last_value_"
 # Classes drawn as curves, and points drawn of numbers.
 MAX_CURVES, MAX_DRAWN = 8, 400
+# Rows whose attributions are averaged.
+MAX_EXPLAINED = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class Case:
     champion: Session | None = None
     folds: Folds | None = None
     last_value: dict[str, float] = field(default_factory=dict)
+    explained: bool = False
+    """Whether the file says what each field did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,4 +140,10 @@ def _importance(case: Case) -> dict[str, Any]:
     fields = list(case.held.inputs.values)
     drops = importance.permuted(fields, case.held.inputs, lambda some, rows: answers_of(
         case.running, some, case.held.truth[rows], case.target, case.target.classes), case.plan.gate.metric)
-    return {"importance": [asdict(one) for one in importance.ranked(fields, drops, {})]} if drops else {}
+    moves: dict[str, float] = {}
+    if case.explained:
+        did = case.running.attributions(case.held.inputs.take(np.arange(min(case.held.inputs.rows, MAX_EXPLAINED))))
+        moves = dict(zip(fields, np.abs(did).mean(axis=0).tolist(), strict=True))
+    if not drops and not moves:
+        return {}
+    return {"importance": [asdict(one) for one in importance.ranked(fields, drops, moves)]}

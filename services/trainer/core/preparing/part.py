@@ -16,6 +16,8 @@ from services.trainer.core.preparing.rows import Array, Inputs
 
 MISSING = "_missing"
 """Name of the graph's input that says what is absent: bool [rows, fields]."""
+EXPLAIN, ATTRIBUTIONS = "_explain", "attributions"
+"""Input that says which rows to explain: bool [rows]; and the output that does: float32 [rows, fields]."""
 
 ML = "ai.onnx.ml"
 """Domain of the operators for text."""

@@ -150,10 +150,8 @@ def _importance(report: Mapping[str, Any]) -> Iterator[str]:
             [plain(one["field"]), *(one[name] for name in kept)] for one in ranked])
         if how := report.get("attribution"):
             yield ""
-            yield (f"Attributions: {how['method']}, from the average training row (score {how['base']:.4g}, in "
-                   f"{how['unit']}). They add up to the score within {how['error']:.2g} on average.")
-            if how["served"]:
-                yield "Each answer can carry its own: ask for the output `attributions`."
+            yield (f"Attributions: {how['method']}, from the average training row, in {how['unit']}. They add up to "
+                   f"the score within {how['error']:.2g} on average. Each answer carries its own where it is asked to.")
 
 
 def _origin(report: Mapping[str, Any]) -> list[str]:
