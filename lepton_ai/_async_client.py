@@ -17,6 +17,7 @@ from lepton_ai._loading import Loading
 from lepton_ai._models import AsyncDeployment, Deployment, Model, Row, Run
 from lepton_ai._monitor.health import Health, health_from
 from lepton_ai._monitor.traffic import Looks
+from lepton_ai._runs.verbs import AsyncRuns
 from lepton_ai._transport import Transport
 
 _POLL_S: Final = 0.25
@@ -44,6 +45,7 @@ class AsyncLeptonClient:
         self._loading = Loading(self._transport, self._progress)
         self._looks = Looks(self._transport.clock)
         self._datasets = AsyncDatasets(self._transport, self._progress)
+        self._runs = AsyncRuns(self._transport)
 
     async def __aenter__(self) -> Self:
         return self
@@ -63,6 +65,11 @@ class AsyncLeptonClient:
     def datasets(self) -> AsyncDatasets:
         """What is stored of each pipeline: profiles, snapshots, splits, files, corrections, erasure."""
         return self._datasets
+
+    @property
+    def runs(self) -> AsyncRuns:
+        """Training runs: asked for, followed live, cancelled."""
+        return self._runs
 
     async def load_data(self, source: str | Path | Sequence[Row], *, label: str | None = None,
                         name: str | None = None) -> Dataset:
@@ -134,17 +141,26 @@ class AsyncLeptonClient:
         return await self._train(data.pipeline, {"kind": "train", "family": family, "parameters": parameters or {}})
 
     async def fine_tune(self, model: Model, data: str | Path | Dataset | Sequence[Row], *, label: str | None = None,
-                        parameters: Mapping[str, Any] | None = None) -> Model:
-        """A new version that starts from `model` and learns from other rows of the same columns and types."""
+                        parameters: Mapping[str, Any] | None = None, transfer: Mapping[str, Any] | None = None,
+                        own: bool = False) -> Model:
+        """A new version that starts from `model` and learns from other rows of the same columns and types.
+
+        With `own` it is a version of the data's own model instead, and columns may be others: those of the same name
+        and type are taken over. `transfer` says what may change: `freeze` (patterns of weights), `head` (auto, keep,
+        replace).
+        """
+        asked = {"kind": "fine_tune", "family": model.family, "parameters": dict(parameters or {}),
+                 "parent_version": model.version, "transfer": dict(transfer or {})}
+        if own:
+            theirs = data if isinstance(data, Dataset) else await self.load_data(data, label=label)
+            return await self._train(theirs.pipeline, {**asked, "parent_model": model.name})
         spec = (await self._transport.get(f"/v1/pipelines/{model.name}"))["spec"]
         if isinstance(data, Dataset):
             loaded = data if data.rows is None else await self._loading.load(data.rows, data.name, label, spec)
         else:
             source: str | Path | Rows = data if isinstance(data, str | Path) else from_rows(data)
             loaded = await self._loading.load(source, None, label, spec)
-        return await self._train(model.name, {
-            "kind": "fine_tune", "family": model.family, "parameters": parameters or {},
-            "data_pipeline": loaded.pipeline, "parent_version": model.version})
+        return await self._train(model.name, {**asked, "data_pipeline": loaded.pipeline})
 
     async def deploy_model(self, model: Model) -> AsyncDeployment:
         """Make the version champion, and return once a predictor answers with it. Raises Refused, Unavailable."""
@@ -152,14 +168,18 @@ class AsyncLeptonClient:
         return Deployment(model.name, model.version, self._urls(model.name), self.predict)
 
     async def predict(self, model: str | Model | AsyncDeployment, rows: Sequence[Row], *,
-                      over: Literal["rest", "grpc"] = "rest") -> list[dict[str, Any]]:
-        """Answers in the order of `rows`, all by one version. Names may be those of fields or of columns."""
+                      over: Literal["rest", "grpc"] = "rest", explain: bool = False) -> list[dict[str, Any]]:
+        """Answers in the order of `rows`, all by one version. Names may be those of fields or of columns.
+
+        `explain`: with `attributions`, what each field did; Invalid from a version that cannot say.
+        """
         name = model if isinstance(model, str) else model.model if isinstance(model, Deployment) else model.name
         version = 0 if isinstance(model, str) else model.version
         named = [{field_name(column): value for column, value in row.items()} for row in rows]
         if over == "grpc":
-            return await self._transport.predict(name, version, named)
-        answer = await self._transport.post(f"/v1/models/{name}/predict", {"rows": named, "version": version})
+            return await self._transport.predict(name, version, named, explain)
+        answer = await self._transport.post(f"/v1/models/{name}/predict", {
+            "rows": named, "version": version, **({"explain": True} if explain else {})})
         return list(answer["rows"])
 
     async def monitor_model(self, deployment: AsyncDeployment | Model | str) -> Health:

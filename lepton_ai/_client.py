@@ -21,6 +21,7 @@ from lepton_ai._datasets.told import Snapshot
 from lepton_ai._files.uploading import OnProgress, Upload
 from lepton_ai._models import Deployment, Model, Row, SyncDeployment
 from lepton_ai._monitor.health import Health
+from lepton_ai._runs.sync import Runs
 
 Answer = TypeVar("Answer")
 REFRESH_S: Final = 1.0
@@ -56,6 +57,11 @@ class LeptonClient:
         """What is stored of each pipeline: profiles, snapshots, splits, files, corrections, erasure."""
         return Datasets(self._client.datasets, self._run)
 
+    @property
+    def runs(self) -> Runs:
+        """Training runs: asked for, followed live, cancelled."""
+        return Runs(self._client.runs, self._run)
+
     def load_data(self, source: str | Path | Sequence[Row], *, label: str | None = None,
                   name: str | None = None) -> Dataset:
         """A data set that is already loaded under the name, else the rows of the file of that name, else rows given."""
@@ -83,9 +89,16 @@ class LeptonClient:
         return self._run(self._client.train_model(family, data, parameters=parameters))
 
     def fine_tune(self, model: Model, data: str | Path | Dataset | Sequence[Row], *, label: str | None = None,
-                  parameters: Mapping[str, Any] | None = None) -> Model:
-        """A new version that starts from `model` and learns from other rows of the same columns and types."""
-        return self._run(self._client.fine_tune(model, data, label=label, parameters=parameters))
+                  parameters: Mapping[str, Any] | None = None, transfer: Mapping[str, Any] | None = None,
+                  own: bool = False) -> Model:
+        """A new version that starts from `model` and learns from other rows of the same columns and types.
+
+        With `own` it is a version of the data's own model instead, and columns may be others: those of the same name
+        and type are taken over. `transfer` says what may change: `freeze` (patterns of weights), `head` (auto, keep,
+        replace).
+        """
+        return self._run(self._client.fine_tune(model, data, label=label, parameters=parameters, transfer=transfer,
+                                                own=own))
 
     def deploy_model(self, model: Model) -> SyncDeployment:
         """Make the version champion, and return once a predictor answers with it."""
@@ -93,9 +106,9 @@ class LeptonClient:
         return Deployment(served.model, served.version, served.urls, self.predict)
 
     def predict(self, model: str | Model | SyncDeployment, rows: Sequence[Row], *,
-                over: Literal["rest", "grpc"] = "rest") -> list[dict[str, Any]]:
-        """Answers in the order of `rows`, all by one version."""
-        return self._run(self._client.predict(_asked(model), rows, over=over))
+                over: Literal["rest", "grpc"] = "rest", explain: bool = False) -> list[dict[str, Any]]:
+        """Answers in the order of `rows`, all by one version; with `attributions` where they are to `explain`."""
+        return self._run(self._client.predict(_asked(model), rows, over=over, explain=explain))
 
     def monitor_model(self, deployment: SyncDeployment | Model | str) -> Health:
         """Live health in a terminal until Ctrl-C; elsewhere the health of the moment, printed unless in a notebook.

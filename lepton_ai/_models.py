@@ -21,6 +21,8 @@ class Model:
     run_id: str = ""
     label: str = ""
     parent_version: int = 0
+    parent_model: str = ""
+    """Model `parent_version` is a version of; empty: this one."""
 
     def __str__(self) -> str:
         shown = ", ".join(f"{name} {value:.4g}" for name, value in sorted(self.metrics.items()))
@@ -51,7 +53,10 @@ AsyncDeployment = Deployment[Awaitable[list[dict[str, Any]]]]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Where a training run is. `state` is one of queued, running, succeeded, rejected, failed, cancelled."""
+    """Where a training run is. `state` is one of queued, running, succeeded, rejected, failed, cancelled.
+
+    `failure_name` is one word that stays the same whatever `failure` says; `stage` is what goes on at the moment.
+    """
 
     run_id: str
     state: str
@@ -62,6 +67,13 @@ class Run:
     failure: str
     failure_class: str
     remedy: str
+    failure_name: str = ""
+    model: str = ""
+    kind: str = ""
+    stage: str = ""
+    priority: int = 0
+    rows: int = 0
+    cancel_requested: bool = False
 
     @property
     def ended(self) -> bool:
@@ -76,6 +88,10 @@ def run_from(told: Mapping[str, Any]) -> Run:
         metrics=_numbers(told.get("metrics")),
         failure=str(failure.get("message") or ""), remedy=str(failure.get("remedy") or ""),
         failure_class=plain(failure.get("failure_class") or failure.get("class"), "FAILURE_CLASS_"),
+        failure_name=str(failure.get("name") or ""), model=str(told.get("model") or ""),
+        kind=plain(told.get("kind"), "TRAINING_KIND_"), stage=str(told.get("stage") or ""),
+        priority=int(told.get("priority") or 0), rows=int(told.get("rows") or 0),
+        cancel_requested=bool(told.get("cancel_requested")),
     )
 
 
@@ -87,7 +103,8 @@ def model_from(state: Mapping[str, Any], version: int, label: str = "") -> Model
             lineage = manifest.get("lineage") or {}
             return Model(name=str(state["model"]), version=version, family=str(manifest.get("family") or ""),
                          metrics=_numbers(manifest.get("metrics")), run_id=str(lineage.get("run_id") or ""),
-                         label=label, parent_version=int(lineage.get("parent_version") or 0))
+                         label=label, parent_version=int(lineage.get("parent_version") or 0),
+                         parent_model=str(lineage.get("parent_model") or ""))
     raise Missing(f"version {version} of {state.get('model')} is not kept", field="version")
 
 

@@ -115,13 +115,15 @@ class Transport:
             raise Unavailable(f"the answer from {self.credentials.rest} broke off ({type(failure).__name__})",
                               remedy="ask again; the gateway's log says why") from failure
 
-    async def predict(self, model: str, version: int, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    async def predict(self, model: str, version: int, rows: Sequence[Mapping[str, Any]],
+                      explain: bool = False) -> list[dict[str, Any]]:
         """Answers of the region's predictor over gRPC, by named fields, in the order of `rows`."""
         if not self.credentials.grpc:
             raise Missing("the region names no predictor", field="grpc", remedy="leave out over=\"grpc\"")
         if self._channel is None:
             self._channel = grpc.aio.insecure_channel(self.credentials.grpc)
-        request = prediction_pb2.PredictRequest(model=model, version=version, rows=[_struct(row) for row in rows])
+        request = prediction_pb2.PredictRequest(model=model, version=version, rows=[_struct(row) for row in rows],
+                                                explain=explain)
         stub = prediction_pb2_grpc.PredictionStub(self._channel)
         try:
             answer = await stub.Predict(request, timeout=self._timeout_s,
@@ -129,7 +131,7 @@ class Transport:
         except grpc.aio.AioRpcError as failure:
             outcome = _BY_CODE.get(failure.code(), LeptonError)
             raise outcome(failure.details() or failure.code().name, place=self.credentials.grpc) from failure
-        return [_answer(row) for row in answer.rows]
+        return [_answer(row) | ({"attributions": dict(row.attributions)} if explain else {}) for row in answer.rows]
 
 
 def problem(answer: httpx.Response) -> LeptonError:
@@ -174,4 +176,9 @@ def _struct(row: Mapping[str, Any]) -> struct_pb2.Struct:
 def _answer(row: prediction_pb2.RowPrediction) -> dict[str, Any]:
     if row.WhichOneof("answer") == "number":
         return {"number": row.number}
-    return {"label": row.label, "probabilities": dict(row.probabilities)}
+    found: dict[str, Any] = {"label": row.label}
+    if row.top:
+        return found | {"top": [{"item": one.item, "score": one.score} for one in row.top]}
+    if row.values:
+        return found | {"values": dict(row.values)}
+    return found | ({"score": row.score} if row.HasField("score") else {"probabilities": dict(row.probabilities)})

@@ -47,6 +47,10 @@ TRAINING_RUNS: Final = "lepton_trainer_runs"
 TRAINING_RUN_SECONDS: Final = "lepton_trainer_run_seconds"
 """Histogram: length of a run. Attribute: model."""
 
+STREAM_FIGURE: Final = "lepton_trainer_stream_figure"
+"""Measurement: a prequential figure of the learner of a stream. Attributes: pipeline, figure (accuracy, rmse, ... over
+all rows and `fading_...`; `baseline_...`; rows; left_out; waiting_rows; waiting_labels)."""
+
 # Predictor.
 PREDICTION_REQUESTS: Final = "lepton_predictor_requests"
 """Counter: requests answered. Attributes: model, version, outcome (ok, or the name of the error)."""

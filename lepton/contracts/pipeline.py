@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
+from lepton.contracts.modelling.blocks import ModelSpec, check_model, task_for
 from lepton.contracts.pipeline_blocks import (
     NUMERIC,
     SCALARS,
+    TASK_METRICS,
     Block,
     Clean,
     Events,
@@ -20,15 +22,15 @@ from lepton.contracts.pipeline_blocks import (
     Heal,
     Metadata,
     MissingPolicy,
-    ModelSpec,
     QualityWatch,
     Serve,
     Watch,
+    label_type,
 )
 from lepton.contracts.reading.data_rules import check_data
 from lepton.contracts.reading.evolution import field_changes
 from lepton.contracts.reading.lines import PathKey, Problem, Source, path_text, read, write
-from lepton.contracts.reading.rules import Blocks, check, check_name, label_type, structural, task_of
+from lepton.contracts.reading.rules import Blocks, check, check_name, structural
 from lepton.contracts.source_blocks import Sources, check_sources, moved
 from lepton.errors import Invalid
 
@@ -113,8 +115,8 @@ class Pipeline(Block):
 
     @property
     def task(self) -> str | None:
-        """`regression` or `classification`; None without a label."""
-        return task_of(self.events)
+        """What the model answers with; None where there is nothing to learn."""
+        return task_for(self.events, self.model)
 
     def missing_policy(self, field: str) -> MissingPolicy:
         """What stands in for an absent `field`: its own policy, else the default, else mean (mode when no number)."""
@@ -146,8 +148,8 @@ class Pipeline(Block):
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()
 
     def input_schema_digest(self) -> str:
-        """SHA-256 over names, types and order of what a model takes, lower-case hex."""
-        schema = [[name, spec.type] for name, spec in self.inputs.items()]
+        """SHA-256 over names, types, sizes and order of what a model takes, lower-case hex."""
+        schema = [[name, spec.type, *spec.tail] for name, spec in self.inputs.items()]
         return hashlib.sha256(json.dumps(schema, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -203,9 +205,11 @@ def _build(source: Source, problems: list[Problem]) -> Pipeline:
     metadata = blocks.get("metadata")
     if metadata is not None:
         findings += check_name(metadata.name)
-    findings += check(Blocks(written_fields=written, **{
+    events = blocks.get("events")
+    findings += check(Blocks(task=events and task_for(events, blocks.get("model")), written_fields=written, **{
         name: blocks.get(name)
-        for name in ("events", "clean", "model", "gate", "serve", "watch")}))
+        for name in ("events", "clean", "gate", "serve", "watch")}))
+    findings += check_model(blocks.get("events"), blocks.get("model"))
     findings += check_data(*(blocks.get(name) for name in ("events", "clean", "features")))
     findings += check_sources(blocks.get("events"), blocks.get("sources"))
     problems += [Problem(path_text(path), source.line(path), message, remedy) for path, message, remedy in findings]
@@ -286,11 +290,13 @@ def _with_defaults(blocks: dict[str, Any]) -> Pipeline:
     pipeline = Pipeline(**{name: block for name, block in blocks.items() if block is not None})
     if pipeline.task is None:
         return pipeline
-    regression = pipeline.task == "regression"
-    model = pipeline.model or ModelSpec(family="linear_regression" if regression else "logistic_regression")
-    gate = pipeline.gate or Gate(metric="r2" if regression else "accuracy")
+    model = pipeline.model or ModelSpec(
+        family="linear_regression" if pipeline.task == "regression" else "logistic_regression")
+    # A policy that is not better than what was done is not let loose by default.
+    gate = pipeline.gate or Gate.model_validate({"metric": TASK_METRICS[pipeline.task][0],
+                                                 **({"at_least": 0.0} if pipeline.task == "policy" else {})})
     quality = pipeline.watch.quality or QualityWatch()
-    if quality.metric is None:
+    if quality.metric is None and pipeline.task in ("regression", "classification"):
         quality = quality.model_copy(update={"metric": gate.metric})
     return Pipeline(**{**blocks, "model": model, "gate": gate,
                        "watch": pipeline.watch.model_copy(update={"quality": quality})})

@@ -15,9 +15,10 @@ from pydantic import (
 
 FieldType = Literal["float", "int", "bool", "category", "text", "vector", "image", "sequence", "timestamp"]
 LabelType = Literal["float", "int", "bool", "category"]
-Task = Literal["regression", "classification"]
-Family = Literal["linear_regression", "logistic_regression", "mlp"]
-Metric = Literal["accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "mse", "rmse", "mae", "r2"]
+LabelTask = Literal["regression", "classification"]
+Task = Literal["regression", "classification", "ranking", "policy", "anomaly"]
+Metric = Literal["accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "mse", "rmse", "mae", "r2",
+                 "ndcg", "hit_rate", "mrr", "fqe_gain", "fqe_value", "wis_gain", "wis_value", "separation"]
 MissingKind = Literal["mean", "median", "mode", "drop", "constant", "forward_fill", "model"]
 OutlierMethod = Literal["iqr", "zscore", "mad", "half_space_trees", "none"]
 OutlierAction = Literal["clip", "null", "quarantine", "keep"]
@@ -25,10 +26,19 @@ WindowKind = Literal["tumbling", "hopping", "sliding", "session"]
 Aggregate = Literal["count", "sum", "mean", "std", "min", "max", "distinct", "last", "time_since"]
 
 SCALARS: frozenset[str] = frozenset({"float", "int", "bool", "category", "text"})
-"""Types a model family takes as an input today; the others are kept with their rows."""
+"""Types whose value is one number, truth or text."""
+LISTS: frozenset[str] = frozenset({"vector", "sequence"})
+"""Types whose value is a list of numbers. A model takes these and scalars; the others are kept with their rows."""
 NUMERIC: frozenset[str] = frozenset({"float", "int"})
 LABELS: frozenset[str] = frozenset({"float", "int", "bool", "category"})
-REGRESSION_METRICS: frozenset[str] = frozenset({"mse", "rmse", "mae", "r2"})
+TASK_METRICS: dict[str, tuple[str, ...]] = {
+    "regression": ("r2", "mse", "rmse", "mae"),
+    "classification": ("accuracy", "precision", "recall", "f1", "roc_auc", "log_loss"),
+    "ranking": ("ndcg", "hit_rate", "mrr"),
+    "policy": ("fqe_gain", "fqe_value", "wis_gain", "wis_value"),
+    "anomaly": ("separation", "roc_auc"),
+}
+"""What a gate may ask of each task; the first when nothing is said."""
 LOWER_IS_BETTER: frozenset[str] = frozenset({"log_loss", "mse", "rmse", "mae"})
 DEFAULT_K: dict[str, float] = {"iqr": 1.5, "zscore": 3.0, "mad": 3.5, "half_space_trees": 0.95, "none": 0.0}
 MAX_FIELDS = 2_000  # an `_outliers` entry is an int16 index, and a struct per event must stay quick
@@ -104,6 +114,13 @@ class FieldSpec(Block):
     """Whether a model takes it; what no family takes must say `false`."""
 
     @property
+    def tail(self) -> tuple[int, ...]:
+        """Shape of one value as a model takes it; () for a scalar."""
+        if self.type == "vector":
+            return (self.dims or 0,)
+        return (self.length_limit,) if self.type == "sequence" else ()
+
+    @property
     def length_limit(self) -> int:
         """Most numbers in a sequence."""
         return self.max_length or 4096
@@ -119,7 +136,7 @@ class LabelSpec(Block):
     type: LabelType | None = None
     """May be left out when `field` is one of `fields`."""
     arrives: Literal["with_event", "later"] = "later"
-    task: Task | None = None
+    task: LabelTask | None = None
     """By default float and int are numbers to predict, bool and category are classes; int can be declared classes."""
     categories: Categories | None = None
 
@@ -143,6 +160,22 @@ class Events(Block):
     @property
     def entity_member(self) -> str:
         return self.entity or self.id
+
+
+def label_type(events: Events, label: LabelSpec) -> str | None:
+    spec = events.fields.get(label.field)
+    return label.type or (spec.type if spec else None)
+
+
+def task_of(events: Events) -> str | None:
+    """`regression`, `classification`, or None without a (usable) label."""
+    label = events.label
+    if label is None:
+        return None
+    kind = label_type(events, label)
+    if kind not in LABELS:
+        return None
+    return label.task or ("regression" if kind in NUMERIC else "classification")
 
 
 class MissingPolicy(Block):
@@ -245,39 +278,6 @@ class Features(Block):
     windows: Annotated[tuple[Window, ...], Field(strict=False, max_length=64)] = ()
 
 
-class Parameters(Block):
-    hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...] | None,
-                      Field(strict=False, min_length=1, max_length=8)] = None
-    """Widths of the hidden layers; mlp only."""
-    epochs: Annotated[int, Field(ge=1, le=10_000)] = 40
-    learning_rate: Annotated[float, Field(gt=0, le=10)] = 0.01
-    l2: Annotated[float, Field(ge=0, le=100)] = 0.0001
-    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 64
-    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 7
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """mlp only."""
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        return self.hidden or (32, 16)
-
-
-class Train(Block):
-    first_rows: Annotated[int, Field(ge=10)] = 200
-    """Labelled rows before the first run."""
-    every_rows: Annotated[int, Field(ge=0)] = 1000
-    """Newly labelled rows between runs; 0: never by rows."""
-    window_rows: Annotated[int, Field(ge=10)] = 20_000
-    """Newest labelled rows learnt from."""
-    warm_start: bool = True
-
-
-class ModelSpec(Block):
-    family: Family
-    parameters: Parameters = Parameters()
-    train: Train = Train()
-
-
 class Gate(Block):
     metric: Metric
     at_least: float | None = None
@@ -286,6 +286,9 @@ class Gate(Block):
     """For metrics where less is better: log_loss, mse, rmse, mae."""
     beat_champion_by: float = 0.0
     """In units of the metric, towards better; negative tolerates a slightly worse candidate."""
+    significance: Annotated[float | None, Field(gt=0, lt=0.5)] = None
+    """Largest chance that the lead over the champion is not above beat_champion_by (paired bootstrap); any if left out.
+    """
     held_out: Annotated[float, Field(ge=0.05, le=0.5)] = 0.2
 
 

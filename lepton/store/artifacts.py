@@ -8,6 +8,8 @@ import asyncio
 import hashlib
 import os
 import re
+import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 from lepton.errors import Invalid, Missing, Unavailable
@@ -27,6 +29,15 @@ class Damaged(Unavailable):
     """What is stored under a digest is not what the digest says; to be had again once it is stored again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Bytes as they were listed; `put` tells this storing of them from a later one."""
+
+    digest: str
+    size_bytes: int
+    put: str
+
+
 class Artifacts:
     """Bytes in the database."""
 
@@ -34,17 +45,21 @@ class Artifacts:
         self._files = database.collection("fs.files")
         self._chunks = database.collection("fs.chunks")
 
-    async def put(self, data: bytes) -> str:
-        """Store and return the digest; what is stored already and whole is left alone, what is broken is repaired."""
+    async def put(self, data: bytes, kind: str = "") -> str:
+        """Store and return the digest; what is stored already and whole is left alone, what is broken is repaired.
+
+        `kind` says who may remove it with `remove`; bytes that were stored under two kinds are nobody's to remove.
+        """
         digest = sha256_hex(data)
-        if await self._read(digest) == data:
+        if await self._renew(digest, kind) and await self._read(digest) == data:
             return digest
         for number, start in enumerate(range(0, len(data), CHUNK_SIZE_BYTES)):
             await self._chunks.put({
                 "_id": f"{digest}-{number:06d}", "files_id": digest, "n": number,
                 "data": data[start:start + CHUNK_SIZE_BYTES]})
         # Last, so that a file exists only once all its chunks do.
-        await self._files.put({"_id": digest, "filename": digest, "length": len(data), "chunkSize": CHUNK_SIZE_BYTES})
+        await self._files.put({"_id": digest, "filename": digest, "length": len(data), "chunkSize": CHUNK_SIZE_BYTES,
+                               "kind": kind, "put": uuid.uuid4().hex})
         return digest
 
     async def get(self, digest: str) -> bytes:
@@ -63,6 +78,33 @@ class Artifacts:
         _check(digest)
         await self._files.delete({"_id": digest})
         await self._chunks.delete({"files_id": digest})
+
+    async def of_kind(self, kind: str) -> list[Stored]:
+        """Everything stored under a kind, by digest."""
+        return [Stored(str(one["_id"]), int(one["length"]), str(one["put"]))
+                for one in await self._files.find({"kind": kind})]
+
+    async def remove(self, stored: Stored) -> bool:
+        """Remove it unless it was put again since it was listed; whether it is gone.
+
+        Whoever puts the same bytes while this goes on finds them whole afterwards.
+        """
+        data = await self._read(stored.digest)
+        if not await self._files.delete({"_id": stored.digest, "put": stored.put}):
+            return False
+        await self._chunks.delete({"files_id": stored.digest})
+        again = await self._files.get(stored.digest)
+        if again is not None and data is not None:
+            await self.put(data, str(again.get("kind", "")))
+            return False
+        return True
+
+    async def _renew(self, digest: str, kind: str) -> bool:
+        """Note that the bytes are wanted anew, so that nobody removes them by what was known before; False when there
+        are none."""
+        put = uuid.uuid4().hex
+        return await self._files.swap(digest, {"kind": kind}, {"put": put}) or \
+            await self._files.swap(digest, {}, {"kind": "", "put": put})
 
     async def _read(self, digest: str) -> bytes | None:
         if await self._files.get(digest) is None:

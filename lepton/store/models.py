@@ -1,23 +1,23 @@
 """The model registry: one document a model, changed by compare-and-set, carrying its own signed announcement."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from lepton.clock import Clock
-from lepton.contracts.pb.models_pb2 import ModelState, ModelVersion, VersionStatus
+from lepton.contracts.pb.models_pb2 import ModelState, ModelVersion
 from lepton.errors import Busy, Missing, Refused
 from lepton.store.announce import announced
 from lepton.store.documents import Document, DocumentDatabase, Documents
+from lepton.store.registry import states
+from lepton.store.registry.states import Why
 
 _TRIES = 10
 
 # Sets `key_id` and `signature` of the state it is given.
 Sign = Callable[[ModelState], None]
 
-_READY = VersionStatus.VERSION_STATUS_READY
-_REJECTED = VersionStatus.VERSION_STATUS_REJECTED
-_ROLLED_BACK = VersionStatus.VERSION_STATUS_ROLLED_BACK
+NOBODY = Why()
 
 
 class Models:
@@ -50,69 +50,62 @@ class Models:
         document = await self._documents.get(model)
         return 1 if document is None else int(document["last_version"]) + 1
 
-    async def publish(self, model: str, version: ModelVersion, promote: bool, fence: int) -> ModelState:
+    async def publish(self, model: str, version: ModelVersion, promote: bool, fence: int, *, why: Why = NOBODY,
+                      also: Collection[int] = ()) -> ModelState:
         """Add a version and, when `promote`, make it champion; a second version of the same run has no effect.
 
-        Raises Refused when `fence` is older than one already used for this model, when the number is not the next,
-        or when a rejected version is to be promoted.
+        Old versions are forgotten, but none that anything refers to or that `also` names. Raises Refused when `fence`
+        is older than one already used for this model, when the number is not the next, or when a rejected version is
+        to be promoted.
         """
-        if promote and version.status != _READY:
+        if promote and version.status != states.READY:
             raise Refused(f"version {version.version} of {model} is not ready and cannot be promoted", field="promote")
 
         def change(state: ModelState) -> bool:
             if any(_same(kept, version) for kept in state.versions):
                 return False
             state.versions.add().CopyFrom(version)
-            state.reason = "rejected" if version.status == _REJECTED else "published"
+            state.reason = "rejected" if version.status == states.REJECTED else "published"
             if promote:
-                _make_champion(state, version.version)
-            _forget_old(state, self._keep)
+                states.crown(state, version.version, self._now(), "published", why)
+            states.forget_old(state, self._keep, also)
             return True
 
         return await self._change(model, change, fence=fence, number=version.version)
 
-    async def promote(self, model: str, version: int, fence: int | None = None) -> ModelState:
+    async def promote(self, model: str, version: int, fence: int | None = None, why: Why = NOBODY) -> ModelState:
         """Make a kept version champion; one that is champion already stays so.
 
         A rolled-back version may be promoted here: this is the person's decision that it takes. Raises Missing for a
-        version that is not kept, Refused for a rejected one or an old fence.
+        version that is not kept, Refused for a rejected or retired one or an old fence.
         """
+        return await self._change(model, lambda state: states.promote(state, version, self._now(), why), fence=fence)
 
-        def change(state: ModelState) -> bool:
-            kept = _kept(state, version)
-            if kept.status == _REJECTED:
-                raise Refused(f"version {version} of {model} did not pass its gate", field="version")
-            if state.champion == version:
-                return False
-            kept.status = _READY
-            _make_champion(state, version)
-            state.reason = "promoted"
-            return True
-
-        return await self._change(model, change, fence=fence)
-
-    async def roll_back(self, model: str, from_version: int, fence: int | None = None) -> ModelState:
+    async def roll_back(self, model: str, from_version: int, fence: int | None = None,
+                        why: Why = NOBODY) -> ModelState:
         """Leave `from_version` for the champion before it; if that was done already, nothing changes.
 
         Raises Refused when `from_version` is not the champion, there is no champion before it, or the fence is old.
         """
+        return await self._change(model, lambda state: states.roll_back(state, from_version, self._now(), why),
+                                  fence=fence)
 
-        def change(state: ModelState) -> bool:
-            if state.champion != from_version:
-                if _kept(state, from_version).status == _ROLLED_BACK:
-                    return False
-                raise Refused(f"version {from_version} of {model} is not the champion", field="from_version")
-            if not state.previous_champion:
-                raise Refused(f"{model} has no version before {from_version} to go back to", field="from_version",
-                              remedy="retrain the model")
-            _kept(state, from_version).status = _ROLLED_BACK
-            state.champion, state.previous_champion = state.previous_champion, 0
-            state.reason = "rolled_back"
-            return True
+    async def retire(self, model: str, version: int) -> ModelState:
+        """Take a version out of use for good; again it changes nothing.
 
-        return await self._change(model, change, fence=fence)
+        Raises Missing for a version that is not kept, Refused for the champion.
+        """
+        return await self._change(model, lambda state: states.retire(state, version))
 
-    async def _change(self, model: str, change: Callable[[ModelState], bool], *, fence: int | None,
+    async def tag(self, model: str, version: int, tags: Mapping[str, str]) -> ModelState:
+        """Set tags of a version, an empty value takes one away. Raises Missing, Invalid or Refused."""
+        return await self._change(model, lambda state: states.tag(state, version, tags))
+
+    async def forget_retired(self, model: str, also: Collection[int] = ()) -> ModelState:
+        """Drop retired versions nothing refers to; `also` names those that runs wait for."""
+        return await self._change(model, lambda state: states.forget_retired(state, also))
+
+    async def _change(self, model: str, change: Callable[[ModelState], bool], *, fence: int | None = None,
                       number: int | None = None) -> ModelState:
         for _ in range(_TRIES):
             document = await self._documents.get(model)
@@ -143,10 +136,13 @@ class Models:
 
     def _stamp_and_sign(self, state: ModelState, revision: int) -> None:
         state.revision = revision
+        state.changed_at.CopyFrom(self._now())
+        self._sign(state)
+
+    def _now(self) -> Timestamp:
         stamp = Timestamp()
         stamp.FromDatetime(self._clock.now())
-        state.changed_at.CopyFrom(stamp)
-        self._sign(state)
+        return stamp
 
 
 def _same(kept: ModelVersion, version: ModelVersion) -> bool:
@@ -154,28 +150,3 @@ def _same(kept: ModelVersion, version: ModelVersion) -> bool:
     run_id = version.manifest.lineage.run_id
     return (kept.version == version.version and kept.signature == version.signature) or (
         run_id != "" and kept.manifest.lineage.run_id == run_id)
-
-
-def _kept(state: ModelState, version: int) -> ModelVersion:
-    for kept in state.versions:
-        if kept.version == version:
-            return kept
-    raise Missing(f"version {version} of {state.model} is not kept", field="version")
-
-
-def _make_champion(state: ModelState, version: int) -> None:
-    if state.champion and state.champion != version:
-        state.previous_champion = state.champion
-    state.champion = version
-
-
-def _forget_old(state: ModelState, keep: int) -> None:
-    """Drop the oldest beyond `keep`, but none that answers, answered before, or that the champion grew from."""
-    needed = {state.champion, state.previous_champion}
-    needed |= {kept.manifest.lineage.parent_version for kept in state.versions if kept.version == state.champion}
-    newest = sorted((kept.version for kept in state.versions), reverse=True)[:keep]
-    stay = [kept for kept in state.versions if kept.version in needed or kept.version in newest]
-    if len(stay) < len(state.versions):
-        copies = [ModelVersion.FromString(kept.SerializeToString()) for kept in stay]
-        del state.versions[:]
-        state.versions.extend(copies)

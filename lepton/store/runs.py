@@ -1,5 +1,6 @@
 """The queue of training runs: unique by command id, claimed by lease, one at a time for a model.
 
+Runs that were begun go before others; then counts priority, with one more for each minute waited, then age.
 A model's slot (one document) says which run holds it, until when, and with which fence. The fence grows with each
 claim of that model, and the run remembers the highest that touched it, so whoever lost the lease can change nothing.
 Lease ends are wall time: processes on different machines may disagree by up to MAX_SKEW_S, so a lease is taken over
@@ -7,19 +8,30 @@ only that much after its end.
 """
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from lepton.clock import Clock
-from lepton.contracts.pb.training_pb2 import RunFailure, RunState, TrainingCommand, TrainingProgress
+from lepton.contracts.pb.training_pb2 import (
+    RunFailure,
+    RunState,
+    TrainingCommand,
+    TrainingKind,
+    TrainingProgress,
+)
 from lepton.errors import Missing, Refused
 from lepton.store.documents import Document, DocumentDatabase
 
 # Machines kept by NTP differ by milliseconds; half a second also covers a laptop that just woke up.
 MAX_SKEW_S = 0.5
 
-_WAITING = (RunState.RUN_STATE_QUEUED, RunState.RUN_STATE_RUNNING)
+# Waiting so long is worth one point of priority, so that no run waits for ever.
+POINT_S = 60.0
+MAX_PRIORITY = 100
+
+WAITING = (RunState.RUN_STATE_QUEUED, RunState.RUN_STATE_RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +75,37 @@ class Runs:
                                     state=RunState.RUN_STATE_QUEUED, at=self._stamp())
         return await self._runs.insert({
             "_id": run_id, "model": command.model, "state": int(RunState.RUN_STATE_QUEUED), "owner": "", "fence": 0,
-            "queued_at_s": self._now_s(), "cancel_requested": False,
+            "queued_at_s": self._now_s(), "cancel_requested": False, "kind": int(command.kind),
+            "priority": max(-MAX_PRIORITY, min(MAX_PRIORITY, command.priority)), "artefacts": [],
             "command": command.SerializeToString(deterministic=True),
             "progress": progress.SerializeToString(deterministic=True)})
 
-    async def claim(self, owner: str, lease_s: float) -> ClaimedRun | None:
-        """The oldest run whose model is free, leased to `owner` for `lease_s`; None when there is none.
+    async def record(self, command: TrainingCommand, state: RunState.ValueType, version: int = 0,
+                     failure: RunFailure | None = None, metrics: Mapping[str, float] | None = None,
+                     ) -> TrainingProgress | None:
+        """A command that was carried out without a queue, as a run that is over; None when it is known already."""
+        progress = TrainingProgress(run_id=run_id_of(command.command_id), command_id=command.command_id,
+                                    model=command.model, state=state, version=version, failure=failure,
+                                    metrics=dict(metrics or {}), at=self._stamp())
+        inserted = await self._runs.insert({
+            "_id": progress.run_id, "model": command.model, "state": int(state), "owner": "", "fence": 0,
+            "queued_at_s": self._now_s(), "cancel_requested": False, "kind": int(command.kind), "priority": 0,
+            "artefacts": [], "command": command.SerializeToString(deterministic=True),
+            "progress": progress.SerializeToString(deterministic=True)})
+        return progress if inserted else None
 
-        A run whose owner let its lease run out is given again, with a higher fence.
+    async def claim(self, owner: str, lease_s: float, kind: TrainingKind.ValueType | None = None) -> ClaimedRun | None:
+        """The first run (of a kind) whose model is free, leased to `owner` for `lease_s`; None when there is none.
+
+        A run whose owner let its lease run out is given again, with a higher fence, before any that was not begun.
         """
-        waiting = await self._runs.find({"state": {"$in": [int(state) for state in _WAITING]}}, order="queued_at_s")
+        waiting = await self._runs.find({"state": {"$in": [int(state) for state in WAITING]}}, order="queued_at_s")
+        now = self._now_s()
+        waiting.sort(key=lambda one: (one["state"] != int(RunState.RUN_STATE_RUNNING), -_rank(one, now)))
         tried: set[str] = set()
         for document in waiting:
+            if kind is not None and document.get("kind") != int(kind):
+                continue
             model = str(document["model"])
             if model in tried:
                 continue
@@ -116,9 +147,32 @@ class Runs:
         await self._free(str(document["model"]), fence)
         return progress
 
+    async def note(self, run_id: str, fence: int, artefacts: Sequence[str]) -> None:
+        """Remember digests the run is about to store, before it does. Raises Refused when the lease was lost."""
+        known = (await self._document(run_id)).get("artefacts", [])
+        noted = await self._runs.swap(run_id, {"fence": fence, "state": int(RunState.RUN_STATE_RUNNING)},
+                                      {"artefacts": sorted({*known, *artefacts})})
+        if not noted:
+            raise _lost(run_id, fence)
+
+    async def noted(self, run_id: str) -> frozenset[str]:
+        """Digests any owner of the run may have stored, and no other run that is under way."""
+        mine = frozenset(str(one) for one in (await self._document(run_id)).get("artefacts", []))
+        return mine - await self.wanted(but=run_id)
+
+    async def wanted(self, but: str = "") -> frozenset[str]:
+        """Digests that runs under way (all `but` one) are about to publish: nobody may remove them."""
+        open_runs = await self._runs.find({"state": {"$in": [int(state) for state in WAITING]}})
+        return frozenset(str(digest) for one in open_runs if one["_id"] != but for digest in one.get("artefacts", []))
+
     async def get(self, run_id: str) -> Run:
         """Raises Missing for an unknown run."""
         return _run(await self._document(run_id))
+
+    async def under_way(self) -> Sequence[Run]:
+        """Every run that waits or runs."""
+        found = await self._runs.find({"state": {"$in": [int(state) for state in WAITING]}})
+        return [_run(document) for document in found]
 
     async def list(self, model: str | None = None, limit: int = 100) -> list[Run]:
         """Newest first; of one model, or of all."""
@@ -155,7 +209,7 @@ class Runs:
         progress.state = RunState.RUN_STATE_RUNNING
         progress.at.CopyFrom(self._stamp())
         started = await self._runs.swap(
-            run_id, {"state": {"$in": [int(state) for state in _WAITING]}, "fence": {"$lt": fence}},
+            run_id, {"state": {"$in": [int(state) for state in WAITING]}, "fence": {"$lt": fence}},
             {"state": int(progress.state), "owner": owner, "fence": fence,
              "progress": progress.SerializeToString(deterministic=True)})
         if not started:
@@ -181,7 +235,7 @@ class Runs:
 
     async def _is_over(self, run_id: str) -> bool:
         document = await self._runs.get(run_id)
-        return document is None or document["state"] not in [int(state) for state in _WAITING]
+        return document is None or document["state"] not in [int(state) for state in WAITING]
 
     async def _free(self, model: str, fence: int) -> None:
         await self._slots.swap(model, {"fence": fence}, {"run_id": "", "owner": ""})
@@ -206,6 +260,10 @@ class Runs:
         stamp = Timestamp()
         stamp.FromDatetime(self._clock.now())
         return stamp
+
+
+def _rank(document: Document, now_s: float) -> float:
+    return float(document.get("priority", 0)) + (now_s - float(document["queued_at_s"])) / POINT_S
 
 
 def _lost(run_id: str, fence: int) -> Refused:

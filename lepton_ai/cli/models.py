@@ -1,27 +1,42 @@
-"""Commands of models: predict, train, promote, rollback, and the list of them."""
+"""Commands of models: the list of them and their cards, predict, train, promote, rollback."""
 
 import uuid
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from lepton.errors import Invalid, Missing
 from lepton_ai import AsyncLeptonClient
 from lepton_ai._transport import Transport
 from lepton_ai.cli import data
+from lepton_ai.cli.runs import live
 from lepton_ai.cli.session import Form, Output, ask, parse_json, read_rows, say, show, with_client
 
 Name = Annotated[str, typer.Argument(help="Name of a model; it is its pipeline's.")]
 VERSIONS = ("version", "status", "family", "metrics", "lineage.parent_version", "lineage.train_rows", "created_at")
 
 
+class _Named(TyperGroup):
+    """`lepton models` lists; a first word that is none of the commands is a model's name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        known = {*self.commands, *ctx.help_option_names}
+        return super().parse_args(ctx, args if args and args[0] in known else ["list", *args])
+
+
+models = typer.Typer(cls=_Named, help="Models, the versions of one (`lepton models NAME`), and a version's card.")
+
+
 def add_to(app: typer.Typer) -> None:
-    for command in (models, predict, train, promote, rollback):
+    app.add_typer(models, name="models")
+    for command in (predict, train, promote, rollback):
         app.command()(command)
 
 
-def models(name: Annotated[str, typer.Argument(help="Show the versions of this one.")] = "",
+@models.command("list")
+def list_models(name: Annotated[str, typer.Argument(help="Show the versions of this one.")] = "",
            output: Output = Form.TABLE) -> None:
     """Show models, or the versions of one."""
     if not name:
@@ -38,9 +53,33 @@ def models(name: Annotated[str, typer.Argument(help="Show the versions of this o
     show(sorted(state["versions"], key=lambda one: -int(one["version"])), output, VERSIONS)
 
 
+@models.command()
+def card(which: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="The champion, without a version.")],
+         save: Annotated[Path | None, typer.Option(help="Write it with pictures and figures to this zip.")] = None,
+         ) -> None:
+    """Show a version's model card, or save it with its pictures."""
+    name, _, number = which.partition("@")
+    if number and not number.isdigit():
+        raise Invalid(f"`{number}` is no version", field="version", remedy="lepton models card NAME@3")
+
+    async def read(transport: Transport) -> bytes:
+        version = number or (await transport.get(f"/v1/models/{name}"))["champion"]
+        if not int(version):
+            raise Missing(f"{name} has no champion", field="version", remedy=f"name a version: {name}@1")
+        file = "card.zip" if save else "card.md"
+        return (await transport.call("GET", f"/v1/models/{name}/versions/{version}/card/{file}")).content
+    found: bytes = ask(read)
+    if save is None:
+        say(found.decode())
+        return
+    save.write_bytes(found)
+    say(f"{save}: {len(found)} bytes")
+
+
 def predict(name: Name, rows: Annotated[list[str] | None, typer.Argument(help="Rows as JSON objects.")] = None,
             file: Annotated[Path | None, typer.Option("--file", "-f", help="Rows in a file; - is stdin.")] = None,
             over_grpc: Annotated[bool, typer.Option("--grpc", help="Ask the region's predictor itself.")] = False,
+            explain: Annotated[bool, typer.Option("--explain", help="Say what each field did.")] = False,
             output: Output = Form.TABLE) -> None:
     """Predict rows by named fields."""
     wanted = [parse_json(row, "argument") for row in rows or []] + (read_rows(file) if file is not None else [])
@@ -48,23 +87,39 @@ def predict(name: Name, rows: Annotated[list[str] | None, typer.Argument(help="R
         raise Invalid("needs rows as JSON objects", field="rows", remedy="""lepton predict NAME '{"field": 1.5}'""")
 
     async def asked(client: AsyncLeptonClient) -> list[dict[str, Any]]:
-        return await client.predict(name, wanted, over="grpc" if over_grpc else "rest")
+        return await client.predict(name, wanted, over="grpc" if over_grpc else "rest", explain=explain)
     answers = with_client(asked)
-    show(answers, output, [column for column in ("number", "label", "probabilities") if column in answers[0]])
+    show(answers, output, [column for column in ("number", "label", "probabilities", "top", "values", "score",
+                                        "attributions")
+                           if column in answers[0]])
 
 
 def train(name: Name, family: Annotated[str, typer.Option(help="The Pipeline's, when left out.")] = "",
           parameters: Annotated[str, typer.Option(help="As a JSON object; the Pipeline's, when left out.")] = "{}",
           fine_tune: Annotated[bool, typer.Option("--fine-tune", help="Start from the champion.")] = False,
+          start: Annotated[str, typer.Option("--from", help="Start from MODEL or MODEL:VERSION.")] = "",
+          freeze: Annotated[list[str] | None, typer.Option(help="Weights that stay (layers.0.*); repeatable.")] = None,
+          head: Annotated[str, typer.Option(help="The last layer of what it starts from: keep or replace.")] = "",
           snapshot: Annotated[str, typer.Option(help="Learn from this snapshot's rows.")] = "",
-          promote: Annotated[bool, typer.Option(help="Serve it when it passes its gate.")] = True) -> None:
-    """Ask for one training run; follow it with `lepton get runs RUN`."""
-    body = {"kind": "fine_tune" if fine_tune else "train", "family": family, "promote": promote, "snapshot": snapshot,
-            "parameters": parse_json(parameters, "--parameters"), "command_id": f"cli-{uuid.uuid4().hex}"}
+          promote: Annotated[bool, typer.Option(help="Serve it when it passes its gate.")] = True,
+          priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher goes first.")] = 0,
+          follow: Annotated[bool, typer.Option("--follow", help="Show it live until it ends.")] = False) -> None:
+    """Ask for one training run; follow it with `--follow`, or later with `lepton runs follow RUN`."""
+    model, _, version = start.partition(":")
+    if version and not version.isdecimal():
+        raise Invalid(f"{version!r} is no version", field="--from", remedy=f"write --from {model}:3, or --from {model}")
+    transfer = {**({"freeze": freeze} if freeze else {}), **({"head": head} if head else {})}
+    body = {"kind": "fine_tune" if fine_tune or start or transfer else "train", "family": family, "promote": promote,
+            "snapshot": snapshot, "parameters": parse_json(parameters, "--parameters"), "priority": priority,
+            "parent_model": model, "parent_version": int(version or 0), "transfer": transfer,
+            "command_id": f"cli-{uuid.uuid4().hex}"}
 
     async def post(transport: Transport) -> Any:
         return await transport.post(f"/v1/models/{name}/train", body)
-    say(f"{name}: run {ask(post)['run_id']} asked for")
+    run_id = ask(post)["run_id"]
+    say(f"{name}: run {run_id} asked for")
+    if follow:
+        live.follow(run_id)
 
 
 def promote(name: Name, version: Annotated[int, typer.Argument(min=1)]) -> None:

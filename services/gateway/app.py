@@ -25,6 +25,7 @@ from lepton.errors import Missing
 from lepton.runtime.doors import HttpDoor
 from lepton.runtime.service import Service, Stage
 from lepton.store.announce import Announcement, Relay
+from lepton.store.artifacts import Artifacts
 from lepton.store.datasets.snapshots import Snapshots
 from lepton.store.documents import DocumentDatabase
 from lepton.store.files.uploads import Uploads as UploadStore
@@ -55,6 +56,7 @@ from services.gateway.flow.operations import Operations
 from services.gateway.flow.pipelines import Catalogue, Pipelines, Pulled
 from services.gateway.flow.predictions import Predictions
 from services.gateway.flow.quality import Quality
+from services.gateway.flow.registry.cards import Cards
 from services.gateway.flow.streams import Streams
 from services.gateway.settings import GatewaySettings
 
@@ -119,6 +121,7 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
         letters=Letters(catalogue, broker, audit),
         predictions=predictions,
         models=Models(registry.values, Runs(database, clock), Snapshots(database), catalogue, producer, audit, clock),
+        cards=Cards(registry.values, Artifacts(database)),
         operations=Operations(instances.values, Incidents(database), registry.values, catalogue, streams, clock),
         commands=commands,
     )

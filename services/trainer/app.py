@@ -1,6 +1,6 @@
 """Everything the trainer is made of, in start order."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from lepton.bus import kafka
@@ -26,16 +26,21 @@ from lepton.store.datasets.snapshots import Snapshots
 from lepton.store.documents import DocumentDatabase
 from lepton.store.models import Models
 from lepton.store.mongo import Database
+from lepton.store.registry.streams import Streams as StreamStore
 from lepton.store.runs import Runs
 from lepton.store.segments import Segments
 from services.trainer.edge.announced import AnnouncedPipelines
 from services.trainer.edge.commands import Commands
+from services.trainer.edge.pupils import PupilProcesses
 from services.trainer.edge.recovery import RecoveryCommands
+from services.trainer.edge.streams import Streams
 from services.trainer.edge.workers import RunFolders
 from services.trainer.flow.planning import Planner
 from services.trainer.flow.ports import Bounds, Folders, Stores, Tell
 from services.trainer.flow.publishing import Publisher
+from services.trainer.flow.registry.changes import Changes
 from services.trainer.flow.requests import Requests
+from services.trainer.flow.streams import Figures, StreamLearning
 from services.trainer.flow.training import Training
 from services.trainer.flow.triggers import RowTrigger
 from services.trainer.settings import TrainerSettings
@@ -96,7 +101,12 @@ def assemble(settings: TrainerSettings, service: Service, broker: Broker, databa
         service.spawn(f"runs {number}", lambda stop: training.work(settings.instance, stop))
     service.spawn("follow pipelines", pipelines.run)
     service.spawn("count rows", lambda stop: trigger.watch(stop, settings.look_s))
+    service.spawn("collect", lambda stop: Changes(stores, tell).watch(stop, settings.collect_s, clock))
     service.spawn("commands", consumer.run)
+    streams = Streams(broker, pipelines.states, lambda: StreamLearning(
+        stores, StreamStore(database, clock), PupilProcesses(), bounds, _figures(telemetry), tell, clock),
+        care, service.spawn, settings.instance, clock)
+    service.spawn("follow streams", lambda stop: streams.watch(stop, settings.look_s))
     return service
 
 
@@ -150,6 +160,14 @@ def _tell(producer: Producer, telemetry: Telemetry, relay: Relay, instance: str)
             yield
 
     return Tell(progress, result, relay.kick, telemetry.error, ended, span)
+
+
+def _figures(telemetry: Telemetry) -> Figures:
+    def figures(pipeline: str, found: Mapping[str, float]) -> None:
+        for name, value in found.items():
+            telemetry.measure(names.STREAM_FIGURE, value, pipeline=pipeline, figure=name)
+
+    return figures
 
 
 def _publish(producer: Producer) -> Publish:

@@ -32,3 +32,6 @@ class TrainerSettings(LeptonSettings):
 
     segment_cache_mb: int = Field(default=48, ge=0, le=4096)
     """Memory for row segments that the next run is likely to read again."""
+
+    collect_s: float = Field(default=3600.0, gt=0)
+    """Seconds between two looks for retired versions and for files of models that nothing refers to."""

@@ -2,9 +2,11 @@
 
     python -m services.trainer.worker launch RUN_DIR PARENT_PID     torch elastic, one worker on this machine
     python -m services.trainer.worker train RUN_DIR PARENT_PID      the worker: RUN_DIR in, RUN_DIR out
+    python -m services.trainer.worker stream - PARENT_PID           a stream's learner: frames in, frames out
 
 In: plan.json, data.arrow, and what the plan names (parent.npz, champion.onnx); checkpoint.npz when the run was begun
-before. Out: progress.jsonl while it goes; then model.onnx, weights.npz and, last, result.json; or failure.json.
+before. Out: progress.jsonl while it goes; then model.onnx, weights.npz, card.zip and, last, result.json; or
+failure.json.
 Heavy libraries are imported inside the functions, so that the process is bound to its parent before it does anything.
 """
 
@@ -13,6 +15,7 @@ import json
 import logging
 import os
 import signal
+import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +26,11 @@ if TYPE_CHECKING:
     from services.trainer.core.plan import Plan
 
 PLAN, DATA, PARENT, CHAMPION, CHECKPOINT = "plan.json", "data.arrow", "parent.npz", "champion.onnx", "checkpoint.npz"
-PROGRESS, MODEL, WEIGHTS, RESULT, FAILURE = "progress.jsonl", "model.onnx", "weights.npz", "result.json", "failure.json"
+PROGRESS, RESULT, FAILURE = "progress.jsonl", "result.json", "failure.json"
+MODEL, WEIGHTS, CARD = "model.onnx", "weights.npz", "card.zip"
+
+STREAM = "stream.npz"
+FRAME = struct.Struct("!QQ")
 
 _PR_SET_PDEATHSIG = 1
 # Serving and ingest go before learning.
@@ -34,13 +41,15 @@ log = logging.getLogger(__name__)
 
 def main(arguments: list[str]) -> int:
     """Exit code 0 also for a run that failed: its failure is then an answer, in failure.json."""
-    if len(arguments) != 3 or arguments[0] not in ("launch", "train"):
-        sys.stderr.write("usage: python -m services.trainer.worker launch|train RUN_DIR PARENT_PID\n")
+    if len(arguments) != 3 or arguments[0] not in ("launch", "train", "stream"):
+        sys.stderr.write("usage: python -m services.trainer.worker launch|train|stream RUN_DIR PARENT_PID\n")
         return 2
     mode, folder, parent = arguments[0], Path(arguments[1]), int(arguments[2])
     if not die_with(parent):
         return 1
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    if mode == "stream":
+        return stream()
     return launch(folder) if mode == "launch" else train(folder)
 
 
@@ -90,6 +99,29 @@ def train(folder: Path) -> int:
     return 0
 
 
+def stream() -> int:
+    """Answer frames until there are no more. A frame: two lengths, a JSON header, bytes.
+
+    `begin` takes a Pipeline and a state, `take` records, `state` and `offered` nothing; `state` answers with the bytes.
+    What cannot be begun is answered with `failed`; any other failure ends the process.
+    """
+    source, sink = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    # Whatever a library prints is not to get between the frames.
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    if hasattr(os, "nice"):
+        os.nice(_NICE)
+    from services.trainer.core.streaming.desk import Desk
+
+    desk = Desk(_limit_memory)
+    while sizes := source.read(FRAME.size):
+        header, payload = (source.read(size) for size in FRAME.unpack(sizes))
+        answer, data = desk.answer(json.loads(header), payload)
+        text = json.dumps(answer).encode()
+        sink.write(FRAME.pack(len(text), len(data)) + text + data)
+        sink.flush()
+    return 0
+
+
 def _learn(folder: Path) -> tuple["Plan", "Learned"]:
     from lepton.clock import SystemClock
     from lepton.errors import Invalid
@@ -100,6 +132,8 @@ def _learn(folder: Path) -> tuple["Plan", "Learned"]:
     plan = Plan.from_json((folder / PLAN).read_bytes())
     _limit_memory(plan.memory_mb)
     given = _given(folder)
+    if plan.stream is not None:
+        return plan, _graduated(plan, (folder / STREAM).read_bytes(), given.champion)
 
     def attached() -> list[object]:
         return [TimeLimit(SystemClock().monotonic, plan.limit_s), Report(_teller(folder, plan.parameters.epochs)),
@@ -113,6 +147,15 @@ def _learn(folder: Path) -> tuple["Plan", "Learned"]:
         log.warning("the checkpoint cannot be used, the run begins anew: %s", error)
         (folder / CHECKPOINT).unlink()
         return plan, learn(plan, _given(folder), attached())
+
+
+def _graduated(plan: "Plan", state: bytes, champion: bytes | None) -> "Learned":
+    from services.trainer.core.learning import Learned
+    from services.trainer.core.streaming.candidate import graduate
+
+    found = graduate(plan, state, champion)
+    return Learned(found.exported, found.weights, found.preparation, found.target, found.metrics,
+                   found.champion_metrics, (), found.train_rows, found.held_out_rows, epochs=0)
 
 
 def _given(folder: Path) -> "Given":
@@ -129,22 +172,29 @@ def _given(folder: Path) -> "Given":
 
 
 def _finish(folder: Path, plan: "Plan", learned: "Learned") -> None:
+    from hashlib import sha256
     from importlib.metadata import PackageNotFoundError, version
 
     from google.protobuf.json_format import MessageToDict
 
     from services.trainer.core.learning import manifest
+    from services.trainer.core.telling.card import bundle
 
     try:
         code_version = version("lepton-ai")
     except PackageNotFoundError:
         code_version = "source"
-    about = MessageToDict(manifest(plan, learned, code_version), preserving_proto_field_name=True)
+    about = manifest(plan, learned, code_version)
     _write(folder / MODEL, learned.exported.data)
     _write(folder / WEIGHTS, learned.weights)
+    # A stream's candidate has none: a card speaks of rows that the version never saw.
+    if learned.report:
+        card = bundle(learned.report)
+        about.card_sha256 = sha256(card).hexdigest()
+        _write(folder / CARD, card)
     _write(folder / RESULT, json.dumps({
-        "manifest": about, "warnings": learned.warnings, "epochs": learned.epochs,
-        "compared": learned.champion_metrics is not None}).encode())
+        "manifest": MessageToDict(about, preserving_proto_field_name=True), "warnings": learned.warnings,
+        "epochs": learned.epochs, "compared": learned.champion_metrics is not None}).encode())
 
 
 def _teller(folder: Path, epochs: int) -> Callable[[int, dict[str, float]], None]:

@@ -33,6 +33,8 @@ class _VersionStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Version
     """Failed its gate: kept for the record, never served."""
     VERSION_STATUS_ROLLED_BACK: _VersionStatus.ValueType  # 3
     """Was rolled back: not promoted again without a person."""
+    VERSION_STATUS_RETIRED: _VersionStatus.ValueType  # 4
+    """Was taken out of use for good by a person; forgotten once nothing refers to it."""
 
 class VersionStatus(_VersionStatus, metaclass=_VersionStatusEnumTypeWrapper): ...
 
@@ -43,6 +45,8 @@ VERSION_STATUS_REJECTED: VersionStatus.ValueType  # 2
 """Failed its gate: kept for the record, never served."""
 VERSION_STATUS_ROLLED_BACK: VersionStatus.ValueType  # 3
 """Was rolled back: not promoted again without a person."""
+VERSION_STATUS_RETIRED: VersionStatus.ValueType  # 4
+"""Was taken out of use for good by a person; forgotten once nothing refers to it."""
 Global___VersionStatus: _TypeAlias = VersionStatus  # noqa: Y015
 
 class _ModelTask:
@@ -54,13 +58,48 @@ class _ModelTaskEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelTask.V
     MODEL_TASK_UNSPECIFIED: _ModelTask.ValueType  # 0
     MODEL_TASK_REGRESSION: _ModelTask.ValueType  # 1
     MODEL_TASK_CLASSIFICATION: _ModelTask.ValueType  # 2
+    MODEL_TASK_RANKING: _ModelTask.ValueType  # 3
+    """A list of items, best first."""
+    MODEL_TASK_POLICY: _ModelTask.ValueType  # 4
+    """The action with the greatest expected return."""
+    MODEL_TASK_ANOMALY: _ModelTask.ValueType  # 5
+    """How strange a row is, and whether that is strange enough."""
 
 class ModelTask(_ModelTask, metaclass=_ModelTaskEnumTypeWrapper): ...
 
 MODEL_TASK_UNSPECIFIED: ModelTask.ValueType  # 0
 MODEL_TASK_REGRESSION: ModelTask.ValueType  # 1
 MODEL_TASK_CLASSIFICATION: ModelTask.ValueType  # 2
+MODEL_TASK_RANKING: ModelTask.ValueType  # 3
+"""A list of items, best first."""
+MODEL_TASK_POLICY: ModelTask.ValueType  # 4
+"""The action with the greatest expected return."""
+MODEL_TASK_ANOMALY: ModelTask.ValueType  # 5
+"""How strange a row is, and whether that is strange enough."""
 Global___ModelTask: _TypeAlias = ModelTask  # noqa: Y015
+
+class _TrialState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TrialStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TrialState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TRIAL_STATE_UNSPECIFIED: _TrialState.ValueType  # 0
+    TRIAL_STATE_COMPLETE: _TrialState.ValueType  # 1
+    TRIAL_STATE_PRUNED: _TrialState.ValueType  # 2
+    """Ended early: it was behind the others at the same step."""
+    TRIAL_STATE_FAILED: _TrialState.ValueType  # 3
+    """Diverged, or could not be built."""
+
+class TrialState(_TrialState, metaclass=_TrialStateEnumTypeWrapper): ...
+
+TRIAL_STATE_UNSPECIFIED: TrialState.ValueType  # 0
+TRIAL_STATE_COMPLETE: TrialState.ValueType  # 1
+TRIAL_STATE_PRUNED: TrialState.ValueType  # 2
+"""Ended early: it was behind the others at the same step."""
+TRIAL_STATE_FAILED: TrialState.ValueType  # 3
+"""Diverged, or could not be built."""
+Global___TrialState: _TypeAlias = TrialState  # noqa: Y015
 
 @_typing.final
 class ModelState(_message.Message):
@@ -79,6 +118,7 @@ class ModelState(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    CHAMPIONS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     revision: _builtins.int
     champion: _builtins.int
@@ -86,7 +126,7 @@ class ModelState(_message.Message):
     previous_champion: _builtins.int
     """Version that answered before, kept for an immediate roll back; 0 when none."""
     reason: _builtins.str
-    """Why the state changed: `published`, `promoted`, `rolled_back`, `rejected`."""
+    """Why the state changed: `published`, `promoted`, `rolled_back`, `rejected`, `retired`, `tagged`, `collected`."""
     key_id: _builtins.str
     signature: _builtins.bytes
     """Ed25519 over the canonical bytes of this message without `signature`."""
@@ -94,6 +134,10 @@ class ModelState(_message.Message):
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelVersion]: ...
     @_builtins.property
     def changed_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def champions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChampionTerm]:
+        """Who was in production when, and why; oldest first, the last one still is unless it has an end."""
+
     def __init__(
         self,
         *,
@@ -106,14 +150,60 @@ class ModelState(_message.Message):
         reason: _builtins.str = ...,
         key_id: _builtins.str = ...,
         signature: _builtins.bytes = ...,
+        champions: _abc.Iterable[Global___ChampionTerm] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["changed_at", b"changed_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["champion", b"champion", "changed_at", b"changed_at", "key_id", b"key_id", "model", b"model", "previous_champion", b"previous_champion", "reason", b"reason", "revision", b"revision", "signature", b"signature", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["champion", b"champion", "champions", b"champions", "changed_at", b"changed_at", "key_id", b"key_id", "model", b"model", "previous_champion", b"previous_champion", "reason", b"reason", "revision", b"revision", "signature", b"signature", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelState: _TypeAlias = ModelState  # noqa: Y015
+
+@_typing.final
+class ChampionTerm(_message.Message):
+    """ChampionTerm is the time a version was in production; it is kept when the version no longer is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    reason: _builtins.str
+    """How it came: `published` (it passed its gate), `promoted`, `rolled_back` (its successor was left)."""
+    by: _builtins.str
+    """Who decided: a run, a key, or the issuer of a recovery command."""
+    note: _builtins.str
+    """Their words, or what was measured."""
+    sha256: _builtins.str
+    """The file that answered, SHA-256 in lower-case hex."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        by: _builtins.str = ...,
+        note: _builtins.str = ...,
+        sha256: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "note", b"note", "reason", b"reason", "sha256", b"sha256", "since", b"since", "until", b"until", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChampionTerm: _TypeAlias = ChampionTerm  # noqa: Y015
 
 @_typing.final
 class ModelVersion(_message.Message):
@@ -121,20 +211,48 @@ class ModelVersion(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class TagsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     MODEL_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     MANIFEST_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    MODEL_SIGNING_SHA256_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     version: _builtins.int
     status: Global___VersionStatus.ValueType
     key_id: _builtins.str
     signature: _builtins.bytes
     """Ed25519 over the deterministic serialisation of `manifest`."""
+    model_signing_sha256: _builtins.str
+    """The version's signature in the format of model-signing: SHA-256 of an artefact, lower-case hex."""
     @_builtins.property
     def manifest(self) -> Global___ModelManifest: ...
+    @_builtins.property
+    def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Given by people; a version with tags is not forgotten."""
+
     def __init__(
         self,
         *,
@@ -144,10 +262,12 @@ class ModelVersion(_message.Message):
         manifest: Global___ModelManifest | None = ...,
         key_id: _builtins.str = ...,
         signature: _builtins.bytes = ...,
+        tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        model_signing_sha256: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "manifest", b"manifest", "model", b"model", "signature", b"signature", "status", b"status", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "manifest", b"manifest", "model", b"model", "model_signing_sha256", b"model_signing_sha256", "signature", b"signature", "status", b"status", "tags", b"tags", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -215,6 +335,11 @@ class ModelManifest(_message.Message):
     STATISTICS_FIELD_NUMBER: _builtins.int
     OPERATORS_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    CARD_SHA256_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    MODEL_SIGNING_KEY_FIELD_NUMBER: _builtins.int
+    SEARCH_FIELD_NUMBER: _builtins.int
+    SHRINKING_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     version: _builtins.int
     sha256: _builtins.str
@@ -224,6 +349,12 @@ class ModelManifest(_message.Message):
     task: Global___ModelTask.ValueType
     input_schema_digest: _builtins.str
     """SHA-256 over names, types and order of the fields the model takes, lower-case hex."""
+    card_sha256: _builtins.str
+    """SHA-256 of the model card in the artefact store, a zip of its Markdown, figures and pictures; empty without one."""
+    origin: _builtins.str
+    """Where the file came from when it was not trained here (`onnx`, `scikit-learn 1.9.1 RandomForestClassifier`)."""
+    model_signing_key: _builtins.bytes
+    """Public key of `model_signing_sha256`: NIST P-256, DER (SubjectPublicKeyInfo)."""
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorSpec]: ...
     @_builtins.property
@@ -248,6 +379,14 @@ class ModelManifest(_message.Message):
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def search(self) -> Global___Search:
+        """How family and parameters were found; absent where they were given."""
+
+    @_builtins.property
+    def shrinking(self) -> Global___Shrinking:
+        """How the file was made smaller than what was trained; absent where it was not."""
+
     def __init__(
         self,
         *,
@@ -267,10 +406,15 @@ class ModelManifest(_message.Message):
         statistics: _abc.Iterable[Global___FieldStatistics] | None = ...,
         operators: _abc.Iterable[_builtins.str] | None = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
+        card_sha256: _builtins.str = ...,
+        origin: _builtins.str = ...,
+        model_signing_key: _builtins.bytes = ...,
+        search: Global___Search | None = ...,
+        shrinking: Global___Shrinking | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "lineage", b"lineage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "lineage", b"lineage", "search", b"search", "shrinking", b"shrinking"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["champion_metrics", b"champion_metrics", "classes", b"classes", "created_at", b"created_at", "family", b"family", "input_schema_digest", b"input_schema_digest", "inputs", b"inputs", "lineage", b"lineage", "metrics", b"metrics", "model", b"model", "operators", b"operators", "outputs", b"outputs", "sha256", b"sha256", "size_bytes", b"size_bytes", "statistics", b"statistics", "task", b"task", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card_sha256", b"card_sha256", "champion_metrics", b"champion_metrics", "classes", b"classes", "created_at", b"created_at", "family", b"family", "input_schema_digest", b"input_schema_digest", "inputs", b"inputs", "lineage", b"lineage", "metrics", b"metrics", "model", b"model", "model_signing_key", b"model_signing_key", "operators", b"operators", "origin", b"origin", "outputs", b"outputs", "search", b"search", "sha256", b"sha256", "shrinking", b"shrinking", "size_bytes", b"size_bytes", "statistics", b"statistics", "task", b"task", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -284,11 +428,14 @@ class TensorSpec(_message.Message):
     DATATYPE_FIELD_NUMBER: _builtins.int
     SHAPE_FIELD_NUMBER: _builtins.int
     OPTIONAL_FIELD_NUMBER: _builtins.int
+    PADDED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     datatype: _builtins.str
     """Open Inference Protocol type name: FP32, FP64, INT64, BOOL, BYTES."""
     optional: _builtins.bool
     """True when a request may leave it out."""
+    padded: _builtins.bool
+    """True when a list of fewer numbers is one too: what follows its last is NaN."""
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """-1 is a variable dimension; the first is the batch."""
@@ -300,10 +447,11 @@ class TensorSpec(_message.Message):
         datatype: _builtins.str = ...,
         shape: _abc.Iterable[_builtins.int] | None = ...,
         optional: _builtins.bool = ...,
+        padded: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["datatype", b"datatype", "name", b"name", "optional", b"optional", "shape", b"shape"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["datatype", b"datatype", "name", b"name", "optional", b"optional", "padded", b"padded", "shape", b"shape"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -427,6 +575,8 @@ class Lineage(_message.Message):
     CODE_VERSION_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     WEIGHTS_SHA256_FIELD_NUMBER: _builtins.int
+    PARENT_MODEL_FIELD_NUMBER: _builtins.int
+    CARRIED_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     command_id: _builtins.str
     pipeline: _builtins.str
@@ -441,8 +591,14 @@ class Lineage(_message.Message):
     seed: _builtins.int
     weights_sha256: _builtins.str
     """SHA-256 of the trained weights in the artefact store, lower-case hex; what a fine-tune continues."""
+    parent_model: _builtins.str
+    """Model that `parent_version` is a version of; empty: this one."""
     @_builtins.property
     def ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___SnapshotRange]: ...
+    @_builtins.property
+    def carried(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Weights taken over from the parent, by name, each with how much of it where that is not all."""
+
     def __init__(
         self,
         *,
@@ -459,10 +615,12 @@ class Lineage(_message.Message):
         code_version: _builtins.str = ...,
         seed: _builtins.int = ...,
         weights_sha256: _builtins.str = ...,
+        parent_model: _builtins.str = ...,
+        carried: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_version", b"code_version", "command_id", b"command_id", "held_out_rows", b"held_out_rows", "parent_version", b"parent_version", "pipeline", b"pipeline", "ranges", b"ranges", "run_id", b"run_id", "seed", b"seed", "snapshot_digest", b"snapshot_digest", "spec_digest", b"spec_digest", "spec_version", b"spec_version", "train_rows", b"train_rows", "weights_sha256", b"weights_sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carried", b"carried", "code_version", b"code_version", "command_id", b"command_id", "held_out_rows", b"held_out_rows", "parent_model", b"parent_model", "parent_version", b"parent_version", "pipeline", b"pipeline", "ranges", b"ranges", "run_id", b"run_id", "seed", b"seed", "snapshot_digest", b"snapshot_digest", "spec_digest", b"spec_digest", "spec_version", b"spec_version", "train_rows", b"train_rows", "weights_sha256", b"weights_sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -503,3 +661,165 @@ class SnapshotRange(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SnapshotRange: _TypeAlias = SnapshotRange  # noqa: Y015
+
+@_typing.final
+class Search(_message.Message):
+    """Search is what was tried before a version learnt, and why it learnt as it did."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    TRIALS_FIELD_NUMBER: _builtins.int
+    CHOSEN_FIELD_NUMBER: _builtins.int
+    explanation: _builtins.str
+    """A few sentences for people."""
+    chosen: _builtins.int
+    """Trial the version was learnt with."""
+    @_builtins.property
+    def trials(self) -> _containers.RepeatedCompositeFieldContainer[Global___Trial]: ...
+    def __init__(
+        self,
+        *,
+        explanation: _builtins.str = ...,
+        trials: _abc.Iterable[Global___Trial] | None = ...,
+        chosen: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chosen", b"chosen", "explanation", b"explanation", "trials", b"trials"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Search: _TypeAlias = Search  # noqa: Y015
+
+@_typing.final
+class Trial(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    FAMILY_FIELD_NUMBER: _builtins.int
+    PARAMETERS_JSON_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
+    STANDARD_ERROR_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    family: _builtins.str
+    parameters_json: _builtins.str
+    loss: _builtins.float
+    """Loss on rows the trial had not learnt from: log loss, or the mean squared error in units of the label's variance."""
+    standard_error: _builtins.float
+    """Standard error of `loss` over the folds it was measured on; 0 for a single one."""
+    state: Global___TrialState.ValueType
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        family: _builtins.str = ...,
+        parameters_json: _builtins.str = ...,
+        loss: _builtins.float = ...,
+        standard_error: _builtins.float = ...,
+        state: Global___TrialState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["family", b"family", "loss", b"loss", "number", b"number", "parameters_json", b"parameters_json", "standard_error", b"standard_error", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Trial: _TypeAlias = Trial  # noqa: Y015
+
+@_typing.final
+class Shrinking(_message.Message):
+    """Shrinking is what was done to the trained model's file, and what that cost on the held-out rows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FullMetricsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class ShrunkMetricsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    METHODS_FIELD_NUMBER: _builtins.int
+    FULL_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    SHRUNK_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    FULL_METRICS_FIELD_NUMBER: _builtins.int
+    SHRUNK_METRICS_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    MAX_COST_FIELD_NUMBER: _builtins.int
+    CALIBRATION_ROWS_FIELD_NUMBER: _builtins.int
+    FULL_SERVED_FIELD_NUMBER: _builtins.int
+    full_size_bytes: _builtins.int
+    shrunk_size_bytes: _builtins.int
+    metric: _builtins.str
+    """The gate's metric, how much worse the shrunk file is by it (below zero: better), and how much it may be."""
+    cost: _builtins.float
+    max_cost: _builtins.float
+    calibration_rows: _builtins.int
+    """Training rows that activations were measured on; 0 where none were needed."""
+    full_served: _builtins.bool
+    """True when it cost too much and the Pipeline has the full file served instead."""
+    @_builtins.property
+    def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """In the order they were done: `prune`, then `dynamic_int8`, `static_int8` or `fp16`."""
+
+    @_builtins.property
+    def full_metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]: ...
+    @_builtins.property
+    def shrunk_metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]: ...
+    def __init__(
+        self,
+        *,
+        methods: _abc.Iterable[_builtins.str] | None = ...,
+        full_size_bytes: _builtins.int = ...,
+        shrunk_size_bytes: _builtins.int = ...,
+        full_metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        shrunk_metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        metric: _builtins.str = ...,
+        cost: _builtins.float = ...,
+        max_cost: _builtins.float = ...,
+        calibration_rows: _builtins.int = ...,
+        full_served: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration_rows", b"calibration_rows", "cost", b"cost", "full_metrics", b"full_metrics", "full_served", b"full_served", "full_size_bytes", b"full_size_bytes", "max_cost", b"max_cost", "methods", b"methods", "metric", b"metric", "shrunk_metrics", b"shrunk_metrics", "shrunk_size_bytes", b"shrunk_size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Shrinking: _TypeAlias = Shrinking  # noqa: Y015

@@ -54,6 +54,8 @@ class PredictionServed(_message.Message):
     PREDICTED_AT_FIELD_NUMBER: _builtins.int
     LATENCY_S_FIELD_NUMBER: _builtins.int
     INSTANCE_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     entity: _builtins.str
     model: _builtins.str
@@ -72,6 +74,16 @@ class PredictionServed(_message.Message):
 
     @_builtins.property
     def predicted_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def items(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ranking: items, best first."""
+
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Ranking: of `items`; policy: expected returns in the order of the version's `classes`; anomaly: one, above 1 where
+        `label` is `true`.
+        """
+
     def __init__(
         self,
         *,
@@ -86,10 +98,12 @@ class PredictionServed(_message.Message):
         predicted_at: _timestamp_pb2.Timestamp | None = ...,
         latency_s: _builtins.float = ...,
         instance: _builtins.str = ...,
+        items: _abc.Iterable[_builtins.str] | None = ...,
+        scores: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "label", b"label", "number", b"number", "predicted_at", b"predicted_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "entity", b"entity", "event_id", b"event_id", "instance", b"instance", "label", b"label", "latency_s", b"latency_s", "model", b"model", "number", b"number", "predicted_at", b"predicted_at", "probabilities", b"probabilities", "source", b"source", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "entity", b"entity", "event_id", b"event_id", "instance", b"instance", "items", b"items", "label", b"label", "latency_s", b"latency_s", "model", b"model", "number", b"number", "predicted_at", b"predicted_at", "probabilities", b"probabilities", "scores", b"scores", "source", b"source", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_answer: _TypeAlias = _typing.Literal["number", "label"]  # noqa: Y015
     _WhichOneofArgType_answer: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015

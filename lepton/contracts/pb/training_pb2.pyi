@@ -32,6 +32,14 @@ class _TrainingKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Training
     TRAINING_KIND_CANCEL: _TrainingKind.ValueType  # 3
     TRAINING_KIND_PROMOTE: _TrainingKind.ValueType  # 4
     """Make parent_version the champion (a deployment asked by a person)."""
+    TRAINING_KIND_RETIRE: _TrainingKind.ValueType  # 5
+    """Take parent_version out of use for good."""
+    TRAINING_KIND_TAG: _TrainingKind.ValueType  # 6
+    """Set `tags` on parent_version."""
+    TRAINING_KIND_IMPORT: _TrainingKind.ValueType  # 7
+    """Publish the file `artifact_sha256` as a version."""
+    TRAINING_KIND_COLLECT: _TrainingKind.ValueType  # 8
+    """Forget versions nothing refers to, and remove their bytes."""
 
 class TrainingKind(_TrainingKind, metaclass=_TrainingKindEnumTypeWrapper): ...
 
@@ -41,6 +49,14 @@ TRAINING_KIND_FINE_TUNE: TrainingKind.ValueType  # 2
 TRAINING_KIND_CANCEL: TrainingKind.ValueType  # 3
 TRAINING_KIND_PROMOTE: TrainingKind.ValueType  # 4
 """Make parent_version the champion (a deployment asked by a person)."""
+TRAINING_KIND_RETIRE: TrainingKind.ValueType  # 5
+"""Take parent_version out of use for good."""
+TRAINING_KIND_TAG: TrainingKind.ValueType  # 6
+"""Set `tags` on parent_version."""
+TRAINING_KIND_IMPORT: TrainingKind.ValueType  # 7
+"""Publish the file `artifact_sha256` as a version."""
+TRAINING_KIND_COLLECT: TrainingKind.ValueType  # 8
+"""Forget versions nothing refers to, and remove their bytes."""
 Global___TrainingKind: _TypeAlias = TrainingKind  # noqa: Y015
 
 class _RunState:
@@ -97,6 +113,26 @@ class TrainingCommand(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class TagsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
@@ -113,6 +149,15 @@ class TrainingCommand(_message.Message):
     INCIDENT_ID_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    SEARCH_JSON_FIELD_NUMBER: _builtins.int
+    PARENT_MODEL_FIELD_NUMBER: _builtins.int
+    TRANSFER_JSON_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    ARTIFACT_SHA256_FIELD_NUMBER: _builtins.int
+    ABOUT_JSON_FIELD_NUMBER: _builtins.int
+    STREAM_SHA256_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     kind: Global___TrainingKind.ValueType
     model: _builtins.str
@@ -131,7 +176,7 @@ class TrainingCommand(_message.Message):
     """False keeps a candidate that passed its gate out of production until `promote`."""
     issuer: _builtins.str
     reason: _builtins.str
-    """Why: `rows`, `command`, `recovery`."""
+    """Why: `rows`, `stream`, `command`, `recovery`."""
     cancel_run_id: _builtins.str
     """Run to cancel (kind CANCEL)."""
     incident_id: _builtins.str
@@ -140,8 +185,28 @@ class TrainingCommand(_message.Message):
     """W3C traceparent of whoever asked, so that the run, which waits in a queue, continues that trace."""
     snapshot_id: _builtins.str
     """Snapshot to learn from, of the data pipeline; empty: the newest rows that are stored when the run begins."""
+    priority: _builtins.int
+    """Runs of a higher priority are begun first, from -100 to 100; a run gains one for each minute it waits."""
+    search_json: _builtins.str
+    """The Pipeline's `model.search` for this run, as a JSON object; empty keeps the Pipeline's."""
+    parent_model: _builtins.str
+    """Model that `parent_version` is a version of; empty means `model`."""
+    transfer_json: _builtins.str
+    """The Pipeline's `model.transfer` for this run, as a JSON object; empty keeps the Pipeline's."""
+    note: _builtins.str
+    """Why, in the issuer's words; kept in the champion's history."""
+    artifact_sha256: _builtins.str
+    """ONNX file to publish (kind IMPORT): SHA-256 of an artefact, lower-case hex."""
+    about_json: _builtins.str
+    """What is said of the file (kind IMPORT), as a JSON object: task, classes, origin."""
+    stream_sha256: _builtins.str
+    """State of the stream's learner to publish as a candidate (reason `stream`): SHA-256 of an artefact, lower-case hex."""
     @_builtins.property
     def issued_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Tags to set on parent_version (kind TAG); an empty value takes the tag away."""
+
     def __init__(
         self,
         *,
@@ -161,10 +226,19 @@ class TrainingCommand(_message.Message):
         incident_id: _builtins.str = ...,
         traceparent: _builtins.str = ...,
         snapshot_id: _builtins.str = ...,
+        priority: _builtins.int = ...,
+        search_json: _builtins.str = ...,
+        parent_model: _builtins.str = ...,
+        transfer_json: _builtins.str = ...,
+        tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        note: _builtins.str = ...,
+        artifact_sha256: _builtins.str = ...,
+        about_json: _builtins.str = ...,
+        stream_sha256: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["issued_at", b"issued_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_run_id", b"cancel_run_id", "command_id", b"command_id", "data_pipeline", b"data_pipeline", "family", b"family", "incident_id", b"incident_id", "issued_at", b"issued_at", "issuer", b"issuer", "kind", b"kind", "max_rows", b"max_rows", "model", b"model", "parameters_json", b"parameters_json", "parent_version", b"parent_version", "promote", b"promote", "reason", b"reason", "snapshot_id", b"snapshot_id", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["about_json", b"about_json", "artifact_sha256", b"artifact_sha256", "cancel_run_id", b"cancel_run_id", "command_id", b"command_id", "data_pipeline", b"data_pipeline", "family", b"family", "incident_id", b"incident_id", "issued_at", b"issued_at", "issuer", b"issuer", "kind", b"kind", "max_rows", b"max_rows", "model", b"model", "note", b"note", "parameters_json", b"parameters_json", "parent_model", b"parent_model", "parent_version", b"parent_version", "priority", b"priority", "promote", b"promote", "reason", b"reason", "search_json", b"search_json", "snapshot_id", b"snapshot_id", "stream_sha256", b"stream_sha256", "tags", b"tags", "traceparent", b"traceparent", "transfer_json", b"transfer_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -205,6 +279,7 @@ class TrainingProgress(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     AT_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     command_id: _builtins.str
     model: _builtins.str
@@ -214,6 +289,8 @@ class TrainingProgress(_message.Message):
     version: _builtins.int
     """Version published by the run, once it succeeded."""
     rows: _builtins.int
+    stage: _builtins.str
+    """What the run is about at the moment, for people; empty between."""
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Metrics on held-out rows, by name (accuracy, log_loss, rmse, …)."""
@@ -236,10 +313,11 @@ class TrainingProgress(_message.Message):
         version: _builtins.int = ...,
         at: _timestamp_pb2.Timestamp | None = ...,
         rows: _builtins.int = ...,
+        stage: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "command_id", b"command_id", "epoch", b"epoch", "epochs", b"epochs", "failure", b"failure", "metrics", b"metrics", "model", b"model", "rows", b"rows", "run_id", b"run_id", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "command_id", b"command_id", "epoch", b"epoch", "epochs", b"epochs", "failure", b"failure", "metrics", b"metrics", "model", b"model", "rows", b"rows", "run_id", b"run_id", "stage", b"stage", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -252,19 +330,23 @@ class RunFailure(_message.Message):
     FAILURE_CLASS_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     REMEDY_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
     failure_class: Global___FailureClass.ValueType
     message: _builtins.str
     remedy: _builtins.str
+    name: _builtins.str
+    """What happened, as one word that stays the same whatever the message says (`nan_loss`, `one_class`, ...)."""
     def __init__(
         self,
         *,
         failure_class: Global___FailureClass.ValueType = ...,
         message: _builtins.str = ...,
         remedy: _builtins.str = ...,
+        name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure_class", b"failure_class", "message", b"message", "remedy", b"remedy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure_class", b"failure_class", "message", b"message", "name", b"name", "remedy", b"remedy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

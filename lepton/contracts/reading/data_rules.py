@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from lepton.contracts.pipeline_blocks import NUMERIC, SCALARS, Clean, Events, Features, FieldSpec, Window
+from lepton.contracts.pipeline_blocks import LISTS, NUMERIC, SCALARS, Clean, Events, Features, FieldSpec, Window
 from lepton.contracts.reading.lines import PathKey
 from lepton.contracts.reading.text import normaliser
 from lepton.contracts.reading.units import UnfitUnit, conversion
@@ -39,9 +39,13 @@ def _check_type(path: PathKey, spec: FieldSpec, learns: bool) -> Iterator[Findin
         yield (*path, "out_of_range"), f"{spec.out_of_range} needs a range", "add range, or remove out_of_range"
     if spec.accept_units and spec.unit is None:
         yield (*path, "accept_units"), "there is no unit to convert to", "add unit"
-    if learns and spec.input and spec.type not in SCALARS:
+    if learns and spec.input and spec.type not in SCALARS | LISTS:
         yield (*path, "input"), f"no model family takes {_a(spec.type)} yet", (
-            "write `input: false`: it is checked and kept with the row")
+            "write `input: false`: it is checked and kept with the row"
+            + ("; a vector of its pixels is taken" if spec.type == "image" else ""))
+    if learns and spec.input and spec.type == "sequence" and spec.max_length is None:
+        yield (*path, "max_length"), "a model takes a sequence up to a length that is known", (
+            "add max_length, or write `input: false`")
     if spec.required and spec.out_of_range == "null":
         yield (*path, "out_of_range"), "null would leave a required field empty", "choose reject or clip"
 

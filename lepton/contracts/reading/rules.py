@@ -15,17 +15,17 @@ from lepton.contracts.pipeline_blocks import (
     LABELS,
     LOWER_IS_BETTER,
     NUMERIC,
-    REGRESSION_METRICS,
     SCALARS,
+    TASK_METRICS,
     Clean,
     Events,
     FieldSpec,
     Gate,
     LabelSpec,
     MissingPolicy,
-    ModelSpec,
     Serve,
     Watch,
+    label_type,
 )
 from lepton.contracts.reading.lines import PathKey
 
@@ -39,28 +39,12 @@ class Blocks:
 
     events: Events | None
     clean: Clean | None
-    model: ModelSpec | None
     gate: Gate | None
     serve: Serve | None
     watch: Watch | None
+    task: str | None
     written_fields: frozenset[str]
     """Names of fields in the text, those with errors too, so that one error does not cause others."""
-
-
-def label_type(events: Events, label: LabelSpec) -> str | None:
-    spec = events.fields.get(label.field)
-    return label.type or (spec.type if spec else None)
-
-
-def task_of(events: Events) -> str | None:
-    """`regression`, `classification`, or None without a (usable) label."""
-    label = events.label
-    if label is None:
-        return None
-    kind = label_type(events, label)
-    if kind not in LABELS:
-        return None
-    return label.task or ("regression" if kind in NUMERIC else "classification")
 
 
 def structural(error: ErrorDetails, block: type[BaseModel]) -> tuple[str, str]:
@@ -76,6 +60,12 @@ def structural(error: ErrorDetails, block: type[BaseModel]) -> tuple[str, str]:
         expected = error["ctx"]["expected"].replace("'", "`").replace(" or ", ", ")
         near = difflib.get_close_matches(str(given), expected.replace("`", "").split(", "), n=1)
         return f"`{given}` is not one of {expected}", f"did you mean `{near[0]}`?" if near else ""
+    if kind == "union_tag_invalid":
+        known = error["ctx"]["expected_tags"].replace("'", "")
+        near = difflib.get_close_matches(error["ctx"]["tag"], known.split(", "), n=1)
+        return f"there is no kind `{error['ctx']['tag']}`", f"did you mean `{near[0]}`?" if near else f"known: {known}"
+    if kind == "union_tag_not_found":
+        return "`kind` is required", "add it"
     if kind == "string_pattern_mismatch":
         return f"`{given}` does not match {error['ctx']['pattern']}", "lower-case letters, digits and dashes"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
@@ -127,8 +117,6 @@ def check(blocks: Blocks) -> Iterator[Finding]:
         if blocks.clean is not None:
             yield from _check_clean(events, blocks.clean, blocks.written_fields)
         yield from _check_learning(events, blocks)
-    if blocks.model is not None:
-        yield from _check_model(blocks.model)
     if blocks.gate is not None:
         yield from _check_gate(blocks.gate)
     if blocks.serve is not None:
@@ -253,38 +241,24 @@ def _check_policy(path: PathKey, spec: FieldSpec, policy: MissingPolicy) -> Iter
 
 
 def _check_learning(events: Events, blocks: Blocks) -> Iterator[Finding]:
-    if events.label is None:
-        for name, block in (("model", blocks.model), ("gate", blocks.gate)):
-            if block is not None:
-                yield (name,), f"{name} needs a label to learn", "add events.label, or remove this block"
-        return
-    task = task_of(events)
+    task = blocks.task
     if task is None:
+        if events.label is None and blocks.gate is not None:
+            yield ("gate",), "gate needs a label to learn", "add events.label, or remove this block"
         return
-    if blocks.model is not None:
-        wrong = {"linear_regression": "classification", "logistic_regression": "regression"}.get(blocks.model.family)
-        if wrong == task:
-            better = "logistic_regression or mlp" if task == "classification" else "linear_regression or mlp"
-            yield ("model", "family"), f"{blocks.model.family} does not fit {task}", (
-                f"use {better}" + (", or set events.label.task" if label_type(events, events.label) == "int" else ""))
-    metrics: list[tuple[PathKey, str | None]] = [(("gate", "metric"), blocks.gate.metric if blocks.gate else None)]
+    gate = TASK_METRICS[task] if task != "anomaly" or events.label is not None else ("separation",)
+    metrics: list[tuple[PathKey, str | None, tuple[str, ...]]] = [
+        (("gate", "metric"), blocks.gate.metric if blocks.gate else None, gate)]
     if blocks.watch is not None and blocks.watch.quality is not None:
-        metrics.append((("watch", "quality", "metric"), blocks.watch.quality.metric))
-    for path, metric in metrics:
-        if metric is not None and (metric in REGRESSION_METRICS) != (task == "regression"):
+        # Answers are watched by the labels they meet; of a list or an action there is nothing yet to hold against them.
+        watched = {"anomaly": ("accuracy", "precision", "recall", "f1"), "ranking": (), "policy": ()}.get(task, gate)
+        metrics.append((("watch", "quality", "metric"), blocks.watch.quality.metric,
+                        watched if events.label is not None else ()))
+    for path, metric, fitting in metrics:
+        if metric is not None and metric not in fitting:
             yield path, f"{metric} does not measure {task}", (
-                "use mse, rmse, mae or r2" if task == "regression"
-                else "use accuracy, precision, recall, f1, roc_auc or log_loss")
-
-
-def _check_model(model: ModelSpec) -> Iterator[Finding]:
-    path: PathKey = ("model", "parameters")
-    if model.family != "mlp" and model.parameters.hidden is not None:
-        yield (*path, "hidden"), f"{model.family} has no hidden layers", "remove it, or use mlp"
-    if model.family != "mlp" and model.parameters.dropout:
-        yield (*path, "dropout"), f"{model.family} has nothing to drop", "remove it, or use mlp"
-    if model.train.window_rows < model.train.first_rows:
-        yield ("model", "train", "window_rows"), "fewer than first_rows", "raise it to at least first_rows"
+                f"use {', '.join(fitting[:-1])} or {fitting[-1]}" if len(fitting) > 1
+                else f"use {fitting[0]}" if fitting else "remove it; only the gate measures it")
 
 
 def _check_gate(gate: Gate) -> Iterator[Finding]:

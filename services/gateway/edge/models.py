@@ -32,6 +32,7 @@ class Predict(_Request):
                                        description="A field left out or null is missing.")
     version: int = Field(default=0, ge=0, description="0: the version in production.")
     request_id: str = Field(default="", max_length=256, description="Echoed; the event id of a single row.")
+    explain: bool = Field(default=False, description="Answer with what each field did; 422 from a version that cannot.")
 
 
 class Train(_Request):
@@ -44,18 +45,26 @@ class Train(_Request):
     snapshot: str = Field(default="", pattern=r"^([0-9a-f]{64})?$",
                           description="Learn from this snapshot of the data pipeline, all of it unless `max_rows`.")
     parent_version: int = Field(default=0, ge=0, description="Version to fine-tune; 0: the champion.")
+    parent_model: str = Field(default="", pattern=r"^([a-z0-9-]{1,40})?$",
+                              description="Model `parent_version` is a version of; empty: this one.")
+    transfer: dict[str, Any] = Field(default_factory=dict, examples=[{"freeze": ["layers.0.*"], "head": "replace"}],
+                                     description="How a fine-tune goes on; as the Pipeline's `model.transfer`.")
     max_rows: int = Field(default=0, ge=0, description="Newest rows to learn from; 0: the Pipeline's window.")
     promote: bool = Field(default=True, description="False keeps a good candidate out of production until promoted.")
+    priority: int = Field(default=0, ge=-100, le=100,
+                          description="Higher goes first; a run gains one for each minute it waits.")
     command_id: str = Field(default="", max_length=128, pattern=r"^[A-Za-z0-9._-]*$",
                             description="Sent again, it starts nothing new.")
 
 
 class Promote(_Request):
     version: int = Field(ge=1)
+    note: str = Field(default="", max_length=500, description="Why; kept in the champions' history.")
 
 
 class RollBack(_Request):
     from_version: int = Field(default=0, ge=0, description="Version to leave; 0: the champion.")
+    note: str = Field(default="", max_length=500, description="Why; kept in the champions' history.")
 
 
 _MANIFEST = schema(ModelManifest)["properties"]
@@ -69,7 +78,7 @@ _STATE_EXAMPLE = {
 _COMMAND = {"title": "Command", "type": "object", "properties": {
     "command_id": {"type": "string"}, "run_id": {"type": "string"}}}
 _RUN = schema(TrainingProgress, kind={"type": "string"}, reason={"type": "string"}, family={"type": "string"},
-              issuer={"type": "string"}, cancel_requested={"type": "boolean"})
+              issuer={"type": "string"}, priority={"type": "integer"}, cancel_requested={"type": "boolean"})
 _RUN_EXAMPLE = {"run_id": "run-1f0c", "command_id": "request-77", "model": "phishing", "state": "SUCCEEDED",
                 "epoch": 40, "epochs": 40, "metrics": {"accuracy": 0.91}, "version": 2, "rows": 1000}
 _ASKED: Responses = {202: described("The command is durable; the trainer does it.", _COMMAND,
@@ -79,7 +88,14 @@ _PREDICTED: dict[str, Any] = {
         "model": {"type": "string"}, "version": {"type": "integer"}, "request_id": {"type": "string"},
         "rows": {"type": "array", "items": {"type": "object", "properties": {
             "number": {"type": "number"}, "label": {"type": "string"},
-            "probabilities": {"type": "object", "additionalProperties": {"type": "number"}}}}}}}
+            "probabilities": {"type": "object", "additionalProperties": {"type": "number"}},
+            "top": {"type": "array", "description": "Items, best first.", "items": {
+                "type": "object", "properties": {"item": {"type": "string"}, "score": {"type": "number"}}}},
+            "values": {"type": "object", "description": "Expected return by action.",
+                       "additionalProperties": {"type": "number"}},
+            "score": {"type": "number", "description": "Above 1 the row is strange."},
+            "attributions": {"type": "object", "description": "What each field did to the score; when asked for.",
+                             "additionalProperties": {"type": "number"}}}}}}}
 
 
 def model_view(state: ModelState) -> dict[str, Any]:
@@ -94,7 +110,7 @@ def model_view(state: ModelState) -> dict[str, Any]:
 
 def run_view(run: Run) -> dict[str, Any]:
     command = plain(run.command)
-    asked = {name: command[name] for name in ("kind", "reason", "family", "issuer")}
+    asked = {name: command[name] for name in ("kind", "reason", "family", "issuer", "priority")}
     return {**asked, **plain(run.progress), "cancel_requested": run.cancel_requested}
 
 
@@ -120,15 +136,16 @@ async def get(model: str, gateway: TheGateway, _: Reads) -> Response:
         "rows": [{"label": "true", "probabilities": {"false": 0.08, "true": 0.92}}]})})
 async def predict(model: str, wanted: Predict, request: Request, gateway: TheGateway, _: Predicts) -> Response:
     """Ask the least loaded predictor; one that does not answer is replaced by another once."""
-    message = PredictRequest(model=model, version=wanted.version, request_id=wanted.request_id or request_id())
+    message = PredictRequest(model=model, version=wanted.version, request_id=wanted.request_id or request_id(),
+                             explain=wanted.explain)
     try:
         for row in wanted.rows:
             json_format.ParseDict(row, message.rows.add())
     except (json_format.ParseError, ValueError) as error:
         raise Malformed(f"a row cannot be read: {error}", field="rows") from error
     response = await gateway.predictions.predict(request.headers["authorization"], message)
-    rows = [{name: value for name, value in plain(row).items() if name != "probabilities" or value}
-            for row in response.rows]
+    # What another task would say is empty.
+    rows = [{name: value for name, value in plain(row).items() if value not in ([], {})} for row in response.rows]
     return answer({"model": response.model, "version": response.version, "request_id": response.request_id,
                    "rows": rows})
 
@@ -141,14 +158,14 @@ async def train(model: str, wanted: Train, gateway: TheGateway, caller: Trains) 
 
 @router.post("/models/{model}/promote", summary="Make a version champion", status_code=202, responses=_ASKED)
 async def promote(model: str, wanted: Promote, gateway: TheGateway, caller: Trains) -> Response:
-    return _asked(await gateway.models.promote(caller, model, wanted.version))
+    return _asked(await gateway.models.promote(caller, model, wanted.version, wanted.note))
 
 
 @router.post("/models/{model}/rollback", summary="Return to the champion before", status_code=202, responses={
     202: described("The command is durable; its result appears at `/v1/recovery`.", _COMMAND,
                    {"command_id": "operator-5c"})})
 async def roll_back(model: str, wanted: RollBack, gateway: TheGateway, caller: Trains) -> Response:
-    command = await gateway.commands.roll_back(caller, gateway.models.get(model), wanted.from_version)
+    command = await gateway.commands.roll_back(caller, gateway.models.get(model), wanted.from_version, wanted.note)
     return answer({"command_id": command.command_id}, 202)
 
 

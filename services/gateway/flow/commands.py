@@ -61,14 +61,15 @@ class Commands:
         await self._producer.send(Topic.RECOVERY_COMMANDS, command, key=target)
         return command
 
-    async def roll_back(self, caller: Caller, state: ModelState, from_version: int = 0) -> RecoveryCommand:
+    async def roll_back(self, caller: Caller, state: ModelState, from_version: int = 0,
+                        note: str = "") -> RecoveryCommand:
         """Ask the trainer to leave `from_version` (0: the champion) for the version before it."""
         leaving = from_version or state.champion
         if leaving != state.champion:
             raise Refused(f"version {leaving} of {state.model} is not the champion", field="from_version",
                           remedy=f"the champion is version {state.champion}")
         return await self.send(caller, RecoveryAction.RECOVERY_ACTION_ROLL_BACK, f"model:{state.model}",
-                               {"from_version": str(leaving)}, "operator")
+                               {"from_version": str(leaving)}, note)
 
     async def results(self, count: int) -> list[RecoveryResult]:
         """The newest answers to recovery commands, whoever sent them, newest first."""

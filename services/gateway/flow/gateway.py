@@ -15,6 +15,7 @@ from services.gateway.flow.operations import Operations
 from services.gateway.flow.pipelines import Pipelines, Pulled
 from services.gateway.flow.predictions import Predictions
 from services.gateway.flow.quality import Quality
+from services.gateway.flow.registry.cards import Cards
 
 __all__ = ["Caller", "Gateway"]
 
@@ -34,5 +35,6 @@ class Gateway:
     quality: Quality
     predictions: Predictions
     models: Models
+    cards: Cards
     operations: Operations
     commands: Commands

@@ -15,7 +15,7 @@ from lepton.contracts.pipeline import Pipeline, from_json
 from lepton.contracts.topics import Topic
 from lepton.errors import Invalid, Missing, Refused
 from lepton.store.datasets.snapshots import Snapshots
-from lepton.store.runs import Run, Runs, run_id_of
+from lepton.store.runs import WAITING, Run, Runs, run_id_of
 from services.gateway.core.auth import Caller
 from services.gateway.flow.audit import Audit
 from services.gateway.flow.pipelines import Catalogue
@@ -25,6 +25,7 @@ __all__ = ["Asked", "Models", "Run", "Training"]
 # Runs asked for here that the trainer may not have queued yet, and how long it may take to.
 MAX_ASKED = 1000
 ASKED_S = 60.0
+_ENDED = {"cancelled": "was cancelled", "rejected": "did not pass its gate"}
 KINDS = {"train": TrainingKind.TRAINING_KIND_TRAIN, "fine_tune": TrainingKind.TRAINING_KIND_FINE_TUNE}
 
 
@@ -38,8 +39,11 @@ class Training:
     data_pipeline: str = ""
     snapshot: str = ""
     parent_version: int = 0
+    parent_model: str = ""
+    transfer: Mapping[str, Any] = field(default_factory=dict)
     max_rows: int = 0
     promote: bool = True
+    priority: int = 0
     command_id: str = ""
 
 
@@ -84,34 +88,54 @@ class Models:
             raise Invalid(f"pipeline {model} has no label to learn", field="events.label", remedy="declare one")
         await self._check_data(pipeline, wanted.data_pipeline)
         await self._check_snapshot(wanted.data_pipeline or model, wanted.snapshot)
-        if wanted.family or wanted.parameters:
+        if wanted.family or wanted.parameters or wanted.transfer:
             _check_model(pipeline, wanted)
-        if wanted.parent_version:
-            self._check_version(model, wanted.parent_version)
+        self._check_parent(model, wanted)
         command = self._command(caller, model, KINDS[wanted.kind], wanted.command_id)
         command.family = wanted.family
         command.parameters_json = json.dumps(wanted.parameters, sort_keys=True) if wanted.parameters else ""
         command.data_pipeline = wanted.data_pipeline
         command.snapshot_id = wanted.snapshot
-        command.parent_version = wanted.parent_version
+        command.parent_version, command.parent_model = wanted.parent_version, wanted.parent_model
+        command.transfer_json = json.dumps(wanted.transfer, sort_keys=True) if wanted.transfer else ""
         command.max_rows = wanted.max_rows
         command.promote = wanted.promote
+        command.priority = wanted.priority
         await self._send(caller, f"model.{wanted.kind}", command)
-        self._asked[run_id_of(command.command_id)] = command
-        if len(self._asked) > MAX_ASKED:
-            self._asked.popitem(last=False)
-        return Asked(command.command_id, run_id_of(command.command_id))
+        return self._remembered(command)
 
-    async def promote(self, caller: Caller, model: str, version: int) -> Asked:
-        """Ask the trainer to make a kept version champion."""
-        self._check_version(model, version)
+    async def promote(self, caller: Caller, model: str, version: int, note: str = "") -> Asked:
+        """Ask the trainer to make a kept version champion; `note` goes into the champions' history."""
         command = self._command(caller, model, TrainingKind.TRAINING_KIND_PROMOTE)
+        command.parent_version, command.note = version, note
+        return await self._change(caller, "model.promote", command)
+
+    async def tag(self, caller: Caller, model: str, version: int, tags: Mapping[str, str]) -> Asked:
+        """Ask for tags of a kept version; an empty value takes one away. Raises Missing."""
+        command = self._command(caller, model, TrainingKind.TRAINING_KIND_TAG)
         command.parent_version = version
-        await self._send(caller, "model.promote", command)
-        return Asked(command.command_id, run_id_of(command.command_id))
+        command.tags.update(tags)
+        return await self._change(caller, "model.tag", command)
+
+    async def retire(self, caller: Caller, model: str, version: int, note: str) -> Asked:
+        """Ask for a kept version to be taken out of use for good. Raises Missing."""
+        command = self._command(caller, model, TrainingKind.TRAINING_KIND_RETIRE)
+        command.parent_version, command.note = version, note
+        return await self._change(caller, "model.retire", command)
+
+    async def collect(self, caller: Caller, model: str) -> Asked:
+        """Ask for retired versions to be forgotten and for bytes nothing refers to to be removed. Raises Missing."""
+        self.get(model)
+        return await self._change(caller, "model.collect",
+                                  self._command(caller, model, TrainingKind.TRAINING_KIND_COLLECT))
 
     async def cancel(self, caller: Caller, run_id: str) -> Asked:
+        """Ask for the end of a run that waits or runs. Raises Missing, or Refused when it is over."""
         run = await self.run(run_id)
+        if run.progress.state not in WAITING:
+            state = RunState.Name(run.progress.state).removeprefix("RUN_STATE_").lower()
+            raise Refused(f"run {run_id} is over: it {_ENDED.get(state, state)}", field="run_id",
+                          remedy="leave its version with `lepton rollback`, if it is in production")
         command = self._command(caller, run.command.model, TrainingKind.TRAINING_KIND_CANCEL)
         command.cancel_run_id = run_id
         await self._send(caller, "run.cancel", command)
@@ -134,6 +158,13 @@ class Models:
                                     state=RunState.RUN_STATE_QUEUED, at=command.issued_at)
         return Run(run_id, command, progress, owner="", fence=0, cancel_requested=False)
 
+    async def _change(self, caller: Caller, action: str, command: TrainingCommand) -> Asked:
+        """Send a command about one version, or about the model as a whole. Raises Missing when it is not kept."""
+        if command.parent_version:
+            self._check_version(command.model, command.parent_version)
+        await self._send(caller, action, command)
+        return self._remembered(command)
+
     async def _check_data(self, pipeline: Pipeline, data_pipeline: str) -> None:
         if not data_pipeline:
             return
@@ -147,9 +178,22 @@ class Models:
             raise Missing(f"pipeline {pipeline} has no snapshot {snapshot_id}", field="snapshot",
                           remedy="see `lepton datasets snapshots`")
 
-    def _check_version(self, model: str, version: int) -> None:
+    def _check_parent(self, model: str, wanted: Training) -> None:
+        if wanted.kind == "train" and (wanted.parent_model or wanted.parent_version or wanted.transfer):
+            raise Invalid("a run of kind train begins with no version", field="kind", remedy="let kind be fine_tune")
+        if "from" in wanted.transfer:
+            raise Invalid("`from` is the Pipeline's", field="transfer.from",
+                          remedy="say parent_model and parent_version instead")
+        if wanted.parent_model not in ("", *self._registry):
+            raise Missing(f"there is no model {wanted.parent_model}", field="parent_model",
+                          remedy="see `lepton models`")
+        if wanted.parent_version:
+            self._check_version(wanted.parent_model or model, wanted.parent_version, "parent_version")
+
+    def _check_version(self, model: str, version: int, field: str = "version") -> None:
         if version not in {kept.version for kept in self.get(model).versions}:
-            raise Missing(f"version {version} of {model} is not kept", field="version")
+            raise Missing(f"version {version} of {model} is not kept", field=field,
+                          remedy=f"see `lepton models {model}`")
 
     def _command(self, caller: Caller, model: str, kind: TrainingKind.ValueType, command_id: str = "",
                  ) -> TrainingCommand:
@@ -157,6 +201,13 @@ class Models:
                                   issuer=caller.key_id, reason="command")
         command.issued_at.FromDatetime(self._clock.now())
         return command
+
+    def _remembered(self, command: TrainingCommand) -> Asked:
+        """Its run is known here from now on, before the trainer has taken it."""
+        self._asked[run_id_of(command.command_id)] = command
+        if len(self._asked) > MAX_ASKED:
+            self._asked.popitem(last=False)
+        return Asked(command.command_id, run_id_of(command.command_id))
 
     async def _send(self, caller: Caller, action: str, command: TrainingCommand) -> None:
         await self._audit.record(caller.key_id, action, command.model, command.command_id)
@@ -170,4 +221,6 @@ def _check_model(pipeline: Pipeline, wanted: Training) -> None:
     family = wanted.family or model.get("family")
     # Another family starts from its own defaults: what was set for the Pipeline's may mean nothing to it.
     kept = model.get("parameters", {}) if family == model.get("family") else {}
-    from_json(json.dumps({**data, "model": {**model, "family": family, "parameters": {**kept, **wanted.parameters}}}))
+    transfer = {"transfer": dict(wanted.transfer)} if wanted.transfer else {}
+    from_json(json.dumps({**data, "model": {**model, **transfer, "family": family,
+                                            "parameters": {**kept, **wanted.parameters}}}))

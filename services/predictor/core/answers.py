@@ -1,4 +1,4 @@
-"""What a model's output tensors mean: numbers, or labels as text with their probabilities."""
+"""What a model's output tensors mean, task by task: numbers, or labels with what else is said beside them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,21 +6,31 @@ from typing import Any
 
 import numpy as np
 
-from lepton.contracts.pb import models_pb2, prediction_pb2
+from lepton.contracts.pb import models_pb2
+from lepton.contracts.pb.prediction_pb2 import RankedItem, RowPrediction
 from lepton.errors import Refused
 from services.predictor.core.signature import Array, Signature
 
 NUMBER, LABEL, PROBABILITIES = "prediction", "label", "probabilities"
+ITEMS, SCORES, VALUES, SCORE = "items", "scores", "values", "score"
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """One answer a row: `numbers` for regression, else `labels`; `probabilities` is [rows, classes] or None."""
+    """One answer a row: `numbers` for regression, else `labels`, and beside them what the task says more.
+
+    `probabilities` (classification) and `values` (policy: expected returns) are [rows, classes]; `items`, best first,
+    and their `scores` (ranking) are [rows, k]; `score` (anomaly) is [rows]. None where the task has none.
+    """
 
     numbers: Sequence[float] | None
     labels: Sequence[str] | None
     probabilities: Array | None
     classes: tuple[str, ...]
+    items: Sequence[Sequence[str]] | None = None
+    scores: Array | None = None
+    values: Array | None = None
+    score: Array | None = None
 
     def __len__(self) -> int:
         return len(self.numbers if self.numbers is not None else self.labels or ())
@@ -30,43 +40,71 @@ class Answers:
         if self.numbers is not None:
             return ({"number": number} for number in self.numbers)
         labels = self.labels or ()
-        if self.probabilities is None:
+        if self.probabilities is not None:
+            return ({"label": label, "probabilities": row}
+                    for label, row in zip(labels, self.probabilities.tolist(), strict=True))
+        if self.items is not None and self.scores is not None:
+            return ({"label": label, "items": items, "scores": scores}
+                    for label, items, scores in zip(labels, self.items, self.scores.tolist(), strict=True))
+        beside = self.values if self.values is not None else None if self.score is None else self.score[:, None]
+        if beside is None:
             return ({"label": label} for label in labels)
-        return ({"label": label, "probabilities": row}
-                for label, row in zip(labels, self.probabilities.tolist(), strict=True))
+        return ({"label": label, "scores": row} for label, row in zip(labels, beside.tolist(), strict=True))
 
 
 def check(manifest: models_pb2.ModelManifest, signature: Signature) -> None:
     """Raises Refused unless the outputs are those of the manifest's task."""
-    outputs = signature.outputs
+    tails = {name: tensor.tail for name, tensor in signature.outputs.items()}
+    classes = (len(manifest.classes),)
     if manifest.task == models_pb2.MODEL_TASK_REGRESSION:
-        fits = NUMBER in outputs and not outputs[NUMBER].tail
+        fits = tails.get(NUMBER) == ()
+    elif manifest.task == models_pb2.MODEL_TASK_RANKING:
+        fits = tails.get(LABEL) == () and len(tails.get(ITEMS, ())) == 1 and tails[ITEMS] == tails.get(SCORES)
+    elif manifest.task == models_pb2.MODEL_TASK_POLICY:
+        fits = tails.get(LABEL) == () and tails.get(VALUES) == classes
+    elif manifest.task == models_pb2.MODEL_TASK_ANOMALY:
+        fits = tails.get(LABEL) == () and tails.get(SCORE) == ()
     else:
-        fits = LABEL in outputs and not outputs[LABEL].tail
-        width = outputs[PROBABILITIES].tail if PROBABILITIES in outputs else (len(manifest.classes),)
-        fits = fits and width in ((len(manifest.classes),), (-1,))
+        fits = tails.get(LABEL) == () and tails.get(PROBABILITIES, classes) in (classes, (-1,))
     if not fits:
         raise Refused("the outputs do not fit the model's task", field="outputs",
-                      remedy=f"give `{NUMBER}` [-1] for regression, `{LABEL}` [-1] and `{PROBABILITIES}` "
-                             f"[-1, {len(manifest.classes)}] for classification")
+                      remedy=f"give `{NUMBER}` [-1] for regression, else `{LABEL}` [-1] and beside it "
+                             f"`{PROBABILITIES}` [-1, {len(manifest.classes)}] for classification, `{ITEMS}` and "
+                             f"`{SCORES}` [-1, k] for ranking, `{VALUES}` [-1, actions] for a policy, `{SCORE}` [-1] "
+                             f"for anomaly")
 
 
 def read(outputs: Mapping[str, Array], classes: tuple[str, ...]) -> Answers:
     """Answers of one run; which kind follows from the outputs, as `check` has established."""
     if NUMBER in outputs:
         return Answers(outputs[NUMBER].tolist(), None, None, ())
-    return Answers(None, _texts(outputs[LABEL]), outputs.get(PROBABILITIES), classes)
+    labels = _texts(outputs[LABEL])
+    if ITEMS in outputs:
+        items = outputs[ITEMS]
+        return Answers(None, labels, None, (), [_texts(row) for row in items], outputs[SCORES])
+    return Answers(None, labels, outputs.get(PROBABILITIES), classes, values=outputs.get(VALUES),
+                   score=outputs.get(SCORE))
 
 
-def named(answers: Answers) -> list[prediction_pb2.RowPrediction]:
-    """One message a row, probabilities by class."""
+def named(answers: Answers) -> list[RowPrediction]:
+    """One message a row: probabilities by class, expected returns by action, items with their scores."""
     if answers.numbers is not None:
-        return [prediction_pb2.RowPrediction(number=number) for number in answers.numbers]
-    labels = answers.labels or ()
-    if answers.probabilities is None:
-        return [prediction_pb2.RowPrediction(label=label) for label in labels]
-    return [prediction_pb2.RowPrediction(label=label, probabilities=dict(zip(answers.classes, row, strict=True)))
-            for label, row in zip(labels, answers.probabilities.tolist(), strict=True)]
+        return [RowPrediction(number=number) for number in answers.numbers]
+    labels, classes = answers.labels or (), answers.classes
+    if answers.probabilities is not None:
+        return [RowPrediction(label=label, probabilities=dict(zip(classes, row, strict=True)))
+                for label, row in zip(labels, answers.probabilities.tolist(), strict=True)]
+    if answers.items is not None and answers.scores is not None:
+        return [RowPrediction(label=label, top=[RankedItem(item=item, score=score)
+                                                for item, score in zip(items, scores, strict=True)])
+                for label, items, scores in zip(labels, answers.items, answers.scores.tolist(), strict=True)]
+    if answers.values is not None:
+        return [RowPrediction(label=label, values=dict(zip(classes, row, strict=True)))
+                for label, row in zip(labels, answers.values.tolist(), strict=True)]
+    if answers.score is not None:
+        return [RowPrediction(label=label, score=score)
+                for label, score in zip(labels, answers.score.tolist(), strict=True)]
+    return [RowPrediction(label=label) for label in labels]
 
 
 def _texts(labels: Array) -> list[str]:

@@ -9,11 +9,12 @@ from google.protobuf import struct_pb2
 from lepton.clock import Clock
 from lepton.contracts.pb import grpc_service_pb2 as oip
 from lepton.contracts.pb import models_pb2
+from lepton.contracts.pb.prediction_pb2 import RowPrediction
 from services.predictor.core import answers, graph, rows
 from services.predictor.core.answers import Answers
 from services.predictor.core.batcher import Arrays, Batcher, Limits
 from services.predictor.core.session import Options, Session, Timing
-from services.predictor.core.signature import Feed, Signature, of_manifest
+from services.predictor.core.signature import ATTRIBUTIONS, Feed, Signature, of_manifest
 from services.predictor.core.tensors import Asked, Tensors
 
 INLINE_LIMIT_S = 0.001
@@ -85,14 +86,20 @@ class Engine:
         """Raises Invalid, also for outputs that do not exist: before anything is run. Takes `request` apart."""
         return self._tensors.read(request)
 
-    def prepare_rows(self, named: Sequence[struct_pb2.Struct]) -> Feed:
-        return rows.from_structs(named, self.signature, self._max_rows)
+    def prepare_rows(self, named: Sequence[struct_pb2.Struct], explain: bool = False) -> Feed:
+        return rows.from_structs(named, self.signature, self._max_rows, explain)
 
     def respond(self, outputs: Arrays, asked: Asked) -> oip.ModelInferResponse:
         return self._tensors.write(outputs, asked, self.manifest.model)
 
     def read(self, outputs: Arrays) -> Answers:
         return answers.read(outputs, self.classes)
+
+    def explain(self, outputs: Arrays, into: Sequence[RowPrediction]) -> None:
+        """Put what each field did into the rows' messages; only for outputs of a feed that asked for it."""
+        names = [tensor.name for tensor in self.signature.fields]
+        for row, effects in zip(into, outputs[ATTRIBUTIONS].tolist(), strict=True):
+            row.attributions.update(zip(names, effects, strict=True))
 
     def score(self, batch: pa.RecordBatch) -> list[Answers]:
         """Answers for every row in order, in runs of at most SCORING_ROWS; blocks. Raises Invalid as `rows` does."""

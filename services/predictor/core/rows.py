@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from google.protobuf import struct_pb2
 
+from lepton.contracts.arrow.lists import padded
 from lepton.errors import Invalid
-from services.predictor.core.signature import MISSING, Array, Feed, Signature, TensorType
+from services.predictor.core.signature import EXPLAIN, MISSING, Array, Feed, Signature, TensorType, check_explained
 
 _EXACT = 2**53
 """Largest integer a JSON-like number carries without loss."""
@@ -20,24 +21,35 @@ _ARROW = {"BOOL": pa.bool_(), "BYTES": pa.string(), "INT64": pa.int64(), "INT32"
           "INT8": pa.int64(), "FP64": pa.float64(), "FP32": pa.float64(), "FP16": pa.float64()}
 """Type a features column has for each datatype a model may ask for."""
 
+_LISTS = {pa.list_(pa.float32()): "FP32", pa.list_(pa.float64()): "FP64"}
+"""Types of a column of vectors or sequences, and the datatype of the tensor that each becomes."""
+
 _FILLERS: dict[str, float | bool | str] = {"f": math.nan, "i": 0, "u": 0, "b": False, "O": ""}
 """What stands where a value is missing, by the kind of numpy type; the mask says that it is."""
 
 
-def from_structs(rows: Sequence[struct_pb2.Struct], signature: Signature, max_rows: int) -> Feed:
+def from_structs(rows: Sequence[struct_pb2.Struct], signature: Signature, max_rows: int,
+                 explain: bool = False) -> Feed:
     """A field left out or null is missing. Raises Invalid naming the field and, as place, the row."""
+    if explain:
+        if not signature.explains:
+            raise Invalid("this version cannot say what each field did", field="explain",
+                          remedy="set model.explain.rows: true in the Pipeline and train again")
+        check_explained(len(rows))
     if not 0 < len(rows) <= max_rows:
         raise Invalid(f"the request has {len(rows)} rows, it may hold 1 to {max_rows}", field="rows",
                       remedy="split the request")
     members = [row.fields for row in rows]
     for index, row in enumerate(members):
         for name in row:
-            if name not in signature.inputs or name == MISSING:
+            if name not in signature.inputs or name in (MISSING, EXPLAIN):
                 raise _unknown(name, index, signature)
     columns = [_column(members, declared, signature.takes_mask) for declared in signature.fields]
     arrays = {declared.name: values for declared, (values, _) in zip(signature.fields, columns, strict=True)}
     if signature.takes_mask:
         arrays[MISSING] = np.array([missing for _, missing in columns], dtype=np.bool_).T.copy()
+    if signature.explains:
+        arrays[EXPLAIN] = np.full(len(rows), explain)
     return Feed(arrays, len(rows))
 
 
@@ -55,25 +67,41 @@ def from_batch(batch: pa.RecordBatch, signature: Signature) -> Feed:
             mask[:, column] = True
         else:
             values = batch.column(index)
-            arrays[declared.name] = _from_arrow(values, declared)
+            arrays[declared.name] = _lists_of(values, declared) if declared.tail else _from_arrow(values, declared)
             if values.null_count:
                 mask[:, column] = values.is_null().to_numpy(zero_copy_only=False)
         if not signature.takes_mask and declared.dtype.kind != "f" and mask[:, column].any():
             raise _needed(declared.name, None)
     if signature.takes_mask:
         arrays[MISSING] = mask
+    if signature.explains:
+        arrays[EXPLAIN] = np.zeros(batch.num_rows, dtype=np.bool_)
     return Feed(arrays, batch.num_rows)
 
 
 def _from_arrow(values: pa.Array, declared: TensorType) -> Array:
-    wanted = _ARROW.get(declared.datatype)
-    if declared.tail or values.type != wanted:
-        raise Invalid(f"the column is {values.type}, the model takes {declared.datatype} {list(declared.shape)}",
-                      field=declared.name, remedy="train a model on the Pipeline's current version")
+    if values.type != _ARROW.get(declared.datatype):
+        raise _unfit(str(values.type), declared)
     if values.null_count:
         values = pc.fill_null(values, pa.scalar(_FILLERS[declared.dtype.kind], values.type))
     array: Array = values.to_numpy(zero_copy_only=False)
     return array if array.dtype == declared.dtype else array.astype(declared.dtype)
+
+
+def _lists_of(values: pa.Array, declared: TensorType) -> Array:
+    """[rows, length], NaN where a row has no number. A list that is longer than the model knows is not cut."""
+    if _LISTS.get(values.type) != declared.datatype or len(declared.tail) != 1:
+        raise _unfit(str(values.type), declared)
+    array, lengths = padded(values, declared.tail[0], declared.dtype)
+    fits = lengths <= declared.tail[0] if declared.padded else lengths == declared.tail[0]
+    if not (fits | values.is_null().to_numpy(zero_copy_only=False)).all():
+        raise _unfit(f"of {lengths.min()} to {lengths.max()} numbers a row", declared)
+    return array
+
+
+def _unfit(column: str, declared: TensorType) -> Invalid:
+    return Invalid(f"the column is {column}, the model takes {declared.datatype} {list(declared.shape)}",
+                   field=declared.name, remedy="train a model on the Pipeline's current version")
 
 
 def _absent(declared: TensorType, rows: int) -> Array:
@@ -84,7 +112,7 @@ def _absent(declared: TensorType, rows: int) -> Array:
 
 
 def _column(rows: Sequence[Any], declared: TensorType, maskable: bool) -> tuple[Array, list[bool]]:
-    if declared.tail:
+    if declared.tail and (len(declared.tail) != 1 or declared.tail[0] < 1 or declared.dtype.kind != "f"):
         raise Invalid(f"the field takes {list(declared.shape)} values", field=declared.name,
                       remedy="send it as a tensor through ModelInfer")
     array = _absent(declared, len(rows))
@@ -95,9 +123,32 @@ def _column(rows: Sequence[Any], declared: TensorType, maskable: bool) -> tuple[
             if not maskable and declared.dtype.kind != "f":
                 raise _needed(declared.name, index)
             missing[index] = True
+        elif declared.tail:
+            numbers = _numbers(value, declared, index)
+            array[index, :len(numbers)] = numbers
         else:
             array[index] = _checked(value, declared, index)
     return array, missing
+
+
+def _numbers(value: Any, declared: TensorType, row: int) -> list[float]:
+    """A list as the field takes it: of its length or, where the rest is filled up, of any length up to it."""
+    length, limit = declared.tail[0], float(np.finfo(declared.dtype).max)
+    remedy = f"send a list of {'at most ' if declared.padded else ''}{length} numbers"
+    if not isinstance(value, struct_pb2.ListValue):
+        raise Invalid("the value is no list", field=declared.name, place=f"row {row}", remedy=remedy)
+    count = len(value.values)
+    if count > length or (count < length and not declared.padded):
+        raise Invalid(f"the list has {count} numbers", field=declared.name, place=f"row {row}", remedy=remedy)
+    found = []
+    for place, item in enumerate(value.values):
+        number = item.number_value if item.WhichOneof("kind") == "number_value" else math.nan
+        # What 32 bits do not hold would become infinite, and so missing, without a word.
+        if not abs(number) <= limit:
+            raise Invalid(f"item {place} is no finite {declared.datatype}", field=declared.name, place=f"row {row}",
+                          remedy=remedy)
+        found.append(number)
+    return found
 
 
 def _value(value: struct_pb2.Value) -> Any:

@@ -8,11 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from lepton.contracts.pb import models_pb2
-from lepton.errors import Refused
+from lepton.errors import Invalid, Refused
 
 Array = npt.NDArray[Any]
 
 MISSING = "_missing"
+EXPLAIN, ATTRIBUTIONS = "_explain", "attributions"
+"""Input that says which rows to explain, and the output that says what each field did: zeros where nobody asked."""
+MAX_EXPLAINED_ROWS = 256
+"""In a request that explains: each row is run at every point of its path, which takes memory."""
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
@@ -37,6 +41,8 @@ class TensorType:
     tail: tuple[int, ...]
     optional: bool
     plain: bool
+    padded: bool = False
+    """A list of fewer numbers is one too: what follows its last is NaN."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -58,6 +64,13 @@ class Feed:
     rows: int
 
 
+def check_explained(rows: int) -> None:
+    """Raises Invalid for more rows than one request may have explained."""
+    if rows > MAX_EXPLAINED_ROWS:
+        raise Invalid(f"{rows} rows are to be explained, {MAX_EXPLAINED_ROWS} at most", field="rows",
+                      remedy="split the request")
+
+
 @dataclass(frozen=True, slots=True)
 class Signature:
     """The model's inputs and outputs by name, in declared order."""
@@ -67,19 +80,26 @@ class Signature:
     fields: tuple[TensorType, ...]
     """Inputs that are fields of the Pipeline, in the order of the columns of `_missing`."""
     takes_mask: bool
+    explains: bool = False
 
 
 def of_manifest(manifest: models_pb2.ModelManifest) -> Signature:
     """Raises Refused when the manifest declares something that cannot be served."""
     inputs, outputs = _tensors(manifest.inputs, "input"), _tensors(manifest.outputs, "output")
-    fields = tuple(tensor for tensor in inputs.values() if tensor.name != MISSING)
-    signature = Signature(inputs, outputs, fields, MISSING in inputs)
+    fields = tuple(tensor for tensor in inputs.values() if tensor.name not in (MISSING, EXPLAIN))
+    signature = Signature(inputs, outputs, fields, MISSING in inputs, ATTRIBUTIONS in outputs)
     if not signature.fields or not signature.outputs:
         raise Refused("the manifest declares no inputs or no outputs", field="inputs", remedy="publish it again")
     mask = signature.inputs.get(MISSING)
     if mask is not None and (mask.datatype != "BOOL" or mask.tail != (len(signature.fields),)):
         raise Refused(f"`{MISSING}` must be BOOL [-1, {len(signature.fields)}]", field=MISSING,
                       remedy="export the model again with one mask column a field")
+    asks = signature.inputs.get(EXPLAIN)
+    if signature.explains != (asks is not None) or (asks is not None and (
+            asks.datatype != "BOOL" or asks.tail or not asks.optional
+            or signature.outputs[ATTRIBUTIONS].tail != (len(signature.fields),))):
+        raise Refused(f"`{ATTRIBUTIONS}` must be [-1, {len(signature.fields)}], beside an optional `{EXPLAIN}` BOOL "
+                      "[-1]", field=ATTRIBUTIONS, remedy="export the model again")
     return signature
 
 
@@ -97,5 +117,8 @@ def _tensors(specs: Iterable[models_pb2.TensorSpec], what: str) -> dict[str, Ten
             raise Refused(f"{what} `{spec.name}` is declared twice", field=spec.name)
         tail = tuple(spec.shape[1:])
         tensors[spec.name] = TensorType(spec.name, spec.datatype, dtype, tail, spec.optional,
-                                        plain=dtype.kind in "iuf")
+                                        dtype.kind in "iuf", spec.padded)
+        if spec.padded and (dtype.kind != "f" or len(tail) != 1 or tail[0] < 1):
+            raise Refused(f"{what} `{spec.name}` is padded, and no list of floating point numbers", field=spec.name,
+                          remedy="declare it as FP64 with the largest length as its second dimension")
     return tensors

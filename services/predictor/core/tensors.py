@@ -15,7 +15,16 @@ import numpy as np
 
 from lepton.contracts.pb import grpc_service_pb2 as oip
 from lepton.errors import Invalid
-from services.predictor.core.signature import MISSING, Array, Feed, Signature, TensorType
+from services.predictor.core.signature import (
+    ATTRIBUTIONS,
+    EXPLAIN,
+    MISSING,
+    Array,
+    Feed,
+    Signature,
+    TensorType,
+    check_explained,
+)
 
 _CONTENTS = {
     "BOOL": "bool_contents",
@@ -75,7 +84,8 @@ class Tensors:
         request_id, raw = request.id, list(request.raw_input_contents)
         if not raw:
             outputs = requested(request, self._signature)
-            feed, _ = decode(request, raw, self._signature, self._max_rows)
+            feed, inputs = decode(request, raw, self._signature, self._max_rows)
+            _explain_what_is_asked(feed, inputs, outputs)
             return Asked(feed, request_id, outputs, None)
         request.ClearField("raw_input_contents")
         request.ClearField("id")
@@ -85,6 +95,7 @@ class Tensors:
             return Asked(_again(form, raw), request_id, form.outputs, form.empty)
         outputs = requested(request, self._signature)
         feed, inputs = decode(request, raw, self._signature, self._max_rows)
+        _explain_what_is_asked(feed, inputs, outputs)
         sent = {declared.name for declared, _ in inputs}
         empty = self._empty(request.model_name, outputs, feed.rows)
         if len(key) <= MAX_FORM_BYTES:
@@ -166,15 +177,24 @@ def _again(form: _Form, raw: Sequence[bytes]) -> Feed:
 
 
 def requested(request: oip.ModelInferRequest, signature: Signature) -> tuple[str, ...]:
-    """Names of the outputs to answer with. Raises Invalid for one the model does not give."""
+    """Names of the outputs to answer with; attributions only when named. Raises Invalid for one there is not."""
     if not request.outputs:
-        return tuple(signature.outputs)
+        return tuple(name for name in signature.outputs if name != ATTRIBUTIONS)
     names = tuple(output.name for output in request.outputs)
     for name in names:
         if name not in signature.outputs:
             raise Invalid(f"the model gives no output `{name}`", field=name,
                           remedy=f"ask for {', '.join(signature.outputs)}")
     return names
+
+
+def _explain_what_is_asked(feed: Feed, sent: Sequence[tuple[TensorType, _Shape]], outputs: Sequence[str]) -> None:
+    """Who names the output wants every row explained, unless `_explain` was sent and says which."""
+    asked = any(declared.name == EXPLAIN for declared, _ in sent)
+    if asked or ATTRIBUTIONS in outputs:
+        check_explained(feed.rows)
+    if not asked and ATTRIBUTIONS in outputs:
+        feed.arrays[EXPLAIN] = np.ones(feed.rows, dtype=np.bool_)
 
 
 def _unexpected(name: str, signature: Signature) -> Invalid:
@@ -291,7 +311,7 @@ def _fill(arrays: dict[str, Array], signature: Signature, rows: int) -> None:
             raise Invalid(f"the tensor `{name}` was not sent", field=name, remedy=f"send {_listing(signature)}")
         arrays[name] = declared.absent(rows)
         absent.append(name)
-    if signature.takes_mask and absent != [MISSING]:
+    if signature.takes_mask and not {MISSING, EXPLAIN}.issuperset(absent):
         mask = arrays[MISSING].copy()
         for column, declared in enumerate(signature.fields):
             if declared.name in absent:

@@ -73,11 +73,15 @@ class Predictor:
     async def predict(self, request: prediction_pb2.PredictRequest, asked: Asked) -> prediction_pb2.PredictResponse:
         """The same by named fields."""
         with self._library.lease(request.model, str(request.version or "")) as engine:
-            answers = engine.read(await engine.answer(engine.prepare_rows(request.rows), asked.deadline))
+            outputs = await engine.answer(engine.prepare_rows(request.rows, request.explain), asked.deadline)
+            answers = engine.read(outputs)
             if self._log_is_due():
                 self._log(engine, request.request_id, answers, asked)
+            rows = named(answers)
+            if request.explain:
+                engine.explain(outputs, rows)
             return prediction_pb2.PredictResponse(model=request.model, version=engine.manifest.version,
-                                                  request_id=request.request_id, rows=named(answers))
+                                                  request_id=request.request_id, rows=rows)
 
     async def score(self, model: str, batch: pa.RecordBatch) -> Scored | None:
         """Answers for a features batch; None when the model has no version that answers.

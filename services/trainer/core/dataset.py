@@ -49,21 +49,25 @@ def known_until(outcomes: pa.Table | None, until: datetime | None) -> pa.Table |
     return outcomes.filter(pc.less_equal(outcomes.column("label_time"), pa.scalar(until, pa.timestamp("us", tz="UTC"))))
 
 
-def join(features: pa.Table | None, outcomes: pa.Table | None, fields: dict[str, pa.DataType]) -> pa.Table:
-    """Rows whose outcome is known, oldest first: event id, `fields`, `_label`.
+def join(features: pa.Table | None, outcomes: pa.Table | None, fields: dict[str, pa.DataType],
+         labelled: bool = True) -> pa.Table:
+    """Rows whose outcome is known (all, unless `labelled`), oldest first: event id, `fields`, `_label`.
 
     Of several outcomes of an event the one with the latest label time counts, of several rows of an event the newest.
     """
     schema = [(EVENT_ID, pa.string()), *fields.items()]
-    if features is None or outcomes is None:
+    if features is None or (labelled and outcomes is None):
         return pa.table({name: pa.array([], kind) for name, kind in [*schema, (LABEL, pa.float64())]})
     ordered = features.sort_by([(OCCURRED_AT, "ascending"), (_PARTITION, "ascending"), (SOURCE_OFFSET, "ascending")])
     ordered = ordered.filter(_last_of_each(ordered.column(EVENT_ID)))
+    if outcomes is None:
+        columns = {name: _column(ordered, name, kind) for name, kind in schema}
+        return pa.table({**columns, LABEL: pa.nulls(ordered.num_rows, pa.float64())}).combine_chunks()
     # index_in finds the first, so the newest outcome comes first; the reversal makes the later stored win a tie.
     backwards = outcomes.take(pa.array(np.arange(outcomes.num_rows - 1, -1, -1)))
     newest = backwards.sort_by([("label_time", "descending")])
     place = pc.index_in(ordered.column(EVENT_ID), value_set=newest.column("event_id").combine_chunks())
-    known = pc.is_valid(place)
+    known = pc.is_valid(place) if labelled else pa.chunked_array([pa.array(np.ones(ordered.num_rows, dtype=bool))])
     labels = newest.column("label").take(place.filter(known).combine_chunks())
     rows = ordered.filter(known)
     columns = {name: _column(rows, name, kind) for name, kind in schema}
@@ -111,18 +115,31 @@ def _column(rows: pa.Table, name: str, kind: pa.DataType) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a label is to the network: the number of its class, or a number standardised by `mean` and `std`."""
+    """What a label is to the network: the number of its class, or a number standardised by `mean` and `std`.
+
+    A recommender's classes are its items and a policy's are its actions, of which `label_type` is the type; `std` is
+    then the spread of rewards. Of an autoencoder `std` is the error from which a row is called strange.
+    """
 
     task: str
     label_type: str
     classes: tuple[str, ...] = ()
     mean: float = 0.0
     std: float = 1.0
+    top_k: int = 0
+    """Items a recommender answers with."""
 
     @property
     def outputs(self) -> int:
         """Width of the network's last layer: one score for a number or a yes/no, else one a class."""
-        return 1 if self.task == "regression" or len(self.classes) == 2 else len(self.classes)
+        if self.task in ("ranking", "policy"):
+            return len(self.classes)
+        return 1 if self.task in ("regression", "anomaly") or len(self.classes) == 2 else len(self.classes)
+
+    @property
+    def named_classes(self) -> tuple[str, ...]:
+        """Those a manifest lists. A catalogue stays in the file: the registry's state travels over the bus."""
+        return () if self.task == "ranking" else self.classes
 
     def encode(self, labels: pa.ChunkedArray) -> npt.NDArray[Any]:
         """Class numbers (-1 for a class not known here), or the label's numbers as they are."""

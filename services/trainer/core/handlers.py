@@ -69,7 +69,7 @@ class StopOnNaN:
 
 
 class TimeLimit:
-    """Ends the run as failed after `limit_s` of `monotonic()` seconds."""
+    """Ends the run as failed after `limit_s` of `monotonic()` seconds, counted from the first loop it watches."""
 
     def __init__(self, monotonic: Callable[[], float], limit_s: float) -> None:
         self._monotonic = monotonic
@@ -77,7 +77,7 @@ class TimeLimit:
         self._ends_at = math.inf
 
     def started(self, loop: Loop) -> None:
-        self._ends_at = self._monotonic() + self._limit_s
+        self._ends_at = min(self._ends_at, self._monotonic() + self._limit_s)
 
     def epoch_done(self, loop: Loop) -> None:
         if self._monotonic() > self._ends_at:

@@ -1,43 +1,53 @@
 """A whole run as one function: rows in, a checked model with its figures out. The worker adds only files around it."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from lepton.contracts.features import EVENT_ID
+from lepton.contracts.modelling.families import SHAPED
 from lepton.contracts.pb.models_pb2 import (
-    MODEL_TASK_CLASSIFICATION,
-    MODEL_TASK_REGRESSION,
     Lineage,
     ModelManifest,
+    Shrinking,
     SnapshotRange,
 )
-from services.trainer.core import handlers, loop, metrics, models, prepare
+from services.trainer.core import handlers, loop
+from services.trainer.core.continuing.parent import Parent
 from services.trainer.core.dataset import (
     HELD_OUT,
-    LABEL,
     TRAIN,
     VALIDATION,
     Target,
     check_enough,
-    fit_target,
     roles,
 )
+from services.trainer.core.explaining.checking import check, explained
 from services.trainer.core.export import session
 from services.trainer.core.export.graph import Exported, export
-from services.trainer.core.failure import bad_data, bad_parameter
-from services.trainer.core.plan import Plan
-from services.trainer.core.prepare import Inputs, Preparation
-from services.trainer.core.weights import pack, unpack
+from services.trainer.core.failure import RunFailed, bad_data
+from services.trainer.core.judging.folds import Folds, parts_of, roles_of
+from services.trainer.core.judging.history import History
+from services.trainer.core.judging.judge import JUDGED, Case, Held, judge, last_value
+from services.trainer.core.judging.report import About, report
+from services.trainer.core.lessons.choosing import lesson_of
+from services.trainer.core.lessons.lesson import Lesson
+from services.trainer.core.networks import zoo
+from services.trainer.core.networks.network import Network
+from services.trainer.core.plan import MODEL_TASKS, Plan
+from services.trainer.core.preparing.preparation import Preparation, constant_fields, fit
+from services.trainer.core.preparing.rows import Inputs, inputs_of
+from services.trainer.core.preparing.words import Along
+from services.trainer.core.shrinking.shipping import Shipped, Trial, ship
+from services.trainer.core.teaching.objective import objective
+from services.trainer.core.weights import pack
 
 Array = npt.NDArray[Any]
-
-PATIENCE_EPOCHS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +62,10 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """A candidate. `metrics` are of held-out rows as the exported file answers them, `champion_metrics` likewise."""
+    """A candidate. `metrics` are of held-out rows as the file to serve answers them, `champion_metrics` likewise."""
 
     exported: Exported
+    """The file to serve."""
     weights: bytes
     preparation: Preparation
     target: Target
@@ -64,6 +75,12 @@ class Learned:
     train_rows: int
     held_out_rows: int
     epochs: int
+    shrinking: Shrinking | None = None
+    """What that file was made smaller by, and what it cost; None where nothing was asked."""
+    carried: tuple[str, ...] = ()
+    """Weights taken over from the parent, each with how much of it where that is not all."""
+    report: dict[str, Any] = field(default_factory=dict)
+    """What its card tells, as plain data."""
 
 
 def manifest(plan: Plan, learned: Learned, code_version: str) -> ModelManifest:
@@ -72,29 +89,58 @@ def manifest(plan: Plan, learned: Learned, code_version: str) -> ModelManifest:
         run_id=plan.run_id, command_id=plan.command_id, pipeline=plan.data_pipeline, spec_version=plan.spec_version,
         spec_digest=plan.spec_digest, parent_version=plan.parent.version if plan.parent else 0,
         snapshot_digest=plan.snapshot.digest(), train_rows=learned.train_rows, held_out_rows=learned.held_out_rows,
+        parent_model=plan.parent.model if plan.parent else "", carried=learned.carried,
         code_version=code_version, seed=plan.parameters.seed, weights_sha256=sha256(learned.weights).hexdigest(),
         ranges=[SnapshotRange(stream=one.stream, pipeline=one.pipeline, generation=one.generation,
                               partition=one.partition,
                               first_offset=one.first, next_offset=one.next) for one in plan.snapshot.ranges])
-    regression = plan.task == "regression"
     return ModelManifest(
         model=plan.model, sha256=sha256(learned.exported.data).hexdigest(), size_bytes=len(learned.exported.data),
-        family=plan.family, task=MODEL_TASK_REGRESSION if regression else MODEL_TASK_CLASSIFICATION,
-        inputs=learned.exported.inputs, outputs=learned.exported.outputs, classes=learned.target.classes,
+        family=plan.family if plan.stream is None else "stream", task=MODEL_TASKS[plan.task],
+        inputs=learned.exported.inputs, outputs=learned.exported.outputs, classes=learned.target.named_classes,
         input_schema_digest=plan.input_schema_digest, metrics=learned.metrics,
         champion_metrics=learned.champion_metrics or {}, lineage=lineage, statistics=learned.preparation.statistics,
-        operators=learned.exported.operators)
+        operators=learned.exported.operators, shrinking=learned.shrinking)
+
+
+@dataclass(frozen=True, slots=True)
+class _Usable:
+    """Rows that are complete where the Pipeline drops incomplete ones: as the graph takes them, and as stored."""
+
+    inputs: Inputs
+    table: pa.Table
+
+    def take(self, which: Array) -> "_Usable":
+        return _Usable(self.inputs.take(which), self.table.take(pa.array(which)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Split:
-    inputs: Inputs
+    rows: _Usable
     truth: Array
     roles: Array
+    head: Literal["own", "parent"] = "own"
+    """Whose last layer the network begins with."""
 
     def part(self, *wanted: int) -> tuple[Inputs, Array]:
         which = np.flatnonzero(np.isin(self.roles, wanted))
-        return self.inputs.take(which), self.truth[which]
+        return self.rows.inputs.take(which), self.truth[which]
+
+    @property
+    def held(self) -> Held:
+        which = np.flatnonzero(self.roles == HELD_OUT)
+        some = self.rows.take(which)
+        return Held(some.inputs, some.table, self.truth[which])
+
+
+@dataclass(frozen=True, slots=True)
+class _Taught:
+    """A network that has learnt for so many epochs, what its answers mean, and what it had from its parent."""
+
+    network: Network
+    target: Target
+    epochs: int
+    carried: tuple[str, ...]
 
 
 def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
@@ -105,93 +151,154 @@ def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
     torch.set_num_threads(1)
     # The other way to ask for this, use_deterministic_algorithms, imports the compiler: four seconds for nothing.
     torch.set_deterministic_debug_mode("error")
-    parent = unpack(given.parent) if given.parent is not None else None
-    split, preparation, target = _prepared(plan, given.rows, parent[1] if parent else None)
-    network = models.build(plan.family, preparation.width, target.outputs, plan.parameters)
-    work = _work(plan, network, split, preparation, target)
-    if parent:
-        _continue(network, parent[0])
-    else:
-        network.ignore((work.training.inputs == work.training.inputs[:1]).all(dim=0).numpy())
-    watchers = [handlers.StopOnNaN(), handlers.EarlyStop(PATIENCE_EPOCHS), *attached]
-    ended = (loop.run(work, watchers) if given.checkpoint is None else loop.resume(work, given.checkpoint, watchers))
-    exported = export(preparation, _layers(network), target)
-    held, truth = split.part(HELD_OUT)
-    running = session.Session(exported.data)
-    _check_parity(plan, running, network, preparation, target, held)
+    parent = Parent.of(plan, given.parent) if given.parent is not None else None
+    lesson = lesson_of(plan)
+    usable = _usable(plan, given.rows)
+    role = roles(lesson.owners(usable.table), plan.gate.held_out)
+    split, preparation, target = _prepared(lesson, usable, role, parent)
+    history = History()
+    taught = _taught(lesson, split, preparation, target, [history, *attached], (parent, given.checkpoint))
+    network, target, held = taught.network, taught.target, split.held
+    why = explained(plan, network, preparation, target, split.part(TRAIN)[0])
+    shipped = _shipped(lesson, export(preparation, network, target, why.how if why else None), network, split,
+                       preparation, target)
+    running = session.Session(shipped.exported.data)
+    told = check(running, why, held.inputs, session.adversarial(preparation)) if why else {}
+    champion = session.Session(given.champion) if given.champion is not None and plan.champion is not None else None
+    folds, untold = _folds(lesson, usable, attached)
+    judged = judge(Case(plan, target, running, held, champion, folds,
+                        last_value(target.task, split.truth, split.roles), why is not None))
+    metrics = {**shipped.metrics, **lesson.baseline(split.part(TRAIN, VALIDATION), (held.inputs, held.truth),
+                                                    preparation, target), **judged.metrics}
+    about = About(metrics, _champion_metrics(lesson, champion, held.inputs, held.truth, target),
+                  (*_warnings(preparation, shipped.shrinking), *untold), history.losses,
+                  int((split.roles != HELD_OUT).sum()), len(held.truth), taught.epochs)
     return Learned(
-        exported, pack(network.arrays(), {"preparation": preparation.to_data(), "target": target.to_data()}),
-        preparation, target, {**_measure(running, held, truth, target), **_baseline(split, target)},
-        _champion_metrics(plan, given.champion, held, truth, target), tuple(_warnings(preparation)),
-        int((split.roles != HELD_OUT).sum()), len(truth), ended.epoch)
+        shipped.exported, pack(network.arrays(), {"preparation": preparation.to_data(), "target": target.to_data()}),
+        preparation, target, metrics, about.champion_metrics, about.warnings, about.train_rows, about.held_out_rows,
+        taught.epochs, shipped.shrinking, taught.carried, report(plan, target, about, judged.figures | told))
 
 
-def _prepared(plan: Plan, rows: pa.Table, parent: dict[str, Any] | None) -> tuple[_Split, Preparation, Target]:
-    inputs, usable = _usable(plan, rows)
-    role = roles(usable.column(EVENT_ID).to_pylist(), plan.gate.held_out)
+def _prepared(lesson: Lesson, usable: _Usable, role: Array,
+              parent: Parent | None) -> tuple[_Split, Preparation, Target]:
+    plan, inputs = lesson.plan, usable.inputs
     training = role != HELD_OUT
     check_enough(int(training.sum()), int((~training).sum()))
-    labels = usable.column(LABEL)
-    if parent:
-        preparation, target = Preparation.from_data(parent["preparation"]), Target.from_data(parent["target"])
-        _check_known(target, labels, training)
+    head: Literal["own", "parent"] = "own"
+    if parent and parent.taken_whole:
+        preparation, target, head = parent.preparation, parent.target, "parent"
     else:
-        preparation = prepare.fit(plan.fields, plan.outliers, inputs.take(np.flatnonzero(training)))
-        target = fit_target(plan.task, plan.label_type, plan.label_categories, labels, training)
-    truth = target.encode(labels)
+        preparation = fit(plan.fields, plan.outliers, inputs.take(np.flatnonzero(training)), _along(plan))
+        target = lesson.target(usable.table, training)
+        if parent:
+            preparation = parent.prepared(preparation)
+            target, kept = parent.headed(target)
+            head = "parent" if kept else "own"
+    truth = lesson.truth(usable.table, inputs, target)
+    if head == "parent":
+        lesson.check_known(target, truth, training)
+    keep = lesson.teaches(truth, training)
     if plan.outliers.action == "quarantine":
-        keep = np.flatnonzero(~(preparation.outside(inputs) & training))
-        inputs, truth, role = inputs.take(keep), truth[keep], role[keep]
+        keep = keep & ~(preparation.outside(inputs) & training)
+    if not keep.all():
+        usable, truth, role = usable.take(np.flatnonzero(keep)), truth[keep], role[keep]
         check_enough(int((role != HELD_OUT).sum()), int((role == HELD_OUT).sum()))
-    if target.task == "classification" and len(set(truth[role != HELD_OUT].tolist())) < 2:
-        raise bad_data(f"all {int((role != HELD_OUT).sum())} training rows have the same label",
-                       "wait for, or send, labels of at least two classes")
-    return _Split(inputs, truth, role), preparation, target
+    lesson.check(target, truth[role != HELD_OUT])
+    return _Split(usable, truth, role, head), preparation, target
 
 
-def _usable(plan: Plan, rows: pa.Table) -> tuple[Inputs, pa.Table]:
-    """Rows that are complete where the Pipeline drops incomplete ones."""
+def _taught(lesson: Lesson, split: _Split, preparation: Preparation, target: Target, attached: Sequence[object],
+            begun: tuple[Parent | None, bytes | None] = (None, None)) -> _Taught:
+    """`begun` are a parent and a checkpoint, where there are."""
+    parameters, (parent, checkpoint) = lesson.plan.parameters, begun
+    carried: tuple[str, ...] = ()
+    network = zoo.build(lesson.plan.family, lesson.plan.task, preparation.layout, target.outputs, parameters)
+    work = _work(lesson, network, split, preparation, target)
+    network.objective = objective(parameters, work.training.truth.numpy(), len(target.classes))
+    constant = (work.training.inputs == work.training.inputs[:1]).all(dim=0).numpy()
+    if parent:
+        carried = parent.begin(network, preparation.layout, split.head == "parent", constant)
+    else:
+        network.ignore(constant)
+    early = [handlers.EarlyStop(parameters.patience)] if lesson.stops_early else []
+    watchers = [handlers.StopOnNaN(), *early, *attached]
+    ended = loop.run(work, watchers) if checkpoint is None else loop.resume(work, checkpoint, watchers)
+    return _Taught(network, lesson.calibrated(target, network, work.training.inputs), ended.epoch, carried)
+
+
+def _folds(lesson: Lesson, usable: _Usable, attached: Sequence[object]) -> tuple[Folds | None, list[str]]:
+    """The plan learnt anew part by part, from nothing even where the run goes on from a parent, which knows the rows.
+
+    A part that cannot be learnt is told of, and keeps nothing from being published.
+    """
+    wanted, plan = lesson.plan.evaluate, lesson.plan
+    if wanted.folds is None or plan.task not in JUDGED:
+        return None, []
+    found: list[dict[str, float]] = []
+    warnings: list[str] = []
+    try:
+        target = lesson.target(usable.table, np.ones(usable.inputs.rows, dtype=bool))
+        truth = lesson.truth(usable.table, usable.inputs, target)
+        parts = parts_of(wanted.by, truth, wanted.folds, plan.parameters.seed)
+    except RunFailed as failure:
+        return None, [f"it was not learnt anew in folds: {failure.message}"]
+    learners = roles(lesson.owners(usable.table), 0.0)
+    limits = [one for one in attached if isinstance(one, handlers.TimeLimit)]
+    for number, part in enumerate(parts, 1):
+        try:
+            found.append(_fold(lesson, usable.take(part.rows), roles_of(part, learners), limits))
+        except RunFailed as failure:
+            if failure.failure_class != "data":
+                raise
+            warnings.append(f"fold {number} of {wanted.folds} could not be learnt: {failure.message}")
+    return Folds(wanted.by, tuple(found)) if len(found) > 1 else None, warnings
+
+
+def _fold(lesson: Lesson, usable: _Usable, role: Array, limits: Sequence[object]) -> dict[str, float]:
+    split, preparation, target = _prepared(lesson, usable, role, None)
+    taught = _taught(lesson, split, preparation, target, limits)
+    exported = export(preparation, taught.network, taught.target)
+    return _shipped(lesson, exported, taught.network, split, preparation, taught.target).metrics
+
+
+def _along(plan: Plan) -> Along | None:
+    return Along(plan.parameters.vocabulary, plan.parameters.tokens) if plan.family in SHAPED else None
+
+
+def _usable(plan: Plan, rows: pa.Table) -> _Usable:
     if rows.num_rows == 0:
         raise bad_data("there are no labelled rows", "send events and their labels; the two are joined by event id")
-    inputs = prepare.inputs_of(plan.fields, rows)
+    inputs = inputs_of(plan.fields, rows)
     dropping = [field.missing.kind == "drop" for field in plan.fields]
     keep = np.flatnonzero(~inputs.missing[:, dropping].any(axis=1))
-    return inputs.take(keep), rows.take(pa.array(keep)).combine_chunks()
+    return _Usable(inputs.take(keep), rows.take(pa.array(keep)).combine_chunks())
 
 
-def _check_known(target: Target, labels: pa.ChunkedArray, training: Array) -> None:
-    """A parent's classes are part of its network: a new one needs a fresh start."""
-    encoded = target.encode(labels)
-    if target.task == "classification" and (encoded[training] < 0).any():
-        raise bad_data("a label is of a class the parent version does not know", "train instead of fine-tuning")
-
-
-def _work(plan: Plan, network: models.Network, split: _Split, preparation: Preparation, target: Target) -> loop.Work:
+def _work(lesson: Lesson, network: Network, split: _Split, preparation: Preparation, target: Target) -> loop.Work:
     def tensors(role: int) -> loop.Rows:
         inputs, truth = split.part(role)
-        if plan.task == "regression":
-            scaled = ((truth - target.mean) / target.std).astype(np.float32)
-            return loop.Rows(torch.from_numpy(preparation.transform(inputs)), torch.from_numpy(scaled))
-        return loop.Rows(torch.from_numpy(preparation.transform(inputs)), torch.from_numpy(truth))
+        return loop.Rows(torch.from_numpy(preparation.transform(inputs)), lesson.tensor(truth, preparation, target))
 
-    return loop.Work(plan.task, network, plan.parameters, tensors(TRAIN), tensors(VALIDATION))
+    return loop.Work(network, lesson.plan.parameters, tensors(TRAIN), tensors(VALIDATION))
 
 
-def _continue(network: models.Network, weights: dict[str, Array]) -> None:
-    try:
-        network.load(weights)
-    except RuntimeError as error:
-        raise bad_parameter("the parent's network has another shape", "keep its family and hidden layers, or train "
-                                                                      "instead of fine-tuning") from error
+def _shipped(lesson: Lesson, full: Exported, network: Network, split: _Split, preparation: Preparation,
+             target: Target) -> Shipped:
+    """The file to serve with its figures: the exported one once it answers as torch does, or a smaller one of it."""
+    plan, (held, truth) = lesson.plan, split.part(HELD_OUT)
+    running = session.Session(full.data)
+    strange = session.adversarial(preparation)
+    _check_parity(running, network, preparation, target, held, strange)
+
+    def measure(of: session.Session) -> dict[str, float]:
+        return lesson.measure(of, held, truth, target)
+
+    return ship(full, measure(running), plan.export,
+                Trial(split.part(TRAIN)[0], strange, measure, plan.gate.metric))
 
 
-def _layers(network: models.Network) -> list[tuple[Array, Array]]:
-    return [(layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in network.linear_layers()]
-
-
-def _check_parity(plan: Plan, running: session.Session, network: models.Network, preparation: Preparation,
-                  target: Target, held: Inputs) -> None:
-    strange = session.adversarial(preparation, {field.name: field.type for field in plan.fields})
+def _check_parity(running: session.Session, network: Network, preparation: Preparation, target: Target, held: Inputs,
+                  strange: Inputs) -> None:
     network.eval()
     cases = {"held-out rows": held, "adversarial rows": strange, "a single row": strange.take(np.array([0]))}
     for what, inputs in cases.items():
@@ -200,33 +307,17 @@ def _check_parity(plan: Plan, running: session.Session, network: models.Network,
         session.check_parity(running.answers(inputs), scores, target, what)
 
 
-def _measure(running: session.Session, held: Inputs, truth: Array, target: Target,
-             classes: tuple[str, ...] | None = None) -> dict[str, float]:
-    answers = running.answers(held)
-    if target.task == "regression":
-        numbers = metrics.Regression()
-        numbers.update(answers["prediction"], truth)
-        return numbers.compute()
-    measure = metrics.Classification(len(target.classes))
-    measure.update(session.align(answers["probabilities"], classes or target.classes, target.classes), truth)
-    return measure.compute()
-
-
-def _champion_metrics(plan: Plan, champion: bytes | None, held: Inputs, truth: Array,
+def _champion_metrics(lesson: Lesson, champion: session.Session | None, held: Inputs, truth: Array,
                       target: Target) -> dict[str, float] | None:
-    if champion is None or plan.champion is None:
+    if champion is None or lesson.plan.champion is None:
         return None
-    return _measure(session.Session(champion), held, truth, target, plan.champion.classes)
+    return lesson.measure(champion, held, truth, target, lesson.plan.champion.classes)
 
 
-def _baseline(split: _Split, target: Target) -> dict[str, float]:
-    _, training = split.part(TRAIN, VALIDATION)
-    _, truth = split.part(HELD_OUT)
-    if target.task == "regression":
-        return metrics.regression_baseline(training, truth)
-    return metrics.classification_baseline(training, truth, len(target.classes))
-
-
-def _warnings(preparation: Preparation) -> list[str]:
-    return [f"{name} has the same value in every row; it is kept and has no say until it varies"
-            for name in prepare.constant_fields(preparation)]
+def _warnings(preparation: Preparation, shrinking: Shrinking | None) -> list[str]:
+    found = [f"{name} has the same value in every row; it is kept and has no say until it varies"
+             for name in constant_fields(preparation)]
+    if shrinking is not None and shrinking.shrunk_size_bytes >= shrinking.full_size_bytes:
+        found.append(f"{' and '.join(shrinking.methods)} makes this file no smaller ({shrinking.full_size_bytes} to "
+                     f"{shrinking.shrunk_size_bytes} bytes): the network is too small to gain by it")
+    return found

@@ -28,8 +28,10 @@ from typing import Any
 import numpy.typing as npt
 import torch
 
-from lepton.contracts.pipeline_blocks import Parameters, Task
-from services.trainer.core import models
+from lepton.contracts.modelling.blocks import Parameters
+from services.trainer.core import optimizer
+from services.trainer.core.networks.network import Network
+from services.trainer.core.teaching import sampling
 from services.trainer.core.weights import pack, unpack
 
 Array = npt.NDArray[Any]
@@ -53,8 +55,7 @@ class Rows:
 class Work:
     """What is learnt from what. Without `validation` rows the training loss stands in for theirs."""
 
-    task: Task
-    network: models.Network
+    network: Network
     parameters: Parameters
     training: Rows
     validation: Rows
@@ -71,11 +72,11 @@ class Loop:
         self.validation_loss = float("nan")
         self.stop_reason = ""
         self._rate = work.parameters.learning_rate
-        self._optimizer = models.Adam(work.network, work.parameters.l2)
+        self._optimizer = optimizer.build(work.network, work.parameters)
         self._handlers = [_checked(handler) for handler in handlers]
 
     @property
-    def network(self) -> models.Network:
+    def network(self) -> Network:
         return self.work.network
 
     def stop(self, reason: str) -> None:
@@ -114,25 +115,25 @@ class Loop:
         rows = self.work.validation if len(self.work.validation) else self.work.training
         self.network.eval()
         with torch.no_grad():
-            return float(models.loss(self.work.task, self.network(rows.inputs), rows.truth))
+            return float(self.network.loss(rows.inputs, rows.truth))
 
     def _epoch(self) -> None:
         parameters, rows = self.work.parameters, self.work.training
         seed = parameters.seed + self.epoch * _SEED_STEP
         torch.manual_seed(seed)
-        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
-        self._rate = models.learning_rate(parameters, self.epoch)
+        order = sampling.order(parameters, rows.truth, torch.Generator().manual_seed(seed))
+        self._rate = optimizer.learning_rate(parameters, self.epoch)
         self._fire("epoch_started")
         self.network.train()
         total = 0.0
         for batch in torch.split(order, parameters.batch_size):
             total += self._step(rows.inputs[batch], rows.truth[batch]) * len(batch)
             self._fire("batch_done")
-        self.training_loss = total / len(rows)
+        self.training_loss = total / len(order)
         self.validation_loss = self.validate()
 
     def _step(self, inputs: torch.Tensor, truth: torch.Tensor) -> float:
-        loss = models.loss(self.work.task, self.network(inputs), truth)
+        loss = self.network.loss(inputs, truth)
         torch.autograd.backward(loss)
         self._optimizer.step(self._rate)
         self.batch_loss = float(loss.detach())

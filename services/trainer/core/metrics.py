@@ -8,7 +8,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 # A probability of exactly 0 would make one wrong row an infinite loss.
-_EPSILON = 1e-15
+EPSILON = 1e-15
 
 
 class Classification:
@@ -35,7 +35,7 @@ class Classification:
         answers = probabilities.argmax(axis=1)
         chosen = np.where(truth >= 0, probabilities[np.arange(len(truth)), truth], 0.0)
         found = {"accuracy": float((answers == truth).mean()),
-                 "log_loss": float(-np.log(np.clip(chosen, _EPSILON, 1.0)).mean())}
+                 "log_loss": float(-np.log(np.clip(chosen, EPSILON, 1.0)).mean())}
         occurring = [1] if self._classes == 2 else sorted((set(truth.tolist()) | set(answers.tolist())) - {-1})
         parts = [_precision_recall_f1(answers == one, truth == one) for one in occurring]
         found |= {name: float(np.mean([part[place] for part in parts]))

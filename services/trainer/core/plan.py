@@ -2,32 +2,30 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
+from lepton.contracts.modelling.blocks import Evaluate, Explain, Export, Parameters, Roles, Stream, Transfer
+from lepton.contracts.modelling.families import CLASS_TASKS, CLASSES_ONLY, FAMILIES, Family, fitting, foreign, takers
 from lepton.contracts.pb import models_pb2, training_pb2
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.pipeline_blocks import (
     Block,
     Categories,
-    Family,
-    FieldType,
     Gate,
     LabelType,
-    MissingPolicy,
     Outliers,
-    Parameters,
     Task,
 )
 from services.trainer.core.failure import bad_parameter
+from services.trainer.core.preparing.field import PlannedField
 
-FAMILIES: dict[str, frozenset[str]] = {
-    "linear_regression": frozenset({"regression"}),
-    "logistic_regression": frozenset({"classification"}),
-    "mlp": frozenset({"regression", "classification"}),
-}
+MODEL_TASKS: dict[str, models_pb2.ModelTask.ValueType] = {
+    "regression": models_pb2.MODEL_TASK_REGRESSION, "classification": models_pb2.MODEL_TASK_CLASSIFICATION,
+    "ranking": models_pb2.MODEL_TASK_RANKING, "policy": models_pb2.MODEL_TASK_POLICY,
+    "anomaly": models_pb2.MODEL_TASK_ANOMALY}
+"""Tasks as the manifest numbers them."""
 
 
 class Range(Block):
@@ -55,18 +53,13 @@ class Snapshot(Block):
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-class PlannedField(Block):
-    name: str
-    type: FieldType
-    missing: MissingPolicy
-    categories: Categories | None = None
-
-
 class Rival(Block):
     """A published version the run starts from or is measured against; its file lies beside the plan."""
 
     version: int
     classes: tuple[str, ...] = ()
+    model: str = ""
+    """Model it is a version of; empty: the plan's."""
 
 
 class Plan(Block):
@@ -82,22 +75,31 @@ class Plan(Block):
     input_schema_digest: str
     task: Task
     label: str
-    label_type: LabelType
+    label_type: LabelType | None = None
     label_categories: Categories | None = None
+    """What an answer is chosen from, where it is declared: classes, items or actions."""
+    roles: Roles = Roles()
     fields: tuple[PlannedField, ...]
     outliers: Outliers
     family: Family
     parameters: Parameters
     gate: Gate
+    export: Export | None = None
+    evaluate: Evaluate = Evaluate()
+    explain: Explain = Explain()
     rows: int
     """Labelled rows beside the plan, the held-out ones included."""
     snapshot: Snapshot
     parent: Rival | None = None
+    transfer: Transfer | None = None
+    """How the run goes on from its parent; absent: from the same model, with all that it learnt."""
     champion: Rival | None = None
     champion_version: int = 0
     """Who answered when this was planned, comparable or not: the verdict holds only while that is so."""
     promote: bool
     reason: str
+    stream: Stream | None = None
+    """Of a candidate of the stream's learner: there are no rows beside the plan then, but its state."""
     memory_mb: int = 0
     """Private memory the worker may use; 0: as much as there is."""
     limit_s: float = 3600.0
@@ -118,17 +120,20 @@ def family_and_parameters(pipeline: Pipeline, command: training_pb2.TrainingComm
     family = command.family or pipeline.model.family
     if family not in FAMILIES:
         raise bad_parameter(f"there is no model family `{family}`", f"use one of {', '.join(FAMILIES)}")
-    if pipeline.task not in FAMILIES[family]:
-        fitting = " or ".join(name for name, tasks in FAMILIES.items() if pipeline.task in tasks)
+    if pipeline.task not in FAMILIES[family].tasks:
         kind = f"the label `{pipeline.label_field}` is {pipeline.label_type}"
-        raise bad_parameter(f"{family} does not fit {pipeline.task} ({kind})", f"use {fitting}")
+        raise bad_parameter(f"{family} does not fit {pipeline.task} ({kind})",
+                            f"use {' or '.join(fitting(pipeline.task))}")
     given = _given_parameters(command.parameters_json)
     merged = {**pipeline.model.parameters.model_dump(exclude_none=True), **given}
-    if family != "mlp":
-        for name in ("hidden", "dropout"):
-            if given.get(name):
-                raise bad_parameter(f"{family} has no parameter `{name}`", "remove it, or use mlp")
-            merged.pop(name, None)
+    for name in foreign(family, [name for name, value in given.items() if value and name in Parameters.model_fields]):
+        raise bad_parameter(f"{family} has no parameter `{name}`",
+                            " or ".join(["remove it", *(f"use {one}" for one in takers(name))]))
+    for name in sorted(CLASSES_ONLY & set(given)) if pipeline.task not in CLASS_TASKS else ():
+        if given[name] not in (None, Parameters.model_fields[name].default):
+            raise bad_parameter(f"`{name}` is for classes, and {pipeline.task} has none", "remove it")
+    for name in foreign(family, set(merged) & set(Parameters.model_fields)):
+        merged.pop(name)  # the Pipeline's, for its own family
     try:
         return family, Parameters.model_validate(merged)  # type: ignore[return-value]  # membership was checked above
     except ValidationError as error:
@@ -146,48 +151,10 @@ def runs_due(rows: int, first_rows: int, every_rows: int) -> int:
 
 def planned_fields(pipeline: Pipeline) -> tuple[PlannedField, ...]:
     return tuple(PlannedField(name=name, type=spec.type, missing=pipeline.missing_policy(name),
-                              categories=spec.categories)
+                              categories=spec.categories,
+                              tail=spec.tail,
+                              coded=pipeline.model is not None and name == pipeline.model.roles.user)
                  for name, spec in pipeline.inputs.items())
-
-
-def warm_parent(command: training_pb2.TrainingCommand, family: str, digest: str, label_rows: int,
-                warm_start: bool, versions: Sequence[models_pb2.ModelVersion], champion: int) -> int:
-    """Version whose weights the run starts from; 0 for a cold start.
-
-    A fine-tune names its parent (or means the champion) and fails when it cannot be continued. A run started by row
-    count continues the champion only while that learnt from at least half as many rows: its frozen statistics would
-    otherwise be worth less than fresh ones.
-    """
-    if command.kind == training_pb2.TRAINING_KIND_FINE_TUNE:
-        wanted = command.parent_version or champion
-        parent = _version(versions, wanted)
-        if parent is None:
-            raise bad_parameter(f"version {wanted} of {command.model} is not kept" if wanted else
-                                f"{command.model} has no champion to fine-tune", "train the model first")
-        reason = _cannot_continue(parent, family, digest)
-        if reason:
-            raise bad_parameter(f"version {wanted} cannot be fine-tuned: {reason}", "train instead of fine-tuning")
-        return wanted
-    parent = _version(versions, champion)
-    if command.reason != "rows" or not warm_start or parent is None:
-        return 0
-    enough = 2 * (parent.manifest.lineage.train_rows + parent.manifest.lineage.held_out_rows) >= label_rows
-    return champion if enough and not _cannot_continue(parent, family, digest) else 0
-
-
-def _cannot_continue(parent: models_pb2.ModelVersion, family: str, digest: str) -> str:
-    manifest = parent.manifest
-    if manifest.family != family:
-        return f"it is a {manifest.family}, not a {family}"
-    if manifest.input_schema_digest != digest:
-        return "it takes other fields"
-    if not manifest.lineage.weights_sha256:
-        return "its weights were not kept"
-    return ""
-
-
-def _version(versions: Sequence[models_pb2.ModelVersion], number: int) -> models_pb2.ModelVersion | None:
-    return next((one for one in versions if one.version == number), None)
 
 
 def _given_parameters(text: str) -> dict[str, Any]:

@@ -9,27 +9,35 @@ from pydantic import ValidationError
 
 from lepton.clock import Clock
 from lepton.contracts import pipeline as pipelines
-from lepton.contracts.pb.models_pb2 import MODEL_TASK_REGRESSION, ModelState, ModelVersion
+from lepton.contracts.modelling.blocks import ModelSpec, Transfer
+from lepton.contracts.pb.models_pb2 import ModelState, ModelVersion
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
-from lepton.contracts.pb.training_pb2 import TRAINING_KIND_FINE_TUNE, TrainingCommand
+from lepton.contracts.pb.training_pb2 import TrainingCommand
 from lepton.contracts.pipeline import Pipeline
-from lepton.contracts.pipeline_blocks import Gate, LabelType, ModelSpec, Task
+from lepton.contracts.pipeline_blocks import Gate, LabelType, Task
 from lepton.errors import Missing, Unavailable
 from lepton.store.pipelines import generations_of
 from lepton.store.runs import ClaimedRun
+from services.trainer.core.continuing.beginning import beginning, named_version
 from services.trainer.core.dataset import MIN_HELD_OUT_ROWS, MIN_TRAIN_ROWS, check_enough
 from services.trainer.core.failure import bad_parameter, no_resource
+from services.trainer.core.lessons.columns import categories_of
 from services.trainer.core.plan import (
+    MODEL_TASKS,
     Plan,
+    Range,
     Rival,
+    Snapshot,
     family_and_parameters,
     planned_fields,
-    warm_parent,
 )
+from services.trainer.core.streaming.course import course_digest, stream_of
+from services.trainer.core.weights import unpack
 from services.trainer.flow import snapshots
 from services.trainer.flow.ports import Bounds, Folder, Pipelines, Stores, Tell
 
 PLAN, DATA, PARENT, CHAMPION = "plan.json", "data.arrow", "parent.npz", "champion.onnx"
+STREAM = "stream.npz"
 # A command may overtake the announcement of the pipeline it is about.
 ANNOUNCED_WITHIN_S, LOOK_EVERY_S = 5.0, 0.1
 # So many pipelines are kept parsed; beyond it one is parsed again.
@@ -70,23 +78,30 @@ class Planner:
         model, gate = _learnable(spec)
         if command.snapshot_id:
             taken = await self._frozen(command, spec, data)
+        elif command.stream_sha256:
+            taken = await self._streamed(command, state, folder)
         else:
             taken = await snapshots.take(self._stores.segments, data, generations_of(data_state),
                                          command.max_rows or model.train.window_rows)
-        if taken.rows.num_rows < MIN_TRAIN_ROWS + MIN_HELD_OUT_ROWS:
+        if not taken.learnt and taken.rows.num_rows < MIN_TRAIN_ROWS + MIN_HELD_OUT_ROWS:
             check_enough(taken.rows.num_rows, 0)
         registry = await self._registry(command.model)
         champion = await self._champion(registry, spec, folder)
-        parent = await self._parent(command, family, spec, registry, taken.rows.num_rows, folder)
+        # What a stream's learner knows began with nothing but its rows.
+        parent, transfer = (None, None) if command.stream_sha256 else await self._parent(
+            command, family, spec, registry, taken.rows.num_rows, folder)
         plan = Plan(
             run_id=run.run_id, command_id=command.command_id, model=command.model, data_pipeline=data.name,
             generation=data_state.generation, spec_version=state.version, spec_digest=state.spec_digest,
             input_schema_digest=spec.input_schema_digest(), task=cast(Task, spec.task), label=spec.label_field or "",
-            label_type=cast(LabelType, spec.label_type), label_categories=spec.label_categories,
+            label_type=cast(LabelType | None, spec.label_type), label_categories=categories_of(spec), roles=model.roles,
             fields=planned_fields(spec), outliers=spec.clean.outliers, family=family, parameters=parameters, gate=gate,
-            rows=taken.rows.num_rows, snapshot=taken.snapshot, parent=parent, champion=champion,
-            champion_version=registry.champion, promote=command.promote, reason=command.reason,
-            memory_mb=self._bounds.memory_mb, limit_s=self._bounds.limit_s)
+            export=model.export, evaluate=model.evaluate, explain=model.explain,
+            rows=taken.learnt or taken.rows.num_rows, snapshot=taken.snapshot,
+            stream=model.train.stream if command.stream_sha256 else None,
+            parent=parent, transfer=transfer, champion=champion, champion_version=registry.champion,
+            promote=command.promote, reason=command.reason, memory_mb=self._bounds.memory_mb,
+            limit_s=self._bounds.limit_s)
         await folder.write(DATA, _file(taken.rows))
         await folder.write(PLAN, plan.to_json().encode())
         return plan
@@ -102,6 +117,23 @@ class Planner:
                                 "name the snapshot's pipeline as `data_pipeline`")
         taken_under = _same_form(spec, parsed(frozen.spec_json))
         return await snapshots.take_frozen(self._stores.snapshots, frozen, taken_under, command.max_rows)
+
+    async def _streamed(self, command: TrainingCommand, state: PipelineState, folder: Folder) -> snapshots.Taken:
+        """What a stream's learner knew, beside the plan instead of rows, and the offsets it was learnt from."""
+        spec = parsed(state.spec_json)
+        try:
+            data = await self._stores.artifacts.get(command.stream_sha256)
+        except Missing as error:
+            raise no_resource("the state of the stream is gone", "wait for the next candidate") from error
+        about = unpack(data)[1]
+        if stream_of(spec) is None or about["course"] != course_digest(spec, state.generation):
+            raise bad_parameter("the stream is learnt anew, under another Pipeline", "wait for the next candidate")
+        await folder.write(STREAM, data)
+        places = [(key.partition(":")[0], int(key.partition(":")[2]), *offsets)
+                  for key, offsets in sorted(about["offsets"].items())]
+        return snapshots.Taken(pa.table({}), Snapshot(ranges=tuple(
+            Range(stream=stream, pipeline=state.name, generation=state.generation, partition=partition, first=first,
+                  next=end, digests=()) for stream, partition, first, end in places)), int(about["seen"]))
 
     async def _pipeline(self, name: str) -> PipelineState:
         until = self._clock.monotonic() + ANNOUNCED_WITHIN_S
@@ -122,7 +154,7 @@ class Planner:
         version = _version(registry.versions, registry.champion)
         if version is None or version.manifest.input_schema_digest != spec.input_schema_digest():
             return None
-        if (version.manifest.task == MODEL_TASK_REGRESSION) != (spec.task == "regression"):
+        if version.manifest.task != MODEL_TASKS[spec.task or ""]:
             return None
         try:
             await folder.write(CHAMPION, await self._stores.artifacts.get(version.manifest.sha256))
@@ -133,22 +165,23 @@ class Planner:
         return Rival(version=version.version, classes=tuple(version.manifest.classes))
 
     async def _parent(self, command: TrainingCommand, family: str, spec: Pipeline, registry: ModelState, rows: int,
-                      folder: Folder) -> Rival | None:
-        warm_start = spec.model is not None and spec.model.train.warm_start
-        number = warm_parent(command, family, spec.input_schema_digest(), rows, warm_start, registry.versions,
-                             registry.champion)
-        version = _version(registry.versions, number)
-        if version is None:
-            return None
+                      folder: Folder) -> tuple[Rival | None, Transfer | None]:
+        """The version the run begins with, its weights beside the plan, and how it goes on from it."""
+        begun = beginning(command, spec, family, registry, rows)
+        if begun is None:
+            return None, None
+        theirs = registry if begun.model == registry.model else await self._registry(begun.model)
+        version = named_version(begun, theirs, family)
         try:
             await folder.write(PARENT, await self._stores.artifacts.get(version.manifest.lineage.weights_sha256))
         except (Missing, Unavailable) as error:
-            if command.kind == TRAINING_KIND_FINE_TUNE:
-                raise no_resource(f"the weights of version {number} cannot be read: {error.message}",
-                                  "train instead of fine-tuning, or restore the artefact") from error
-            self._tell.trouble("weights_unreadable", str(error), f"{registry.model} version {number}")
-            return None
-        return Rival(version=number, classes=tuple(version.manifest.classes))
+            if begun.asked:
+                raise no_resource(f"the weights of version {version.version} of {begun.model} cannot be read: "
+                                  f"{error.message}", "train without it, or restore the artefact") from error
+            self._tell.trouble("weights_unreadable", str(error), f"{begun.model} version {version.version}")
+            return None, None
+        foreign = "" if begun.model == registry.model else begun.model
+        return Rival(version=version.version, classes=tuple(version.manifest.classes), model=foreign), begun.transfer
 
 
 def _learnable(spec: Pipeline) -> tuple[ModelSpec, Gate]:

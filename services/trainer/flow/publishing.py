@@ -15,14 +15,17 @@ from lepton.contracts.pb.models_pb2 import (
 )
 from lepton.contracts.signing import Identity, sign_manifest
 from lepton.errors import Missing
-from lepton.store.runs import ClaimedRun
+from lepton.store.artifacts import sha256_hex
+from lepton.store.registry.garbage import MODEL_FILES, Garbage, named_in
+from lepton.store.registry.states import Why
+from lepton.store.runs import WAITING, ClaimedRun
 from services.trainer.core.gate import Verdict, decide
 from services.trainer.core.plan import Plan
 from services.trainer.flow.ports import Folder, Stores, Tell
 
 log = logging.getLogger(__name__)
 
-MODEL, WEIGHTS, RESULT = "model.onnx", "weights.npz", "result.json"
+MODEL, WEIGHTS, CARD, RESULT = "model.onnx", "weights.npz", "card.zip", "result.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class Publisher:
         self._identity = identity
         self._tell = tell
         self._clock = clock
+        self._garbage = Garbage(stores.models.list, stores.runs, stores.artifacts)
 
     async def published(self, run: ClaimedRun) -> Published | None:
         """What this run published before its last owner was stopped."""
@@ -67,19 +71,41 @@ class Publisher:
         manifest = ParseDict(result["manifest"], ModelManifest())
         for warning in result["warnings"]:
             log.warning("%s of %s: %s", run.run_id, plan.model, warning)
-        verdict = decide(plan.gate, manifest.metrics, manifest.champion_metrics if result["compared"] else None)
+        verdict = decide(plan.gate, manifest.metrics, manifest.champion_metrics if result["compared"] else None,
+                         manifest.shrinking if manifest.HasField("shrinking") else None, plan.evaluate.fairness)
         promote = verdict.passed and plan.promote
         if promote and await self._champion(plan.model) != plan.champion_version:
             raise ChampionChanged
         version = await self._signed(manifest, verdict)
-        await self._stores.artifacts.put(await _needed(folder, MODEL))
-        await self._stores.artifacts.put(await _needed(folder, WEIGHTS))
+        files = [await _needed(folder, name) for name in (MODEL, WEIGHTS, *((CARD,) if manifest.card_sha256 else ()))]
+        # Noted before they are stored: whoever ends the run removes those that no version names.
+        await self._stores.runs.note(run.run_id, run.fence, [sha256_hex(file) for file in files])
+        for file in files:
+            await self._stores.artifacts.put(file, MODEL_FILES)
         # A fence that is old by now is found out here; the registry knows only those that were used on it.
         await self._stores.runs.renew(run.run_id, run.fence, self._lease_s)
-        state = await self._stores.models.publish(plan.model, version, promote, run.fence)
+        also = await self._garbage.waited_for(plan.model)
+        state = await self._stores.models.publish(plan.model, version, promote, run.fence, also=also,
+                                                  why=Why(run.run_id, _measured(plan, manifest)))
         self._tell.announce()
         mine = next(one for one in state.versions if one.manifest.lineage.run_id == run.run_id)
         return Published(mine, state.champion == mine.version, verdict.reasons)
+
+    async def discard(self, run: ClaimedRun) -> None:
+        """Remove what any owner of the run stored and no version of any model names."""
+        stored = await self._stores.runs.noted(run.run_id)
+        if stored:
+            named = named_in(await self._stores.models.list())
+            for digest in sorted(stored - named):
+                await self._stores.artifacts.delete(digest)
+
+    async def discard_late(self, run: ClaimedRun) -> None:
+        """The same for an owner that stored something after it had lost the run, if the run is over by now.
+
+        While it goes on, its new owner may be about to publish these very bytes, and will remove them otherwise.
+        """
+        if (await self._stores.runs.get(run.run_id)).progress.state not in WAITING:
+            await self.discard(run)
 
     async def _champion(self, model: str) -> int:
         try:
@@ -102,3 +128,12 @@ async def _needed(folder: Folder, name: str) -> bytes:
     if data is None:
         raise RuntimeError(f"the run's folder has a result but no {name}")
     return data
+
+
+def _measured(plan: Plan, manifest: ModelManifest) -> str:
+    """Why a candidate answers from now on: the gate's figure, beside the champion's."""
+    metric = plan.gate.metric
+    found, before = manifest.metrics.get(metric), manifest.champion_metrics.get(metric)
+    if found is None:
+        return "it passed its gate"
+    return f"{metric} {found:.4g}" + ("" if before is None else f", the champion's on the same rows {before:.4g}")

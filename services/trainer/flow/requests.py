@@ -6,14 +6,18 @@ from lepton.contracts.pb.models_pb2 import ModelState
 from lepton.contracts.pb.recovery_pb2 import RecoveryCommand
 from lepton.contracts.pb.training_pb2 import TrainingCommand
 from lepton.errors import Invalid, Missing, Refused
+from lepton.store.registry.states import Why
 from lepton.store.runs import run_id_of
 from services.trainer.flow.planning import parsed
 from services.trainer.flow.ports import Pipelines, Stores, Tell
+from services.trainer.flow.registry.changes import Changes
 
 ROWS, RECOVERY = "rows", "recovery"
+# What a person asks for goes before what rows call for, and what heals goes before either.
+ROWS_PRIORITY, RECOVERY_PRIORITY = -10, 50
 _RECOVERY_PREFIX = "recovery-"
 _WAITING = (training_pb2.RUN_STATE_QUEUED, training_pb2.RUN_STATE_RUNNING)
-_KNOWN = (training_pb2.TRAINING_KIND_TRAIN, training_pb2.TRAINING_KIND_FINE_TUNE, training_pb2.TRAINING_KIND_PROMOTE)
+_QUEUED = (training_pb2.TRAINING_KIND_TRAIN, training_pb2.TRAINING_KIND_FINE_TUNE)
 
 
 def recovery_command_id(command: TrainingCommand) -> str:
@@ -29,19 +33,20 @@ class Requests:
         self._announced = announced
         self._tell = tell
         self._clock = clock
+        self._changes = Changes(stores, tell)
 
     async def receive(self, command: TrainingCommand) -> bool:
-        """Queue a run, or cancel one; False when the command was received before.
+        """Queue a run, cancel one, or change the registry; False when the command was received before.
 
         Raises Invalid for a kind that is none, Missing when the run to cancel is not known.
         """
         if command.kind == training_pb2.TRAINING_KIND_CANCEL:
             await self._stores.runs.cancel(command.cancel_run_id)
             return True
-        if command.kind not in _KNOWN:
+        if self._changes.takes(command):
+            return await self._changes.carry_out(command)
+        if command.kind not in _QUEUED:
             raise Invalid(f"there is no training of kind {command.kind}", field="kind")
-        if command.kind == training_pb2.TRAINING_KIND_PROMOTE and not command.parent_version:
-            raise Invalid("a promotion must name its version", field="parent_version")
         return await self._stores.runs.enqueue(command)
 
     async def roll_back(self, command: RecoveryCommand) -> str:
@@ -52,7 +57,7 @@ class Requests:
         model = _model_of(command)
         leaving = await self._version_to_leave(model, command.arguments.get("from_version", ""))
         await self._cancel_row_runs(model)
-        state = await self._stores.models.roll_back(model, leaving)
+        state = await self._stores.models.roll_back(model, leaving, why=Why(command.issuer, command.cause))
         self._tell.announce()
         return f"{model}: version {leaving} left, version {state.champion} answers since revision {state.revision}"
 
@@ -73,7 +78,7 @@ class Requests:
         wanted = TrainingCommand(
             command_id=f"{_RECOVERY_PREFIX}{command.command_id}", kind=training_pb2.TRAINING_KIND_TRAIN, model=model,
             max_rows=_number(command, "max_rows") or newest, promote=True, issuer=command.issuer, reason=RECOVERY,
-            incident_id=command.incident_id, traceparent=traceparent)
+            incident_id=command.incident_id, traceparent=traceparent, priority=RECOVERY_PRIORITY)
         wanted.issued_at.FromDatetime(self._clock.now())
         await self._cancel_row_runs(model)
         await self._stores.runs.enqueue(wanted)

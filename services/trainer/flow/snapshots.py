@@ -8,11 +8,11 @@ from datetime import datetime
 import pyarrow as pa
 
 from lepton.contracts.pipeline import Pipeline
-from lepton.contracts.reading.columns import FIELD_TYPES
 from lepton.store.datasets.snapshots import Snapshot as Frozen
 from lepton.store.datasets.snapshots import Snapshots
 from lepton.store.segments import Head, Segments
 from services.trainer.core.dataset import features_of, join, known_until, newest, outcomes_of
+from services.trainer.core.lessons.columns import columns_of, keeps_unlabelled
 from services.trainer.core.plan import Range, Snapshot
 
 FEATURES, OUTCOMES = "features", "outcomes"
@@ -29,13 +29,18 @@ class Taken:
 
     rows: pa.Table
     snapshot: Snapshot
+    learnt: int = 0
+    """Rows that were learnt from the stream already and are not among `rows`."""
 
 
-async def labelled_rows(segments: Segments, pipeline: str, generations: range) -> int:
-    """Rows that have a label, as the heads of both streams tell; a label without its row is not told apart."""
+async def labelled_rows(segments: Segments, pipeline: str, generations: range, labelled: bool = True) -> int:
+    """Rows that have a label, as the heads of both streams tell; a label without its row is not told apart.
+
+    All rows where there is no label to wait for (`labelled` is False).
+    """
     features = sum([await segments.rows(FEATURES, pipeline, generation) for generation in generations])
-    if not features:
-        return 0
+    if not features or not labelled:
+        return features
     return min(features, sum([await segments.rows(OUTCOMES, pipeline, generation) for generation in generations]))
 
 
@@ -45,14 +50,17 @@ async def take(segments: Segments, pipeline: Pipeline, generations: range, wante
     unlabelled = max(0, _rows(features) - _rows(outcomes))
     read: dict[str, list[tuple[int, bytes]]] = {}
     ranges: list[Range] = []
+    if keeps_unlabelled(pipeline):
+        unlabelled = 0
     for stream, heads, count in ((FEATURES, features, wanted + unlabelled), (OUTCOMES, outcomes, wanted)):
         asked = _shares(heads, count if wanted else 0)
         places = {place: await segments.newest(stream, pipeline.name, *place, rows) for place, rows in asked.items()}
         read[stream], found = await _read(segments, stream, pipeline.name, places)
         ranges += found
-    fields = {name: FIELD_TYPES[spec.type] for name, spec in pipeline.inputs.items()}
-    rows = await asyncio.to_thread(
-        lambda: newest(join(features_of(read[FEATURES], list(fields)), outcomes_of(read[OUTCOMES]), fields), wanted))
+    fields = columns_of(pipeline)
+    rows = await asyncio.to_thread(lambda: newest(join(
+        features_of(read[FEATURES], list(fields)), outcomes_of(read[OUTCOMES]), fields,
+        not keeps_unlabelled(pipeline)), wanted))
     return Taken(rows, Snapshot(ranges=tuple(ranges)))
 
 
@@ -70,9 +78,10 @@ async def take_frozen(snapshots: Snapshots, frozen: Frozen, pipeline: Pipeline, 
                 first=before.first if before else one.first, next=one.next,
                 digests=(*(before.digests if before else ()), one.digest))
     until = datetime.fromisoformat(frozen.label_until) if frozen.label_until else None
-    fields = {name: FIELD_TYPES[spec.type] for name, spec in pipeline.inputs.items()}
+    fields = columns_of(pipeline)
     rows = await asyncio.to_thread(lambda: newest(join(
-        features_of(read[FEATURES], list(fields)), known_until(outcomes_of(read[OUTCOMES]), until), fields), wanted))
+        features_of(read[FEATURES], list(fields)), known_until(outcomes_of(read[OUTCOMES]), until), fields,
+        not keeps_unlabelled(pipeline)), wanted))
     return Taken(rows, Snapshot(ranges=tuple(found[place] for place in sorted(found))))
 
 

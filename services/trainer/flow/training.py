@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import Awaitable
 
@@ -13,16 +12,13 @@ from lepton.contracts.pb.training_pb2 import RunFailure, RunState, TrainingProgr
 from lepton.errors import Busy, Missing, Refused, Unavailable
 from lepton.store.runs import ClaimedRun
 from services.trainer.core.failure import RunFailed, no_resource, of_error
-from services.trainer.core.plan import Plan
+from services.trainer.flow.following import Cancelled, Following, Stopping, progress_of
 from services.trainer.flow.planning import Planner
 from services.trainer.flow.ports import Bounds, Folder, Folders, Stores, Tell
-from services.trainer.flow.publishing import RESULT, ChampionChanged, Published, Publisher
+from services.trainer.flow.publishing import ChampionChanged, Published, Publisher
 from services.trainer.flow.requests import recovery_command_id
 
-PROGRESS, FAILURE = "progress.jsonl", "failure.json"
-IDLE_S, FOLLOW_S, AGAIN_S = 0.25, 0.2, 1.0
-# A process that dies without a word goes on from its checkpoint; the third death is no accident.
-MAX_DEATHS = 3
+IDLE_S, AGAIN_S = 0.25, 1.0
 # Each time the champion changes under a run, its candidate must be measured anew.
 MAX_REMATCHES = 3
 
@@ -33,14 +29,6 @@ _CLASSES = {"data": training_pb2.FAILURE_CLASS_DATA, "parameter": training_pb2.F
 
 
 log = logging.getLogger(__name__)
-
-
-class Cancelled(Exception):
-    """Somebody asked for the end of the run."""
-
-
-class Stopping(Exception):
-    """This process is about to end; the run is left for the next owner."""
 
 
 class Training:
@@ -55,20 +43,36 @@ class Training:
         self._tell = tell
         self._bounds = bounds
         self._clock = clock
-        self._processes = asyncio.Semaphore(bounds.processes)
+        self._following = Following(stores, tell, clock)
+        # Processes that may still be started. A run that would only wait for one is left to whoever has one free.
+        self._free = bounds.processes
 
     async def work(self, owner: str, stop: asyncio.Event) -> None:
         """Claim and run until `stop`. A database or bus that is away is waited for."""
         while not stop.is_set():
             try:
-                run = await self._stores.runs.claim(owner, self._bounds.lease_s)
-                if run is not None:
-                    await self._held(run, stop)
+                if await self._next(owner, stop):
                     continue
             except (Unavailable, Busy) as error:
                 self._tell.trouble("runs_wait", str(error), "run queue")
                 await self._clock.sleep(AGAIN_S)
             await self._clock.sleep(IDLE_S)
+
+    async def _next(self, owner: str, stop: asyncio.Event) -> bool:
+        """Carry out one run, if there is one for which there is room. Promotions need no process."""
+        if not self._free:
+            run = await self._stores.runs.claim(owner, self._bounds.lease_s, training_pb2.TRAINING_KIND_PROMOTE)
+            if run is not None:
+                await self._held(run, stop)
+            return run is not None
+        self._free -= 1
+        try:
+            run = await self._stores.runs.claim(owner, self._bounds.lease_s)
+            if run is not None:
+                await self._held(run, stop)
+        finally:
+            self._free += 1
+        return run is not None
 
     async def sweep(self) -> None:
         """Remove folders of runs that are over: their last owner died after the end and before removing them."""
@@ -93,11 +97,13 @@ class Training:
             except Refused as error:
                 # Another owner has the run, and the folder with it when it is on this machine.
                 self._tell.trouble("run_lost", str(error), run.run_id)
+                await self._publisher.discard_late(run)
                 return
             await folder.remove()
         state = (await self._stores.runs.get(run.run_id)).progress.state
         self._tell.ended(run.command.model, RunState.Name(state).removeprefix("RUN_STATE_").lower(),
                          self._clock.monotonic() - began)
+        await self.sweep()
 
     async def _while_leased(self, run: ClaimedRun, work: Awaitable[None]) -> None:
         async def everything() -> None:
@@ -134,7 +140,7 @@ class Training:
             failure = of_error(error)
             if failure.failure_class == "internal":
                 log.exception("run %s failed", run.run_id)
-            await self._end(run, FAILED, RunFailure(failure_class=_CLASSES[failure.failure_class],
+            await self._end(run, FAILED, RunFailure(failure_class=_CLASSES[failure.failure_class], name=failure.name,
                                                     message=failure.message, remedy=failure.remedy))
         else:
             await self._end_published(run, published)
@@ -154,67 +160,16 @@ class Training:
         for _ in range(MAX_REMATCHES):
             if (before := await self._publisher.published(run)) is not None:
                 return before
+            await self._following.heed(run, stop)
             plan = await self._planner.plan(run, folder)
-            async with self._processes:
-                await self._learn(run, plan, folder, stop)
+            await self._following.learn(run, plan, folder, stop)
+            await self._following.heed(run, stop)
             try:
                 return await self._publisher.publish(run, plan, folder)
             except ChampionChanged:
                 await folder.remove()
-        raise no_resource("the champion changed again and again while the candidate was measured", "run it once more")
-
-    async def _learn(self, run: ClaimedRun, plan: Plan, folder: Folder, stop: asyncio.Event) -> None:
-        """Have the worker fill the folder with a result. Raises RunFailed with what it failed of."""
-        exit_code: int | None = None
-        for deaths in range(MAX_DEATHS + 1):
-            if await folder.read(RESULT) is not None:
-                return
-            if (failure := await folder.read(FAILURE)) is not None:
-                told = json.loads(failure)
-                raise RunFailed(told["class"], told["message"], told["remedy"])
-            if deaths < MAX_DEATHS:
-                exit_code = await self._follow(run, plan, folder, stop)
-        self._tell.trouble("run_died", await folder.log_tail(), run.run_id)
-        raise no_resource(f"the run's process died {MAX_DEATHS} times without a word, the last time with {exit_code}",
-                          "look for the kernel's out-of-memory killer; give it more memory or fewer rows")
-
-    async def _follow(self, run: ClaimedRun, plan: Plan, folder: Folder, stop: asyncio.Event) -> int | None:
-        """One life of the run's process."""
-        await self._heed(run, stop)
-        process = await folder.launch()
-        told = b""
-        try:
-            while process.exit_code is None:
-                # A database that is away for a moment is no reason to stop learning.
-                with contextlib.suppress(Unavailable):
-                    await self._heed(run, stop)
-                    told = await self._tell_news(run, plan, folder, told)
-                await self._clock.sleep(FOLLOW_S)
-        finally:
-            await process.kill()
-        return process.exit_code
-
-    async def _heed(self, run: ClaimedRun, stop: asyncio.Event) -> None:
-        if stop.is_set():
-            raise Stopping
-        if (await self._stores.runs.get(run.run_id)).cancel_requested:
-            raise Cancelled
-
-    async def _tell_news(self, run: ClaimedRun, plan: Plan, folder: Folder, told: bytes) -> bytes:
-        lines = await folder.read(PROGRESS) or b""
-        if lines != told and lines.endswith(b"\n"):
-            await self._tell_progress(run, plan, lines)
-            return lines
-        return told
-
-    async def _tell_progress(self, run: ClaimedRun, plan: Plan, lines: bytes) -> None:
-        figures = json.loads(lines.splitlines()[-1])
-        progress = self._progress(run, training_pb2.RUN_STATE_RUNNING)
-        progress.epoch, progress.epochs = figures.pop("epoch"), figures.pop("epochs")
-        progress.metrics.update(figures)
-        progress.rows = plan.rows
-        await self._stores.runs.progress(run.run_id, run.fence, progress)
-        await self._tell.progress(progress)
+        raise no_resource("the champion changed again and again while the candidate was measured", "run it once more",
+                          "champion_changed")
 
     async def _promote(self, run: ClaimedRun) -> None:
         model, version = run.command.model, run.command.parent_version
@@ -222,14 +177,14 @@ class Training:
             await self._stores.models.promote(model, version)
         except (Missing, Refused) as error:
             raise RunFailed("parameter", error.message, error.remedy or "promote a version that is kept and passed "
-                                                                        "its gate") from error
+                                                                        "its gate", "no_such_version") from error
         self._tell.announce()
         await self._end(run, SUCCEEDED, version=version)
 
     async def _end_published(self, run: ClaimedRun, published: Published) -> None:
         metrics = dict(published.version.manifest.metrics)
         if published.reasons:
-            failure = RunFailure(message="; ".join(published.reasons),
+            failure = RunFailure(message="; ".join(published.reasons), name="gate_not_passed",
                                  remedy="train on more or newer rows, or move the gate")
             await self._end(run, REJECTED, failure, published.version.version, metrics)
         else:
@@ -239,7 +194,8 @@ class Training:
                    version: int = 0, metrics: dict[str, float] | None = None) -> None:
         """Tell, then finish: killed in between, the run is claimed again and told again, never left untold."""
         await self._stores.runs.renew(run.run_id, run.fence, self._bounds.lease_s)
-        progress = self._progress(run, state)
+        await self._publisher.discard(run)
+        progress = progress_of(run, state, self._clock)
         progress.version = version
         progress.metrics.update(metrics or {})
         if failure is not None:
@@ -263,12 +219,6 @@ class Training:
             incident_id=run.command.incident_id)
         result.at.FromDatetime(self._clock.now())
         await self._tell.result(result)
-
-    def _progress(self, run: ClaimedRun, state: RunState.ValueType) -> TrainingProgress:
-        progress = TrainingProgress(run_id=run.run_id, command_id=run.command.command_id, model=run.command.model,
-                                    state=state)
-        progress.at.FromDatetime(self._clock.now())
-        return progress
 
     @staticmethod
     def _as_running(ended: TrainingProgress) -> TrainingProgress:

@@ -3,16 +3,16 @@
 import asyncio
 
 from lepton.clock import Clock
+from lepton.contracts.modelling.blocks import Train
 from lepton.contracts.pb import training_pb2
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pb.training_pb2 import TrainingCommand
-from lepton.contracts.pipeline_blocks import Train
 from lepton.errors import Unavailable
 from lepton.store.pipelines import generations_of
 from services.trainer.core.plan import runs_due
 from services.trainer.flow.planning import parsed
 from services.trainer.flow.ports import Bounds, Pipelines, Stores, Tell
-from services.trainer.flow.requests import ROWS
+from services.trainer.flow.requests import ROWS, ROWS_PRIORITY
 from services.trainer.flow.snapshots import labelled_rows
 
 _WAITING = (training_pb2.RUN_STATE_QUEUED, training_pb2.RUN_STATE_RUNNING)
@@ -47,7 +47,8 @@ class RowTrigger:
         train = _train(state)
         if train is None:
             return False
-        rows = await labelled_rows(self._stores.segments, state.name, generations_of(state))
+        waits = parsed(state.spec_json).events.label is not None
+        rows = await labelled_rows(self._stores.segments, state.name, generations_of(state), waits)
         due = runs_due(rows, train.first_rows, train.every_rows)
         # Rows are counted on through generations that keep them.
         since = generations_of(state).start
@@ -56,7 +57,8 @@ class RowTrigger:
             return False
         command = TrainingCommand(
             command_id=f"rows-{state.name}-{since}-{due}", kind=training_pb2.TRAINING_KIND_TRAIN,
-            model=state.name, promote=True, issuer="trainer", reason=ROWS)
+            model=state.name, promote=True, issuer="trainer", reason=ROWS,
+            priority=ROWS_PRIORITY)
         command.issued_at.FromDatetime(self._clock.now())
         queued = await self._stores.runs.enqueue(command)
         self._asked[asked] = due

@@ -6,10 +6,17 @@ from typing import Any, cast
 import pytest
 
 from lepton.clock import FakeClock
-from lepton.contracts.pb.training_pb2 import FailureClass, RunFailure, RunState, TrainingCommand, TrainingProgress
+from lepton.contracts.pb.training_pb2 import (
+    FailureClass,
+    RunFailure,
+    RunState,
+    TrainingCommand,
+    TrainingKind,
+    TrainingProgress,
+)
 from lepton.errors import Missing, Refused
 from lepton.store.documents import Document, DocumentDatabase, Documents, Match
-from lepton.store.runs import MAX_SKEW_S, ClaimedRun, Runs, run_id_of
+from lepton.store.runs import MAX_SKEW_S, POINT_S, ClaimedRun, Runs, run_id_of
 
 SUCCEEDED = RunState.RUN_STATE_SUCCEEDED
 
@@ -181,3 +188,58 @@ async def test_an_owner_that_comes_back_has_its_runs_at_once(database: DocumentD
     with pytest.raises(Refused):
         await runs.renew(before.run_id, before.fence, 10)
     await runs.renew(held.run_id, held.fence, 10)
+
+
+async def test_a_higher_priority_goes_first_and_waiting_counts_too(
+        database: DocumentDatabase, clock: FakeClock) -> None:
+    runs = Runs(database, clock)
+    await runs.enqueue(TrainingCommand(command_id="patient", model="a", priority=-1))
+    await clock.advance(POINT_S / 2)
+    await runs.enqueue(TrainingCommand(command_id="ordinary", model="b"))
+    await runs.enqueue(TrainingCommand(command_id="urgent", model="c", priority=50))
+    assert (await claimed(runs, lease_s=1000)).command.command_id == "urgent"
+    assert (await claimed(runs, lease_s=1000)).command.command_id == "ordinary"
+    await runs.enqueue(TrainingCommand(command_id="later", model="d"))
+    await clock.advance(POINT_S)
+    await runs.enqueue(TrainingCommand(command_id="newest", model="e"))
+    # Half a minute and more of waiting has made up for the one point it was behind.
+    assert [(await claimed(runs, lease_s=1000)).command.command_id for _ in range(3)] == ["later", "patient", "newest"]
+
+
+async def test_a_run_that_was_begun_goes_before_a_more_urgent_one_of_its_model(
+        database: DocumentDatabase, clock: FakeClock) -> None:
+    runs = Runs(database, clock)
+    await runs.enqueue(command("begun"))
+    begun = await claimed(runs, "killed")
+    await runs.enqueue(TrainingCommand(command_id="urgent", model="m", priority=100))
+    await runs.let_go("killed")
+    again = await claimed(runs)
+    assert (again.run_id, again.fence) == (begun.run_id, begun.fence + 1)
+
+
+async def test_only_runs_of_a_kind_are_claimed_when_asked_so(database: DocumentDatabase, clock: FakeClock) -> None:
+    runs = Runs(database, clock)
+    promote = TrainingKind.TRAINING_KIND_PROMOTE
+    await runs.enqueue(TrainingCommand(command_id="train", model="a", kind=TrainingKind.TRAINING_KIND_TRAIN))
+    assert await runs.claim("trainer", 10, promote) is None
+    await runs.enqueue(TrainingCommand(command_id="deploy", model="b", kind=promote))
+    deploying = await runs.claim("trainer", 10, promote)
+    assert deploying is not None
+    assert deploying.command.command_id == "deploy"
+
+
+async def test_what_a_run_is_about_to_store_is_remembered_until_its_end_and_by_its_owner_only(
+        database: DocumentDatabase, clock: FakeClock) -> None:
+    runs = Runs(database, clock)
+    await runs.enqueue(command("c1"))
+    await runs.enqueue(command("c2", "other"))
+    first, second = await claimed(runs), await claimed(runs)
+    await runs.note(first.run_id, first.fence, ["aa", "bb"])
+    await runs.note(second.run_id, second.fence, ["bb"])
+    assert await runs.wanted() == {"aa", "bb"}
+    # What another run under way counts on is not this one's to remove.
+    assert await runs.noted(first.run_id) == {"aa"}
+    await runs.finish(second.run_id, second.fence, SUCCEEDED)
+    assert await runs.noted(first.run_id) == {"aa", "bb"}
+    with pytest.raises(Refused, match="no longer held"):
+        await runs.note(first.run_id, first.fence - 1, ["cc"])

@@ -62,6 +62,18 @@ async def test_training_is_asked_for_by_a_command_whose_run_is_known_at_once(hou
     assert (run["state"], run["model"], run["kind"], run["family"]) == ("QUEUED", "shop", "FINE_TUNE", "mlp")
 
 
+async def test_a_run_can_begin_with_another_models_version(house: House) -> None:
+    await publish(house)
+    await house.apply(PIPELINE.replace("shop", "stall"))
+    response = await house.admin.post("/v1/models/stall/train", json={
+        "kind": "fine_tune", "family": "mlp", "parent_model": "shop", "parent_version": 1,
+        "transfer": {"freeze": ["layers.0.*"], "head": "replace"}})
+    assert response.status_code == 202, response.text
+    (command,) = await house.messages(Topic.TRAINING_COMMANDS)
+    assert (command.model, command.parent_model, command.parent_version) == ("stall", "shop", 1)
+    assert command.transfer_json == '{"freeze": ["layers.0.*"], "head": "replace"}'
+
+
 async def test_a_command_id_of_the_client_s_own_names_the_run(house: House) -> None:
     await house.apply()
     for _ in range(2):
@@ -78,7 +90,14 @@ async def test_what_cannot_be_trained_is_refused_before_anyone_tries(house: Hous
     assert_problem(await house.admin.post(train, json={"parameters": {"epocks": 3}}), 422)
     assert_problem(await house.admin.post(train, json={"kind": "guess"}), 422, field="kind")
     assert_problem(await house.admin.post(train, json={"data_pipeline": "none"}), 404)
-    assert_problem(await house.admin.post(train, json={"parent_version": 3}), 404)
+    begins = {"kind": "fine_tune", "parent_version": 3}
+    assert_problem(await house.admin.post(train, json=begins), 404)
+    assert_problem(await house.admin.post(train, json={**begins, "kind": "train"}), 422, field="kind")
+    assert_problem(await house.admin.post(train, json={**begins, "parent_model": "none"}), 404, field="parent_model")
+    misspelt = await house.admin.post(train, json={"kind": "fine_tune", "transfer": {"freze": ["*"]}})
+    assert_problem(misspelt, 422, field="model.transfer.freze")
+    elsewhere = await house.admin.post(train, json={"kind": "fine_tune", "transfer": {"from": {"model": "a"}}})
+    assert_problem(elsewhere, 422, field="transfer.from")
     await house.apply(PIPELINE.replace("shop", "other").replace("price: {type: float, range: [0, 1000]}",
                                                                "weight: {type: float}"))
     assert_problem(await house.admin.post(train, json={"data_pipeline": "other"}), 409, field="data_pipeline")
@@ -110,6 +129,24 @@ async def test_runs_are_listed_newest_first_and_can_be_cancelled(house: House) -
     (command,) = await house.messages(Topic.TRAINING_COMMANDS)
     assert (command.kind, command.cancel_run_id, command.model) == (
         training_pb2.TRAINING_KIND_CANCEL, run_id, "other")
+
+
+async def test_a_run_that_is_over_is_not_cancelled(house: House) -> None:
+    runs = Runs(house.database, SystemClock())
+    await runs.enqueue(training_pb2.TrainingCommand(command_id="c-0", model="shop"))
+    await runs.cancel(run_id_of("c-0"))
+    refused = await house.admin.post(f"/v1/runs/{run_id_of('c-0')}/cancel")
+    assert_problem(refused, 409, field="run_id")
+    assert await house.messages(Topic.TRAINING_COMMANDS) == []
+
+
+async def test_a_priority_goes_with_the_command(house: House) -> None:
+    await house.apply()
+    assert_problem(await house.admin.post("/v1/models/shop/train", json={"priority": 101}), 422, field="priority")
+    asked = await house.admin.post("/v1/models/shop/train", json={"priority": 30})
+    (command,) = await house.messages(Topic.TRAINING_COMMANDS)
+    assert command.priority == 30
+    assert (await house.admin.get(f"/v1/runs/{asked.json()['run_id']}")).json()["priority"] == 30
 
 
 def operator_keys(folder: Path) -> signing.TrustStore:

@@ -30,6 +30,9 @@ async def test_a_prediction_by_named_fields_carries_key_deadline_and_trace(house
         assert said.metadata[0]["authorization"] == house.admin.headers["authorization"]
         assert said.metadata[0]["traceparent"] == parent
         assert 5 < said.deadlines[0] <= 10
+        assert not asked.explain
+        await house.admin.post(PREDICT, json={"rows": [ROW], "explain": True})
+        assert said.asked[1].explain
         deep: Any = 1
         for _ in range(150):
             deep = [deep]

@@ -82,6 +82,13 @@ class Desk:
                 return 200, self._status()
             case ("GET", ["v1", "instances"]):
                 return 200, self.instances
+            case ("GET", ["v1", "runs"]):
+                return 200, list(self.runs.values())[::-1]
+            case ("POST", ["v1", "runs", run_id, "cancel"]) if self.runs[run_id]["state"] != "RUNNING":
+                return 409, {"detail": f"run {run_id} is over", "title": "Conflict"}
+            case ("POST", ["v1", "runs", run_id, "cancel"]):
+                self.runs[run_id] |= {"state": "CANCELLED", "cancel_requested": True}
+                return 202, {"command_id": "request-1", "run_id": run_id}
             case ("GET", ["v1", "runs", run_id]):
                 return 200, {**self.runs[run_id], **(self.run_states.pop(0) if self.run_states else {})}
             case (_, ["v1", "models", name, *rest]):

@@ -200,6 +200,17 @@ def test_fine_tuning_takes_data_sets_and_rows(client: LeptonClient, desk: Desk) 
     assert len(desk.events[desk.commands[2]["data_pipeline"]]) == 2
 
 
+def test_a_fine_tune_may_be_of_the_datas_own_model(client: LeptonClient, desk: Desk) -> None:
+    model = client.train_model("linear_regression", client.load_data("dataset"))
+    client.fine_tune(model, [{"size": 1.0, "age": 3, "price": 2}, {"size": 2, "age": 1, "price": 3}], own=True,
+                     transfer={"freeze": ["layers.0.*"]})
+    asked = desk.commands[1]
+    assert (asked["parent_model"], asked["parent_version"], asked["kind"]) == (model.name, 1, "fine_tune")
+    assert asked["model"] != model.name
+    assert asked["transfer"] == {"freeze": ["layers.0.*"]}
+    assert "data_pipeline" not in asked
+
+
 def test_a_wrong_key_is_refused(desk: Desk) -> None:
     with (open_door(desk) as credentials, LeptonClient(KEY_ID, "z" * 43, credentials.rest) as stranger,
           pytest.raises(Refused, match="no valid key")):

@@ -119,7 +119,8 @@ class Oracle(prediction_pb2_grpc.PredictionServicer):
         answer = prediction_pb2.PredictResponse(model=request.model, version=request.version)
         for row in request.rows:
             if request.model == "kinds":
-                answer.rows.add(label="a", probabilities={"a": 1.0})
+                answer.rows.add(label="a", probabilities={"a": 1.0}, attributions={"size": 0.5} if request.explain
+                                else {})
             else:
                 answer.rows.add(number=json_format.MessageToDict(row)["size"])
         return answer
@@ -140,6 +141,8 @@ async def test_rows_are_predicted_over_grpc(predictor: str) -> None:
     try:
         assert await transport.predict("m", 0, [{"size": 1.5}, {"size": 2}]) == [{"number": 1.5}, {"number": 2.0}]
         assert await transport.predict("kinds", 1, [{}]) == [{"label": "a", "probabilities": {"a": 1.0}}]
+        assert await transport.predict("kinds", 1, [{}], explain=True) == [
+            {"label": "a", "probabilities": {"a": 1.0}, "attributions": {"size": 0.5}}]
         with pytest.raises(Busy, match="too much"):
             await transport.predict("busy", 0, [{}])
         with pytest.raises(Invalid, match="JSON"):

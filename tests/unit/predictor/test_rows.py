@@ -124,10 +124,10 @@ def test_rows_are_bounded(count: int) -> None:
         from_structs(structs(*[{}] * count), signature(), 9)
 
 
-def test_a_field_of_several_values_goes_through_tensors() -> None:
+def test_a_field_of_rows_and_columns_goes_through_tensors() -> None:
     linear = Linear({"amount": "float"})
     manifest = linear.manifest(linear.build())
-    manifest.inputs[0].shape.append(3)
+    manifest.inputs[0].shape.extend((3, 4))
     with pytest.raises(Invalid, match=r"takes .* values"):
         from_structs(structs({"amount": 1.0}), of_manifest(manifest), 9)
 

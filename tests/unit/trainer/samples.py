@@ -1,20 +1,30 @@
 """Real data sets as the trainer gets them: a plan and labelled rows."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from sklearn import datasets
 
 from lepton.contracts.features import EVENT_ID
-from lepton.contracts.pipeline_blocks import FieldType, Gate, MissingPolicy, Outliers, Parameters
+from lepton.contracts.modelling.blocks import Parameters
+from lepton.contracts.pipeline_blocks import FieldType, Gate, MissingPolicy, Outliers
 from services.trainer.core.dataset import LABEL
-from services.trainer.core.plan import Plan, PlannedField, Snapshot
-from services.trainer.core.prepare import ARROW_TYPES
+from services.trainer.core.emitting.building import Graph
+from services.trainer.core.plan import Plan, Snapshot
+from services.trainer.core.preparing.field import PlannedField
+from services.trainer.core.preparing.preparation import Preparation
+from services.trainer.core.preparing.rows import ARROW_TYPES
 
 MEAN = MissingPolicy.model_validate("mean")
 MODE = MissingPolicy.model_validate("mode")
+Kind = TypeVar("Kind")
+
+
+def part(prepared: Preparation, kind: type[Kind]) -> Kind:
+    """The first part of that kind."""
+    return next(one for one in prepared.parts if isinstance(one, kind))
 
 
 def plan(fields: Mapping[str, FieldType], *, task: str = "classification", label_type: str = "bool",
@@ -80,3 +90,18 @@ def _numeric(data: Any, labels: Any, **changes: Any) -> tuple[Plan, pa.Table]:
     fields: dict[str, FieldType] = {f"f{place}": "float" for place in range(data.data.shape[1])}
     columns = {f"f{place}": data.data[:, place] for place in range(data.data.shape[1])}
     return plan(fields, **changes), rows(columns, labels, fields)
+
+
+class Layers:
+    """Weights by hand as the exporter takes a network: linear layers with ReLU between them."""
+
+    def __init__(self, layers: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+        self._layers = layers
+
+    def emit(self, graph: Graph, prepared: str) -> str:
+        value = prepared
+        for place, (weight, bias) in enumerate(self._layers):
+            value = graph.linear(value, weight, bias, f"layer_{place}")
+            if place < len(self._layers) - 1:
+                value = graph.add("Relu", [value], f"layer_{place}:relu")
+        return value

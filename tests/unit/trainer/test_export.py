@@ -7,13 +7,15 @@ import onnx
 import onnxruntime
 import pytest
 
-from lepton.contracts.pipeline_blocks import FieldType, Outliers, Parameters
+from lepton.contracts.modelling.blocks import Parameters
+from lepton.contracts.pipeline_blocks import FieldType, Outliers
 from services.predictor.core import answers, graph, signature
 from services.trainer.core.export import session
+from services.trainer.core.export.answers import decode
 from services.trainer.core.export.graph import export
 from services.trainer.core.failure import RunFailed
 from services.trainer.core.learning import Given, Learned, learn, manifest
-from services.trainer.core.prepare import Inputs, inputs_of
+from services.trainer.core.preparing.rows import Inputs, inputs_of
 from services.trainer.core.weights import unpack
 from tests.unit.trainer import samples
 
@@ -88,14 +90,14 @@ def test_a_file_that_answers_otherwise_than_torch_is_found_out(learned: Learned,
     layers = [(arrays[f"layers.{place}.weight"], arrays[f"layers.{place}.bias"]) for place in range(2)]
     true_scores = _scores(learned, layers)
     layers[layer] = (layers[layer][0] + 0.01, layers[layer][1])
-    broken = session.Session(export(learned.preparation, layers, learned.target).data)
+    broken = session.Session(export(learned.preparation, samples.Layers(layers), learned.target).data)
     with pytest.raises(RunFailed, match="does not answer as the trained one"):
         session.check_parity(broken.answers(_rows()), true_scores, learned.target, "some rows")
 
 
 def test_a_wrong_label_beside_right_probabilities_is_found_out(learned: Learned) -> None:
     scores = np.array([[4.0], [-4.0]], dtype=np.float32)
-    _, probabilities = session.decode(scores, learned.target)
+    _, probabilities = decode(scores, learned.target)
     said = {"probabilities": probabilities, "label": np.array(["low", "high"], dtype=object)}
     session.check_parity(said, scores, learned.target, "two rows")
     with pytest.raises(RunFailed, match="1 labels differ"):

@@ -1,5 +1,6 @@
 """Missing numbers predicted from the row's others, and outlying ones that count as missing, in torch and ONNX."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,14 +8,17 @@ import pyarrow as pa
 import pytest
 from sklearn.linear_model import Ridge
 
-from lepton.contracts.pipeline_blocks import FieldType, MissingPolicy, Outliers, Parameters
+from lepton.contracts.modelling.blocks import Parameters
+from lepton.contracts.pipeline_blocks import FieldType, MissingPolicy, Outliers
 from services.trainer.core.export import session
 from services.trainer.core.export.graph import export
 from services.trainer.core.filling.ridge import PENALTY, fit, impute
 from services.trainer.core.learning import Given, learn
-from services.trainer.core.plan import PlannedField
-from services.trainer.core.prepare import Inputs, Preparation, inputs_of
-from services.trainer.core.prepare import fit as prepare
+from services.trainer.core.preparing.field import PlannedField
+from services.trainer.core.preparing.numbers import Numbers
+from services.trainer.core.preparing.preparation import Preparation
+from services.trainer.core.preparing.preparation import fit as prepare
+from services.trainer.core.preparing.rows import Inputs, inputs_of
 from tests.unit.trainer import samples
 
 MODEL = MissingPolicy.model_validate("model")
@@ -44,7 +48,7 @@ def test_a_gap_is_filled_with_what_the_other_numbers_say() -> None:
     rows = inputs_of(fields, with_gaps(truth))
     prepared = prepare(fields, Outliers(), rows)
     found = prepared.transform(rows)[:, 2]
-    number = prepared.numbers[2]
+    number = samples.part(prepared, Numbers).numbers[2]
     gaps = np.flatnonzero(rows.missing[:, 2])
     predicted = found[gaps] * number.scale + number.center
     by_mean = np.abs(truth["c"][gaps] - number.fill).mean()
@@ -69,7 +73,8 @@ def test_a_prediction_stays_within_what_training_rows_had() -> None:
     fields = planned({"a": "float", "b": "float", "c": "float"}, ("c",))
     prepared = prepare(fields, Outliers(), inputs_of(fields, with_gaps(related())))
     wild = inputs_of(fields, pa.table({"a": [1e9, -1e9], "b": [0.0, 0.0], "c": pa.array([None, None], pa.float64())}))
-    number, one = prepared.numbers[2], prepared.imputers[0]
+    part = samples.part(prepared, Numbers)
+    number, one = part.numbers[2], part.imputers[0]
     assert prepared.transform(wild)[:, 2] == pytest.approx([one.high, one.low], rel=1e-5)
     assert prepared.statistics[2].max == pytest.approx(one.high * number.scale + number.center)
 
@@ -79,10 +84,10 @@ def test_fields_that_predict_each_other_are_read_before_either_is_filled() -> No
     prepared = prepare(fields, Outliers(), inputs_of(fields, with_gaps(related())))
     both = inputs_of(fields, pa.table({"a": pa.array([None], pa.float64()), "b": [-5.0],
                                        "c": pa.array([None], pa.float64())}))
-    standard, absent = prepared.standardised(both)
-    names = [one.name for one in prepared.numbers]
-    assert (impute(prepared.imputers, names, standard, absent)
-            == impute(prepared.imputers[::-1], names, standard, absent)).all()
+    part = samples.part(prepared, Numbers)
+    standard, absent = part.standardised(both)
+    assert (impute(part.imputers, part.names, standard, absent)
+            == impute(part.imputers[::-1], part.names, standard, absent)).all()
 
 
 @pytest.mark.parametrize("rows", [0, 1, 3])
@@ -98,7 +103,7 @@ def test_an_outlying_value_counts_as_missing_where_the_pipeline_nulls_it() -> No
     fields = planned({"x": "float"}, ())
     rows = inputs_of(fields, pa.table({"x": pa.array(values, pa.float64())}))
     prepared = prepare(fields, Outliers(method="iqr", action="null"), rows)
-    assert prepared.numbers[0].fill == 2.0
+    assert samples.part(prepared, Numbers).numbers[0].fill == 2.0
     found = prepared.transform(rows)[:, 0]
     assert found[5] == found[6] == found[2]
     assert prepared.statistics[0].max == 1000.0
@@ -117,7 +122,7 @@ def test_what_is_nulled_is_predicted_where_gaps_are() -> None:
     fields = planned({"a": "float", "b": "float", "c": "float"}, ("c",))
     rows = inputs_of(fields, pa.table({**columns, "c": np.where(np.arange(400) == 3, 1e6, columns["c"])}))
     prepared = prepare(fields, Outliers(method="iqr", action="null"), rows)
-    number = prepared.numbers[2]
+    number = samples.part(prepared, Numbers).numbers[2]
     assert prepared.transform(rows)[3, 2] * number.scale + number.center == pytest.approx(columns["c"][3], abs=0.5)
 
 
@@ -125,8 +130,9 @@ def test_a_preparation_with_all_of_it_survives_its_written_form() -> None:
     fields = planned({"a": "float", "b": "float", "c": "float"}, ("c",))
     prepared = prepare(fields, Outliers(method="mad", action="null"), inputs_of(fields, with_gaps(related())))
     assert Preparation.from_data(prepared.to_data()) == prepared
-    before = {name: value for name, value in prepared.to_data().items() if name != "imputers"}
-    assert Preparation.from_data(before).imputers == ()
+    before = {"fields": list(prepared.fields), "numbers": samples.part(prepared, Numbers).to_data()["numbers"],
+              "choices": [], "statistics": prepared.to_data()["statistics"]}
+    assert samples.part(Preparation.from_data(before), Numbers).imputers == ()
 
 
 @pytest.mark.parametrize("action", ["null", "clip", "keep"])
@@ -136,7 +142,7 @@ def test_the_exported_file_answers_as_torch_does(action: Any) -> None:
     plan = plan.model_copy(update={"fields": tuple(
         one.model_copy(update={"missing": MODEL}) if one.type in ("float", "int") else one for one in plan.fields)})
     learned = learn(plan, Given(rows), [])  # raises unless torch and ONNX agree, adversarial rows included
-    assert [one.field for one in learned.preparation.imputers] == ["amount", "visits"]
+    assert [one.field for one in samples.part(learned.preparation, Numbers).imputers] == ["amount", "visits"]
     running = session.Session(learned.exported.data)
     row = inputs_of(plan.fields, rows).take(np.array([50, 50, 50]))
     row.values["amount"][:] = [1e6, 5.0, 7.0]
@@ -158,9 +164,9 @@ def test_a_file_whose_weights_are_not_those_of_the_preparation_is_told_apart() -
     prepared = prepare(fields, Outliers(), rows)
     target = learn(*_small(), []).target
     layers = [(np.ones((1, 3), np.float32), np.zeros(1, np.float32))]
-    said = session.Session(export(prepared, layers, target).data).answers(rows)
+    said = session.Session(export(prepared, samples.Layers(layers), target).data).answers(rows)
     session.check_parity(said, prepared.transform(rows) @ layers[0][0].T, target, "rows")
-    without = Preparation(prepared.fields, prepared.numbers, prepared.choices, prepared.statistics)
+    without = replace(prepared, parts=(Numbers(samples.part(prepared, Numbers).numbers),))
     with pytest.raises(Exception, match="does not answer as the trained one"):
         session.check_parity(said, without.transform(rows) @ layers[0][0].T, target, "rows")
 

@@ -11,14 +11,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from lepton.contracts.features import EVENT_ID
-from lepton.contracts.pipeline_blocks import Gate, MissingPolicy, Outliers, Parameters
+from lepton.contracts.modelling.blocks import Parameters
+from lepton.contracts.pipeline_blocks import Gate, MissingPolicy, Outliers
 from services.trainer.core.dataset import HELD_OUT, LABEL, roles
 from services.trainer.core.export.session import Session
 from services.trainer.core.failure import RunFailed
 from services.trainer.core.handlers import Checkpoint
 from services.trainer.core.learning import Given, Learned, learn
-from services.trainer.core.plan import Plan, PlannedField, Rival
-from services.trainer.core.prepare import inputs_of
+from services.trainer.core.plan import Plan, Rival
+from services.trainer.core.preparing.field import PlannedField
+from services.trainer.core.preparing.rows import inputs_of
 from tests.unit.trainer import samples
 
 # A twentieth of what there is to gain: sklearn solves the same problem to the last digit, on other penalties.

@@ -1,22 +1,29 @@
 """The engine of a run: events, requests to stop, and its optimiser beside torch's."""
 
-from typing import Any
-
-import numpy as np
 import pytest
 import torch
 
-from lepton.contracts.pipeline_blocks import Parameters
-from services.trainer.core import loop, models
+from lepton.contracts.modelling.blocks import Parameters
+from lepton.contracts.pipeline_blocks import Task
+from services.trainer.core import loop, optimizer
 from services.trainer.core.failure import RunFailed
 from services.trainer.core.handlers import EarlyStop, Report, TimeLimit
+from services.trainer.core.networks import zoo
+from services.trainer.core.networks.stack import Stack
+from services.trainer.core.preparing.layout import Layout, Span
+
+
+def mlp(width: int, outputs: int, task: Task, parameters: Parameters) -> Stack:
+    network = zoo.build("mlp", task, Layout((Span("rows", "number", 0, width),)), outputs, parameters)
+    assert isinstance(network, Stack)
+    return network
 
 
 def work(epochs: int = 3, batch_size: int = 10) -> loop.Work:
     parameters = Parameters(epochs=epochs, batch_size=batch_size, hidden=(4,))
     inputs = torch.arange(50, dtype=torch.float32).reshape(25, 2) / 50
     rows = loop.Rows(inputs, inputs.sum(dim=1))
-    return loop.Work("regression", models.build("mlp", 2, 1, parameters), parameters, rows,
+    return loop.Work(mlp(2, 1, "regression", parameters), parameters, rows,
                      loop.Rows(inputs[:0], inputs[:0, 0]))
 
 
@@ -76,7 +83,7 @@ def test_a_handler_that_would_never_be_called_is_refused() -> None:
 def test_early_stop_gives_the_best_weights_back() -> None:
     losses: list[float] = []
     task = work(epochs=200)
-    task = loop.Work(task.task, task.network, Parameters(epochs=200, learning_rate=2.0, hidden=(4,)), task.training,
+    task = loop.Work(task.network, Parameters(epochs=200, learning_rate=2.0, hidden=(4,)), task.training,
                      task.validation)
     ended = loop.run(task, [EarlyStop(5), Report(lambda _, told: losses.append(told["validation_loss"]))])
     assert ended.stop_reason.startswith("no improvement")
@@ -91,28 +98,9 @@ def test_a_time_limit_ends_the_run_as_resource() -> None:
     assert failure.value.failure_class == "resource"
 
 
-def test_our_adam_steps_as_torchs_does() -> None:
-    ours = models.build("mlp", 3, 2, Parameters(hidden=(5,)))
-    theirs = models.build("mlp", 3, 2, Parameters(hidden=(5,)))
-    adam = models.Adam(ours, l2=0.01)
-    groups: list[dict[str, Any]] = [
-        {"params": [layer.weight for layer in theirs.linear_layers()], "weight_decay": 0.01},
-        {"params": [layer.bias for layer in theirs.linear_layers()]}]
-    reference = torch.optim.Adam(groups, lr=0.05)
-    rows = torch.randn(20, 3, generator=torch.Generator().manual_seed(1))
-    for _ in range(30):
-        for network in (ours, theirs):
-            torch.autograd.backward(models.loss("classification", network(rows), torch.arange(20) % 2))
-        adam.step(0.05)
-        reference.step()
-        reference.zero_grad()
-    for name, value in ours.arrays().items():
-        assert np.allclose(value, theirs.arrays()[name], atol=1e-5), name
-
-
 def test_the_rate_falls_and_never_ends_at_nothing() -> None:
     parameters = Parameters(epochs=10, learning_rate=0.5)
-    rates = [models.learning_rate(parameters, epoch) for epoch in range(1, 11)]
+    rates = [optimizer.learning_rate(parameters, epoch) for epoch in range(1, 11)]
     assert rates[0] == 0.5
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] >= 0.5 * 0.05

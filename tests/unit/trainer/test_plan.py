@@ -3,9 +3,9 @@
 import pytest
 
 from lepton.contracts import pipeline
-from lepton.contracts.pb import models_pb2, training_pb2
+from lepton.contracts.pb import training_pb2
 from services.trainer.core.failure import RunFailed
-from services.trainer.core.plan import Plan, Range, Snapshot, family_and_parameters, planned_fields, warm_parent
+from services.trainer.core.plan import Plan, Range, Snapshot, family_and_parameters, planned_fields
 from tests.unit.trainer import samples
 
 SPEC = pipeline.parse("""
@@ -20,7 +20,6 @@ events:
 clean: {missing: {default: median}}
 model: {family: mlp, parameters: {hidden: [8], epochs: 5}}
 """)
-FINE_TUNE = training_pb2.TRAINING_KIND_FINE_TUNE
 TRAIN = training_pb2.TRAINING_KIND_TRAIN
 
 
@@ -56,42 +55,6 @@ def test_what_cannot_be_trained_is_a_parameter_failure(family: str, parameters: 
 def test_fields_carry_their_own_policy_for_missing_values() -> None:
     assert [(one.name, one.type, one.missing.kind, one.categories) for one in planned_fields(SPEC)] == [
         ("x", "float", "median", None), ("country", "category", "mode", ("us", "de"))]
-
-
-def versions(rows: int = 100, family: str = "mlp", digest: str = "d",
-             weights: str = "w") -> list[models_pb2.ModelVersion]:
-    lineage = models_pb2.Lineage(train_rows=rows, weights_sha256=weights)
-    return [models_pb2.ModelVersion(version=3, manifest=models_pb2.ModelManifest(
-        family=family, input_schema_digest=digest, lineage=lineage))]
-
-
-def test_a_run_by_row_count_continues_a_champion_that_learnt_from_enough() -> None:
-    by_rows = command(kind=TRAIN, reason="rows")
-    assert warm_parent(by_rows, "mlp", "d", 150, True, versions(), 3) == 3
-    assert warm_parent(by_rows, "mlp", "d", 250, True, versions(), 3) == 0
-    assert warm_parent(by_rows, "mlp", "d", 150, False, versions(), 3) == 0
-    assert warm_parent(by_rows, "logistic_regression", "d", 150, True, versions(), 3) == 0
-    assert warm_parent(by_rows, "mlp", "d", 150, True, [], 0) == 0
-
-
-def test_a_commanded_or_recovery_train_starts_cold() -> None:
-    assert warm_parent(command(kind=TRAIN, reason="command"), "mlp", "d", 100, True, versions(), 3) == 0
-    assert warm_parent(command(kind=TRAIN, reason="recovery"), "mlp", "d", 100, True, versions(), 3) == 0
-
-
-def test_a_fine_tune_continues_the_version_it_names_or_the_champion() -> None:
-    assert warm_parent(command(kind=FINE_TUNE), "mlp", "d", 9999, False, versions(), 3) == 3
-    assert warm_parent(command(kind=FINE_TUNE, parent_version=3), "mlp", "d", 9999, False, versions(), 0) == 3
-
-
-@pytest.mark.parametrize(("parent", "known", "champion", "why"), [
-    (0, [], 0, "no champion to fine-tune"), (7, versions(), 3, "version 7 of m is not kept"),
-    (0, versions(family="linear_regression"), 3, "it is a linear_regression"),
-    (0, versions(digest="other"), 3, "other fields"), (0, versions(weights=""), 3, "weights were not kept")])
-def test_a_fine_tune_that_cannot_be_continued_fails(
-        parent: int, known: list[models_pb2.ModelVersion], champion: int, why: str) -> None:
-    with pytest.raises(RunFailed, match=why):
-        warm_parent(command(kind=FINE_TUNE, parent_version=parent), "mlp", "d", 10, True, known, champion)
 
 
 def test_a_snapshot_is_named_by_what_it_holds() -> None:

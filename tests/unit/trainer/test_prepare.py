@@ -8,8 +8,12 @@ import pyarrow as pa
 import pytest
 
 from lepton.contracts.pipeline_blocks import MissingPolicy, Outliers
-from services.trainer.core.plan import PlannedField
-from services.trainer.core.prepare import Inputs, Preparation, fit, inputs_of
+from services.trainer.core.preparing.choices import Choices
+from services.trainer.core.preparing.field import PlannedField
+from services.trainer.core.preparing.numbers import Numbers
+from services.trainer.core.preparing.preparation import Preparation, fit
+from services.trainer.core.preparing.rows import Inputs, inputs_of
+from tests.unit.trainer import samples
 
 NONE = Outliers()
 
@@ -71,8 +75,8 @@ def test_numbers_are_filled_clipped_and_standardised() -> None:
     ("mean", 5.0), ("median", 2.0), ("mode", 1.0), ({"constant": 42}, 42.0), ("drop", 5.0)])
 def test_an_absent_number_is_filled_by_its_policy(policy: Any, value: float) -> None:
     fields = [field("x", "float", policy)]
-    assert fit(fields, NONE, inputs(fields, x=floats([1.0, 1.0, 3.0, 15.0, None]))).numbers[0].fill == pytest.approx(
-        value)
+    prepared = fit(fields, NONE, inputs(fields, x=floats([1.0, 1.0, 3.0, 15.0, None])))
+    assert samples.part(prepared, Numbers).numbers[0].fill == pytest.approx(value)
 
 
 def test_flags_and_integers_are_numbers_too() -> None:
@@ -87,7 +91,7 @@ def test_categories_are_one_hot_with_a_column_for_the_unknown() -> None:
     fields = [field("c", "category", "mode")]
     rows = inputs(fields, c=pa.array(["b", "a", "b", "a", "b", "once", None], pa.string()))
     prepared = fit(fields, NONE, rows)
-    assert prepared.choices[0].categories == ("a", "b")
+    assert samples.part(prepared, Choices).choices[0].categories == ("a", "b")
     assert prepared.transform(rows).tolist() == [
         [0, 0, 1], [0, 1, 0], [0, 0, 1], [0, 1, 0], [0, 0, 1], [1, 0, 0], [0, 0, 1]]
 
@@ -118,3 +122,16 @@ def test_a_preparation_survives_its_written_form() -> None:
     prepared = fit(fields, Outliers(method="iqr", action="clip"),
                    inputs(fields, x=floats([1.0, 2.0, 3.5]), c=pa.array(["a", "a", "b"], pa.string())))
     assert Preparation.from_data(prepared.to_data()) == prepared
+
+
+def test_what_was_kept_before_there_were_parts_is_still_read() -> None:
+    fields = [field("c", "category", "mode"), field("x", "float")]
+    rows = inputs(fields, x=floats([1.0, 2.0, None]), c=pa.array(["a", "a", "b"], pa.string()))
+    prepared = fit(fields, NONE, rows)
+    now = prepared.to_data()
+    numbers, choices = (next(one for one in now["parts"] if one["kind"] == kind) for kind in ("numbers", "choices"))
+    before = {"fields": ["c", "x"], "numbers": numbers["numbers"], "choices": choices["choices"],
+              "statistics": now["statistics"]}
+    assert Preparation.from_data(before) == prepared
+    assert Preparation.from_data({**before, "imputers": []}).transform(rows).tolist() == prepared.transform(
+        rows).tolist()

@@ -14,9 +14,9 @@ from lepton.store.artifacts import sha256_hex
 from lepton.store.runs import run_id_of
 from services.trainer.core.export.session import Session
 from services.trainer.core.weights import unpack
+from services.trainer.flow.following import MAX_DEATHS
 from services.trainer.flow.planning import PLAN
 from services.trainer.flow.publishing import RESULT
-from services.trainer.flow.training import MAX_DEATHS
 from tests.unit.trainer.world import SPEC, World, command, nothing, state_of
 
 SUCCEEDED, REJECTED = training_pb2.RUN_STATE_SUCCEEDED, training_pb2.RUN_STATE_REJECTED

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from lepton.contracts.pipeline_blocks import Parameters
+from lepton.contracts.modelling.blocks import Parameters
 from services.trainer import worker
 from services.trainer.core.plan import Plan
 from tests.unit.trainer import samples

@@ -1,34 +1,53 @@
 """Which ONNX operators a preparation, a network and a target become; one graph, nothing outside it.
 
-The networks of the zoo are stacks of linear layers, so they are written operator by operator: the file is then the
-same bytes for the same weights, holds no paths of this machine, and needs no second exporter. The parity check
-(`core/export/session.py`) proves it against torch, on every run.
+Each network of the zoo writes itself operator by operator: the file is then the same bytes for the same weights, holds
+no paths of this machine, and needs no second exporter. The parity check (`core/export/session.py`) proves it against
+torch, on every run.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from lepton.contracts.pb.models_pb2 import TensorSpec
 from services.trainer.core.dataset import Target
-from services.trainer.core.prepare import Z_LIMIT, Choice, Number, Preparation
+from services.trainer.core.emitting.building import Graph
+from services.trainer.core.export import answers
+from services.trainer.core.preparing.part import ATTRIBUTIONS, EXPLAIN, MISSING, ML
+from services.trainer.core.preparing.preparation import Preparation
 
 OPSET, ML_OPSET, IR_VERSION = 20, 4, 10
-MISSING = "_missing"
-ROWS = "rows"
-_ML = "ai.onnx.ml"
+NETWORK = "network"
+"""First part of the names of the operators a network wrote."""
 _TENSOR_TYPES = {"float": TensorProto.DOUBLE, "int": TensorProto.INT64, "bool": TensorProto.BOOL,
-                 "category": TensorProto.STRING, "text": TensorProto.STRING}
-_NAMES = {"float": "FP64", "int": "INT64", "bool": "BOOL", "category": "BYTES", "text": "BYTES"}
+                 "category": TensorProto.STRING, "text": TensorProto.STRING,
+                 "vector": TensorProto.FLOAT, "sequence": TensorProto.DOUBLE}
+_NAMES = {"float": "FP64", "int": "INT64", "bool": "BOOL", "category": "BYTES", "text": "BYTES",
+          "vector": "FP32", "sequence": "FP64"}
 
 Array = npt.NDArray[Any]
-Layer = tuple[Array, Array]
-"""Weight [out, in] and bias [out]."""
+
+
+class Explaining(Protocol):
+    """What the exporter needs to say what each of `fields` fields did."""
+
+    @property
+    def fields(self) -> int: ...
+
+    def emit(self, graph: Graph, prepared: str, scores: str, output: str) -> str:
+        """Write the operators from prepared rows and their scores to `output`, float32 [rows, fields]."""
+
+
+class Emitting(Protocol):
+    """A network as the exporter sees it."""
+
+    def emit(self, graph: Graph, prepared: str) -> str:
+        """Write the operators from the prepared matrix to the scores; returns the scores' name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,185 +60,71 @@ class Exported:
     operators: tuple[str, ...]
 
 
-@dataclass(slots=True)
-class _Graph:
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: list[onnx.TensorProto] = field(default_factory=list)
+def export(preparation: Preparation, network: Emitting, target: Target, why: Explaining | None = None) -> Exported:
+    """The model as one checked file. Inputs: a tensor [rows], of a list [rows, length], a field; and `_missing`
+    [rows, fields], which may be left out when nothing is missing. NaN and infinity are missing too.
 
-    def add(self, operator: str, inputs: Sequence[str], output: str, domain: str = "", **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(operator, list(inputs), [output], domain=domain, **attributes))
-        return output
-
-    def constant(self, name: str, value: Array) -> str:
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
-
-
-def export(preparation: Preparation, layers: Sequence[Layer], target: Target) -> Exported:
-    """The model as one checked file. Inputs: a tensor [rows] a field, and `_missing` [rows, fields], which may be left
-    out when nothing is missing; NaN and infinity in a float field are missing too."""
-    kinds = {one.name: one.type for one in preparation.numbers} | {one.name: one.type for one in preparation.choices}
-    graph = _Graph()
-    columns = [*_numbers(graph, preparation), *_choices(graph, preparation)]
-    prepared = columns[0] if len(columns) == 1 else graph.add("Concat", columns, "prepared", axis=1)
-    scores = _network(graph, prepared, layers)
-    outputs = _number_answer(graph, scores, target) if target.task == "regression" else _class_answer(
-        graph, scores, target)
-    inputs = [helper.make_tensor_value_info(name, _TENSOR_TYPES[kinds[name]], [ROWS]) for name in preparation.fields]
+    With `why` there are `attributions` [rows, fields] too, computed where `_explain` [rows], which may be left out, is
+    true for any row, and else zeros.
+    """
+    graph = Graph()
+    prepared = preparation.emit(graph)
+    begun = len(graph.nodes)
+    scores = network.emit(graph, prepared)
+    graph.label(NETWORK, begun)
+    outputs = answers.emit(graph, scores, target)
+    inputs = [helper.make_tensor_value_info(one.name, _TENSOR_TYPES[one.type], [answers.ROWS, *one.tail])
+              for one in preparation.takes]
     # An initializer of the same name makes the input optional: it is the value where a request leaves it out.
     mask = helper.make_tensor_value_info(MISSING, TensorProto.BOOL, ["mask_rows", len(preparation.fields)])
     graph.constant(MISSING, np.zeros((1, len(preparation.fields)), dtype=bool))
+    optional = [mask]
+    if why is not None:
+        outputs.append(_explain(graph, prepared, scores, why))
+        optional.append(helper.make_tensor_value_info(EXPLAIN, TensorProto.BOOL, ["explain_rows"]))
     model = helper.make_model(
-        helper.make_graph(graph.nodes, "lepton", [*inputs, mask], outputs, graph.constants), producer_name="lepton",
-        ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(_ML, ML_OPSET)])
+        helper.make_graph(graph.nodes, "lepton", [*inputs, *optional], outputs, graph.constants),
+        producer_name="lepton", ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(ML, ML_OPSET)])
     onnx.checker.check_model(model, full_check=True)
-    return Exported(model.SerializeToString(deterministic=True), _input_specs(preparation, kinds),
-                    _output_specs(target), tuple(sorted({f"{node.domain or 'ai.onnx'}::{node.op_type}"
-                                                         for node in graph.nodes})))
+    told = (TensorSpec(name=ATTRIBUTIONS, datatype="FP32", shape=[-1, why.fields]),) if why is not None else ()
+    return Exported(model.SerializeToString(deterministic=True), _input_specs(preparation, why is not None),
+                    (*answers.specs(target), *told), tuple(sorted(set(_operators(graph.nodes)))))
 
 
-def _numbers(graph: _Graph, preparation: Preparation) -> list[str]:
-    """All number fields as one matrix: absent filled, clipped, standardised in 64 bits, then 32."""
-    numbers = preparation.numbers
-    if not numbers:
-        return []
-    axis = graph.constant("axis_1", np.array([1], dtype=np.int64))
-    columns = []
-    for one in numbers:
-        wide = one.name if one.type == "float" else graph.add(
-            "Cast", [one.name], f"{one.name}:wide", to=TensorProto.DOUBLE)
-        columns.append(graph.add("Unsqueeze", [wide, axis], f"{one.name}:column"))
-    raw = graph.add("Concat", columns, "numbers:raw", axis=1)
-    told = _missing_of(graph, preparation, [one.name for one in numbers], "numbers")
-    unusable = graph.add("Or", [graph.add("IsNaN", [raw], "numbers:nan"), graph.add("IsInf", [raw], "numbers:inf")],
-                         "numbers:unusable")
-    absent = graph.add("Or", [unusable, told], "numbers:absent")
-    if any(np.isfinite([one.null_below, one.null_above]).any() for one in numbers):
-        below = graph.add("Less", [raw, _row(graph, "null_below", numbers)], "numbers:below")
-        above = graph.add("Greater", [raw, _row(graph, "null_above", numbers)], "numbers:beyond")
-        absent = graph.add("Or", [absent, graph.add("Or", [below, above], "numbers:outlying")], "numbers:none")
-    value = graph.add("Where", [absent, _row(graph, "fill", numbers), raw], "numbers:filled")
-    if any(np.isfinite([one.low, one.high]).any() for one in numbers):
-        value = graph.add("Max", [value, _row(graph, "low", numbers)], "numbers:above")
-        value = graph.add("Min", [value, _row(graph, "high", numbers)], "numbers:clipped")
-    value = graph.add("Sub", [value, _row(graph, "center", numbers)], "numbers:centered")
-    value = graph.add("Div", [value, _row(graph, "scale", numbers)], "numbers:scaled")
-    value = graph.add("Max", [value, graph.constant("z_low", np.array(-Z_LIMIT))], "numbers:bounded_below")
-    value = graph.add("Min", [value, graph.constant("z_high", np.array(Z_LIMIT))], "numbers:bounded")
-    if preparation.imputers:
-        value = _imputed(graph, preparation, value, absent)
-    return [graph.add("Cast", [value], "numbers", to=TensorProto.FLOAT)]
+def _explain(graph: Graph, prepared: str, scores: str, why: Explaining) -> onnx.ValueInfoProto:
+    """The operators of `attributions` inside a branch, so that rows nobody asks about cost nothing of it."""
+    graph.constant(EXPLAIN, np.zeros(1, dtype=bool))
+    number = graph.add("Cast", [EXPLAIN], "explain:number", to=TensorProto.INT32)
+    asked = graph.add("Cast", [graph.add("ReduceMax", [number], "explain:any", keepdims=0)], "explain:asked",
+                      to=TensorProto.BOOL)
+    told, untold = Graph(), Graph()
+    why.emit(told, prepared, scores, "explain:told")
+    rows = untold.add("Shape", [prepared], "explain:rows", start=0, end=1)
+    shape = untold.add("Concat", [rows, untold.constant("explain:fields", np.array([why.fields], dtype=np.int64))],
+                       "explain:shape", axis=0)
+    untold.add("ConstantOfShape", [shape], "explain:untold")
+    branches = [helper.make_graph(part.nodes, name, [], [_floats(f"explain:{name}", why.fields)], part.constants)
+                for name, part in (("told", told), ("untold", untold))]
+    graph.nodes.append(helper.make_node("If", [asked], [ATTRIBUTIONS], then_branch=branches[0],
+                                        else_branch=branches[1]))
+    return _floats(ATTRIBUTIONS, why.fields)
 
 
-def _imputed(graph: _Graph, preparation: Preparation, value: str, absent: str) -> str:
-    """Gaps of the fields that are predicted from the row's other numbers; the rest as it is."""
-    imputers, names = preparation.imputers, [one.name for one in preparation.numbers]
-    weights = np.array([one.weights for one in imputers]).T
-    predicted = graph.add("MatMul", [value, graph.constant("imputed:weights", weights)], "imputed:weighed")
-    for operator, what in (("Add", "offset"), ("Max", "low"), ("Min", "high")):
-        row = np.array([[getattr(one, what) for one in imputers]])
-        predicted = graph.add(operator, [predicted, graph.constant(f"imputed:{what}", row)], f"imputed:by_{what}")
-    fields = [one.field for one in imputers]
-    place_of = np.array([fields.index(name) if name in fields else 0 for name in names], dtype=np.int64)
-    spread = graph.add("Gather", [predicted, graph.constant("imputed:place_of_number", place_of)], "imputed:spread",
-                       axis=1)
-    asked = graph.constant("imputed:asked", np.array([[name in fields for name in names]]))
-    gaps = graph.add("And", [absent, asked], "imputed:gaps")
-    return graph.add("Where", [gaps, spread, value], "numbers:imputed")
+def _floats(name: str, width: int) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [answers.ROWS, width])
 
 
-def _choices(graph: _Graph, preparation: Preparation) -> list[str]:
-    """All choice fields as one block of one-hot columns: each column asks whether its field has its code."""
-    choices = preparation.choices
-    if not choices:
-        return []
-    axis = graph.constant("axis_1_of_choices", np.array([1], dtype=np.int64))
-    codes = [graph.add("Unsqueeze", [_code(graph, one), axis], f"{one.name}:column") for one in choices]
-    code = graph.add("Concat", codes, "choices:codes", axis=1)
-    absent = _missing_of(graph, preparation, [one.name for one in choices], "choices")
-    fill = graph.constant("choices:fill", np.array([[one.fill for one in choices]], dtype=np.int64))
-    filled = graph.add("Where", [absent, fill, code], "choices:filled")
-    field_of = np.concatenate([np.full(one.width, place) for place, one in enumerate(choices)]).astype(np.int64)
-    code_of = np.concatenate([np.arange(one.width) for one in choices]).astype(np.int64)
-    spread = graph.add("Gather", [filled, graph.constant("choices:field_of_column", field_of)], "choices:spread",
-                       axis=1)
-    hot = graph.add("Equal", [spread, graph.constant("choices:code_of_column", code_of[None, :])], "choices:hot")
-    return [graph.add("Cast", [hot], "choices", to=TensorProto.FLOAT)]
+def _operators(nodes: Iterable[onnx.NodeProto]) -> Iterator[str]:
+    """Of branches too."""
+    for node in nodes:
+        yield f"{node.domain or 'ai.onnx'}::{node.op_type}"
+        for attribute in node.attribute:
+            yield from _operators(attribute.g.node)
 
 
-def _code(graph: _Graph, choice: Choice) -> str:
-    name = f"{choice.name}:code"
-    if choice.categories:
-        return graph.add("LabelEncoder", [choice.name], name, _ML, keys_strings=list(choice.categories),
-                         values_int64s=list(range(1, choice.width)), default_int64=0)
-    # No category was learnt: whatever the text, it is unknown. The operator asks for a key, so one leads there too.
-    return graph.add("LabelEncoder", [choice.name], name, _ML, keys_strings=[""], values_int64s=[0], default_int64=0)
-
-
-def _missing_of(graph: _Graph, preparation: Preparation, names: Sequence[str], group: str) -> str:
-    places = np.array([preparation.fields.index(name) for name in names], dtype=np.int64)
-    return graph.add("Gather", [MISSING, graph.constant(f"{group}:places", places)], f"{group}:told_missing", axis=1)
-
-
-def _row(graph: _Graph, what: str, numbers: Sequence[Number]) -> str:
-    return graph.constant(f"numbers:{what}", np.array([[getattr(one, what) for one in numbers]], dtype=np.float64))
-
-
-def _network(graph: _Graph, value: str, layers: Sequence[Layer]) -> str:
-    for place, (weight, bias) in enumerate(layers):
-        name = f"layer_{place}"
-        value = graph.add("Gemm", [value, graph.constant(f"{name}:weight", weight.astype(np.float32)),
-                                   graph.constant(f"{name}:bias", bias.astype(np.float32))], name, transB=1)
-        if place < len(layers) - 1:
-            value = graph.add("Relu", [value], f"{name}:relu")
-    return value
-
-
-def _number_answer(graph: _Graph, scores: str, target: Target) -> list[onnx.ValueInfoProto]:
-    """Back from the standardised label, in 64 bits: a label far from zero would lose its digits in 32."""
-    flat = graph.add("Squeeze", [scores, graph.constant("answer:axis", np.array([1], dtype=np.int64))], "answer:flat")
-    wide = graph.add("Cast", [flat], "answer:wide", to=TensorProto.DOUBLE)
-    spread = graph.add("Mul", [wide, graph.constant("answer:std", np.array(target.std))], "answer:spread")
-    number = graph.add("Add", [spread, graph.constant("answer:mean", np.array(target.mean))], "answer:number")
-    graph.add("Cast", [number], "prediction", to=TensorProto.FLOAT)
-    return [helper.make_tensor_value_info("prediction", TensorProto.FLOAT, [ROWS])]
-
-
-def _class_answer(graph: _Graph, scores: str, target: Target) -> list[onnx.ValueInfoProto]:
-    if target.outputs == 1:
-        second = graph.add("Sigmoid", [scores], "answer:second")
-        first = graph.add("Sub", [graph.constant("answer:one", np.array(1.0, dtype=np.float32)), second],
-                          "answer:first")
-        graph.add("Concat", [first, second], "probabilities", axis=1)
-    else:
-        graph.add("Softmax", [scores], "probabilities", axis=1)
-    best = graph.add("ArgMax", ["probabilities"], "answer:best", axis=1, keepdims=0)
-    kind, names = _class_names(target)
-    graph.constants.append(names)
-    graph.add("Gather", ["answer:classes", best], "label", axis=0)
-    return [helper.make_tensor_value_info("label", kind, [ROWS]),
-            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [ROWS, len(target.classes)])]
-
-
-def _class_names(target: Target) -> tuple[int, onnx.TensorProto]:
-    names, size = target.classes, [len(target.classes)]
-    if target.label_type == "bool":
-        return TensorProto.BOOL, helper.make_tensor("answer:classes", TensorProto.BOOL, size,
-                                                    [name == "true" for name in names])
-    if target.label_type == "int":
-        return TensorProto.INT64, helper.make_tensor("answer:classes", TensorProto.INT64, size,
-                                                     [int(name) for name in names])
-    return TensorProto.STRING, numpy_helper.from_array(np.array(names, dtype=object), "answer:classes")
-
-
-def _input_specs(preparation: Preparation, kinds: dict[str, str]) -> tuple[TensorSpec, ...]:
-    fields = [TensorSpec(name=name, datatype=_NAMES[kinds[name]], shape=[-1]) for name in preparation.fields]
-    return (*fields, TensorSpec(name=MISSING, datatype="BOOL", shape=[-1, len(fields)], optional=True))
-
-
-def _output_specs(target: Target) -> tuple[TensorSpec, ...]:
-    if target.task == "regression":
-        return (TensorSpec(name="prediction", datatype="FP32", shape=[-1]),)
-    return (TensorSpec(name="label", datatype={"bool": "BOOL", "int": "INT64"}.get(target.label_type, "BYTES"),
-                       shape=[-1]),
-            TensorSpec(name="probabilities", datatype="FP32", shape=[-1, len(target.classes)]))
+def _input_specs(preparation: Preparation, explained: bool) -> tuple[TensorSpec, ...]:
+    fields = [TensorSpec(name=one.name, datatype=_NAMES[one.type], shape=[-1, *one.tail],
+                         padded=one.type == "sequence") for one in preparation.takes]
+    asks = (TensorSpec(name=EXPLAIN, datatype="BOOL", shape=[-1], optional=True),) if explained else ()
+    return (*fields, TensorSpec(name=MISSING, datatype="BOOL", shape=[-1, len(fields)], optional=True), *asks)

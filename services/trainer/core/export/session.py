@@ -8,15 +8,18 @@ import numpy.typing as npt
 import onnxruntime
 
 from services.trainer.core.dataset import Target
-from services.trainer.core.export.graph import MISSING
+from services.trainer.core.export.answers import decode, labels_apart, unit_of
 from services.trainer.core.failure import RunFailed
-from services.trainer.core.prepare import Inputs, Preparation
+from services.trainer.core.preparing.part import ATTRIBUTIONS, EXPLAIN, MISSING
+from services.trainer.core.preparing.preparation import Preparation
+from services.trainer.core.preparing.rows import LISTS, Inputs, Taken
 
 Array = npt.NDArray[Any]
 
 TOLERANCE = 1e-4
-# Rows a call: bounds the memory of one-hot columns.
-_BATCH = 4096
+# Rows a call: bounds the memory of one-hot columns, and of what is worked out for each item of a catalogue.
+_BATCH, _BATCH_OF_LISTS = 4096, 256
+_EXPLAINED = 128  # a path has many points, and each as many numbers as a row
 _ERRORS_ONLY = 3
 
 
@@ -28,33 +31,55 @@ class Session:
         options.intra_op_num_threads = 1
         options.log_severity_level = _ERRORS_ONLY
         self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        self._outputs = [one.name for one in self._session.get_outputs()]
+        self._outputs = [name for one in self._session.get_outputs() if (name := one.name) != ATTRIBUTIONS]
 
     def answers(self, inputs: Inputs) -> dict[str, Array]:
-        """Every output, for all rows."""
+        """Every output but attributions, for all rows."""
         parts: list[list[Array]] = []
-        for start in range(0, max(inputs.rows, 1), _BATCH):
-            some = inputs.take(np.arange(start, min(start + _BATCH, inputs.rows)))
+        size = _BATCH_OF_LISTS if "items" in self._outputs else _BATCH
+        for start in range(0, max(inputs.rows, 1), size):
+            some = inputs.take(np.arange(start, min(start + size, inputs.rows)))
             parts.append(self._session.run(self._outputs, {**some.values, MISSING: some.missing}))
         return {name: np.concatenate([part[place] for part in parts]) for place, name in enumerate(self._outputs)}
 
+    def attributions(self, inputs: Inputs) -> Array:
+        """What each field did [rows, fields], of a file that says it."""
+        parts = []
+        for start in range(0, inputs.rows, _EXPLAINED):
+            some = inputs.take(np.arange(start, min(start + _EXPLAINED, inputs.rows)))
+            parts.append(self._session.run([ATTRIBUTIONS], {**some.values, MISSING: some.missing,
+                                                            EXPLAIN: np.ones(some.rows, dtype=bool)})[0])
+        return np.concatenate(parts)
 
-def adversarial(preparation: Preparation, kinds: Mapping[str, str]) -> Inputs:
-    """Rows no one sends on purpose: all missing, NaN, infinite, the largest numbers, categories never seen."""
-    numbers = {"float": [0.0, np.nan, np.inf, -np.inf, 1.7e308, -1.7e308, 5e-324, 0.0],
+
+def adversarial(preparation: Preparation) -> Inputs:
+    """Rows no one sends on purpose: all missing, NaN, infinite, the largest numbers, words never seen, long texts."""
+    floats = [0.0, np.nan, np.inf, -np.inf, 1.7e308, -1.7e308, 5e-324, 0.0]
+    numbers = {"float": floats,
                "int": [0, 0, 2**63 - 1, -(2**63), 1, -1, 2**53 + 1, 0],
                "bool": [False, True, True, False, True, False, True, False]}
-    never = ["", "never seen", "Ω≈ç√", "x" * 5000, " ", "null", "\x00", "0"]
+    never = ["", "never seen", "Ω≈ç√\t\u00a0\n", "x" * 5000, " ", " null  null ", "\x00", "0 " * 2000]
     dtypes = {"float": np.float64, "int": np.int64, "bool": np.bool_}
     values: dict[str, Array] = {}
-    for name in preparation.fields:
-        kind = kinds[name]
-        values[name] = (np.array(numbers[kind], dtype=dtypes[kind]) if kind in numbers
-                        else np.array(never, dtype=object))
+    for one in preparation.takes:
+        if one.type in LISTS:
+            values[one.name] = _lists(one, floats)
+        else:
+            values[one.name] = (np.array(numbers[one.type], dtype=dtypes[one.type]) if one.type in numbers
+                                else np.array(never, dtype=object))
     missing = np.zeros((8, len(preparation.fields)), dtype=bool)
     missing[0] = True
     missing[7, ::2] = True
     return Inputs(values, missing)
+
+
+def _lists(taken: Taken, numbers: Sequence[float]) -> Array:
+    """Each number throughout; in half of the rows only at every other place."""
+    limit = float(np.finfo(LISTS[taken.type]).max)
+    finite = [float(np.clip(number, -limit, limit)) if np.isfinite(number) else number for number in numbers]
+    found = np.repeat(np.array(finite, dtype=LISTS[taken.type])[:, None], taken.tail[0], axis=1)
+    found[3::2, 1::2] = np.nan
+    return found
 
 
 def check_parity(exported: Mapping[str, Array], scores: Array, target: Target, what: str) -> None:
@@ -63,34 +88,13 @@ def check_parity(exported: Mapping[str, Array], scores: Array, target: Target, w
     found = np.asarray(exported[name], dtype=np.float64)
     if found.shape != expected.shape or not np.isfinite(found).all():
         raise _differs(what, f"{name} is not finite or of shape {found.shape}, not {expected.shape}")
-    # Numbers are compared in units of the label's spread: that is the scale on which they were learnt.
-    unit = target.std if target.task == "regression" else 1.0
-    apart = np.abs(found - expected) / (unit + np.abs(expected))
+    # Numbers are compared on the scale on which they were learnt.
+    apart = np.abs(found - expected) / (unit_of(target) + np.abs(expected))
     if apart.size and float(apart.max()) > TOLERANCE:
         raise _differs(what, f"{name} differs by {float(apart.max()):.2g} in row {int(apart.max(axis=-1).argmax())}"
                        if apart.ndim > 1 else f"{name} differs by {float(apart.max()):.2g}")
-    if target.task == "classification":
-        _check_labels(exported["label"], expected, target, what)
-
-
-def decode(scores: Array, target: Target) -> tuple[str, Array]:
-    """Name and value of the answer that raw scores [rows, outputs] stand for, in 64 bits."""
-    wide = scores.astype(np.float64)
-    if target.task == "regression":
-        return "prediction", wide[:, 0] * target.std + target.mean
-    if target.outputs == 1:
-        # Both sides of the logistic function without overflow.
-        second = np.exp(-np.logaddexp(0.0, -wide[:, 0]))
-        return "probabilities", np.stack([1.0 - second, second], axis=1)
-    shifted = np.exp(wide - wide.max(axis=1, keepdims=True))
-    return "probabilities", shifted / shifted.sum(axis=1, keepdims=True)
-
-
-def as_texts(labels: Array) -> list[str]:
-    """Labels of a file's `label` output as the manifest names classes."""
-    if labels.dtype == np.bool_:
-        return ["true" if one else "false" for one in labels.tolist()]
-    return [str(one) for one in labels.tolist()]
+    if wrong := labels_apart(exported, scores, target, TOLERANCE):
+        raise _differs(what, f"{wrong} labels differ")
 
 
 def align(probabilities: Array, theirs: Sequence[str], ours: Sequence[str]) -> Array:
@@ -100,15 +104,6 @@ def align(probabilities: Array, theirs: Sequence[str], ours: Sequence[str]) -> A
         if name in theirs:
             aligned[:, place] = probabilities[:, list(theirs).index(name)]
     return aligned
-
-
-def _check_labels(labels: Array, probabilities: Array, target: Target, what: str) -> None:
-    ordered = np.sort(probabilities, axis=1)
-    clear = ordered[:, -1] - ordered[:, -2] > 2 * TOLERANCE
-    expected = np.array(target.classes, dtype=object)[probabilities.argmax(axis=1)]
-    wrong = clear & (np.array(as_texts(labels), dtype=object) != expected)
-    if wrong.any():
-        raise _differs(what, f"{int(wrong.sum())} labels differ")
 
 
 def _differs(what: str, how: str) -> RunFailed:

@@ -25,7 +25,8 @@ def problems(line: str, label: str = "broken, type: bool", more: str = "") -> li
 
 @pytest.mark.parametrize(("line", "path", "said"), [
     ("x: {type: vector, input: false}", "dims", "needs its number of dimensions"),
-    ("x: {type: vector, dims: 3}", "input", "no model family takes a vector yet"),
+    ("x: {type: sequence}", "max_length", "up to a length that is known"),
+    ("x: {type: timestamp}", "input", "no model family takes a timestamp yet"),
     ("x: {type: image}", "input", "no model family takes an image yet"),
     ("x: {type: float, dims: 3}", "dims", "a float has no dims"),
     ("x: {type: text, max_length: 3}", "max_length", "a text has no max_length"),

@@ -1,0 +1,1 @@
+"""Training runs as a client sees them: asked for, followed, cancelled."""

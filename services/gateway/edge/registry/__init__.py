@@ -1,0 +1,1 @@
+"""Routes of the library of models: tags, retirement, collection and history."""

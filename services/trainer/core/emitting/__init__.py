@@ -1,0 +1,1 @@
+"""What networks and preparations write their ONNX operators into."""

@@ -1,0 +1,120 @@
+"""From a stream learner's state to a candidate: exported, checked against torch, judged on what it answered unseen."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from services.trainer.core import metrics
+from services.trainer.core.dataset import Target
+from services.trainer.core.export import session
+from services.trainer.core.export.graph import Exported, export
+from services.trainer.core.failure import bad_data, bad_parameter
+from services.trainer.core.plan import Plan
+from services.trainer.core.preparing.preparation import Preparation
+from services.trainer.core.preparing.rows import Inputs
+from services.trainer.core.streaming.course import Course
+from services.trainer.core.streaming.crowd import Crowd
+from services.trainer.core.streaming.learner import StreamLearner, under
+from services.trainer.core.streaming.record import Record
+from services.trainer.core.streaming.trial import Trial
+from services.trainer.core.weights import pack, unpack
+
+Array = npt.NDArray[Any]
+
+PREQUENTIAL = "prequential_"
+"""Before the names of figures over the whole stream, in the manifest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Graduated:
+    """A candidate, as `core/learning.py::Learned` is one."""
+
+    exported: Exported
+    weights: bytes
+    preparation: Preparation
+    target: Target
+    metrics: dict[str, float]
+    champion_metrics: dict[str, float] | None
+    train_rows: int
+    held_out_rows: int
+
+
+def graduate(plan: Plan, state: bytes, champion: bytes | None) -> Graduated:
+    """The candidate that the state is; its weights are the state without the rows that wait. Raises RunFailed.
+
+    `metrics` are of the trial's rows by the answers that were given before their labels were seen, each by what the
+    learner knew then; the champion's file answers the same rows. The same state gives the same bytes.
+    """
+    torch.set_num_threads(1)
+    torch.set_deterministic_debug_mode("error")
+    arrays, about = unpack(state)
+    learner = _learner(plan, arrays, about)
+    trial, record = Trial(), Record(plan.task)
+    trial.load(under(arrays, "trial"))
+    record.load(under(arrays, "record"))
+    classes = tuple(about["classes"])
+    if plan.task == "classification" and len(classes) < 2:
+        raise bad_data("all rows of the stream have the same label", "wait for labels of at least two classes")
+    if learner.preparation is None or not trial.rows:
+        raise bad_data("no row of the stream has met its label", "send labels for its events")
+    target = Target(plan.task, plan.label_type or "", classes, learner.standard.label_center,
+                    learner.standard.label_scale)
+    network = Crowd(learner, plan.task == "classification")
+    exported = export(learner.preparation, network, target)
+    running = session.Session(exported.data)
+    _check_parity(plan, running, learner, network, target, trial.inputs)
+    figures = measured(plan.task, trial.scores, trial.truth, target)
+    return Graduated(exported, _weights(arrays, about), learner.preparation, target,
+                     {**figures, **{PREQUENTIAL + name: value for name, value in record.figures().items()}},
+                     _champion_metrics(plan, champion, trial, target), learner.seen, trial.rows)
+
+
+def _weights(arrays: dict[str, Array], about: dict[str, Any]) -> bytes:
+    kept = {name: some for name, some in arrays.items() if name.split("/")[0] in ("learner", "record")}
+    return pack(kept, {"learner": about["learner"], "classes": about["classes"]})
+
+
+def measured(task: str, scores: Array, truth: Array, target: Target) -> dict[str, float]:
+    """Figures as every run's are named."""
+    if task == "regression":
+        numbers = metrics.Regression()
+        numbers.update(scores[:, 0], truth)
+        return numbers.compute()
+    measure = metrics.Classification(len(target.classes))
+    width = len(target.classes) - scores.shape[1]
+    measure.update(np.pad(scores, ((0, 0), (0, width))), truth.astype(np.int64))
+    return measure.compute()
+
+
+def _learner(plan: Plan, arrays: dict[str, Array], about: dict[str, Any]) -> StreamLearner:
+    stream = plan.stream
+    if stream is None:
+        raise bad_parameter("this plan is of no stream", "train instead")
+    learner = StreamLearner(Course(plan.fields, plan.outliers, plan.task, 1, plan.parameters.seed, stream.width,
+                                   stream.replay_rows))
+    learner.load(under(arrays, "learner"), about["learner"])
+    return learner
+
+
+def _champion_metrics(plan: Plan, champion: bytes | None, trial: Trial, target: Target) -> dict[str, float] | None:
+    if champion is None or plan.champion is None:
+        return None
+    answers = session.Session(champion).answers(trial.inputs)
+    if plan.task == "regression":
+        return measured(plan.task, answers["prediction"].reshape(-1, 1), trial.truth, target)
+    scores = session.align(answers["probabilities"], plan.champion.classes or target.classes, target.classes)
+    return measured(plan.task, scores, trial.truth, target)
+
+
+def _check_parity(plan: Plan, running: session.Session, learner: StreamLearner, network: Crowd, target: Target,
+                  held: Inputs) -> None:
+    assert learner.preparation is not None
+    strange = session.adversarial(learner.preparation)
+    for what, rows in {"held-out rows": held, "adversarial rows": strange,
+                       "a single row": strange.take(np.array([0]))}.items():
+        with torch.no_grad():
+            scores = network(torch.from_numpy(learner.preparation.transform(rows))).numpy()
+        session.check_parity(running.answers(rows), scores, target, what)

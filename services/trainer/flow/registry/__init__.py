@@ -1,0 +1,1 @@
+"""Changes of the registry that no training makes: by command, and what nothing refers to any more."""

@@ -1,0 +1,140 @@
+"""What each field did, as a predictor serves it: to who asks, by name and by tensor, and to nobody else."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pyarrow as pa
+import pytest
+from google.protobuf import json_format, struct_pb2
+
+from lepton.contracts.modelling.blocks import Explain, Parameters
+from lepton.contracts.pb import grpc_service_pb2 as oip
+from lepton.contracts.pb import models_pb2, prediction_pb2, prediction_pb2_grpc
+from lepton.contracts.pb.models_pb2 import TensorSpec
+from lepton.errors import Invalid, Refused
+from services.predictor.core import rows as named_rows
+from services.predictor.core.signature import of_manifest
+from services.trainer.core.export.session import Session
+from services.trainer.core.learning import Given, Learned, learn, manifest
+from services.trainer.core.plan import Plan
+from services.trainer.core.preparing.rows import inputs_of
+from tests.unit.predictor.world import World, world
+from tests.unit.trainer import samples
+
+PLAN, ROWS = samples.mixed(family="mlp", parameters=Parameters(epochs=3), explain=Explain(rows=True))
+COUNT = 20
+
+
+@dataclass(frozen=True)
+class Learnt:
+    plan: Plan
+    learned: Learned
+
+    def build(self) -> bytes:
+        return self.learned.exported.data
+
+    def manifest(self, data: bytes, model: str, version: int) -> models_pb2.ModelManifest:
+        told = manifest(self.plan, self.learned, "test")
+        told.model, told.version = model, version
+        return told
+
+
+@pytest.fixture(scope="module")
+def learnt() -> Learnt:
+    return Learnt(PLAN, learn(PLAN, Given(ROWS), []))
+
+
+async def serve(here: World, learnt: Learnt) -> None:
+    await here.registry.publish("m", learnt)
+    await here.metric('lepton_predictor_model_version{model="m",provider="CPUExecutionProvider"} 1.0')
+
+
+async def predict(here: World, rows: list[dict[str, Any]], explain: bool) -> prediction_pb2.PredictResponse:
+    request = prediction_pb2.PredictRequest(
+        model="m", explain=explain, rows=[json_format.ParseDict(row, struct_pb2.Struct()) for row in rows])
+    stub: Any = prediction_pb2_grpc.PredictionStub(here.channel)
+    answer: prediction_pb2.PredictResponse = await stub.Predict(request, metadata=here.metadata)
+    return answer
+
+
+def tensors(rows: pa.Table, *outputs: str) -> oip.ModelInferRequest:
+    """All columns but the label, none of them missing."""
+    request = oip.ModelInferRequest(model_name="m")
+    for name, kind, member in (("amount", "FP64", "fp64_contents"), ("visits", "INT64", "int64_contents"),
+                               ("member", "BOOL", "bool_contents"), ("country", "BYTES", "bytes_contents"),
+                               ("note", "BYTES", "bytes_contents")):
+        tensor = request.inputs.add(name=name, datatype=kind, shape=[rows.num_rows])
+        values = rows.column(name).to_pylist()
+        getattr(tensor.contents, member).extend([one.encode() if kind == "BYTES" else one for one in values])
+    for name in outputs:
+        request.outputs.add(name=name)
+    return request
+
+
+async def test_rows_are_explained_to_who_asks_as_the_trainer_measured(tmp_path: Path, learnt: Learnt) -> None:
+    some = ROWS.slice(0, COUNT)
+    named = some.select(learnt.learned.preparation.fields).to_pylist()
+    expected = Session(learnt.build()).attributions(inputs_of(PLAN.fields, some))
+    async with world(tmp_path) as here:
+        await serve(here, learnt)
+        told = await predict(here, named, explain=True)
+        for row, did in zip(told.rows, expected, strict=True):
+            assert set(row.attributions) == set(learnt.learned.preparation.fields)
+            assert [row.attributions[name] for name in learnt.learned.preparation.fields] == pytest.approx(
+                did.tolist(), abs=1e-5)
+        plain = await predict(here, named, explain=False)
+        assert [(one.label, dict(one.attributions)) for one in plain.rows] == [(one.label, {}) for one in told.rows]
+
+
+async def test_a_tensor_client_names_the_output_and_gets_it(tmp_path: Path, learnt: Learnt) -> None:
+    whole = ROWS.filter(pa.compute.and_(*[ROWS.column(name).is_valid() for name in ("visits", "amount")])).drop_null()
+    some = whole.slice(0, 4)
+    expected = Session(learnt.build()).attributions(inputs_of(PLAN.fields, some))
+    async with world(tmp_path) as here:
+        await serve(here, learnt)
+        for _ in range(2):  # a form that is known is read another way
+            answer = await here.stub.ModelInfer(tensors(some, "attributions"), metadata=here.metadata)
+            (output,) = answer.outputs
+            assert (output.name, list(output.shape)) == ("attributions", [4, 5])
+            assert np.frombuffer(answer.raw_output_contents[0], "<f4").reshape(4, 5) == pytest.approx(
+                expected, abs=1e-5)
+        plain = await here.stub.ModelInfer(tensors(some), metadata=here.metadata)
+        assert [one.name for one in plain.outputs] == ["label", "probabilities"]
+
+
+async def test_a_version_that_cannot_explain_says_so(tmp_path: Path) -> None:
+    plan = PLAN.model_copy(update={"explain": Explain()})
+    async with world(tmp_path) as here:
+        await serve(here, Learnt(plan, learn(plan, Given(ROWS), [])))
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await predict(here, [{"amount": 3.0}], explain=True)
+        assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert "cannot say what each field did" in (refused.value.details() or "")
+        assert (await predict(here, [{"amount": 3.0}], explain=False)).rows[0].label in ("high", "low")
+
+
+def test_a_manifest_whose_explanations_do_not_fit_its_fields_is_refused(learnt: Learnt) -> None:
+    told = learnt.manifest(learnt.build(), "m", 1)
+    assert of_manifest(told).explains
+    assert "_explain" not in [one.name for one in of_manifest(told).fields]
+    unasked, silent, wide = (models_pb2.ModelManifest.FromString(told.SerializeToString()) for _ in range(3))
+    unasked.inputs.pop()
+    silent.outputs.pop()
+    wide.outputs[-1].CopyFrom(TensorSpec(name="attributions", datatype="FP32", shape=[-1, 9]))
+    for wrong in (unasked, silent, wide):
+        with pytest.raises(Refused, match="attributions"):
+            of_manifest(wrong)
+
+
+def test_rows_that_ask_and_rows_that_do_not_may_share_a_batch(learnt: Learnt) -> None:
+    signature = of_manifest(learnt.manifest(learnt.build(), "m", 1))
+    row = json_format.ParseDict({"amount": 1.0}, struct_pb2.Struct())
+    asks, quiet = (named_rows.from_structs([row], signature, 10, explain) for explain in (True, False))
+    with pytest.raises(Invalid, match="257 rows are to be explained, 256 at most"):
+        named_rows.from_structs([row] * 257, signature, 4096, explain=True)
+    assert named_rows.from_structs([row] * 257, signature, 4096).rows == 257
+    assert list(asks.arrays) == list(quiet.arrays)
+    assert [feed.arrays["_explain"].tolist() for feed in (asks, quiet)] == [[True], [False]]

@@ -1,0 +1,1 @@
+"""Families that answer with neither a class nor a number."""
