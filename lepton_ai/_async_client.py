@@ -147,7 +147,7 @@ class AsyncLeptonClient:
 
         With `own` it is a version of the data's own model instead, and columns may be others: those of the same name
         and type are taken over. `transfer` says what may change: `freeze` (patterns of weights), `head` (auto, keep,
-        replace).
+        replace), `lora` (rank, alpha, layers).
         """
         asked = {"kind": "fine_tune", "family": model.family, "parameters": dict(parameters or {}),
                  "parent_version": model.version, "transfer": dict(transfer or {})}

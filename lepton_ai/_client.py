@@ -95,7 +95,7 @@ class LeptonClient:
 
         With `own` it is a version of the data's own model instead, and columns may be others: those of the same name
         and type are taken over. `transfer` says what may change: `freeze` (patterns of weights), `head` (auto, keep,
-        replace).
+        replace), `lora` (rank, alpha, layers).
         """
         return self._run(self._client.fine_tune(model, data, label=label, parameters=parameters, transfer=transfer,
                                                 own=own))

@@ -100,6 +100,7 @@ def train(name: Name, family: Annotated[str, typer.Option(help="The Pipeline's, 
           start: Annotated[str, typer.Option("--from", help="Start from MODEL or MODEL:VERSION.")] = "",
           freeze: Annotated[list[str] | None, typer.Option(help="Weights that stay (layers.0.*); repeatable.")] = None,
           head: Annotated[str, typer.Option(help="The last layer of what it starts from: keep or replace.")] = "",
+          lora: Annotated[int, typer.Option(min=0, max=256, help="Rank of adapters; 0: none.")] = 0,
           snapshot: Annotated[str, typer.Option(help="Learn from this snapshot's rows.")] = "",
           promote: Annotated[bool, typer.Option(help="Serve it when it passes its gate.")] = True,
           priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher goes first.")] = 0,
@@ -108,7 +109,8 @@ def train(name: Name, family: Annotated[str, typer.Option(help="The Pipeline's, 
     model, _, version = start.partition(":")
     if version and not version.isdecimal():
         raise Invalid(f"{version!r} is no version", field="--from", remedy=f"write --from {model}:3, or --from {model}")
-    transfer = {**({"freeze": freeze} if freeze else {}), **({"head": head} if head else {})}
+    transfer = {**({"freeze": freeze} if freeze else {}), **({"head": head} if head else {}),
+                **({"lora": {"rank": lora}} if lora else {})}
     body = {"kind": "fine_tune" if fine_tune or start or transfer else "train", "family": family, "promote": promote,
             "snapshot": snapshot, "parameters": parse_json(parameters, "--parameters"), "priority": priority,
             "parent_model": model, "parent_version": int(version or 0), "transfer": transfer,

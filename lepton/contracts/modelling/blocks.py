@@ -124,6 +124,15 @@ class Start(Block):
     """0: its champion."""
 
 
+class Lora(Block):
+    """Low-rank adapters beside frozen layers, merged into them before the export (Hu et al., 2021)."""
+
+    rank: Annotated[int, Field(ge=1, le=256)] = 4
+    alpha: Annotated[float, Field(gt=0, le=1024)] = 8.0
+    layers: Patterns = ("*",)
+    """Patterns of layers; the head learns whole where it is a new one."""
+
+
 class Transfer(Block):
     """How a run that begins with a version's weights goes on from them."""
 
@@ -132,6 +141,7 @@ class Transfer(Block):
     """Patterns of weights (`layers.0.*`) that stay as they are."""
     head: Literal["auto", "keep", "replace"] = "auto"
     """The last layer; `auto`: kept where it answers the same classes, or numbers."""
+    lora: Lora | None = None
 
 
 class Export(Block):

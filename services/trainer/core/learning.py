@@ -216,13 +216,17 @@ def _taught(lesson: Lesson, split: _Split, preparation: Preparation, target: Tar
     work = _work(lesson, network, split, preparation, target)
     network.objective = objective(parameters, work.training.truth.numpy(), len(target.classes))
     constant = (work.training.inputs == work.training.inputs[:1]).all(dim=0).numpy()
+    adapters = None
     if parent:
         carried = parent.begin(network, preparation.layout, split.head == "parent", constant)
+        adapters = parent.adapters(network, split.head == "parent")
     else:
         network.ignore(constant)
     early = [handlers.EarlyStop(parameters.patience)] if lesson.stops_early else []
     watchers = [handlers.StopOnNaN(), *early, *attached]
     ended = loop.run(work, watchers) if checkpoint is None else loop.resume(work, checkpoint, watchers)
+    if adapters:
+        adapters.merge(work.training.inputs)
     return _Taught(network, lesson.calibrated(target, network, work.training.inputs), ended.epoch, carried)
 
 

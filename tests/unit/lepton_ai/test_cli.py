@@ -111,10 +111,11 @@ def test_models_are_trained_shown_promoted_and_asked(lepton: Lepton, desk: Desk)
 
 
 def test_a_run_can_be_told_where_it_begins_and_what_may_change(lepton: Lepton, desk: Desk) -> None:
-    lepton("train", "shop", "--from", "stall:3", "--freeze", "layers.0.*", "--freeze", "layers.1", "--head", "replace")
+    lepton("train", "shop", "--from", "stall:3", "--freeze", "layers.0.*", "--freeze", "layers.1", "--head", "replace",
+           "--lora", "2")
     asked = desk.commands[-1]
     assert (asked["kind"], asked["parent_model"], asked["parent_version"]) == ("fine_tune", "stall", 3)
-    assert asked["transfer"] == {"freeze": ["layers.0.*", "layers.1"], "head": "replace"}
+    assert asked["transfer"] == {"freeze": ["layers.0.*", "layers.1"], "head": "replace", "lora": {"rank": 2}}
     with pytest.raises(Invalid, match="'x' is no version"):
         lepton("train", "shop", "--from", "stall:x")
 

@@ -17,7 +17,7 @@ def matching(names: Sequence[str], pattern: str, key: str) -> list[str]:
 
 
 def freeze(network: Network, patterns: Sequence[str]) -> None:
-    """Hold the weights that any pattern means; a layer of which nothing may change keeps its running figures too.
+    """Keep the weights that any pattern means as they are.
 
     Raises RunFailed(parameter) for a pattern that means none, or where nothing is left to learn.
     """
@@ -28,6 +28,11 @@ def freeze(network: Network, patterns: Sequence[str]) -> None:
     if not any(value.requires_grad for value in weights.values()):
         raise bad_parameter(f"transfer.freeze: {', '.join(patterns)} leaves nothing to learn",
                             "leave at least the last layer free")
+    hold(network)
+
+
+def hold(network: Network) -> None:
+    """Have layers of which nothing may change keep their running figures in training."""
     network.held = tuple(layer for layer in network.modules() if layer is not network and any(
         True for _ in layer.parameters()) and not any(one.requires_grad for one in layer.parameters()))
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.trainer.core.continuing import freezing
+from services.trainer.core.continuing.adapters import Adapters
 from services.trainer.core.dataset import Target
 from services.trainer.core.failure import bad_parameter
 from services.trainer.core.networks.network import Network
@@ -92,6 +93,13 @@ class Parent:
             freezing.freeze(network, self.plan.transfer.freeze)
             self._check_new(network, [span.field for span in new])
         return tuple(f"{name} ({how})" if how else name for name, (_, how) in carried.items())
+
+    def adapters(self, network: Network, kept_head: bool) -> Adapters | None:
+        """What learns beside the network's layers, where that is asked for."""
+        if self.plan.transfer is None or self.plan.transfer.lora is None:
+            return None
+        return Adapters(network, self.plan.transfer.lora, "" if kept_head else network.scores_layer(),
+                        self.plan.parameters.seed)
 
     def _knows(self, fresh: Target, some: bool) -> bool:
         """Whether the parent's head answers the same, or, if `some` will do, that among other classes."""

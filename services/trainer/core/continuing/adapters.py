@@ -1,0 +1,71 @@
+"""Low-rank adapters beside frozen layers (Hu et al., 2021), by peft; merged into the layers before an export."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from lepton.contracts.modelling.blocks import Lora
+from services.trainer.core.continuing.freezing import hold, matching
+from services.trainer.core.failure import RunFailed, bad_parameter
+from services.trainer.core.networks.network import Network, spread
+
+_NAME = "carried"
+# Two sums of the same numbers in another order.
+_TOLERANCE = 1e-4
+_TRIED_ROWS = 256
+
+
+class Adapters:
+    """What learns instead of the layers it stands beside; `merge` ends it."""
+
+    def __init__(self, network: Network, wanted: Lora, free: str, seed: int) -> None:
+        """`free` is a layer that learns as a whole, because it is new; empty: none.
+
+        Raises RunFailed(parameter) for a pattern that means no layer of weights.
+        """
+        # Seconds and half a gigabyte, which only such a run is to pay.
+        from peft import LoraConfig, LoraModel
+
+        chosen = _chosen(network, wanted, free)
+        config = LoraConfig(r=wanted.rank, lora_alpha=wanted.alpha, lora_dropout=0.0, target_modules=chosen)  # type: ignore[arg-type]  # float
+        self._network = network
+        self._tuner = LoraModel(network, config, _NAME)
+        chance = torch.Generator().manual_seed(seed)
+        for name in chosen:
+            layer: Any = network.get_submodule(name)
+            # As peft begins, but from this run's chance: the first of the two spread, the second at zero.
+            spread(layer.lora_A[_NAME], chance)
+            nn.init.zeros_(layer.lora_B[_NAME].weight)
+        for name, value in network.named_parameters():
+            if free and name.rpartition(".")[0] == free:
+                value.requires_grad_(True)
+        hold(network)
+
+    def merge(self, rows: torch.Tensor) -> None:
+        """Add what was learnt to the layers, which are plain again; they must answer `rows` as with the adapters."""
+        some = rows[:_TRIED_ROWS]
+        apart = self._scores(some)
+        self._tuner.merge_and_unload()
+        self._network.held = ()
+        merged = self._scores(some)
+        if some.numel() and float(((merged - apart).abs() / (1 + apart.abs())).max()) > _TOLERANCE:
+            raise RunFailed("internal", "the network does not answer with its adapters merged as it did beside them",
+                            "this is a bug of the trainer; nothing was published")
+
+    def _scores(self, rows: torch.Tensor) -> torch.Tensor:
+        self._network.eval()
+        with torch.no_grad():
+            scores: torch.Tensor = self._network(rows)
+        return scores
+
+
+def _chosen(network: Network, wanted: Lora, free: str) -> list[str]:
+    """Layers that get an adapter: those that any pattern means, of which the weights are not frozen."""
+    layers = {name: module for name, module in network.named_modules() if isinstance(module, nn.Linear)}
+    found = {name for pattern in wanted.layers for name in matching(list(layers), pattern, "transfer.lora.layers")}
+    chosen = sorted(name for name in found if name != free and layers[name].weight.requires_grad)
+    if not chosen:
+        raise bad_parameter("transfer.lora.layers: nothing is left to stand an adapter beside",
+                            "name layers that are not frozen, and not the head where it is a new one")
+    return chosen
