@@ -15,9 +15,12 @@ from services.ingest.core.keys.table import Hashes, Places
 # Drawn anew by every process, so that nobody can send texts whose hashes are alike. Nothing that is kept depends on it.
 _SEED = np.uint64(secrets.randbits(64))
 _ODD = np.uint64(0x9E3779B97F4A7C15)
-_FULL = np.uint64(2**64 - 1)
+_MASK = 2**64 - 1
+_FULL = np.uint64(_MASK)
 # Rows whose hashes stay in the processor's cache.
 _AT_ONCE = 16_384
+# Texts that are hashed one by one: so few are dearer as columns.
+_FEW = 8
 # Bytes of the longest text whose length msgpack says in two bytes. Ids and entities are much shorter.
 _MAX_BYTES = 0xFFFF
 
@@ -82,6 +85,8 @@ class Keys:
 
 def hashes_of(texts: pa.StringArray) -> Hashes:
     """Of each text's UTF-8, eight bytes at a time, mixed as in SplitMix64 (Steele, Lea, Flood 2014)."""
+    if len(texts) <= _FEW:
+        return np.array([_hash_of(text.encode()) for text in texts.to_pylist()], np.uint64)
     starts, data = offsets_and_bytes(texts)
     starts, data = starts - starts[0], data[starts[0]:starts[-1]]
     # Every eight bytes in a row as a number, wherever they begin; the zeros keep the last ones inside.
@@ -112,6 +117,20 @@ def _mixed(value: Hashes) -> Hashes:
         value *= np.uint64(factor)
     value ^= value >> np.uint64(31)
     return value
+
+
+def _hash_of(text: bytes) -> int:
+    """The same of one text."""
+    value = len(text) * int(_ODD) & _MASK ^ int(_SEED)
+    for at in range(0, len(text), 8):
+        value = _mixed_alone(value ^ int.from_bytes(text[at:at + 8], "little"))
+    return _mixed_alone(value)
+
+
+def _mixed_alone(value: int) -> int:
+    value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+    value = (value ^ value >> 27) * 0x94D049BB133111EB & _MASK
+    return value ^ value >> 31
 
 
 def _with_heads(lengths: Places, data: Bytes) -> bytes:

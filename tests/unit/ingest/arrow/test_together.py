@@ -27,7 +27,7 @@ def mixed() -> list[Record]:
     far = pa.array([AT, datetime(2027, 1, 1, tzinfo=UTC)], pa.timestamp("us", tz="UTC"))
     return [
         arrow(orders(4, order=names[:4], price=[1.0, -1.0, 2.0, None]), 0),
-        arrow(orders(4, order=names[4:8], customer=strays), 1),
+        arrow(orders(4, order=names[4:8], customer=strays, price=[1.0, 2.0, 3.0, -1.0]), 1),
         arrow(orders(3, order=[names[0], names[8], names[8]], customer=here(1) * 3), 2, TILL),
         arrow(orders(2, order=names[9:11], country=pa.array(["de", "xx"]).dictionary_encode()), 3),
         arrow(orders(2, order=names[11:13], country=pa.array(["us", "us"]).dictionary_encode()), 4),

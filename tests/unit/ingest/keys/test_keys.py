@@ -13,7 +13,9 @@ TEXTS = ["", "a", "a\x00", "ab", "abcdefg", "abcdefgh", "abcdefgh\x00", "abcdefg
 def test_a_text_has_its_hash_wherever_it_lies_and_no_other_has_it() -> None:
     hashes = hashes_of(pa.array(TEXTS))
     assert len(set(hashes.tolist())) == len(TEXTS)
+    # A few are hashed one by one, many as a column.
     assert [hashes_of(pa.array([text]))[0] for text in TEXTS] == hashes.tolist()
+    assert hashes_of(pa.array(TEXTS * 5)).tolist() == hashes.tolist() * 5
     assert hashes_of(pa.array(["before", *TEXTS])[1:]).tolist() == hashes.tolist()
     assert len(hashes_of(pa.array([], pa.string()))) == 0
 
