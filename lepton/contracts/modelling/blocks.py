@@ -87,6 +87,9 @@ class Parameters(Block):
     bins: Annotated[int, Field(ge=2, le=64)] = 5
     """Into which a table divides the values of a number."""
 
+    module: Annotated[str | None, Field(max_length=200, pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")] = None
+    """Import path `package.module:name` of what makes the network from (width, outputs)."""
+
     @property
     def layers(self) -> tuple[int, ...]:
         return self.hidden or (32, 16)
@@ -226,6 +229,8 @@ def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Find
     for name in foreign(model.family, given):
         yield (*path, name), f"{model.family} has no parameter `{name}`", (
             " or ".join(["remove it", *(f"use {one}" for one in takers(name))]))
+    if model.family == "torch_module" and model.parameters.module is None:
+        yield (*path, "module"), "torch_module needs to know which one", "name it as package.module:name"
     if events is not None and task_for(events, model) not in (None, *CLASS_TASKS):
         for name in sorted(CLASSES_ONLY & set(given)):
             yield (*path, name), f"`{name}` is for classes, and {task_for(events, model)} has none", "remove it"
