@@ -55,7 +55,8 @@ class Unsayable(nn.Module):
         self.layer = nn.Linear(width, outputs)
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        return torch.special.bessel_j0(self.layer(rows))
+        said: torch.Tensor = torch.special.bessel_j0(self.layer(rows))
+        return said
 
 
 class Recurrent(nn.Module):
