@@ -187,8 +187,6 @@ def test_a_worker_leaves_a_result_with_the_figures_of_the_gate(tmp_path: Path, r
 def test_a_pipeline_that_cannot_learn_a_policy_is_refused(before: str, after: str, said: str) -> None:
     text = (Path(__file__).parents[4] / "examples/allocation/pipeline.yaml").read_text("utf-8")
     assert before in text
-    if after == "dqn":
-        text = text.replace("bins: 5", "bins: 6")
     with pytest.raises(InvalidPipeline) as refused:
         parse(text.replace(before, after))
     assert any(said in str(problem) for problem in refused.value.problems)
