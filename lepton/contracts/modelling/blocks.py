@@ -243,6 +243,8 @@ def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Find
         yield ("model", "train", "stream"), "only classes and numbers are learnt from a stream", "remove it"
     if model.train.stream is not None and model.export is not None:
         yield ("model", "export"), "candidates of a stream are published as they are", "remove it, or train.stream"
+    if model.train.stream is not None and model.transfer is not None:
+        yield ("model", "transfer"), "what a stream teaches begins with its rows alone", "remove it, or train.stream"
     if model.train.window_rows < model.train.first_rows:
         yield ("model", "train", "window_rows"), "fewer than first_rows", "raise it to at least first_rows"
 
