@@ -35,3 +35,11 @@ class TrainerSettings(LeptonSettings):
 
     collect_s: float = Field(default=3600.0, gt=0)
     """Seconds between two looks for retired versions and for files of models that nothing refers to."""
+
+    modules: str = ""
+    """Modules of torch that runs may import, with commas between: `package.module`, or `package.module:name`. To import
+    one is to run it with all that the trainer may do. Empty: none."""
+
+    @property
+    def allowed_modules(self) -> tuple[str, ...]:
+        return tuple(one.strip() for one in self.modules.split(",") if one.strip())

@@ -87,6 +87,9 @@ class Parameters(Block):
     bins: Annotated[int, Field(ge=2, le=64)] = 5
     """Into which a table divides the values of a number."""
 
+    module: Annotated[str | None, Field(max_length=200, pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")] = None
+    """Import path `package.module:name` of what makes the network from (width, outputs)."""
+
     @property
     def layers(self) -> tuple[int, ...]:
         return self.hidden or (32, 16)
@@ -226,6 +229,8 @@ def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Find
     for name in foreign(model.family, given):
         yield (*path, name), f"{model.family} has no parameter `{name}`", (
             " or ".join(["remove it", *(f"use {one}" for one in takers(name))]))
+    if model.family == "torch_module" and model.parameters.module is None:
+        yield (*path, "module"), "torch_module needs to know which one", "name it as package.module:name"
     if events is not None and task_for(events, model) not in (None, *CLASS_TASKS):
         for name in sorted(CLASSES_ONLY & set(given)):
             yield (*path, name), f"`{name}` is for classes, and {task_for(events, model)} has none", "remove it"
@@ -238,6 +243,8 @@ def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Find
         yield ("model", "train", "stream"), "only classes and numbers are learnt from a stream", "remove it"
     if model.train.stream is not None and model.export is not None:
         yield ("model", "export"), "candidates of a stream are published as they are", "remove it, or train.stream"
+    if model.train.stream is not None and model.transfer is not None:
+        yield ("model", "transfer"), "what a stream teaches begins with its rows alone", "remove it, or train.stream"
     if model.train.window_rows < model.train.first_rows:
         yield ("model", "train", "window_rows"), "fewer than first_rows", "raise it to at least first_rows"
 
@@ -345,6 +352,9 @@ def _check_judging(events: Events, model: ModelSpec) -> Iterator[Finding]:
             if getattr(wanted, name):
                 yield (*path, name), f"{model.family} is not judged row by row by a label", "remove it"
         return
+    if model.train.stream is not None and wanted.fairness is not None and wanted.fairness.at_most is not None:
+        yield (*path, "fairness", "at_most"), "a stream's candidates are not measured by group", (
+            "remove it, or model.train.stream")
     named: list[tuple[tuple[str, ...], str]] = [((*path, "slices"), name) for name in wanted.slices]
     named += [((*path, "fairness", "groups"), name) for name in (wanted.fairness.groups if wanted.fairness else ())]
     for where, name in named:

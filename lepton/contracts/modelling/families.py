@@ -6,7 +6,7 @@ from typing import Literal
 
 Family = Literal["linear_regression", "logistic_regression", "mlp",
                  "cnn", "rnn", "lstm", "gru", "transformer", "autoencoder", "recommender",
-                 "q_learning", "dqn"]
+                 "q_learning", "dqn", "torch_module"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ FAMILIES: dict[str, FamilyRules] = {
     "recommender": FamilyRules(frozenset({"ranking"}), frozenset({"hidden", "dropout", "factors", "top_k"})),
     "q_learning": FamilyRules(frozenset({"policy"}), frozenset({"discount", "caution", "bins"})),
     "dqn": FamilyRules(frozenset({"policy"}), frozenset({"hidden", "dropout", "discount", "caution"})),
+    "torch_module": FamilyRules(BOTH, frozenset({"module"})),
 }
 
 

@@ -254,6 +254,9 @@ def _check_learning(events: Events, blocks: Blocks) -> Iterator[Finding]:
         watched = {"anomaly": ("accuracy", "precision", "recall", "f1"), "ranking": (), "policy": ()}.get(task, gate)
         metrics.append((("watch", "quality", "metric"), blocks.watch.quality.metric,
                         watched if events.label is not None else ()))
+    tested = task in ("regression", "classification")
+    if blocks.gate is not None and blocks.gate.significance is not None and not tested:
+        yield ("gate", "significance"), f"no test compares two models of {task} row by row", "remove it"
     for path, metric, fitting in metrics:
         if metric is not None and metric not in fitting:
             yield path, f"{metric} does not measure {task}", (

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -140,6 +141,17 @@ def family_and_parameters(pipeline: Pipeline, command: training_pb2.TrainingComm
         first = error.errors()[0]
         raise bad_parameter(f"parameter {'.'.join(str(part) for part in first['loc'])}: {first['msg']}",
                             f"known parameters: {', '.join(Parameters.model_fields)}") from error
+
+
+def check_module(path: str | None, allowed: Sequence[str]) -> None:
+    """Raises RunFailed(parameter) unless `path`, `package.module:name`, is allowed: as it is, or its whole module.
+
+    To import a module is to run it, with everything the trainer may do.
+    """
+    if path is not None and path not in allowed and path.partition(":")[0] not in allowed:
+        raise bad_parameter(f"`{path}` is not among the modules this trainer may import",
+                            "add it to LEPTON_TRAINER_MODULES, if whoever wrote it may do what the trainer may",
+                            "module_not_allowed")
 
 
 def runs_due(rows: int, first_rows: int, every_rows: int) -> int:

@@ -28,6 +28,7 @@ from services.trainer.core.plan import (
     Range,
     Rival,
     Snapshot,
+    check_module,
     family_and_parameters,
     planned_fields,
 )
@@ -64,7 +65,9 @@ class Planner:
         kept = await folder.read(PLAN)
         if kept is not None:
             try:
-                return Plan.from_json(kept)
+                plan = Plan.from_json(kept)
+                check_module(plan.parameters.module, self._bounds.modules)
+                return plan
             except ValidationError as error:
                 # Left by another release; what else is in the folder was made for it.
                 self._tell.trouble("plan_unreadable", str(error), run.run_id)
@@ -73,6 +76,7 @@ class Planner:
         state = await self._pipeline(command.model)
         spec = parsed(state.spec_json)
         family, parameters = family_and_parameters(spec, command)
+        check_module(parameters.module, self._bounds.modules)
         data_state = await self._pipeline(command.data_pipeline) if command.data_pipeline else state
         data = _same_form(spec, parsed(data_state.spec_json))
         model, gate = _learnable(spec)

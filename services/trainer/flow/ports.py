@@ -84,6 +84,8 @@ class Bounds:
     memory_mb: int
     limit_s: float
     processes: int
+    modules: tuple[str, ...] = ()
+    """What a run may import beside the trainer's own: `package.module`, or `package.module:name`."""
 
 
 Pipelines = Callable[[], Mapping[str, PipelineState]]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from lepton.contracts.modelling.blocks import Start, Transfer
+from lepton.contracts.modelling.families import FAMILIES
 from lepton.contracts.pb.models_pb2 import ModelState, ModelVersion
 from lepton.contracts.pb.training_pb2 import TRAINING_KIND_FINE_TUNE, TrainingCommand
 from lepton.contracts.pipeline import Pipeline
@@ -63,7 +64,8 @@ def named_version(begun: Beginning, registry: ModelState, family: str) -> ModelV
     if reason := _cannot_continue(found, family):
         raise bad_parameter(f"version {wanted} of {begun.model} cannot be continued: {reason}",
                             f"begin with a {family}, or set model.family: {found.manifest.family}"
-                            if found.manifest.family != family else "train instead of fine-tuning")
+                            if found.manifest.family != family and found.manifest.family in FAMILIES
+                            else "train instead of fine-tuning")
     return found
 
 

@@ -47,6 +47,11 @@ class Comparison:
     paired_test: str
     paired_chance: float
 
+    def metrics(self) -> dict[str, float]:
+        """As they stand in a manifest."""
+        return {"champion_lead": self.lead, "champion_lead_low": self.low, "champion_lead_high": self.high,
+                "champion_chance": self.chance, "champion_paired_chance": self.paired_chance}
+
 
 def compare(candidate: Answered, champion: Answered, metric: str, margin: float = 0.0) -> Comparison | None:
     """Both on the same rows, in the same order; None where the metric is not defined on them.

@@ -72,8 +72,7 @@ def judge(case: Case) -> Judged:
     if case.champion is not None and plan.champion is not None:
         theirs = answers_of(case.champion, held.inputs, held.truth, case.target, plan.champion.classes)
         if one := comparison.compare(answered, theirs, plan.gate.metric, plan.gate.beat_champion_by):
-            metrics |= {"champion_lead": one.lead, "champion_lead_low": one.low, "champion_lead_high": one.high,
-                        "champion_chance": one.chance, "champion_paired_chance": one.paired_chance}
+            metrics |= one.metrics()
             figures["comparison"] = asdict(one)
     if case.folds is not None:
         for name, (mean, error) in case.folds.summary().items():

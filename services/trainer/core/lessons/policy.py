@@ -29,6 +29,7 @@ class Policy(Lesson):
         super().__init__(plan)
         self._discount = plan.parameters.discount
         self._log: Log
+        self._foreign: Array
         self._inputs: Inputs
         self._preparation: Preparation | None = None
         self._taught: list[Array] = []
@@ -52,10 +53,11 @@ class Policy(Lesson):
 
     def truth(self, rows: pa.Table, inputs: Inputs, target: Target) -> Array:
         self._log, self._inputs = self._read(rows, target), inputs
+        self._foreign = np.array([one is not None and one not in target.classes for one in self._actions(rows)[0]])
         return np.arange(rows.num_rows)
 
     def check_known(self, target: Target, truth: Array, training: Array) -> None:
-        if (self._log.action[training] == UNKNOWN).any():
+        if self._foreign[training].any():
             raise bad_data("an action is one the parent version does not know", "train instead of fine-tuning")
 
     def teaches(self, truth: Array, training: Array) -> Array:

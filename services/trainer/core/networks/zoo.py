@@ -7,7 +7,16 @@ import torch
 from lepton.contracts.modelling.blocks import Parameters
 from lepton.contracts.modelling.families import Family
 from lepton.contracts.pipeline_blocks import Task
-from services.trainer.core.networks import attention, autoencoder, convolution, recommender, recurrent, returns, stack
+from services.trainer.core.networks import (
+    attention,
+    autoencoder,
+    convolution,
+    own,
+    recommender,
+    recurrent,
+    returns,
+    stack,
+)
 from services.trainer.core.networks.network import Network
 from services.trainer.core.preparing.layout import Layout
 
@@ -27,6 +36,7 @@ _BUILD: dict[str, Build] = {
     "recommender": recommender.recommender,
     "q_learning": returns.q_learning,
     "dqn": returns.dqn,
+    "torch_module": own.own,
 }
 
 

@@ -12,6 +12,8 @@ from services.trainer.core.dataset import Target
 from services.trainer.core.export import session
 from services.trainer.core.export.graph import Exported, export
 from services.trainer.core.failure import bad_data, bad_parameter
+from services.trainer.core.judging.answered import Answered
+from services.trainer.core.judging.comparison import compare
 from services.trainer.core.plan import Plan
 from services.trainer.core.preparing.preparation import Preparation
 from services.trainer.core.preparing.rows import Inputs
@@ -67,9 +69,13 @@ def graduate(plan: Plan, state: bytes, champion: bytes | None) -> Graduated:
     running = session.Session(exported.data)
     _check_parity(plan, running, learner, network, target, trial.inputs)
     figures = measured(plan.task, trial.scores, trial.truth, target)
+    theirs = _champion_scores(plan, champion, trial, target)
+    if theirs is not None:
+        figures |= _compared(plan, trial, theirs, target)
     return Graduated(exported, _weights(arrays, about), learner.preparation, target,
                      {**figures, **{PREQUENTIAL + name: value for name, value in record.figures().items()}},
-                     _champion_metrics(plan, champion, trial, target), learner.seen, trial.rows)
+                     None if theirs is None else measured(plan.task, theirs, trial.truth, target), learner.seen,
+                     trial.rows)
 
 
 def _weights(arrays: dict[str, Array], about: dict[str, Any]) -> bytes:
@@ -99,14 +105,27 @@ def _learner(plan: Plan, arrays: dict[str, Array], about: dict[str, Any]) -> Str
     return learner
 
 
-def _champion_metrics(plan: Plan, champion: bytes | None, trial: Trial, target: Target) -> dict[str, float] | None:
+def _compared(plan: Plan, trial: Trial, theirs: Array, target: Target) -> dict[str, float]:
+    """How the answers given unseen lead those of the champion's file on the same rows."""
+    mine, other = (_answered(scores, trial.truth, target) for scores in (trial.scores, theirs))
+    one = compare(mine, other, plan.gate.metric, plan.gate.beat_champion_by)
+    return one.metrics() if one else {}
+
+
+def _answered(scores: Array, truth: Array, target: Target) -> Answered:
+    if target.task == "regression":
+        return Answered(scores[:, 0].astype(np.float64), truth.astype(np.float64))
+    width = len(target.classes) - scores.shape[1]
+    return Answered(np.pad(scores, ((0, 0), (0, width))), truth.astype(np.int64), target.classes)
+
+
+def _champion_scores(plan: Plan, champion: bytes | None, trial: Trial, target: Target) -> Array | None:
     if champion is None or plan.champion is None:
         return None
     answers = session.Session(champion).answers(trial.inputs)
     if plan.task == "regression":
-        return measured(plan.task, answers["prediction"].reshape(-1, 1), trial.truth, target)
-    scores = session.align(answers["probabilities"], plan.champion.classes or target.classes, target.classes)
-    return measured(plan.task, scores, trial.truth, target)
+        return np.asarray(answers["prediction"]).reshape(-1, 1)
+    return session.align(answers["probabilities"], plan.champion.classes or target.classes, target.classes)
 
 
 def _check_parity(plan: Plan, running: session.Session, learner: StreamLearner, network: Crowd, target: Target,

@@ -4,7 +4,7 @@ Everything that counts is in `state()`: whoever kills the process and gives the 
 another loses nothing and counts nothing twice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -92,7 +92,7 @@ class Pupil:
     def take(self, records: Sequence[Given]) -> Report:
         """Learn what these complete. Records that were taken before are passed over."""
         refused: list[tuple[int, str, str]] = []
-        outcomes: list[Outcome] = []
+        outcomes: dict[int, Outcome] = {}
         for place, record in enumerate(records):
             if not self._new(record):
                 continue
@@ -100,13 +100,13 @@ class Pupil:
                 if record.stream == FEATURES:
                     self._room.add_rows(record.partition, record.value)
                 else:
-                    outcomes.append(self._outcome(record.value))
+                    outcomes[place] = codec.decode_as(Topic.OUTCOMES, Outcome, record.value)
             except Invalid as error:
                 refused.append((place, error.message, error.field or ""))
-        if outcomes:
-            self._room.add_labels(features.outcome_table(self._pipeline, outcomes))
+        refused += self._add_labels(outcomes)
         self._learn(self._room.leave())
-        return Report(self.learner.seen, self._left_out, self._room.waiting, self.record.figures(), self.due, refused)
+        return Report(self.learner.seen, self._left_out, self._room.waiting, self.record.figures(), self.due,
+                      sorted(refused))
 
     @property
     def due(self) -> bool:
@@ -146,11 +146,18 @@ class Pupil:
         taken[1] = record.offset + 1
         return True
 
-    def _outcome(self, value: bytes) -> Outcome:
-        outcome = codec.decode_as(Topic.OUTCOMES, Outcome, value)
-        # Alone, so that one that does not fit is refused alone.
-        features.outcome_table(self._pipeline, [outcome])
-        return outcome
+    def _add_labels(self, outcomes: Mapping[int, Outcome]) -> list[tuple[int, str, str]]:
+        """Those of the label's type wait for their rows; the others are refused, one by one."""
+        if not outcomes:
+            return []
+        try:
+            self._room.add_labels(features.outcome_table(self._pipeline, list(outcomes.values())))
+        except Invalid as error:
+            if len(outcomes) == 1:
+                return [(place, error.message, error.field or "") for place in outcomes]
+            return [refused for place, outcome in outcomes.items()
+                    for refused in self._add_labels({place: outcome})]
+        return []
 
     def _learn(self, rows: pa.Table) -> None:
         if not rows.num_rows:

@@ -103,6 +103,7 @@ def test_what_cannot_be_asked_for_is_a_parameter_failure(values: dict[str, objec
     (0, registry(champion=0), "m has no champion", "one of its versions: 3"),
     (0, EMPTY, "there is no model m", "lepton models"),
     (3, registry(family="autoencoder"), "it is a autoencoder, not a mlp", "model.family: autoencoder"),
+    (3, registry(family="stream"), "it is a stream, not a mlp", "train instead"),
     (3, registry(weights=""), "weights were not kept", "train instead")])
 def test_a_version_that_cannot_be_continued_is_named(
         version: int, theirs: models_pb2.ModelState, why: str, remedy: str) -> None:

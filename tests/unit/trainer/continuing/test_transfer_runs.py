@@ -77,6 +77,11 @@ async def test_what_another_models_champion_began_with_is_kept(world: World) -> 
     assert await garbage.waited_for("lumps") == set()
 
 
+def test_what_is_learnt_from_a_stream_takes_nothing_over() -> None:
+    with pytest.raises(Invalid, match="begins with its rows alone"):
+        pipeline.parse(TEACHER.replace("  train: {", "  transfer: {head: keep}\n  train: {stream: {}, "))
+
+
 def test_a_pipeline_cannot_replace_the_head_of_a_family_that_is_nothing_else() -> None:
     with pytest.raises(Invalid, match="logistic_regression has no layer but its head"):
         pipeline.parse(SPEC.replace("  train:", "  transfer: {head: replace}\n  train:"))

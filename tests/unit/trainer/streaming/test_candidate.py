@@ -72,6 +72,10 @@ def test_a_number_and_its_champion_are_measured_on_the_same_rows() -> None:
     assert second.champion_metrics is not None
     # The champion knows these very rows; the candidate's answers were given before it did.
     assert second.champion_metrics["rmse"] < second.metrics["rmse"] == first.metrics["rmse"]
+    # Not a lead, and tested on the same rows, for a gate that asks about luck.
+    assert second.metrics["champion_lead"] == pytest.approx(first.metrics["r2"] - second.champion_metrics["r2"])
+    assert second.metrics["champion_chance"] > 0.5
+    assert "champion_chance" not in first.metrics
 
 
 def test_texts_flags_and_gaps_are_answered_alike() -> None:

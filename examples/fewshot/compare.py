@@ -1,0 +1,117 @@
+"""Learns to tell tumours from a few examples of each, once from nothing and once from another clinic's model.
+
+The large clinic has thirty measures of each of 285 tumours. The small one takes twenty of them, and knows of a few
+tumours what they were; it is tried on the others, which neither model has seen. Both learn as the trainer has them
+learn, without a platform around.
+
+    python -m examples.fewshot.compare
+"""
+
+import sys
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from sklearn import datasets
+
+from lepton.contracts import pipeline
+from lepton.contracts.features import EVENT_ID
+from lepton.contracts.modelling.blocks import Transfer
+from lepton.contracts.pipeline import Pipeline
+from services.trainer.core.dataset import LABEL
+from services.trainer.core.export.session import Session
+from services.trainer.core.learning import Given, Learned, learn
+from services.trainer.core.plan import Plan, Rival, Snapshot, planned_fields
+from services.trainer.core.preparing.rows import inputs_of
+
+SHOTS = (8, 20, 40)
+"""Tumours of each kind that the small clinic knows of."""
+SEEDS = (1, 2, 3, 4, 5)
+"""Each shows other tumours, and begins with other first weights."""
+LARGE = 285
+"""Tumours of the large clinic; the others are the small one's."""
+# The data set is not in any order of time; this is the order of the example.
+_ORDER = 3
+
+Places = npt.NDArray[np.int64]
+
+
+def spec(name: str) -> Pipeline:
+    return pipeline.parse((Path(__file__).parent / f"{name}.yaml").read_text())
+
+
+@lru_cache(maxsize=1)
+def tumours() -> tuple[dict[str, Any], Any, Places]:
+    """Measures by field name, whether each was malignant, and the example's order."""
+    data = datasets.load_breast_cancer()
+    names = [name.replace(" ", "_") for name in data.feature_names]
+    order = np.random.default_rng(_ORDER).permutation(len(data.target))
+    return {name: data.data[:, place] for place, name in enumerate(names)}, data.target == 0, order
+
+
+def taught() -> Learned:
+    """The large clinic's model."""
+    large = spec("teacher")
+    return learn(_plan(large, 7), Given(_rows(large, tumours()[2][:LARGE])), [])
+
+
+def accuracy(shots: int, seed: int, teacher: Learned | None, transfer: Transfer | None = None) -> float:
+    """Of the small clinic's model on its other tumours; without a teacher it learns from nothing.
+
+    `transfer` is how it goes on from the teacher; without, as its Pipeline says.
+    """
+    small = spec("pupil")
+    shown, others = _split(shots, seed)
+    plan = _plan(small, seed)
+    if teacher is not None:
+        wanted = transfer or (small.model.transfer if small.model is not None else None)
+        plan = plan.model_copy(update={"parent": Rival(version=1, model="large-clinic"), "transfer": wanted})
+    learned = learn(plan, Given(_rows(small, shown), parent=teacher.weights if teacher is not None else None), [])
+    said = Session(learned.exported.data).answers(inputs_of(plan.fields, _rows(small, others)))["label"]
+    return float((said == tumours()[1][others]).mean())
+
+
+def _split(shots: int, seed: int) -> tuple[Places, Places]:
+    """So many of each kind, and all others."""
+    _, malignant, order = tumours()
+    mixed = np.random.default_rng(seed).permutation(order[LARGE:])
+    shown = np.concatenate([mixed[malignant[mixed] == kind][:shots] for kind in (False, True)])
+    return shown, mixed[~np.isin(mixed, shown)]
+
+
+def _plan(of: Pipeline, seed: int) -> Plan:
+    assert of.model is not None
+    assert of.gate is not None
+    return Plan(
+        run_id="run-example", command_id="example", model=of.name, data_pipeline=of.name, generation=1, spec_version=1,
+        spec_digest=of.digest(), input_schema_digest=of.input_schema_digest(), task="classification",
+        label=of.label_field or "", label_type="bool", fields=planned_fields(of), outliers=of.clean.outliers,
+        family=of.model.family, parameters=of.model.parameters.model_copy(update={"seed": seed}), gate=of.gate, rows=0,
+        snapshot=Snapshot(ranges=()), promote=True, reason="command")
+
+
+def _rows(of: Pipeline, which: Sequence[int] | Places) -> pa.Table:
+    measures, malignant, _ = tumours()
+    return pa.table({EVENT_ID: [f"tumour-{place:03d}" for place in which],
+                     **{name: pa.array(measures[name][which]) for name in of.inputs},
+                     LABEL: pa.array(malignant[which])})
+
+
+def main() -> int:
+    teacher = taught()
+    print(f"the large clinic's model: {teacher.metrics['accuracy']:.3f} of {teacher.held_out_rows} held-out tumours")
+    print(f"the small clinic's, mean and range of {len(SEEDS)} seeds:")
+    for shots in SHOTS:
+        for how, teaching in (("from nothing", None), ("from the teacher", teacher)):
+            found = [accuracy(shots, seed, teaching) for seed in SEEDS]
+            print(f"  {shots:2d} of each, {how:17s} {np.mean(found):.3f}  ({min(found):.3f} to {max(found):.3f})",
+                  flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
