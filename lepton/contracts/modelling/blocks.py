@@ -290,11 +290,12 @@ def _check_shapes(events: Events, model: ModelSpec) -> Iterator[Finding]:
 def _check_search(model: ModelSpec) -> Iterator[Finding]:
     if model.search is not None and FAMILIES[model.family].own_task is not None:
         yield ("model", "search"), f"{model.family} has no labels that trials could be compared by", "remove it"
-    for name in model.search.ranges if model.search else ():
+    search = model.search or Search()
+    for name in search.ranges:
         path = ("model", "search", "ranges", name)
         if not searched_for(model.family, name):
             yield path, f"`{name}` is nothing a search for {model.family} tries", "remove it"
-        elif wrong := _wrong_range(model.search, name, Parameters.model_fields[name].default):
+        elif wrong := _wrong_range(search, name, Parameters.model_fields[name].default):
             yield path, wrong, "name low and high with low < high (and low > 0 for log), or one_of"
 
 
