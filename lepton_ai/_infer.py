@@ -16,7 +16,7 @@ from lepton_ai._data import Rows, field_name
 LABEL_NAMES: Final = ("label", "target", "y")
 REGRESSION: Final = ("linear_regression",)
 CLASSIFICATION: Final = ("logistic_regression",)
-FAMILIES: Final = (*REGRESSION, *CLASSIFICATION, "mlp")
+FAMILIES: Final = (*REGRESSION, *CLASSIFICATION, "mlp", "auto")
 # A text column with at most this many different values, in less than half as many as rows, is a category.
 MAX_CATEGORIES: Final = 50
 MAX_CLASSES: Final = 100

@@ -56,6 +56,7 @@ class Run:
     """Where a training run is. `state` is one of queued, running, succeeded, rejected, failed, cancelled.
 
     `failure_name` is one word that stays the same whatever `failure` says; `stage` is what goes on at the moment.
+    `explanation` says how family and parameters were found, where the run looked for them.
     """
 
     run_id: str
@@ -74,6 +75,7 @@ class Run:
     priority: int = 0
     rows: int = 0
     cancel_requested: bool = False
+    explanation: str = ""
 
     @property
     def ended(self) -> bool:
@@ -91,7 +93,7 @@ def run_from(told: Mapping[str, Any]) -> Run:
         failure_name=str(failure.get("name") or ""), model=str(told.get("model") or ""),
         kind=plain(told.get("kind"), "TRAINING_KIND_"), stage=str(told.get("stage") or ""),
         priority=int(told.get("priority") or 0), rows=int(told.get("rows") or 0),
-        cancel_requested=bool(told.get("cancel_requested")),
+        cancel_requested=bool(told.get("cancel_requested")), explanation=str(told.get("explanation") or ""),
     )
 
 

@@ -341,3 +341,36 @@ class Heal(Block):
     cool_down_s: Annotated[float, Field(ge=0)] = 20
     notify: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Apprise URLs, or `log`."""
+
+
+class Tried(Block):
+    """Values of one parameter that a search tries: those listed, or any from `low` to `high` (`log`: of its size)."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    one_of: Annotated[tuple[Any, ...] | None, Field(strict=False, min_length=1, max_length=50)] = None
+
+    def unfit(self, number: bool) -> str:
+        """Why these are no values to try for a parameter, which is a `number` or not; empty when they are."""
+        if self.one_of is not None:
+            return "there are two sets of values to try" if (self.low, self.high) != (None, None) else ""
+        if not number or self.low is None or self.high is None:
+            return "there are no values to try"
+        empty = self.low >= self.high or (self.log and self.low <= 0)
+        return f"nothing lies between {self.low:g} and {self.high:g}" if empty else ""
+
+    def values(self, default: Any) -> tuple[Any, ...]:
+        """Those listed, or the two bounds: whole numbers as ints where the parameter is one, as its default tells."""
+        return tuple(int(one) if isinstance(default, int) and isinstance(one, float) and one.is_integer() else one
+                     for one in self.one_of or (self.low, self.high))
+
+
+class Search(Block):
+    trials: Annotated[int, Field(ge=1, le=200)] = 20
+    seconds: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    """Trials end when all took so long together; the last training comes after them."""
+    epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Most epochs of a trial; absent: as many as the model's."""
+    ranges: dict[str, Tried] = Field(default_factory=dict)
+    """By parameter; without any, those usual for the family."""

@@ -17,10 +17,10 @@ class Runs:
         self._do = do
 
     def train(self, model: str, *, kind: Literal["train", "fine_tune"] = "train", family: str = "",
-              parameters: Mapping[str, Any] | None = None, priority: int = 0, promote: bool = True,
-              **wanted: Any) -> Run:
+              parameters: Mapping[str, Any] | None = None, search: Mapping[str, Any] | None = None,
+              priority: int = 0, promote: bool = True, **wanted: Any) -> Run:
         """Ask for one run and return at once."""
-        asked: Run = self._do(self._runs.train(model, kind=kind, family=family, parameters=parameters,
+        asked: Run = self._do(self._runs.train(model, kind=kind, family=family, parameters=parameters, search=search,
                                                priority=priority, promote=promote, **wanted))
         return asked
 

@@ -18,16 +18,16 @@ class AsyncRuns:
         self._transport = transport
 
     async def train(self, model: str, *, kind: Literal["train", "fine_tune"] = "train", family: str = "",
-                    parameters: Mapping[str, Any] | None = None, priority: int = 0, promote: bool = True,
-                    **wanted: Any) -> Run:
+                    parameters: Mapping[str, Any] | None = None, search: Mapping[str, Any] | None = None,
+                    priority: int = 0, promote: bool = True, **wanted: Any) -> Run:
         """Ask for one run and return at once; `follow` shows how it goes.
 
         `wanted` is what else `POST /v1/models/{model}/train` takes: `snapshot`, `data_pipeline`, `parent_version`,
         `parent_model`, `transfer`, `max_rows`, `command_id`. Raises Invalid for what the model's Pipeline cannot be
         trained with.
         """
-        body = {"kind": kind, "family": family, "parameters": dict(parameters or {}), "priority": priority,
-                "promote": promote, "command_id": f"sdk-{uuid.uuid4().hex}", **wanted}
+        body = {"kind": kind, "family": family, "parameters": dict(parameters or {}), "search": dict(search or {}),
+                "priority": priority, "promote": promote, "command_id": f"sdk-{uuid.uuid4().hex}", **wanted}
         asked = await self._transport.post(f"/v1/models/{model}/train", body)
         return await self.get(str(asked["run_id"]))
 

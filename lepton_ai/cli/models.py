@@ -103,6 +103,7 @@ def train(name: Name, family: Annotated[str, typer.Option(help="The Pipeline's, 
           lora: Annotated[int, typer.Option(min=0, max=256, help="Rank of adapters; 0: none.")] = 0,
           snapshot: Annotated[str, typer.Option(help="Learn from this snapshot's rows.")] = "",
           promote: Annotated[bool, typer.Option(help="Serve it when it passes its gate.")] = True,
+          search: Annotated[str, typer.Option(help="Look for parameters first, as model.search says it.")] = "{}",
           priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher goes first.")] = 0,
           follow: Annotated[bool, typer.Option("--follow", help="Show it live until it ends.")] = False) -> None:
     """Ask for one training run; follow it with `--follow`, or later with `lepton runs follow RUN`."""
@@ -114,7 +115,7 @@ def train(name: Name, family: Annotated[str, typer.Option(help="The Pipeline's, 
     body = {"kind": "fine_tune" if fine_tune or start or transfer else "train", "family": family, "promote": promote,
             "snapshot": snapshot, "parameters": parse_json(parameters, "--parameters"), "priority": priority,
             "parent_model": model, "parent_version": int(version or 0), "transfer": transfer,
-            "command_id": f"cli-{uuid.uuid4().hex}"}
+            "search": parse_json(search, "--search"), "command_id": f"cli-{uuid.uuid4().hex}"}
 
     async def post(transport: Transport) -> Any:
         return await transport.post(f"/v1/models/{name}/train", body)

@@ -4,9 +4,9 @@
     python -m services.trainer.worker train RUN_DIR PARENT_PID      the worker: RUN_DIR in, RUN_DIR out
     python -m services.trainer.worker stream - PARENT_PID           a stream's learner: frames in, frames out
 
-In: plan.json, data.arrow, and what the plan names (parent.npz, champion.onnx); checkpoint.npz when the run was begun
-before. Out: progress.jsonl while it goes; then model.onnx, weights.npz, card.zip and, last, result.json; or
-failure.json.
+In: plan.json, data.arrow, and what the plan names (parent.npz, champion.onnx); search.json and checkpoint.npz when the
+run was begun before. Out: progress.jsonl while it goes; then model.onnx, weights.npz, card.zip and, last, result.json;
+or failure.json.
 Heavy libraries are imported inside the functions, so that the process is bound to its parent before it does anything.
 """
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from services.trainer.core.plan import Plan
 
 PLAN, DATA, PARENT, CHAMPION, CHECKPOINT = "plan.json", "data.arrow", "parent.npz", "champion.onnx", "checkpoint.npz"
+SEARCH = "search.json"
 PROGRESS, RESULT, FAILURE = "progress.jsonl", "result.json", "failure.json"
 MODEL, WEIGHTS, CARD = "model.onnx", "weights.npz", "card.zip"
 
@@ -134,6 +135,7 @@ def _learn(folder: Path) -> tuple["Plan", "Learned"]:
     given = _given(folder)
     if plan.stream is not None:
         return plan, _graduated(plan, (folder / STREAM).read_bytes(), given.champion)
+    plan = _found(folder, plan, given)
 
     def attached() -> list[object]:
         return [TimeLimit(SystemClock().monotonic, plan.limit_s), Report(_teller(folder, plan.parameters.epochs)),
@@ -156,6 +158,22 @@ def _graduated(plan: "Plan", state: bytes, champion: bytes | None) -> "Learned":
     found = graduate(plan, state, champion)
     return Learned(found.exported, found.weights, found.preparation, found.target, found.metrics,
                    found.champion_metrics, (), found.train_rows, found.held_out_rows, epochs=0)
+
+
+def _found(folder: Path, plan: "Plan", given: "Given") -> "Plan":
+    """What is to be learnt, after the search the plan asks for, if it does."""
+    if plan.search is None:
+        return plan
+    from lepton.clock import SystemClock
+    from services.trainer.core.searching.search import Notes, find
+    from services.trainer.core.searching.trials import attempts
+
+    def tell(stage: str, figures: dict[str, float]) -> None:
+        _told(folder, {"epoch": 0, "epochs": 0, "stage": stage, **figures})
+
+    kept = (folder / SEARCH).read_bytes() if (folder / SEARCH).exists() else None
+    return find(plan, lambda: attempts(plan, given.rows),
+                Notes(kept, lambda data: _write(folder / SEARCH, data), tell, SystemClock().monotonic))
 
 
 def _given(folder: Path) -> "Given":
@@ -199,11 +217,14 @@ def _finish(folder: Path, plan: "Plan", learned: "Learned") -> None:
 
 def _teller(folder: Path, epochs: int) -> Callable[[int, dict[str, float]], None]:
     def tell(epoch: int, figures: dict[str, float]) -> None:
-        line: dict[str, Any] = {"epoch": epoch, "epochs": epochs, **figures}
-        with (folder / PROGRESS).open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        _told(folder, {"epoch": epoch, "epochs": epochs, **figures})
 
     return tell
+
+
+def _told(folder: Path, line: dict[str, Any]) -> None:
+    with (folder / PROGRESS).open("a") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 def _limit_memory(memory_mb: int) -> None:

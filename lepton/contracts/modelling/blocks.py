@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from lepton.contracts.modelling.families import (
     CLASS_TASKS,
@@ -15,9 +15,21 @@ from lepton.contracts.modelling.families import (
     Family,
     fitting,
     foreign,
+    searched_for,
     takers,
 )
-from lepton.contracts.pipeline_blocks import LISTS, NUMERIC, SCALARS, Block, Events, Member, Share, label_type, task_of
+from lepton.contracts.pipeline_blocks import (
+    LISTS,
+    NUMERIC,
+    SCALARS,
+    Block,
+    Events,
+    Member,
+    Search,
+    Share,
+    label_type,
+    task_of,
+)
 
 Finding = tuple[tuple[int | str, ...], str, str]
 """Path in the Pipeline, message, remedy."""
@@ -206,6 +218,7 @@ class Roles(Block):
 class ModelSpec(Block):
     family: Family
     parameters: Parameters = Parameters()
+    search: Search | None = None
     train: Train = Train()
     roles: Roles = Roles()
     transfer: Transfer | None = None
@@ -245,6 +258,7 @@ def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Find
         yield ("model", "export"), "candidates of a stream are published as they are", "remove it, or train.stream"
     if model.train.stream is not None and model.transfer is not None:
         yield ("model", "transfer"), "what a stream teaches begins with its rows alone", "remove it, or train.stream"
+    yield from _check_search(model)
     if model.train.window_rows < model.train.first_rows:
         yield ("model", "train", "window_rows"), "fewer than first_rows", "raise it to at least first_rows"
 
@@ -271,6 +285,28 @@ def _check_shapes(events: Events, model: ModelSpec) -> Iterator[Finding]:
     if model.family == "transformer" and parameters.units % parameters.heads:
         yield (*path, "heads"), f"{parameters.units} units cannot be shared by {parameters.heads} heads", (
             "choose units that are a multiple of heads")
+
+
+def _check_search(model: ModelSpec) -> Iterator[Finding]:
+    if model.search is not None and FAMILIES[model.family].own_task is not None:
+        yield ("model", "search"), f"{model.family} has no labels that trials could be compared by", "remove it"
+    search = model.search or Search()
+    for name in search.ranges:
+        path = ("model", "search", "ranges", name)
+        if not searched_for(model.family, name):
+            yield path, f"`{name}` is nothing a search for {model.family} tries", "remove it"
+        elif wrong := _wrong_range(search, name, Parameters.model_fields[name].default):
+            yield path, wrong, "name low and high with low < high (and low > 0 for log), or one_of"
+
+
+def _wrong_range(search: Search, name: str, default: object) -> str:
+    wrong = search.ranges[name].unfit(isinstance(default, int | float))
+    try:
+        for value in () if wrong else search.ranges[name].values(default):
+            Parameters.model_validate({name: value})
+    except ValidationError as error:
+        return f"{value!r}: {error.errors()[0]['msg']}"
+    return wrong
 
 
 def task_for(events: Events, model: ModelSpec | None) -> str | None:

@@ -6,7 +6,9 @@ from typing import Literal
 
 Family = Literal["linear_regression", "logistic_regression", "mlp",
                  "cnn", "rnn", "lstm", "gru", "transformer", "autoencoder", "recommender",
-                 "q_learning", "dqn", "torch_module"]
+                 "q_learning", "dqn", "torch_module", "auto"]
+AUTO = "auto"
+"""No family of its own: a search says which of those that fit the label it is, and with which parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ LOOKING = frozenset({"hidden", "dropout", "units", "vocabulary", "tokens"})
 """Parameters of every family that looks along a series, a text or an image."""
 SHAPED = frozenset({"cnn", "rnn", "lstm", "gru", "transformer"})
 """Families that look along vectors, sequences and texts; the others take them as plain columns."""
+NOT_SEARCHED = frozenset({"seed", "epochs", "patience", "class_weights", "image", "module"})
+"""Parameters no search tries: chance, how long is tried, and what would change the loss trials are compared by."""
 
 FAMILIES: dict[str, FamilyRules] = {
     "linear_regression": FamilyRules(frozenset({"regression"})),
@@ -55,6 +59,7 @@ FAMILIES: dict[str, FamilyRules] = {
     "q_learning": FamilyRules(frozenset({"policy"}), frozenset({"discount", "caution", "bins"})),
     "dqn": FamilyRules(frozenset({"policy"}), frozenset({"hidden", "dropout", "discount", "caution"})),
     "torch_module": FamilyRules(BOTH, frozenset({"module"})),
+    AUTO: FamilyRules(BOTH),
 }
 
 
@@ -75,3 +80,9 @@ def foreign(family: str, parameters: Iterable[str]) -> list[str]:
 def takers(parameter: str) -> tuple[str, ...]:
     """Families that take a parameter which is not common to all."""
     return tuple(name for name, rules in FAMILIES.items() if parameter in rules.parameters)
+
+
+def searched_for(family: str, parameter: str) -> bool:
+    """Whether a search for the family tries the parameter; one for `auto`, those of any family."""
+    taken = parameter in COMMON or (bool(takers(parameter)) if family == AUTO else not foreign(family, [parameter]))
+    return taken and parameter not in NOT_SEARCHED

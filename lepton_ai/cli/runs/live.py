@@ -41,6 +41,8 @@ def ending(run: Run) -> str:
     told = f"{run.run_id} of {run.model}: {run.state}" + (f", version {run.version}" if run.version else "")
     if run.metrics:
         told += f" ({figures(run.metrics)})"
+    if run.explanation:
+        told += f"\n{run.explanation}"
     if run.failure:
         name = f"{run.failure_name}: " if run.failure_name else ""
         told += f"\n{name}{run.failure}" + (f"; {run.remedy}" if run.remedy else "")

@@ -41,6 +41,8 @@ class Train(_Request):
     kind: Literal["train", "fine_tune"] = Field(default="train", description="`fine_tune` starts from a version.")
     family: str = Field(default="", examples=["mlp"])
     parameters: dict[str, Any] = Field(default_factory=dict, examples=[{"epochs": 40}])
+    search: dict[str, Any] = Field(default_factory=dict, examples=[{"trials": 20}],
+                                   description="Look for parameters first, as `model.search` says it.")
     data_pipeline: str = Field(default="", description="Learn from this pipeline's rows; they must have the same form.")
     snapshot: str = Field(default="", pattern=r"^([0-9a-f]{64})?$",
                           description="Learn from this snapshot of the data pipeline, all of it unless `max_rows`.")

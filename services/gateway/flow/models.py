@@ -36,6 +36,7 @@ class Training:
     kind: str = "train"
     family: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    search: Mapping[str, Any] = field(default_factory=dict)
     data_pipeline: str = ""
     snapshot: str = ""
     parent_version: int = 0
@@ -88,12 +89,13 @@ class Models:
             raise Invalid(f"pipeline {model} has no label to learn", field="events.label", remedy="declare one")
         await self._check_data(pipeline, wanted.data_pipeline)
         await self._check_snapshot(wanted.data_pipeline or model, wanted.snapshot)
-        if wanted.family or wanted.parameters or wanted.transfer:
+        if wanted.family or wanted.parameters or wanted.search or wanted.transfer:
             _check_model(pipeline, wanted)
         self._check_parent(model, wanted)
         command = self._command(caller, model, KINDS[wanted.kind], wanted.command_id)
         command.family = wanted.family
         command.parameters_json = json.dumps(wanted.parameters, sort_keys=True) if wanted.parameters else ""
+        command.search_json = json.dumps(wanted.search, sort_keys=True) if wanted.search else ""
         command.data_pipeline = wanted.data_pipeline
         command.snapshot_id = wanted.snapshot
         command.parent_version, command.parent_model = wanted.parent_version, wanted.parent_model
@@ -220,7 +222,9 @@ def _check_model(pipeline: Pipeline, wanted: Training) -> None:
     model = data.get("model", {})
     family = wanted.family or model.get("family")
     # Another family starts from its own defaults: what was set for the Pipeline's may mean nothing to it.
-    kept = model.get("parameters", {}) if family == model.get("family") else {}
-    transfer = {"transfer": dict(wanted.transfer)} if wanted.transfer else {}
-    from_json(json.dumps({**data, "model": {**model, **transfer, "family": family,
-                                            "parameters": {**kept, **wanted.parameters}}}))
+    kept = model if family == model.get("family") else {name: model[name] for name in model.keys() - {"search"}} | {
+        "parameters": {}}
+    from_json(json.dumps({**data, "model": {
+        **kept, "family": family, "parameters": {**kept.get("parameters", {}), **wanted.parameters},
+        **({"search": dict(wanted.search)} if wanted.search else {}),
+        **({"transfer": dict(wanted.transfer)} if wanted.transfer else {})}}))

@@ -84,14 +84,24 @@ def roles(event_ids: Iterable[str], held_out: float) -> npt.NDArray[np.int8]:
 
     An event keeps its role in every run with the same share, so no version is measured on a row its parent learnt from.
     """
-    numbers = np.frombuffer(b"".join(hashlib.blake2b(one.encode(), digest_size=16).digest() for one in event_ids),
-                            dtype=np.uint64).reshape(-1, 2).astype(np.float64) / 2.0**64
+    numbers = _hashed(event_ids)
     found = np.full(len(numbers), TRAIN, dtype=np.int8)
     away = numbers[:, 0] < held_out
     found[away] = HELD_OUT
     if (~away).sum() >= MIN_ROWS_FOR_VALIDATION:
         found[~away & (numbers[:, 1] < VALIDATION_SHARE)] = VALIDATION
     return found
+
+
+def shares(owners: Iterable[str], count: int) -> npt.NDArray[np.int64]:
+    """Which of `count` parts of like size each owner is in, by a hash that has nothing to do with the roles'."""
+    return np.asarray(np.floor(_hashed(f"fold {one}" for one in owners)[:, 0] * count), dtype=np.int64)
+
+
+def _hashed(names: Iterable[str]) -> npt.NDArray[np.float64]:
+    """Two numbers from 0 to 1 for each name."""
+    return np.frombuffer(b"".join(hashlib.blake2b(one.encode(), digest_size=16).digest() for one in names),
+                         dtype=np.uint64).reshape(-1, 2).astype(np.float64) / 2.0**64
 
 
 def check_enough(training: int, held_out: int) -> None:

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
+from google.protobuf import json_format
 
-from lepton.contracts.modelling.families import SHAPED
 from lepton.contracts.pb.models_pb2 import (
     Lineage,
     ModelManifest,
+    Search,
     Shrinking,
     SnapshotRange,
 )
@@ -24,27 +25,24 @@ from services.trainer.core.dataset import (
     TRAIN,
     VALIDATION,
     Target,
-    check_enough,
     roles,
 )
 from services.trainer.core.explaining.checking import check, explained
 from services.trainer.core.export import session
 from services.trainer.core.export.graph import Exported, export
-from services.trainer.core.failure import RunFailed, bad_data
+from services.trainer.core.failure import RunFailed
 from services.trainer.core.judging.folds import Folds, parts_of, roles_of
 from services.trainer.core.judging.history import History
 from services.trainer.core.judging.judge import JUDGED, Case, Held, judge, last_value
 from services.trainer.core.judging.report import About, report
 from services.trainer.core.lessons.choosing import lesson_of
 from services.trainer.core.lessons.lesson import Lesson
-from services.trainer.core.networks import zoo
+from services.trainer.core.lessons.ready import Split, Usable, begun, exactly, prepared, rows_of, usable_of
 from services.trainer.core.networks.network import Network
 from services.trainer.core.plan import MODEL_TASKS, Plan
-from services.trainer.core.preparing.preparation import Preparation, constant_fields, fit
-from services.trainer.core.preparing.rows import Inputs, inputs_of
-from services.trainer.core.preparing.words import Along
+from services.trainer.core.preparing.preparation import Preparation, constant_fields
+from services.trainer.core.preparing.rows import Inputs
 from services.trainer.core.shrinking.shipping import Shipped, Trial, ship
-from services.trainer.core.teaching.objective import objective
 from services.trainer.core.weights import pack
 
 Array = npt.NDArray[Any]
@@ -100,37 +98,8 @@ def manifest(plan: Plan, learned: Learned, code_version: str) -> ModelManifest:
         inputs=learned.exported.inputs, outputs=learned.exported.outputs, classes=learned.target.named_classes,
         input_schema_digest=plan.input_schema_digest, metrics=learned.metrics,
         champion_metrics=learned.champion_metrics or {}, lineage=lineage, statistics=learned.preparation.statistics,
-        operators=learned.exported.operators, shrinking=learned.shrinking)
-
-
-@dataclass(frozen=True, slots=True)
-class _Usable:
-    """Rows that are complete where the Pipeline drops incomplete ones: as the graph takes them, and as stored."""
-
-    inputs: Inputs
-    table: pa.Table
-
-    def take(self, which: Array) -> "_Usable":
-        return _Usable(self.inputs.take(which), self.table.take(pa.array(which)))
-
-
-@dataclass(frozen=True, slots=True)
-class _Split:
-    rows: _Usable
-    truth: Array
-    roles: Array
-    head: Literal["own", "parent"] = "own"
-    """Whose last layer the network begins with."""
-
-    def part(self, *wanted: int) -> tuple[Inputs, Array]:
-        which = np.flatnonzero(np.isin(self.roles, wanted))
-        return self.rows.inputs.take(which), self.truth[which]
-
-    @property
-    def held(self) -> Held:
-        which = np.flatnonzero(self.roles == HELD_OUT)
-        some = self.rows.take(which)
-        return Held(some.inputs, some.table, self.truth[which])
+        operators=learned.exported.operators, shrinking=learned.shrinking,
+        search=json_format.Parse(plan.found, Search()) if plan.found else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,17 +117,15 @@ def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
 
     The same plan and rows give the same bytes, with a checkpoint or without.
     """
-    torch.set_num_threads(1)
-    # The other way to ask for this, use_deterministic_algorithms, imports the compiler: four seconds for nothing.
-    torch.set_deterministic_debug_mode("error")
+    exactly()
     parent = Parent.of(plan, given.parent) if given.parent is not None else None
     lesson = lesson_of(plan)
-    usable = _usable(plan, given.rows)
+    usable = usable_of(plan, given.rows)
     role = roles(lesson.owners(usable.table), plan.gate.held_out)
-    split, preparation, target = _prepared(lesson, usable, role, parent)
+    split, preparation, target = prepared(lesson, usable, role, parent)
     history = History()
     taught = _taught(lesson, split, preparation, target, [history, *attached], (parent, given.checkpoint))
-    network, target, held = taught.network, taught.target, split.held
+    network, target, held = taught.network, taught.target, _held(split)
     why = explained(plan, network, preparation, target, split.part(TRAIN)[0])
     shipped = _shipped(lesson, export(preparation, network, target, why.how if why else None), network, split,
                        preparation, target)
@@ -179,49 +146,20 @@ def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
         taught.epochs, shipped.shrinking, taught.carried, report(plan, target, about, judged.figures | told))
 
 
-def _prepared(lesson: Lesson, usable: _Usable, role: Array,
-              parent: Parent | None) -> tuple[_Split, Preparation, Target]:
-    plan, inputs = lesson.plan, usable.inputs
-    training = role != HELD_OUT
-    check_enough(int(training.sum()), int((~training).sum()))
-    head: Literal["own", "parent"] = "own"
-    if parent and parent.taken_whole:
-        preparation, target, head = parent.preparation, parent.target, "parent"
-    else:
-        preparation = fit(plan.fields, plan.outliers, inputs.take(np.flatnonzero(training)), _along(plan))
-        target = lesson.target(usable.table, training)
-        if parent:
-            preparation = parent.prepared(preparation)
-            target, kept = parent.headed(target)
-            head = "parent" if kept else "own"
-    truth = lesson.truth(usable.table, inputs, target)
-    if head == "parent":
-        lesson.check_known(target, truth, training)
-    keep = lesson.teaches(truth, training)
-    if plan.outliers.action == "quarantine":
-        keep = keep & ~(preparation.outside(inputs) & training)
-    if not keep.all():
-        usable, truth, role = usable.take(np.flatnonzero(keep)), truth[keep], role[keep]
-        check_enough(int((role != HELD_OUT).sum()), int((role == HELD_OUT).sum()))
-    lesson.check(target, truth[role != HELD_OUT])
-    return _Split(usable, truth, role, head), preparation, target
+def _held(split: Split) -> Held:
+    which = np.flatnonzero(split.roles == HELD_OUT)
+    rows = split.rows.take(which)
+    return Held(rows.inputs, rows.table, split.truth[which])
 
 
-def _taught(lesson: Lesson, split: _Split, preparation: Preparation, target: Target, attached: Sequence[object],
-            begun: tuple[Parent | None, bytes | None] = (None, None)) -> _Taught:
-    """`begun` are a parent and a checkpoint, where there are."""
-    parameters, (parent, checkpoint) = lesson.plan.parameters, begun
-    carried: tuple[str, ...] = ()
-    network = zoo.build(lesson.plan.family, lesson.plan.task, preparation.layout, target.outputs, parameters)
-    work = _work(lesson, network, split, preparation, target)
-    network.objective = objective(parameters, work.training.truth.numpy(), len(target.classes))
-    constant = (work.training.inputs == work.training.inputs[:1]).all(dim=0).numpy()
-    adapters = None
-    if parent:
-        carried = parent.begin(network, preparation.layout, split.head == "parent", constant)
-        adapters = parent.adapters(network, split.head == "parent")
-    else:
-        network.ignore(constant)
+def _taught(lesson: Lesson, split: Split, preparation: Preparation, target: Target, attached: Sequence[object],
+            from_: tuple[Parent | None, bytes | None] = (None, None)) -> _Taught:
+    """`from_` are a parent and a checkpoint, where there are."""
+    parameters, (parent, checkpoint) = lesson.plan.parameters, from_
+    learnt, judging = (rows_of(lesson, split, role, preparation, target) for role in (TRAIN, VALIDATION))
+    work, carried = begun(lesson, preparation, target, (learnt, judging), parent, split.head)
+    network = work.network
+    adapters = parent.adapters(network, split.head == "parent") if parent else None
     early = [handlers.EarlyStop(parameters.patience)] if lesson.stops_early else []
     watchers = [handlers.StopOnNaN(), *early, *attached]
     ended = loop.run(work, watchers) if checkpoint is None else loop.resume(work, checkpoint, watchers)
@@ -230,7 +168,7 @@ def _taught(lesson: Lesson, split: _Split, preparation: Preparation, target: Tar
     return _Taught(network, lesson.calibrated(target, network, work.training.inputs), ended.epoch, carried)
 
 
-def _folds(lesson: Lesson, usable: _Usable, attached: Sequence[object]) -> tuple[Folds | None, list[str]]:
+def _folds(lesson: Lesson, usable: Usable, attached: Sequence[object]) -> tuple[Folds | None, list[str]]:
     """The plan learnt anew part by part, from nothing even where the run goes on from a parent, which knows the rows.
 
     A part that cannot be learnt is told of, and keeps nothing from being published.
@@ -258,35 +196,14 @@ def _folds(lesson: Lesson, usable: _Usable, attached: Sequence[object]) -> tuple
     return Folds(wanted.by, tuple(found)) if len(found) > 1 else None, warnings
 
 
-def _fold(lesson: Lesson, usable: _Usable, role: Array, limits: Sequence[object]) -> dict[str, float]:
-    split, preparation, target = _prepared(lesson, usable, role, None)
+def _fold(lesson: Lesson, usable: Usable, role: Array, limits: Sequence[object]) -> dict[str, float]:
+    split, preparation, target = prepared(lesson, usable, role, None)
     taught = _taught(lesson, split, preparation, target, limits)
     exported = export(preparation, taught.network, taught.target)
     return _shipped(lesson, exported, taught.network, split, preparation, taught.target).metrics
 
 
-def _along(plan: Plan) -> Along | None:
-    return Along(plan.parameters.vocabulary, plan.parameters.tokens) if plan.family in SHAPED else None
-
-
-def _usable(plan: Plan, rows: pa.Table) -> _Usable:
-    if rows.num_rows == 0:
-        raise bad_data("there are no labelled rows", "send events and their labels; the two are joined by event id")
-    inputs = inputs_of(plan.fields, rows)
-    dropping = [field.missing.kind == "drop" for field in plan.fields]
-    keep = np.flatnonzero(~inputs.missing[:, dropping].any(axis=1))
-    return _Usable(inputs.take(keep), rows.take(pa.array(keep)).combine_chunks())
-
-
-def _work(lesson: Lesson, network: Network, split: _Split, preparation: Preparation, target: Target) -> loop.Work:
-    def tensors(role: int) -> loop.Rows:
-        inputs, truth = split.part(role)
-        return loop.Rows(torch.from_numpy(preparation.transform(inputs)), lesson.tensor(truth, preparation, target))
-
-    return loop.Work(network, lesson.plan.parameters, tensors(TRAIN), tensors(VALIDATION))
-
-
-def _shipped(lesson: Lesson, full: Exported, network: Network, split: _Split, preparation: Preparation,
+def _shipped(lesson: Lesson, full: Exported, network: Network, split: Split, preparation: Preparation,
              target: Target) -> Shipped:
     """The file to serve with its figures: the exported one once it answers as torch does, or a smaller one of it."""
     plan, (held, truth) = lesson.plan, split.part(HELD_OUT)

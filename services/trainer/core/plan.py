@@ -17,6 +17,7 @@ from lepton.contracts.pipeline_blocks import (
     Gate,
     LabelType,
     Outliers,
+    Search,
     Task,
 )
 from services.trainer.core.failure import bad_parameter
@@ -84,6 +85,10 @@ class Plan(Block):
     outliers: Outliers
     family: Family
     parameters: Parameters
+    search: Search | None = None
+    """What is tried before anything is learnt; family and parameters are then where it begins."""
+    found: str = ""
+    """A `lepton.v1.Search` as JSON: how family and parameters were found; empty where they were given."""
     gate: Gate
     export: Export | None = None
     evaluate: Evaluate = Evaluate()
@@ -125,7 +130,7 @@ def family_and_parameters(pipeline: Pipeline, command: training_pb2.TrainingComm
         kind = f"the label `{pipeline.label_field}` is {pipeline.label_type}"
         raise bad_parameter(f"{family} does not fit {pipeline.task} ({kind})",
                             f"use {' or '.join(fitting(pipeline.task))}")
-    given = _given_parameters(command.parameters_json)
+    given = given_parameters(command.parameters_json)
     merged = {**pipeline.model.parameters.model_dump(exclude_none=True), **given}
     for name in foreign(family, [name for name, value in given.items() if value and name in Parameters.model_fields]):
         raise bad_parameter(f"{family} has no parameter `{name}`",
@@ -169,7 +174,8 @@ def planned_fields(pipeline: Pipeline) -> tuple[PlannedField, ...]:
                  for name, spec in pipeline.inputs.items())
 
 
-def _given_parameters(text: str) -> dict[str, Any]:
+def given_parameters(text: str) -> dict[str, Any]:
+    """Parameters a command gives. Raises RunFailed(parameter)."""
     if not text:
         return {}
     try:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from lepton.clock import Clock
 from lepton.contracts import pipeline as pipelines
 from lepton.contracts.modelling.blocks import ModelSpec, Transfer
+from lepton.contracts.modelling.families import Family
 from lepton.contracts.pb.models_pb2 import ModelState, ModelVersion
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pb.training_pb2 import TrainingCommand
@@ -32,6 +33,7 @@ from services.trainer.core.plan import (
     family_and_parameters,
     planned_fields,
 )
+from services.trainer.core.searching.asking import as_parent, asked, goes_on
 from services.trainer.core.streaming.course import course_digest, stream_of
 from services.trainer.core.weights import unpack
 from services.trainer.flow import snapshots
@@ -91,16 +93,22 @@ class Planner:
             check_enough(taken.rows.num_rows, 0)
         registry = await self._registry(command.model)
         champion = await self._champion(registry, spec, folder)
+        search, found = asked(spec, command, family), ""
         # What a stream's learner knows began with nothing but its rows.
         parent, transfer = (None, None) if command.stream_sha256 else await self._parent(
             command, family, spec, registry, taken.rows.num_rows, folder)
+        if parent is not None:
+            version = None if parent.model else _version(registry.versions, parent.version)
+            if search is not None and version is not None:
+                family, parameters, found = as_parent(family, parameters, command, version)
+            search = None
         plan = Plan(
             run_id=run.run_id, command_id=command.command_id, model=command.model, data_pipeline=data.name,
             generation=data_state.generation, spec_version=state.version, spec_digest=state.spec_digest,
             input_schema_digest=spec.input_schema_digest(), task=cast(Task, spec.task), label=spec.label_field or "",
             label_type=cast(LabelType | None, spec.label_type), label_categories=categories_of(spec), roles=model.roles,
             fields=planned_fields(spec), outliers=spec.clean.outliers, family=family, parameters=parameters, gate=gate,
-            export=model.export, evaluate=model.evaluate, explain=model.explain,
+            search=search, found=found, export=model.export, evaluate=model.evaluate, explain=model.explain,
             rows=taken.learnt or taken.rows.num_rows, snapshot=taken.snapshot,
             stream=model.train.stream if command.stream_sha256 else None,
             parent=parent, transfer=transfer, champion=champion, champion_version=registry.champion,
@@ -168,11 +176,12 @@ class Planner:
             return None
         return Rival(version=version.version, classes=tuple(version.manifest.classes))
 
-    async def _parent(self, command: TrainingCommand, family: str, spec: Pipeline, registry: ModelState, rows: int,
+    async def _parent(self, command: TrainingCommand, family: Family, spec: Pipeline, registry: ModelState, rows: int,
                       folder: Folder) -> tuple[Rival | None, Transfer | None]:
         """The version the run begins with, its weights beside the plan, and how it goes on from it."""
         begun = beginning(command, spec, family, registry, rows)
-        if begun is None:
+        if begun is None or not (begun.asked or goes_on(asked(spec, command, family),
+                                                        _version(registry.versions, begun.version))):
             return None, None
         theirs = registry if begun.model == registry.model else await self._registry(begun.model)
         version = named_version(begun, theirs, family)

@@ -183,21 +183,23 @@ class Training:
 
     async def _end_published(self, run: ClaimedRun, published: Published) -> None:
         metrics = dict(published.version.manifest.metrics)
+        found = published.version.manifest.search.explanation
         if published.reasons:
             failure = RunFailure(message="; ".join(published.reasons), name="gate_not_passed",
                                  remedy="train on more or newer rows, or move the gate")
-            await self._end(run, REJECTED, failure, published.version.version, metrics)
+            await self._end(run, REJECTED, failure, published.version.version, metrics, found)
         else:
-            await self._end(run, SUCCEEDED, None, published.version.version, metrics)
+            await self._end(run, SUCCEEDED, None, published.version.version, metrics, found)
 
     async def _end(self, run: ClaimedRun, state: RunState.ValueType, failure: RunFailure | None = None,
-                   version: int = 0, metrics: dict[str, float] | None = None) -> None:
+                   version: int = 0, metrics: dict[str, float] | None = None, explanation: str = "") -> None:
         """Tell, then finish: killed in between, the run is claimed again and told again, never left untold."""
         await self._stores.runs.renew(run.run_id, run.fence, self._bounds.lease_s)
         await self._publisher.discard(run)
         progress = progress_of(run, state, self._clock)
         progress.version = version
         progress.metrics.update(metrics or {})
+        progress.explanation = explanation
         if failure is not None:
             progress.failure.CopyFrom(failure)
         await self._stores.runs.progress(run.run_id, run.fence, self._as_running(progress))

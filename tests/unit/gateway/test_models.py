@@ -74,6 +74,18 @@ async def test_a_run_can_begin_with_another_models_version(house: House) -> None
     assert command.transfer_json == '{"freeze": ["layers.0.*"], "head": "replace"}'
 
 
+async def test_a_search_is_passed_on_and_one_that_cannot_be_is_refused(house: House) -> None:
+    await house.apply()
+    train = "/v1/models/shop/train"
+    asked = await house.admin.post(train, json={"family": "auto", "search": {"trials": 5}})
+    assert asked.status_code == 202, asked.text
+    (command,) = await house.messages(Topic.TRAINING_COMMANDS)
+    assert (command.family, command.search_json) == ("auto", '{"trials": 5}')
+    assert_problem(await house.admin.post(train, json={"search": {"trials": 0}}), 422, field="model.search.trials")
+    wrong = await house.admin.post(train, json={"family": "mlp", "search": {"ranges": {"seed": {"low": 1, "high": 2}}}})
+    assert_problem(wrong, 422, field="model.search.ranges.seed")
+
+
 async def test_a_command_id_of_the_client_s_own_names_the_run(house: House) -> None:
     await house.apply()
     for _ in range(2):

@@ -14,7 +14,7 @@ from lepton_ai.cli.app import app
 from tests.unit.lepton_ai.doors import KEY_ID, SECRET, Desk, open_door
 
 Lepton = Callable[..., Result]
-STATES: list[dict[str, Any]] = [{"state": "QUEUED"}, {"state": "RUNNING", "stage": "rows are prepared"},
+STATES: list[dict[str, Any]] = [{"state": "QUEUED"}, {"state": "RUNNING", "stage": "trial 1 of 2"},
           {"state": "RUNNING", "stage": "learning", "epoch": 1, "epochs": 2,
            "metrics": {"validation_loss": 0.5, "training_loss": 0.25}}]
 FAILURE = {"failure_class": "DATA", "name": "one_class", "message": "all rows have the same label",
@@ -57,13 +57,13 @@ def running(desk: Desk, run_id: str = "run-1") -> str:
 
 def test_a_program_asks_follows_and_reads_why_it_failed(client: LeptonClient, desk: Desk) -> None:
     desk.outcome = {"state": "FAILED", "failure": FAILURE}
-    asked = client.runs.train("shop", family="mlp", priority=7, snapshot="a" * 64)
+    asked = client.runs.train("shop", family="mlp", search={"trials": 2}, priority=7, snapshot="a" * 64)
     (command,) = desk.commands
-    assert (command["priority"], command["family"], command["snapshot"]) == (7, "mlp", "a" * 64)
+    assert (command["priority"], command["search"], command["snapshot"]) == (7, {"trials": 2}, "a" * 64)
     desk.run_states = [dict(one) for one in STATES]
     seen = list(client.runs.follow(asked))
     assert [(one.state, one.stage, one.epoch) for one in seen] == [
-        ("queued", "", 0), ("running", "rows are prepared", 0), ("running", "learning", 1), ("failed", "", 0)]
+        ("queued", "", 0), ("running", "trial 1 of 2", 0), ("running", "learning", 1), ("failed", "", 0)]
     assert (seen[-1].failure_name, seen[-1].remedy) == ("one_class", FAILURE["remedy"])
     assert [one.run_id for one in client.runs.list("shop", limit=5)] == [asked.run_id]
 
@@ -79,10 +79,10 @@ def test_a_program_cancels_a_run_and_not_one_that_is_over(client: LeptonClient, 
 def test_a_run_is_shown_live_until_it_has_ended(lepton: Lepton, desk: Desk) -> None:
     desk.outcome = {"state": "SUCCEEDED", "metrics": {"accuracy": 0.9}, "model": "shop"}
     desk.run_states = [dict(one) for one in STATES]
-    shown = lepton("train", "shop", "--priority", "-5", "--follow")
+    shown = lepton("train", "shop", "--search", '{"trials": 2}', "--priority", "-5", "--follow")
     (command,) = desk.commands
-    assert command["priority"] == -5
-    assert "rows are prepared" in shown.stderr and "learning" in shown.stderr
+    assert (command["priority"], command["search"]) == (-5, {"trials": 2})
+    assert "trial 1 of 2" in shown.stderr and "learning" in shown.stderr
     assert "succeeded, version 1 (accuracy 0.9)" in shown.stdout
     assert shown.exit_code == 0
 

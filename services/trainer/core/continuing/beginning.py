@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from lepton.contracts.modelling.blocks import Start, Transfer
-from lepton.contracts.modelling.families import FAMILIES
+from lepton.contracts.modelling.families import AUTO, FAMILIES
 from lepton.contracts.pb.models_pb2 import ModelState, ModelVersion
 from lepton.contracts.pb.training_pb2 import TRAINING_KIND_FINE_TUNE, TrainingCommand
 from lepton.contracts.pipeline import Pipeline
@@ -101,7 +101,9 @@ def _warm(command: TrainingCommand, pipeline: Pipeline, family: str, own: ModelS
 
 def _cannot_continue(parent: ModelVersion, family: str) -> str:
     manifest = parent.manifest
-    if manifest.family != family:
+    if family == AUTO and not manifest.HasField("search"):
+        return "its family was not searched for"
+    if family not in (manifest.family, AUTO):
         return f"it is a {manifest.family}, not a {family}"
     return "" if manifest.lineage.weights_sha256 else "its weights were not kept"
 

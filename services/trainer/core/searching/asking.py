@@ -1,0 +1,65 @@
+"""Whether a run looks for family and parameters first, and what it takes from a version that did; needs no torch."""
+
+import json
+
+from google.protobuf import json_format
+from pydantic import ValidationError
+
+from lepton.contracts.modelling.blocks import ModelSpec, Parameters, check_model
+from lepton.contracts.modelling.families import AUTO, Family
+from lepton.contracts.pb import models_pb2, training_pb2
+from lepton.contracts.pipeline import Pipeline
+from lepton.contracts.pipeline_blocks import Search
+from services.trainer.core.failure import bad_parameter
+from services.trainer.core.plan import given_parameters
+
+BUDGET = Search(trials=40, seconds=240.0)
+"""Of `auto`, where nothing is said: with the training that follows, within five minutes."""
+
+
+def asked(pipeline: Pipeline, command: training_pb2.TrainingCommand, family: Family) -> Search | None:
+    """The command's search, else the Pipeline's. Raises RunFailed(parameter) for one that cannot be.
+
+    A family the command names instead of the Pipeline's leaves the Pipeline's search behind with its parameters.
+    """
+    if command.search_json and command.kind == training_pb2.TRAINING_KIND_FINE_TUNE:
+        raise bad_parameter("a fine-tune goes on as its parent learnt, and looks for nothing", "train instead",
+                            "unfit_search")
+    if command.stream_sha256:
+        return None  # what was learnt from a stream is only judged and published
+    of_pipeline = pipeline.model.search if pipeline.model and family == pipeline.model.family else None
+    if not command.search_json:
+        return of_pipeline or (BUDGET if family == AUTO else None)
+    try:
+        search = Search.model_validate(json.loads(command.search_json))
+        wrong = next(check_model(None, ModelSpec(family=family, search=search)), None)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise bad_parameter(f"search.{'.'.join(map(str, first['loc']))}: {first['msg']}",
+                            f"known: {', '.join(Search.model_fields)}", "unfit_search") from error
+    except ValueError as error:
+        raise bad_parameter(f"search is not JSON: {error}", "send a JSON object", "unfit_search") from error
+    if wrong is not None:
+        raise bad_parameter(f"{'.'.join(map(str, wrong[0]))}: {wrong[1]}", wrong[2], "unfit_search")
+    return search
+
+
+def goes_on(search: Search | None, champion: models_pb2.ModelVersion | None) -> bool:
+    """Whether a run started by rows may learn on from the champion: where a search is asked for, one found it."""
+    return search is None or (champion is not None and champion.manifest.HasField("search"))
+
+
+def as_parent(family: Family, parameters: Parameters, command: training_pb2.TrainingCommand,
+              parent: models_pb2.ModelVersion) -> tuple[Family, Parameters, str]:
+    """Family, parameters and the account (JSON) of a run that continues `parent`, which was searched for.
+
+    It does not search again: it learns as its parent did, but for parameters the command gives.
+    """
+    manifest = parent.manifest
+    if not manifest.HasField("search"):
+        return manifest.family, parameters, ""  # type: ignore[return-value]  # a version's family is one
+    chosen = next(one for one in manifest.search.trials if one.number == manifest.search.chosen)
+    merged = {**parameters.model_dump(exclude_none=True), **json.loads(chosen.parameters_json),
+              **given_parameters(command.parameters_json)}
+    return (manifest.family, Parameters.model_validate(merged),  # type: ignore[return-value]  # as above
+            json_format.MessageToJson(manifest.search, preserving_proto_field_name=True, indent=None))

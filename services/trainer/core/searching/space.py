@@ -1,0 +1,117 @@
+"""What a search may try: families, the ranges of their parameters, and where it begins."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import Trial
+
+from lepton.contracts.modelling.blocks import Parameters
+from lepton.contracts.modelling.families import AUTO, FAMILIES, Family, foreign
+from lepton.contracts.pipeline_blocks import Tried
+from services.trainer.core.plan import Plan
+
+_RATE = Tried(low=0.003, high=0.3, log=True)
+_USUAL: dict[Family, dict[str, Tried]] = {
+    "linear_regression": {"learning_rate": _RATE, "l2": Tried(low=1e-5, high=1.0, log=True)},
+    "logistic_regression": {"learning_rate": _RATE, "l2": Tried(low=1e-5, high=1.0, log=True)},
+    "mlp": {"learning_rate": Tried(low=0.001, high=0.05, log=True), "l2": Tried(low=1e-5, high=0.1, log=True),
+            "dropout": Tried(low=0.0, high=0.5),
+            "hidden": Tried(one_of=((16,), (32,), (64,), (32, 16), (64, 32)))},
+    "cnn": {"learning_rate": Tried(low=0.001, high=0.03, log=True), "dropout": Tried(low=0.0, high=0.5),
+            "channels": Tried(one_of=((16,), (16, 32), (32, 64)))},
+    "gru": {"learning_rate": Tried(low=0.001, high=0.03, log=True), "dropout": Tried(low=0.0, high=0.5),
+            "units": Tried(one_of=(16, 32, 64))},
+}
+"""Families `auto` picks from, the simplest first, and what is tried of each where nothing is declared."""
+_LOOKS_ALONG: dict[str, frozenset[str]] = {"cnn": frozenset({"vector", "sequence"}),
+                                          "gru": frozenset({"sequence", "text"})}
+"""Types of which there must be a field for a family to be worth its trials."""
+_ANY = {"learning_rate": _RATE, "l2": Tried(low=1e-5, high=0.1, log=True)}
+
+
+class Space:
+    """The drawn values of a plan's search, by optuna's names `<family>.<parameter>`."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self.families: tuple[Family, ...] = (plan.family,) if plan.family != AUTO else tuple(
+            family for family in _USUAL if plan.task in FAMILIES[family].tasks and (
+                family not in _LOOKS_ALONG or any(field.type in _LOOKS_ALONG[family] for field in plan.fields)))
+        self._ranges = {family: self._tried(family) for family in self.families}
+
+    def draw(self, trial: Trial) -> tuple[Family, dict[str, Any]]:
+        """Family and parameters of a trial."""
+        place = self.families[0] if len(self.families) == 1 else trial.suggest_categorical("family", self.families)
+        family = next(one for one in self.families if one == place)
+        drawn = {}
+        for name, tried in self._ranges[family].items():
+            value = _suggested(trial, f"{family}.{name}", _distribution(name, tried))
+            drawn[name] = json.loads(value) if tried.one_of else value
+        return family, drawn
+
+    def distributions(self, drawn: Mapping[str, Any]) -> dict[str, BaseDistribution]:
+        """What each of the names stands for."""
+        every: dict[str, BaseDistribution] = {"family": CategoricalDistribution(self.families)}
+        every |= {f"{family}.{name}": _distribution(name, tried) for family, ranges in self._ranges.items()
+                  for name, tried in ranges.items()}
+        return {name: every[name] for name in drawn}
+
+    def starts(self) -> list[dict[str, Any]]:
+        """The first trials: each family once, with the plan's own values where they are among those to be tried."""
+        found = []
+        for family, ranges in self._ranges.items():
+            start: dict[str, Any] = {"family": family} if len(self.families) > 1 else {}
+            for name, tried in ranges.items():
+                value = getattr(self._plan.parameters, name)
+                value = json.dumps(value) if tried.one_of else value
+                if value is not None and _holds(_distribution(name, tried), value):
+                    start[f"{family}.{name}"] = value
+            found.append(start)
+        return found
+
+    def parameters(self, drawn: Mapping[str, Any]) -> Parameters:
+        """The plan's, with those drawn. Raises ValidationError where they do not go together."""
+        return Parameters.model_validate({**self._plan.parameters.model_dump(exclude_none=True), **drawn})
+
+    def _tried(self, family: Family) -> dict[str, Tried]:
+        assert self._plan.search is not None
+        declared = {name: tried for name, tried in self._plan.search.ranges.items() if not foreign(family, [name])}
+        if declared and self._plan.family != AUTO:
+            return declared
+        # What somebody set is not looked for.
+        usual = {name: tried for name, tried in _USUAL.get(family, _ANY).items()
+                 if getattr(self._plan.parameters, name) == Parameters.model_fields[name].default}
+        return {**usual, **declared}
+
+
+def _distribution(name: str, tried: Tried) -> BaseDistribution:
+    if tried.one_of:
+        # Optuna's choices are plain values; a list goes as its text.
+        return CategoricalDistribution([json.dumps(one) for one in tried.one_of])
+    assert tried.low is not None and tried.high is not None
+    if isinstance(Parameters.model_fields[name].default, int):
+        return IntDistribution(int(tried.low), int(tried.high), log=tried.log)
+    return FloatDistribution(tried.low, tried.high, log=tried.log)
+
+
+def _suggested(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return trial.suggest_categorical(name, distribution.choices)
+    if isinstance(distribution, IntDistribution):
+        return trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
+    assert isinstance(distribution, FloatDistribution)
+    return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+
+
+def _holds(distribution: BaseDistribution, value: Any) -> bool:
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return bool(distribution.low <= value <= distribution.high)

@@ -1,0 +1,1 @@
+"""Looking for family and parameters."""
