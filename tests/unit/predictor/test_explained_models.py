@@ -1,8 +1,6 @@
 """What each field did, as a predictor serves it: to who asks, by name and by tensor, and to nobody else."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import grpc
 import numpy as np
@@ -12,34 +10,20 @@ from google.protobuf import json_format, struct_pb2
 
 from lepton.contracts.modelling.blocks import Explain, Parameters
 from lepton.contracts.pb import grpc_service_pb2 as oip
-from lepton.contracts.pb import models_pb2, prediction_pb2, prediction_pb2_grpc
+from lepton.contracts.pb import models_pb2
 from lepton.contracts.pb.models_pb2 import TensorSpec
 from lepton.errors import Invalid, Refused
 from services.predictor.core import rows as named_rows
 from services.predictor.core.signature import of_manifest
 from services.trainer.core.export.session import Session
-from services.trainer.core.learning import Given, Learned, learn, manifest
-from services.trainer.core.plan import Plan
+from services.trainer.core.learning import Given, learn
 from services.trainer.core.preparing.rows import inputs_of
+from tests.unit.predictor.learnt import Learnt, predict
 from tests.unit.predictor.world import World, world
 from tests.unit.trainer import samples
 
 PLAN, ROWS = samples.mixed(family="mlp", parameters=Parameters(epochs=3), explain=Explain(rows=True))
 COUNT = 20
-
-
-@dataclass(frozen=True)
-class Learnt:
-    plan: Plan
-    learned: Learned
-
-    def build(self) -> bytes:
-        return self.learned.exported.data
-
-    def manifest(self, data: bytes, model: str, version: int) -> models_pb2.ModelManifest:
-        told = manifest(self.plan, self.learned, "test")
-        told.model, told.version = model, version
-        return told
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +34,6 @@ def learnt() -> Learnt:
 async def serve(here: World, learnt: Learnt) -> None:
     await here.registry.publish("m", learnt)
     await here.metric('lepton_predictor_model_version{model="m",provider="CPUExecutionProvider"} 1.0')
-
-
-async def predict(here: World, rows: list[dict[str, Any]], explain: bool) -> prediction_pb2.PredictResponse:
-    request = prediction_pb2.PredictRequest(
-        model="m", explain=explain, rows=[json_format.ParseDict(row, struct_pb2.Struct()) for row in rows])
-    stub: Any = prediction_pb2_grpc.PredictionStub(here.channel)
-    answer: prediction_pb2.PredictResponse = await stub.Predict(request, metadata=here.metadata)
-    return answer
 
 
 def tensors(rows: pa.Table, *outputs: str) -> oip.ModelInferRequest:
@@ -80,12 +56,12 @@ async def test_rows_are_explained_to_who_asks_as_the_trainer_measured(tmp_path: 
     expected = Session(learnt.build()).attributions(inputs_of(PLAN.fields, some))
     async with world(tmp_path) as here:
         await serve(here, learnt)
-        told = await predict(here, named, explain=True)
+        told = await predict(here, "m", named, explain=True)
         for row, did in zip(told.rows, expected, strict=True):
             assert set(row.attributions) == set(learnt.learned.preparation.fields)
             assert [row.attributions[name] for name in learnt.learned.preparation.fields] == pytest.approx(
                 did.tolist(), abs=1e-5)
-        plain = await predict(here, named, explain=False)
+        plain = await predict(here, "m", named, explain=False)
         assert [(one.label, dict(one.attributions)) for one in plain.rows] == [(one.label, {}) for one in told.rows]
 
 
@@ -110,10 +86,10 @@ async def test_a_version_that_cannot_explain_says_so(tmp_path: Path) -> None:
     async with world(tmp_path) as here:
         await serve(here, Learnt(plan, learn(plan, Given(ROWS), [])))
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await predict(here, [{"amount": 3.0}], explain=True)
+            await predict(here, "m", [{"amount": 3.0}], explain=True)
         assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
         assert "cannot say what each field did" in (refused.value.details() or "")
-        assert (await predict(here, [{"amount": 3.0}], explain=False)).rows[0].label in ("high", "low")
+        assert (await predict(here, "m", [{"amount": 3.0}], explain=False)).rows[0].label in ("high", "low")
 
 
 def test_a_manifest_whose_explanations_do_not_fit_its_fields_is_refused(learnt: Learnt) -> None:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,12 @@ import grpc
 import numpy as np
 import pyarrow as pa
 import pytest
-from google.protobuf import json_format, struct_pb2
 
 from lepton.contracts import features, pipeline
 from lepton.contracts.pb import grpc_service_pb2 as oip
-from lepton.contracts.pb import models_pb2, prediction_pb2, prediction_pb2_grpc
-from services.trainer.core.learning import Given, Learned, learn, manifest
+from services.trainer.core.learning import Given, learn
 from services.trainer.core.plan import Plan, planned_fields
+from tests.unit.predictor.learnt import Learnt, predict
 from tests.unit.predictor.world import World, world
 from tests.unit.trainer.families import shapes
 
@@ -43,38 +41,29 @@ model: {family: gru}
 
 
 @dataclass(frozen=True)
-class Learnt:
-    """What a trainer makes of rows under a Pipeline."""
+class Shaped(Learnt):
+    """With the Pipeline and the rows it was learnt from."""
 
     spec: pipeline.Pipeline
-    plan: Plan
     rows: pa.Table
 
-    @cached_property
-    def learned(self) -> Learned:
-        assert planned_fields(self.spec) == self.plan.fields
-        return learn(self.plan, Given(self.rows), [])
 
-    def build(self) -> bytes:
-        return self.learned.exported.data
-
-    def manifest(self, data: bytes, model: str, version: int) -> models_pb2.ModelManifest:
-        told = manifest(self.plan, self.learned, "test")
-        told.model, told.version = model, version
-        return told
+def shaped(spec: pipeline.Pipeline, plan: Plan, rows: pa.Table) -> Shaped:
+    assert planned_fields(spec) == plan.fields
+    return Shaped(plan, learn(plan, Given(rows), []), spec, rows)
 
 
 @pytest.fixture(scope="module")
-def digits() -> Learnt:
-    return Learnt(DIGITS, *shapes.digits(300, epochs=2, channels=(4, 8)))
+def digits() -> Shaped:
+    return shaped(DIGITS, *shapes.digits(300, epochs=2, channels=(4, 8)))
 
 
 @pytest.fixture(scope="module")
-def walks() -> Learnt:
-    return Learnt(WALKS, *shapes.walks("gru", 100, epochs=2, units=4))
+def walks() -> Shaped:
+    return shaped(WALKS, *shapes.walks("gru", 100, epochs=2, units=4))
 
 
-def accepted(learnt: Learnt, count: int) -> pa.RecordBatch:
+def accepted(learnt: Shaped, count: int) -> pa.RecordBatch:
     """The first rows as ingest writes them."""
     rows = [{features.EVENT_ID: f"e-{number}", features.ENTITY: f"e-{number}", features.SOURCE: "test",
              features.OCCURRED_AT: datetime(2026, 1, 1, tzinfo=UTC), features.SOURCE_OFFSET: number,
@@ -83,7 +72,7 @@ def accepted(learnt: Learnt, count: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(rows, schema=features.features_schema(learnt.spec))
 
 
-async def serve(here: World, learnt: Learnt) -> None:
+async def serve(here: World, learnt: Shaped) -> None:
     await here.registry.create(learnt.spec.name, partitions=2)
     await here.registry.announce_spec(learnt.spec)
     await here.registry.publish(learnt.spec.name, learnt)
@@ -91,12 +80,8 @@ async def serve(here: World, learnt: Learnt) -> None:
                       "1.0")
 
 
-async def predict(here: World, model: str, rows: list[dict[str, Any]]) -> list[str]:
-    request = prediction_pb2.PredictRequest(
-        model=model, rows=[json_format.ParseDict(row, struct_pb2.Struct()) for row in rows])
-    stub: Any = prediction_pb2_grpc.PredictionStub(here.channel)
-    answer: prediction_pb2.PredictResponse = await stub.Predict(request, metadata=here.metadata)
-    return [one.label for one in answer.rows]
+async def labels(here: World, model: str, rows: list[dict[str, Any]]) -> list[str]:
+    return [one.label for one in (await predict(here, model, rows)).rows]
 
 
 async def infer(here: World, model: str, **tensors: np.ndarray) -> list[str]:
@@ -113,7 +98,7 @@ async def infer(here: World, model: str, **tensors: np.ndarray) -> list[str]:
     return [str(one) for one in np.frombuffer(raw, "<i8")]
 
 
-async def test_an_image_gets_one_answer_by_stream_by_name_and_by_tensor(tmp_path: Path, digits: Learnt) -> None:
+async def test_an_image_gets_one_answer_by_stream_by_name_and_by_tensor(tmp_path: Path, digits: Shaped) -> None:
     count = 40
     async with world(tmp_path) as here:
         await serve(here, digits)
@@ -122,12 +107,12 @@ async def test_an_image_gets_one_answer_by_stream_by_name_and_by_tensor(tmp_path
         wanted = [streamed[f"e-{number}"] for number in range(count)]
         assert len(set(wanted)) > 3
         images = digits.rows.column("pixels").to_pylist()[:count]
-        assert await predict(here, "digits", [{"pixels": one} for one in images]) == wanted
+        assert await labels(here, "digits", [{"pixels": one} for one in images]) == wanted
         assert await infer(here, "digits", pixels=np.array(images, dtype=np.float32)) == wanted
 
 
 async def test_series_of_any_length_get_one_answer_by_stream_by_name_and_by_tensor(tmp_path: Path,
-                                                                                  walks: Learnt) -> None:
+                                                                                  walks: Shaped) -> None:
     count = 40
     async with world(tmp_path) as here:
         await serve(here, walks)
@@ -136,18 +121,18 @@ async def test_series_of_any_length_get_one_answer_by_stream_by_name_and_by_tens
         wanted = [streamed[f"e-{number}"] for number in range(count)]
         assert set(wanted) == {"true", "false"}
         rows = walks.rows.select(["steps", "size"]).to_pylist()[:count]
-        assert await predict(here, "walks", rows) == wanted
+        assert await labels(here, "walks", rows) == wanted
         steps = np.full((count, 12), np.nan)
         for place, row in enumerate(rows):
             steps[place, :len(row["steps"] or [])] = row["steps"] or []
         assert await infer(here, "walks", steps=steps, size=np.array([row["size"] for row in rows])) == wanted
 
 
-async def test_what_is_no_image_is_refused_and_the_next_request_is_answered(tmp_path: Path, digits: Learnt) -> None:
+async def test_what_is_no_image_is_refused_and_the_next_request_is_answered(tmp_path: Path, digits: Shaped) -> None:
     async with world(tmp_path) as here:
         await serve(here, digits)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await predict(here, "digits", [{"pixels": [1.0] * 63}])
+            await labels(here, "digits", [{"pixels": [1.0] * 63}])
         assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
         assert "63 numbers" in (refused.value.details() or "")
         with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -156,10 +141,10 @@ async def test_what_is_no_image_is_refused_and_the_next_request_is_answered(tmp_
         for rows in (0, 1):
             with pytest.raises(grpc.aio.AioRpcError):
                 await infer(here, "digits", pixels=np.ones((0, 64 + rows), dtype=np.float32))
-        assert len(await predict(here, "digits", [{"pixels": [0.0] * 64}, {}])) == 2
+        assert len(await labels(here, "digits", [{"pixels": [0.0] * 64}, {}])) == 2
 
 
-async def test_a_batch_without_rows_does_not_reach_a_recurrent_network(tmp_path: Path, walks: Learnt) -> None:
+async def test_a_batch_without_rows_does_not_reach_a_recurrent_network(tmp_path: Path, walks: Shaped) -> None:
     async with world(tmp_path) as here:
         await serve(here, walks)
         with pytest.raises(grpc.aio.AioRpcError) as refused:

@@ -1,37 +1,18 @@
 """A file made smaller by the trainer, served: it is taken in like any other, and answers nearly as the full one."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from google.protobuf import struct_pb2
 
 from lepton.contracts import pipeline
 from lepton.contracts.modelling.blocks import Export, Parameters
-from lepton.contracts.pb import models_pb2, prediction_pb2, prediction_pb2_grpc
 from services.trainer.core.export.session import Session
-from services.trainer.core.learning import Given, Learned, learn, manifest
-from services.trainer.core.plan import Plan
+from services.trainer.core.learning import Given, learn
 from services.trainer.core.preparing.rows import inputs_of
-from tests.unit.predictor.world import World, world
+from tests.unit.predictor.learnt import Learnt, predict
+from tests.unit.predictor.world import world
 from tests.unit.trainer import samples
-
-
-@dataclass(frozen=True)
-class Small:
-    plan: Plan
-    learned: Learned
-
-    def build(self) -> bytes:
-        return self.learned.exported.data
-
-    def manifest(self, data: bytes, model: str, version: int) -> models_pb2.ModelManifest:
-        told = manifest(self.plan, self.learned, "test")
-        told.model, told.version = model, version
-        return told
-
 
 SPEC = pipeline.parse(
     "apiVersion: lepton/v1\nkind: Pipeline\nmetadata: {name: tumours}\nevents:\n  fields:\n"
@@ -50,20 +31,9 @@ async def test_it_is_served_and_answers_as_the_full_one_but_for_little(tmp_path:
     async with world(tmp_path) as here:
         await here.registry.create("tumours", partitions=2)
         await here.registry.announce_spec(SPEC)
-        await here.registry.publish("tumours", Small(plan, small))
+        await here.registry.publish("tumours", Learnt(plan, small))
         await here.metric('lepton_predictor_model_version{model="tumours",provider="CPUExecutionProvider"} 1.0')
-        served = await predict(here, some.select([field.name for field in plan.fields]).to_pylist())
+        told = await predict(here, "tumours", some.select([field.name for field in plan.fields]).to_pylist())
+    served = [one.probabilities["true"] for one in told.rows]
     wide = Session(full.exported.data).answers(inputs_of(plan.fields, some))["probabilities"]
     assert np.abs(np.array(served) - wide[:, 1]).mean() < 0.02
-
-
-async def predict(here: World, rows: list[dict[str, Any]]) -> list[float]:
-    """How likely each row is benign."""
-    request = prediction_pb2.PredictRequest(model="tumours")
-    for row in rows:
-        struct = struct_pb2.Struct()
-        struct.update(row)
-        request.rows.append(struct)
-    stub: Any = prediction_pb2_grpc.PredictionStub(here.channel)
-    answer: prediction_pb2.PredictResponse = await stub.Predict(request, metadata=here.metadata)
-    return [one.probabilities["true"] for one in answer.rows]

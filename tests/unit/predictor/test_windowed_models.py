@@ -1,53 +1,33 @@
 """A model over windows: trained on the columns ingest logged, answered alike by stream and by request."""
 
-from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from google.protobuf import struct_pb2
 
 from examples.chicks.data import weighings
 from lepton.contracts import features, pipeline
-from lepton.contracts.pb import models_pb2, prediction_pb2, prediction_pb2_grpc
 from services.ingest.core.windows.step import Windows
 from services.trainer.core.dataset import LABEL
-from services.trainer.core.learning import Given, Learned, learn, manifest
-from services.trainer.core.plan import Plan, planned_fields
+from services.trainer.core.learning import Given, learn
+from services.trainer.core.plan import planned_fields
+from tests.unit.predictor.learnt import Learnt, predict
 from tests.unit.predictor.world import World, world
 from tests.unit.trainer import samples
 
 SPEC = pipeline.parse((Path(__file__).parents[3] / "examples" / "chicks" / "pipeline.yaml").read_text())
 
 
-@dataclass(frozen=True)
-class Learnt:
+def learnt_of(rows: pa.Table) -> Learnt:
     """What a trainer makes of accepted rows and what became of them."""
-
-    rows: pa.Table
-
-    @property
-    def plan(self) -> Plan:
-        assert SPEC.model is not None
-        assert SPEC.gate is not None
-        plan = samples.plan({}, task="regression", label_type="float", family="linear_regression", gate=SPEC.gate,
-                            parameters=SPEC.model.parameters, input_schema_digest=SPEC.input_schema_digest())
-        return plan.model_copy(update={"fields": planned_fields(SPEC)})
-
-    @cached_property
-    def learned(self) -> Learned:
-        return learn(self.plan, Given(self.rows), [])
-
-    def build(self) -> bytes:
-        return self.learned.exported.data
-
-    def manifest(self, data: bytes, model: str, version: int) -> models_pb2.ModelManifest:
-        told = manifest(self.plan, self.learned, "test")
-        told.model, told.version = model, version
-        return told
+    assert SPEC.model is not None
+    assert SPEC.gate is not None
+    plan = samples.plan({}, task="regression", label_type="float", family="linear_regression", gate=SPEC.gate,
+                        parameters=SPEC.model.parameters, input_schema_digest=SPEC.input_schema_digest())
+    plan = plan.model_copy(update={"fields": planned_fields(SPEC)})
+    return Learnt(plan, learn(plan, Given(rows), []))
 
 
 def accepted() -> pa.RecordBatch:
@@ -73,7 +53,7 @@ def learnt(rows: pa.RecordBatch) -> Learnt:
     labels = [one.next_g for one in weighings()]
     known = [place for place, label in enumerate(labels) if label is not None]
     table = pa.table(rows).take(known)
-    return Learnt(table.append_column(LABEL, pa.array([labels[place] for place in known])))
+    return learnt_of(table.append_column(LABEL, pa.array([labels[place] for place in known])))
 
 
 def test_window_columns_are_inputs_of_the_file_with_statistics_of_their_own(learnt: Learnt) -> None:
@@ -102,23 +82,15 @@ async def test_the_same_event_gets_the_same_answer_by_stream_and_by_request(
         await here.registry.raw_features(SPEC, features.encode_batch(rows))
         streamed = {one.event_id: one.number for one in await here.predictions("chicks", rows.num_rows)}
         given = rows.to_pylist()
-        asked = await predict(here, [{name: row[name] for name in SPEC.inputs} for row in given])
+        asked = await numbers(here, [{name: row[name] for name in SPEC.inputs} for row in given])
         assert asked == [streamed[row[features.EVENT_ID]] for row in given]
         # Who asks without windows gets an answer too: they count as missing, and that changes it.
-        bare = await predict(here, [{name: row[name] for name in SPEC.fields} for row in given])
-        nulled = await predict(here, [{name: row[name] if name in SPEC.fields else None for name in SPEC.inputs}
+        bare = await numbers(here, [{name: row[name] for name in SPEC.fields} for row in given])
+        nulled = await numbers(here, [{name: row[name] if name in SPEC.fields else None for name in SPEC.inputs}
                                       for row in given])
         assert bare == nulled
         assert sum(abs(one - other) > 1e-3 for one, other in zip(bare, asked, strict=True)) > len(given) / 2
 
 
-async def predict(here: World, rows: list[dict[str, Any]]) -> list[float]:
-    """Answers by named fields, a null one left as null."""
-    request = prediction_pb2.PredictRequest(model="chicks")
-    for row in rows:
-        struct = struct_pb2.Struct()
-        struct.update(row)
-        request.rows.append(struct)
-    stub: Any = prediction_pb2_grpc.PredictionStub(here.channel)
-    answer: prediction_pb2.PredictResponse = await stub.Predict(request, metadata=here.metadata)
-    return [one.number for one in answer.rows]
+async def numbers(here: World, rows: list[dict[str, Any]]) -> list[float]:
+    return [one.number for one in (await predict(here, "chicks", rows)).rows]
