@@ -145,6 +145,20 @@ class LocalStack:
                 return (await client.get(f"{self.admin(instance)}/readyz")).status_code == 200
         return False
 
+    async def unready(self) -> dict[str, str]:
+        """What every instance that is not ready says of itself."""
+        found = {}
+        async with httpx.AsyncClient(timeout=5) as client:
+            for name in self.services:
+                try:
+                    answer = await client.get(f"{self.admin(name)}/readyz")
+                except httpx.HTTPError as error:
+                    found[name] = repr(error)
+                else:
+                    if answer.status_code != 200:
+                        found[name] = answer.text
+        return found
+
     @staticmethod
     def seconds(text: str) -> float:
         """Seconds since the epoch of an RFC 3339 time."""

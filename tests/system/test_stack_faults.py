@@ -30,13 +30,10 @@ async def test_a_broker_restart_loses_and_doubles_nothing(trained_stack: LocalSt
     assert not features.doubled()
     assert not predictions.doubled()
 
-    unready = list(trained_stack.services)
-
     async def all_ready() -> bool:
-        unready[:] = [name for name in unready if not await trained_stack.is_ready(name)]
-        return not unready
+        return not await trained_stack.unready()
 
     try:
-        await apoll_until(all_ready, "every service ready again", 90)
+        await apoll_until(all_ready, "every service ready again", 90, every_s=0.5)
     except AssertionError as late:
-        raise AssertionError(f"not ready after the broker came back: {', '.join(unready)}") from late
+        raise AssertionError(f"after the broker came back: {await trained_stack.unready()}") from late
