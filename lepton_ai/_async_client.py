@@ -13,6 +13,7 @@ from lepton_ai._data import Dataset, Rows, field_name, from_rows
 from lepton_ai._datasets.told import Snapshot
 from lepton_ai._datasets.verbs import AsyncDatasets
 from lepton_ai._files.uploading import OnProgress, Upload, Uploading
+from lepton_ai._library import exporting
 from lepton_ai._loading import Loading
 from lepton_ai._models import AsyncDeployment, Deployment, Model, Row, Run
 from lepton_ai._monitor.health import Health, health_from
@@ -196,6 +197,11 @@ class AsyncLeptonClient:
         """The Pipeline as YAML, every default written out, ready for `lepton apply`."""
         name = data if isinstance(data, str) else data.pipeline if isinstance(data, Dataset) else data.name
         return await self._transport.text(f"/v1/pipelines/{name}/export")
+
+    async def export_model(self, model: Model, file: str | Path) -> Path:
+        """Write the version as one signed zip archive that runs offline with onnxruntime alone. Raises Missing."""
+        await exporting.export(self._transport, model.name, model.version, Path(file))
+        return Path(file)
 
     async def _train(self, model: str, wanted: Mapping[str, Any]) -> Model:
         # Named here, so that the call can be repeated when its answer is lost.

@@ -132,6 +132,10 @@ class LeptonClient:
         """The Pipeline as YAML, every default written out, ready for `lepton apply`."""
         return self._run(self._client.export_pipeline(data))
 
+    def export_model(self, model: Model, file: str | Path) -> Path:
+        """Write the version as one signed zip archive that runs offline with onnxruntime alone."""
+        return self._run(self._client.export_model(model, file))
+
     def _watch(self, deployment: SyncDeployment | Model | str, health: Health, console: Console) -> Health:
         pause = threading.Event()
         with Live(health, console=console, auto_refresh=False) as live:
