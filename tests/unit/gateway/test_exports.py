@@ -66,9 +66,9 @@ async def test_the_command_line_exports_and_verifies(house: House, tmp_path: Pat
     assert (await lepton(house, *verify)).exit_code == 1
     for wrong in ("shop@1", "shop@x", "nobody"):
         assert (await lepton(house, "models", "export", wrong, str(tmp_path / "none.zip"))).exit_code == 1
-    def written() -> list[Path]:
+    def left() -> list[Path]:
         return list(tmp_path.glob("none*"))
-    assert not await asyncio.to_thread(written)
+    assert not await asyncio.to_thread(left)
 
 
 async def test_the_sdk_exports(house: House, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def tensor(field: dict[str, Any], values: list[Any]) -> Any:
     """[rows] or [rows, length]; what is missing is NaN, zero, false or an empty text, and so is the end of a list."""
     kind = TYPES[field["datatype"]]
     empty = math.nan if field["datatype"].startswith("FP") else "" if kind is np.object_ else 0
-    array = np.full([len(values), *(int(size) for size in field["shape"][1:])], empty, kind)
+    array: Any = np.full([len(values), *(int(size) for size in field["shape"][1:])], empty, kind)
     for place, value in enumerate(values):
         if isinstance(value, list):
             array[place, :len(value)] = value
