@@ -10,13 +10,23 @@ from lepton.contracts.bundles import exported
 from lepton.contracts.signing import TrustStore
 from lepton.errors import Missing
 from lepton_ai._library import exporting
+from lepton_ai._library.starters import STARTERS
 from lepton_ai._transport import Transport
-from lepton_ai.cli.session import ask, say
+from lepton_ai.cli.session import Form, ask, say, show, with_client
 
 
 def add_to(models: typer.Typer) -> None:
-    for command in (export, verify):
+    for command in (starter, export, verify):
         models.command()(command)
+
+
+def starter(name: Annotated[str, typer.Argument(help="Which one; all are listed without.")] = "") -> None:
+    """Have a served model to begin with, learnt from bundled data, or list those there are."""
+    if not name:
+        show([{"name": one, "family": told.model["family"], "about": told.about} for one, told in STARTERS.items()],
+             Form.TABLE, ("name", "family", "about"))
+        return
+    say(str(with_client(lambda client: client.starter(name))))
 
 
 def export(which: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="The champion, without a version.")],
