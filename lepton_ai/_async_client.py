@@ -13,6 +13,7 @@ from lepton_ai._data import Dataset, Rows, field_name, from_rows
 from lepton_ai._datasets.told import Snapshot
 from lepton_ai._datasets.verbs import AsyncDatasets
 from lepton_ai._files.uploading import OnProgress, Upload, Uploading
+from lepton_ai._library import exporting, starters
 from lepton_ai._loading import Loading
 from lepton_ai._models import AsyncDeployment, Deployment, Model, Row, Run
 from lepton_ai._monitor.health import Health, health_from
@@ -196,6 +197,26 @@ class AsyncLeptonClient:
         """The Pipeline as YAML, every default written out, ready for `lepton apply`."""
         name = data if isinstance(data, str) else data.pipeline if isinstance(data, Dataset) else data.name
         return await self._transport.text(f"/v1/pipelines/{name}/export")
+
+    async def starter(self, name: str) -> Model:
+        """A served model to begin with, learnt from bundled data: made at the first call, then the one there is.
+
+        Raises Invalid for a name that is none, Missing without scikit-learn on this machine.
+        """
+        made = starters.described(name)
+        found = await starters.known(self._transport, made.name)
+        if found is None:
+            await self._loading.send(made)
+            found = await self._train(made.name, {"kind": "train", "family": made.spec["model"]["family"]})
+            await self._promote(found)
+            await self._transport.post(f"/v1/models/{made.name}/versions/{found.version}/tags",
+                                       {"tags": {"starter": name}})
+        return found
+
+    async def export_model(self, model: Model, file: str | Path) -> Path:
+        """Write the version as one signed zip archive that runs offline with onnxruntime alone. Raises Missing."""
+        await exporting.export(self._transport, model.name, model.version, Path(file))
+        return Path(file)
 
     async def _train(self, model: str, wanted: Mapping[str, Any]) -> Model:
         # Named here, so that the call can be repeated when its answer is lost.

@@ -132,6 +132,14 @@ class LeptonClient:
         """The Pipeline as YAML, every default written out, ready for `lepton apply`."""
         return self._run(self._client.export_pipeline(data))
 
+    def starter(self, name: str) -> Model:
+        """A served model to begin with (breast-cancer, wine, diabetes, digits), learnt from bundled data at first."""
+        return self._run(self._client.starter(name))
+
+    def export_model(self, model: Model, file: str | Path) -> Path:
+        """Write the version as one signed zip archive that runs offline with onnxruntime alone."""
+        return self._run(self._client.export_model(model, file))
+
     def _watch(self, deployment: SyncDeployment | Model | str, health: Health, console: Console) -> Health:
         pause = threading.Event()
         with Live(health, console=console, auto_refresh=False) as live:

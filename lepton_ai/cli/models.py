@@ -9,8 +9,10 @@ from typer.core import TyperGroup
 
 from lepton.errors import Invalid, Missing
 from lepton_ai import AsyncLeptonClient
+from lepton_ai._library.exporting import version_named
 from lepton_ai._transport import Transport
 from lepton_ai.cli import data
+from lepton_ai.cli.library import commands as library
 from lepton_ai.cli.runs import live
 from lepton_ai.cli.session import Form, Output, ask, parse_json, read_rows, say, show, with_client
 
@@ -30,6 +32,7 @@ models = typer.Typer(cls=_Named, help="Models, the versions of one (`lepton mode
 
 
 def add_to(app: typer.Typer) -> None:
+    library.add_to(models)
     app.add_typer(models, name="models")
     for command in (predict, train, promote, rollback):
         app.command()(command)
@@ -58,14 +61,8 @@ def card(which: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="Th
          save: Annotated[Path | None, typer.Option(help="Write it with pictures and figures to this zip.")] = None,
          ) -> None:
     """Show a version's model card, or save it with its pictures."""
-    name, _, number = which.partition("@")
-    if number and not number.isdigit():
-        raise Invalid(f"`{number}` is no version", field="version", remedy="lepton models card NAME@3")
-
     async def read(transport: Transport) -> bytes:
-        version = number or (await transport.get(f"/v1/models/{name}"))["champion"]
-        if not int(version):
-            raise Missing(f"{name} has no champion", field="version", remedy=f"name a version: {name}@1")
+        name, version = await version_named(transport, which)
         file = "card.zip" if save else "card.md"
         return (await transport.call("GET", f"/v1/models/{name}/versions/{version}/card/{file}")).content
     found: bytes = ask(read)

@@ -57,6 +57,7 @@ from services.gateway.flow.pipelines import Catalogue, Pipelines, Pulled
 from services.gateway.flow.predictions import Predictions
 from services.gateway.flow.quality import Quality
 from services.gateway.flow.registry.cards import Cards
+from services.gateway.flow.registry.exports import Exports
 from services.gateway.flow.streams import Streams
 from services.gateway.settings import GatewaySettings
 
@@ -122,6 +123,7 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
         predictions=predictions,
         models=Models(registry.values, Runs(database, clock), Snapshots(database), catalogue, producer, audit, clock),
         cards=Cards(registry.values, Artifacts(database)),
+        exports=Exports(registry.values, Artifacts(database)),
         operations=Operations(instances.values, Incidents(database), registry.values, catalogue, streams, clock),
         commands=commands,
     )

@@ -246,7 +246,9 @@ class ModelVersion(_message.Message):
     signature: _builtins.bytes
     """Ed25519 over the deterministic serialisation of `manifest`."""
     model_signing_sha256: _builtins.str
-    """The version's signature in the format of model-signing: SHA-256 of an artefact, lower-case hex."""
+    """What an export holds beside file and card, with their signature in the format of model-signing, zipped: SHA-256 of
+    an artefact, lower-case hex.
+    """
     @_builtins.property
     def manifest(self) -> Global___ModelManifest: ...
     @_builtins.property

@@ -16,6 +16,7 @@ from services.gateway.flow.pipelines import Pipelines, Pulled
 from services.gateway.flow.predictions import Predictions
 from services.gateway.flow.quality import Quality
 from services.gateway.flow.registry.cards import Cards
+from services.gateway.flow.registry.exports import Exports
 
 __all__ = ["Caller", "Gateway"]
 
@@ -36,5 +37,6 @@ class Gateway:
     predictions: Predictions
     models: Models
     cards: Cards
+    exports: Exports
     operations: Operations
     commands: Commands

@@ -3,10 +3,12 @@
 import json
 import logging
 from dataclasses import dataclass
+from importlib import resources
 
 from google.protobuf.json_format import ParseDict
 
 from lepton.clock import Clock
+from lepton.contracts.bundles import exported, modelsigning
 from lepton.contracts.pb.models_pb2 import (
     VERSION_STATUS_READY,
     VERSION_STATUS_REJECTED,
@@ -77,7 +79,10 @@ class Publisher:
         if promote and await self._champion(plan.model) != plan.champion_version:
             raise ChampionChanged
         version = await self._signed(manifest, verdict)
-        files = [await _needed(folder, name) for name in (MODEL, WEIGHTS, *((CARD,) if manifest.card_sha256 else ()))]
+        model, card = await _needed(folder, MODEL), await _needed(folder, CARD) if manifest.card_sha256 else None
+        beside = exported.beside(self._identity, version, model, card, _program())
+        version.model_signing_sha256 = sha256_hex(beside)
+        files = [model, await _needed(folder, WEIGHTS), beside, *([] if card is None else [card])]
         # Noted before they are stored: whoever ends the run removes those that no version names.
         await self._stores.runs.note(run.run_id, run.fence, [sha256_hex(file) for file in files])
         for file in files:
@@ -117,10 +122,16 @@ class Publisher:
         number = await self._stores.models.next_version(manifest.model)
         manifest.version = number
         manifest.created_at.FromDatetime(self._clock.now())
+        manifest.model_signing_key = modelsigning.public_key_of(self._identity)
         version = ModelVersion(model=manifest.model, version=number, manifest=manifest,
                                status=VERSION_STATUS_READY if verdict.passed else VERSION_STATUS_REJECTED)
         sign_manifest(self._identity, version)
         return version
+
+
+def _program() -> bytes:
+    """Read, not imported: it needs onnxruntime, which this process does not have."""
+    return resources.files("services.trainer.core.export").joinpath("offline.py").read_bytes()
 
 
 async def _needed(folder: Folder, name: str) -> bytes:

@@ -4,7 +4,7 @@ import io
 import zipfile
 from collections.abc import Mapping
 
-from lepton.contracts.pb.models_pb2 import ModelState
+from lepton.contracts.pb.models_pb2 import ModelState, ModelVersion
 from lepton.errors import Invalid, Missing, Unavailable
 from lepton.store.artifacts import Artifacts
 
@@ -39,14 +39,20 @@ class Cards:
                               remedy="train the model again") from error
 
     def _digest(self, model: str, version: int) -> str:
-        state = self._registry.get(model)
-        if state is None:
-            raise Missing(f"there is no model {model}", remedy="train one, or wait until its first run has succeeded")
-        found = next((one for one in state.versions if one.version == version), None)
-        if found is None:
-            raise Missing(f"version {version} of {model} is not kept", field="version",
-                          remedy=f"it has {', '.join(str(one.version) for one in state.versions) or 'none'}")
+        found = version_of(self._registry, model, version)
         if not found.manifest.card_sha256:
             raise Missing(f"version {version} of {model} has no card", field="version",
                           remedy="it was published before there were cards; train the model again")
         return found.manifest.card_sha256
+
+
+def version_of(registry: Mapping[str, ModelState], model: str, version: int) -> ModelVersion:
+    """Raises Missing for a model nobody knows, or a version that is not kept."""
+    state = registry.get(model)
+    if state is None:
+        raise Missing(f"there is no model {model}", remedy="train one, or wait until its first run has succeeded")
+    found = next((one for one in state.versions if one.version == version), None)
+    if found is None:
+        raise Missing(f"version {version} of {model} is not kept", field="version",
+                      remedy=f"it has {', '.join(str(one.version) for one in state.versions) or 'none'}")
+    return found

@@ -24,8 +24,8 @@ async def stored(world: World) -> set[str]:
 
 async def named(world: World, model: str = "tumours") -> set[str]:
     versions = (await world.stores.models.state(model)).versions
-    return {digest for one in (version.manifest for version in versions)
-            for digest in (one.sha256, one.lineage.weights_sha256, one.card_sha256)}
+    return {digest for version, one in ((version, version.manifest) for version in versions)
+            for digest in (one.sha256, one.lineage.weights_sha256, one.card_sha256, version.model_signing_sha256)}
 
 
 def cancelling(command_id: str) -> TrainingCommand:

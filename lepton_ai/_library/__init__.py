@@ -1,0 +1,1 @@
+"""Versions that leave the platform as a file."""
