@@ -39,8 +39,9 @@ def plan(of: Pipeline, seed: int | None = None, family: Family | None = None, **
         spec_digest=of.digest(), input_schema_digest=of.input_schema_digest(), task=cast(Task, of.task),
         label=of.label_field or "", label_type=cast(LabelType | None, of.label_type), fields=planned_fields(of),
         outliers=of.clean.outliers, family=family or of.model.family, parameters=own.model_copy(update=changed),
-        search=of.model.search if family is None else None, gate=of.gate, evaluate=of.model.evaluate, explain=of.model.explain, rows=0, snapshot=Snapshot(ranges=()),
-        promote=True, reason="command")
+        search=of.model.search if family is None else None, gate=of.gate,
+        evaluate=of.model.evaluate, explain=of.model.explain, rows=0, snapshot=Snapshot(ranges=()), promote=True,
+        reason="command")
 
 
 def table(of: Pipeline, rows: Sequence[Row]) -> pa.Table:
