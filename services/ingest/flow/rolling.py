@@ -33,10 +33,23 @@ class Rolling:
         """Whether something is merged that is not in `stored` yet."""
         return bool(self._changed)
 
-    def begin(self) -> None:
-        """Forget what is not stored, and go on from what is. Raises Invalid when a value is none of ours."""
+    def begin(self) -> list[Invalid]:
+        """Forget what is not stored, and go on from what is.
+
+        A value that is none of ours is dropped, and told of: one that anybody wrote must not stop all others for good.
+        """
         self.forget()
-        self._unsealed = {key for key, value in self._stored.items() if not rollups.is_sealed(_read(value))}
+        refused = []
+        for key, value in list(self._stored.items()):
+            try:
+                told = _own(key, value)
+                if not rollups.is_sealed(told):
+                    rollups.reopened(told)
+                    self._unsealed.add(key)
+            except Invalid as error:
+                refused.append(error)
+                del self._stored[key]
+        return refused
 
     def forget(self) -> None:
         """Let go of everything that is only in memory."""
@@ -93,6 +106,18 @@ class Rolling:
                 for key in rollups.outdated(mine, newest):
                     del self._stored[key]
                     self._unsealed.discard(key)
+
+
+def _own(key: str, value: bytes) -> QualityRollup:
+    """Raises Invalid for what this stage never wrote."""
+    try:
+        rollups.parse_key(key)
+    except ValueError as error:
+        raise Invalid(f"the key of a roll-up is none: {error}", field="key", place=str(key)) from error
+    told = _read(value)
+    if told.key != key:
+        raise Invalid(f"a roll-up of {told.key} under another key", field="key", place=key)
+    return told
 
 
 def _read(value: bytes) -> QualityRollup:

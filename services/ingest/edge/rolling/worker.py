@@ -22,7 +22,7 @@ from lepton.bus.records import Place, Record
 from lepton.contracts import codec, names, topics
 from lepton.contracts.pb.quality_pb2 import QualitySummary
 from lepton.contracts.topics import Topic
-from lepton.errors import Invalid, LeptonError, Unavailable
+from lepton.errors import Invalid, Unavailable
 from lepton.runtime.settings import BrokerOptions
 from services.ingest.flow.rolling import Rolling, Taken
 
@@ -219,12 +219,10 @@ class Worker:
         self._table.sent.clear()
 
     async def _recovered(self) -> None:
-        """The table holds what the topic of roll-ups holds."""
+        """The table holds what the topic of roll-ups holds. The gateway, which reads it too, writes dead letters."""
         self._taken.clear()
-        try:
-            self._rolling.begin()
-        except LeptonError as error:
-            self._failure = error
+        for refused in self._rolling.begin():
+            self._care.report("rollup_refused", refused.message, refused.place or self._changelog.topic)
 
 
 def _belongs(summary: QualitySummary, record: Record) -> None:

@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from lepton.bus.records import Record
+from lepton.bus.records import Outgoing, Record
 from lepton.clock import SystemClock
 from lepton.contracts import topics
 from lepton.contracts.topics import Topic
@@ -97,6 +97,28 @@ async def test_a_summary_of_another_pipeline_is_refused(yard: Yard) -> None:
     assert yard.sent == sent + 2
     (letter,) = await read_all(yard.broker, topics.dead_letter_name(topic))
     assert f"a summary of {other}".encode() in dict(letter.headers)["lepton-dead-reason"]
+
+
+async def test_what_anybody_wrote_among_the_rollups_does_not_stop_the_next_worker(yard: Yard) -> None:
+    """The table of a worker that begins is all of its topic."""
+    await yard.pipeline(yard.name)
+    await yard.send(yard.name, 1)
+    async with yard.rolling():
+        await yard.until_counted(yard.name, 10)
+    writer = yard.broker.writer("stranger")
+    await writer.start()
+    keys = [b"no key", f"{yard.name}/1m/x".encode()]
+    await writer.send_all([Outgoing(yard.table, b"\xff\x00\x01", key) for key in keys])
+    await writer.stop()
+    await yard.send(yard.name, 1)
+
+    async def gone() -> bool:
+        latest = {record.key: record.value for record in await read_all(yard.broker, yard.table)}
+        return all(latest[key] is None for key in keys)
+
+    async with yard.rolling():
+        await apoll_until(gone, "what is no roll-up to be deleted", 60)
+        await yard.until_counted(yard.name, 20)
 
 
 async def test_a_bug_in_the_agent_ends_the_process_and_its_event_comes_again(yard: Yard) -> None:

@@ -81,14 +81,9 @@ class Yard:
 
     async def rollups(self) -> Mapping[str, QualityRollup]:
         """The last message of every key."""
-        found: dict[str, QualityRollup] = {}
-        for record in await read_all(self.broker, self.table):
-            key = (record.key or b"").decode()
-            if record.value is None:
-                found.pop(key, None)
-            else:
-                found[key] = codec.decode_as(Topic.QUALITY_ROLLUPS, QualityRollup, record.value)
-        return found
+        latest = {(record.key or b"").decode(): record.value for record in await read_all(self.broker, self.table)}
+        return {key: codec.decode_as(Topic.QUALITY_ROLLUPS, QualityRollup, value)
+                for key, value in latest.items() if value is not None}
 
     async def counted(self, pipeline: str, interval: str = "1h") -> int:
         return sum(one.summary.accepted for one in (await self.rollups()).values()

@@ -51,6 +51,23 @@ def test_a_summary_counts_in_its_minute_and_its_hour() -> None:
     assert {one.source: one.accepted for one in hour.summary.sources} == {"a": 2, "b": 1}
 
 
+def test_what_this_stage_never_wrote_is_dropped_and_told_of() -> None:
+    stored: dict[str, bytes] = {}
+    rolling = Rolling(stored)
+    rolling.take(summary([1.0], 1), taken(0))
+    rolling.write()
+    ours = dict(stored)
+    minute, hour = sorted(stored, key=len, reverse=True)[:2]
+    stored |= {"shop/1m/2026-01-31T12:07:00Z": b"\xff\x00\x01", "shop/1m/2026-01-31T12:08:00Z": stored[minute],
+               "no key": stored[hour], "shop/2m/2026-01-31T12:00:00Z": stored[hour]}
+    again = Rolling(stored)
+    assert len(again.begin()) == 4
+    assert stored == ours
+    again.take(summary([2.0], 2), taken(1))
+    again.write()
+    assert rolled(stored, minute).summary.accepted == 2
+
+
 def test_what_is_read_again_changes_nothing_also_after_a_restart() -> None:
     stored: dict[str, bytes] = {}
     rolling = Rolling(stored)
