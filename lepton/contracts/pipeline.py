@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from lepton.contracts.modelling.blocks import ModelSpec, check_model, task_for
+from lepton.contracts.modelling.transforms import Features, check_transforms
 from lepton.contracts.pipeline_blocks import (
     NUMERIC,
     SCALARS,
@@ -16,7 +17,6 @@ from lepton.contracts.pipeline_blocks import (
     Block,
     Clean,
     Events,
-    Features,
     FieldSpec,
     Gate,
     Heal,
@@ -211,11 +211,20 @@ def _build(source: Source, problems: list[Problem]) -> Pipeline:
         for name in ("events", "clean", "gate", "serve", "watch")}))
     findings += check_model(blocks.get("events"), blocks.get("model"))
     findings += check_data(*(blocks.get(name) for name in ("events", "clean", "features")))
+    findings += _check_transforms(blocks)
     findings += check_sources(blocks.get("events"), blocks.get("sources"))
     problems += [Problem(path_text(path), source.line(path), message, remedy) for path, message, remedy in findings]
     if problems:
         raise InvalidPipeline(sorted(problems, key=lambda problem: problem.line))
     return _with_defaults(blocks)
+
+
+def _check_transforms(blocks: dict[str, Any]) -> list[tuple[PathKey, str, str]]:
+    model = blocks.get("model")
+    beside = "" if model is None else "model.transfer" if model.transfer is not None else (
+        "model.train.stream" if model.train.stream is not None else "")
+    return list(check_transforms(blocks.get("events"), blocks.get("features"), model.family if model else None, beside,
+                                 model is not None and model.explain.rows))
 
 
 def _check_top(data: dict[str, Any]) -> list[tuple[PathKey, str, str]]:

@@ -19,7 +19,7 @@ from lepton.contracts.pb.models_pb2 import (
     SnapshotRange,
 )
 from services.trainer.core import handlers, loop
-from services.trainer.core.continuing.parent import Parent
+from services.trainer.core.continuing.parent import Parent, transforms_of
 from services.trainer.core.dataset import (
     HELD_OUT,
     TRAIN,
@@ -85,9 +85,9 @@ def manifest(plan: Plan, learned: Learned, code_version: str) -> ModelManifest:
     """What the registry is to say of the candidate; version and time are given when it is published."""
     lineage = Lineage(
         run_id=plan.run_id, command_id=plan.command_id, pipeline=plan.data_pipeline, spec_version=plan.spec_version,
-        spec_digest=plan.spec_digest, parent_version=plan.parent.version if plan.parent else 0,
+        spec_digest=plan.spec_digest, parent_version=plan.parent.version if plan.parent and learned.carried else 0,
         snapshot_digest=plan.snapshot.digest(), train_rows=learned.train_rows, held_out_rows=learned.held_out_rows,
-        parent_model=plan.parent.model if plan.parent else "", carried=learned.carried,
+        parent_model=plan.parent.model if plan.parent and learned.carried else "", carried=learned.carried,
         code_version=code_version, seed=plan.parameters.seed, weights_sha256=sha256(learned.weights).hexdigest(),
         ranges=[SnapshotRange(stream=one.stream, pipeline=one.pipeline, generation=one.generation,
                               partition=one.partition,
@@ -119,6 +119,9 @@ def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
     """
     exactly()
     parent = Parent.of(plan, given.parent) if given.parent is not None else None
+    anew: list[str] = []
+    if parent and not parent.shaped_alike:
+        anew, parent = [f"{parent.name} has other columns: learning began with nothing"], None
     lesson = lesson_of(plan)
     usable = usable_of(plan, given.rows)
     role = roles(lesson.owners(usable.table), plan.gate.held_out)
@@ -138,10 +141,11 @@ def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
     metrics = {**shipped.metrics, **lesson.baseline(split.part(TRAIN, VALIDATION), (held.inputs, held.truth),
                                                     preparation, target), **judged.metrics}
     about = About(metrics, _champion_metrics(lesson, champion, held.inputs, held.truth, target),
-                  (*_warnings(preparation, shipped.shrinking), *untold), history.losses,
+                  (*anew, *_warnings(preparation, shipped.shrinking), *untold), history.losses,
                   int((split.roles != HELD_OUT).sum()), len(held.truth), taught.epochs)
     return Learned(
-        shipped.exported, pack(network.arrays(), {"preparation": preparation.to_data(), "target": target.to_data()}),
+        shipped.exported, pack(network.arrays(), {
+            "preparation": preparation.to_data(), "target": target.to_data(), "transforms": transforms_of(plan)}),
         preparation, target, metrics, about.champion_metrics, about.warnings, about.train_rows, about.held_out_rows,
         taught.epochs, shipped.shrinking, taught.carried, report(plan, target, about, judged.figures | told))
 

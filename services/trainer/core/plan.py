@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from lepton.contracts.modelling.blocks import Evaluate, Explain, Export, Parameters, Roles, Stream, Transfer
 from lepton.contracts.modelling.families import CLASS_TASKS, CLASSES_ONLY, FAMILIES, Family, fitting, foreign, takers
+from lepton.contracts.modelling.transforms import Transform
 from lepton.contracts.pb import models_pb2, training_pb2
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.pipeline_blocks import (
@@ -83,6 +84,7 @@ class Plan(Block):
     roles: Roles = Roles()
     fields: tuple[PlannedField, ...]
     outliers: Outliers
+    transforms: tuple[Transform, ...] = ()
     family: Family
     parameters: Parameters
     search: Search | None = None

@@ -16,9 +16,9 @@ from services.trainer.core.filling.ridge import PENALTY, fit, impute
 from services.trainer.core.learning import Given, learn
 from services.trainer.core.preparing.field import PlannedField
 from services.trainer.core.preparing.numbers import Numbers
-from services.trainer.core.preparing.preparation import Preparation
-from services.trainer.core.preparing.preparation import fit as prepare
 from services.trainer.core.preparing.rows import Inputs, inputs_of
+from services.trainer.core.transforming.fitting import fit as prepare
+from services.trainer.core.transforming.fitting import prepared_by
 from tests.unit.trainer import samples
 
 MODEL = MissingPolicy.model_validate("model")
@@ -129,10 +129,10 @@ def test_what_is_nulled_is_predicted_where_gaps_are() -> None:
 def test_a_preparation_with_all_of_it_survives_its_written_form() -> None:
     fields = planned({"a": "float", "b": "float", "c": "float"}, ("c",))
     prepared = prepare(fields, Outliers(method="mad", action="null"), inputs_of(fields, with_gaps(related())))
-    assert Preparation.from_data(prepared.to_data()) == prepared
+    assert prepared_by(prepared.to_data()) == prepared
     before = {"fields": list(prepared.fields), "numbers": samples.part(prepared, Numbers).to_data()["numbers"],
               "choices": [], "statistics": prepared.to_data()["statistics"]}
-    assert samples.part(Preparation.from_data(before), Numbers).imputers == ()
+    assert samples.part(prepared_by(before), Numbers).imputers == ()
 
 
 @pytest.mark.parametrize("action", ["null", "clip", "keep"])

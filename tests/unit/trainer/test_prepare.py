@@ -11,8 +11,8 @@ from lepton.contracts.pipeline_blocks import MissingPolicy, Outliers
 from services.trainer.core.preparing.choices import Choices
 from services.trainer.core.preparing.field import PlannedField
 from services.trainer.core.preparing.numbers import Numbers
-from services.trainer.core.preparing.preparation import Preparation, fit
 from services.trainer.core.preparing.rows import Inputs, inputs_of
+from services.trainer.core.transforming.fitting import fit, prepared_by
 from tests.unit.trainer import samples
 
 NONE = Outliers()
@@ -121,7 +121,7 @@ def test_a_preparation_survives_its_written_form() -> None:
     fields = [field("x", "float"), field("c", "category", "mode")]
     prepared = fit(fields, Outliers(method="iqr", action="clip"),
                    inputs(fields, x=floats([1.0, 2.0, 3.5]), c=pa.array(["a", "a", "b"], pa.string())))
-    assert Preparation.from_data(prepared.to_data()) == prepared
+    assert prepared_by(prepared.to_data()) == prepared
 
 
 def test_what_was_kept_before_there_were_parts_is_still_read() -> None:
@@ -132,6 +132,6 @@ def test_what_was_kept_before_there_were_parts_is_still_read() -> None:
     numbers, choices = (next(one for one in now["parts"] if one["kind"] == kind) for kind in ("numbers", "choices"))
     before = {"fields": ["c", "x"], "numbers": numbers["numbers"], "choices": choices["choices"],
               "statistics": now["statistics"]}
-    assert Preparation.from_data(before) == prepared
-    assert Preparation.from_data({**before, "imputers": []}).transform(rows).tolist() == prepared.transform(
+    assert prepared_by(before) == prepared
+    assert prepared_by({**before, "imputers": []}).transform(rows).tolist() == prepared.transform(
         rows).tolist()

@@ -18,6 +18,7 @@ from services.trainer.core.preparing.layout import Layout, Span
 from services.trainer.core.preparing.numbers import Numbers
 from services.trainer.core.preparing.part import Part
 from services.trainer.core.preparing.preparation import Preparation
+from services.trainer.core.transforming.fitting import prepared_by
 from services.trainer.core.weights import unpack
 
 Array = npt.NDArray[Any]
@@ -32,6 +33,8 @@ class Parent:
     target: Target
     plan: Plan
     name: str
+    transforms: Sequence[Mapping[str, Any]] = ()
+    """Those of its Pipeline, as plain data."""
 
     @classmethod
     def of(cls, plan: Plan, data: bytes) -> "Parent":
@@ -39,7 +42,9 @@ class Parent:
         arrays, about = unpack(data)
         named = plan.parent
         name = f"version {named.version} of {named.model or plan.model}" if named else "the parent"
-        return cls(arrays, Preparation.from_data(about["preparation"]), Target.from_data(about["target"]), plan, name)
+        return cls(arrays, prepared_by(about["preparation"]), Target.from_data(about["target"]), plan, name,
+                   # Absent from what was written before there were any.
+                   about.get("transforms", ()))
 
     @property
     def taken_whole(self) -> bool:
@@ -47,6 +52,21 @@ class Parent:
         fields = [(one.name, one.type, one.tail) for one in self.plan.fields]
         return self.plan.transfer is None and fields == [(one.name, one.type, one.tail)
                                                          for one in self.preparation.takes]
+
+    @property
+    def shaped_alike(self) -> bool:
+        """Whether its columns are those of the run; False lets a run that merely goes on begin with nothing instead.
+
+        Columns that transforms made are taken over as a whole or not at all. Raises RunFailed(parameter) where the run
+        was told to take from the parent what cannot be taken.
+        """
+        if not self.transforms and not self.plan.transforms:
+            return True
+        same = list(self.transforms) == transforms_of(self.plan) and self.taken_whole
+        if not same and self.plan.transfer is not None:
+            raise bad_parameter(f"{self.name} cannot be gone on from: columns that features.transforms made are not "
+                                "taken over by another run", "train without it, or remove features.transforms of both")
+        return same
 
     def prepared(self, fresh: Preparation) -> Preparation:
         """`fresh`, in which a field of the same name and type becomes numbers as it did for the parent.
@@ -188,6 +208,11 @@ def _cut(part: Part, names: set[str], whole: set[tuple[str, frozenset[str]]]) ->
 
 def _fields(part: Part) -> frozenset[str]:
     return frozenset(span.field for span in part.spans)
+
+
+def transforms_of(plan: Plan) -> list[dict[str, Any]]:
+    """Those of a plan as plain data, equal where they are."""
+    return [one.model_dump(mode="json") for one in plan.transforms]
 
 
 def _some(parent: Parent, most: int = 8) -> Sequence[Any]:

@@ -11,15 +11,17 @@ import torch
 from lepton.contracts.modelling.families import SHAPED
 from services.trainer.core import loop
 from services.trainer.core.continuing.parent import Parent
-from services.trainer.core.dataset import HELD_OUT, Target, check_enough
+from services.trainer.core.dataset import HELD_OUT, TRAIN, Target, check_enough
 from services.trainer.core.failure import bad_data
 from services.trainer.core.lessons.lesson import Lesson
 from services.trainer.core.networks import zoo
 from services.trainer.core.plan import Plan
-from services.trainer.core.preparing.preparation import Preparation, fit
+from services.trainer.core.preparing.preparation import Preparation
 from services.trainer.core.preparing.rows import Inputs, inputs_of
 from services.trainer.core.preparing.words import Along
 from services.trainer.core.teaching.objective import objective
+from services.trainer.core.transforming.fitting import fit
+from services.trainer.core.transforming.shaping import Shaping, signals_of
 
 Array = npt.NDArray[Any]
 
@@ -77,8 +79,9 @@ def prepared(lesson: Lesson, usable: Usable, role: Array,
     if parent and parent.taken_whole:
         preparation, target, head = parent.preparation, parent.target, "parent"
     else:
-        preparation = fit(plan.fields, plan.outliers, inputs.take(np.flatnonzero(training)), along_of(plan))
         target = lesson.target(usable.table, training)
+        preparation = fit(plan.fields, plan.outliers, inputs.take(np.flatnonzero(training)), along_of(plan),
+                          _shaping(lesson, usable, role, target))
         if parent:
             preparation = parent.prepared(preparation)
             target, kept = parent.headed(target)
@@ -101,10 +104,22 @@ def along_of(plan: Plan) -> Along | None:
     return Along(plan.parameters.vocabulary, plan.parameters.tokens) if plan.family in SHAPED else None
 
 
+def _shaping(lesson: Lesson, usable: Usable, role: Array, target: Target) -> Shaping:
+    """What the Pipeline's transforms are fitted with: means of labels know none of the rows that judge an epoch."""
+    transforms = lesson.plan.transforms
+    if not any(one.kind == "target_encoding" for one in transforms):
+        return Shaping(transforms)
+    truth = lesson.truth(usable.table, usable.inputs, target)
+    learners = np.flatnonzero(role[role != HELD_OUT] == TRAIN)
+    return Shaping(transforms, signals_of(truth[role == TRAIN], target), learners)
+
+
 def rows_of(lesson: Lesson, split: Split, role: int, preparation: Preparation, target: Target) -> loop.Rows:
-    """The rows of a role as a network takes them."""
+    """The rows of a role as a network takes them; of those it learns from no column tells of a row's own label."""
     inputs, truth = split.part(role)
-    return loop.Rows(torch.from_numpy(preparation.transform(inputs)), lesson.tensor(truth, preparation, target))
+    columns = (preparation.taught(inputs, signals_of(truth, target)) if role == TRAIN and lesson.plan.transforms
+               else preparation.transform(inputs))
+    return loop.Rows(torch.from_numpy(columns), lesson.tensor(truth, preparation, target))
 
 
 def begun(lesson: Lesson, preparation: Preparation, target: Target, rows: tuple[loop.Rows, loop.Rows],

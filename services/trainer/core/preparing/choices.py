@@ -130,21 +130,26 @@ def emit_codes(emission: Emission, choices: Sequence[Choice]) -> str:
 
 def fit(fields: Sequence[PlannedField], inputs: Inputs) -> tuple[Choices, list[FieldStatistics]]:
     """From training rows; declared categories are taken as they are."""
-    choices, statistics = [], []
-    for field in fields:
-        absent = inputs.absent([field.name])[:, 0]
-        found = FieldStatistics(field=field.name, count=int((~absent).sum()), missing=int(absent.sum()))
-        counted = pc.value_counts(pa.array(inputs.values[field.name][~absent], pa.string())).to_pylist()
-        ranked = sorted(((one["counts"], one["values"]) for one in counted), key=lambda one: (-one[0], one[1]))
-        if ranked:
-            found.mode = ranked[0][1]
-        known = field.categories or tuple(
-            sorted(value for count, value in ranked[:MAX_CATEGORIES] if count >= MIN_CATEGORY_ROWS))
-        found.categories.extend(known)
-        wanted = str(field.missing.value) if field.missing.kind == "constant" else found.mode
-        choices.append(Choice(field.name, field.type, known, known.index(wanted) + 1 if wanted in known else 0))
-        statistics.append(found)
-    return Choices(tuple(choices)), statistics
+    found = [_fitted(field, inputs, MAX_CATEGORIES, MIN_CATEGORY_ROWS) for field in fields]
+    return Choices(tuple(one for one, _ in found)), [statistics for _, statistics in found]
+
+
+def choice_of(field: PlannedField, inputs: Inputs, most: int, min_rows: int) -> Choice:
+    """The same with at most so many values, each in at least so many training rows."""
+    return _fitted(field, inputs, most, min_rows)[0]
+
+
+def _fitted(field: PlannedField, inputs: Inputs, most: int, min_rows: int) -> tuple[Choice, FieldStatistics]:
+    absent = inputs.absent([field.name])[:, 0]
+    found = FieldStatistics(field=field.name, count=int((~absent).sum()), missing=int(absent.sum()))
+    counted = pc.value_counts(pa.array(inputs.values[field.name][~absent], pa.string())).to_pylist()
+    ranked = sorted(((one["counts"], one["values"]) for one in counted), key=lambda one: (-one[0], one[1]))
+    if ranked:
+        found.mode = ranked[0][1]
+    known = field.categories or tuple(sorted(value for count, value in ranked[:most] if count >= min_rows))
+    found.categories.extend(known)
+    wanted = str(field.missing.value) if field.missing.kind == "constant" else found.mode
+    return Choice(field.name, field.type, known, known.index(wanted) + 1 if wanted in known else 0), found
 
 
 def fit_codes(fields: Sequence[PlannedField], inputs: Inputs) -> tuple[Codes, list[FieldStatistics]]:

@@ -74,7 +74,10 @@ class Numbers:
             return np.clip((present - center) / scale, -Z_LIMIT, Z_LIMIT), absent
 
     def emit(self, emission: Emission) -> str:
-        """All fields as one matrix, in 64 bits up to the last step."""
+        return emission.graph.add("Cast", [self.emit_wide(emission)], emission.prefix, to=TensorProto.FLOAT)
+
+    def emit_wide(self, emission: Emission) -> str:
+        """All fields as one matrix, in 64 bits: what the last step makes 32 of."""
         graph, prefix, numbers = emission.graph, emission.prefix, self.numbers
         axis = graph.constant(f"{prefix}:axis", np.array([1], dtype=np.int64))
         columns = []
@@ -100,7 +103,7 @@ class Numbers:
         value = graph.add("Min", [value, graph.constant(f"{prefix}:z_high", np.array(Z_LIMIT))], f"{prefix}:bounded")
         if self.imputers:
             value = self._imputed(graph, prefix, value, absent)
-        return graph.add("Cast", [value], prefix, to=TensorProto.FLOAT)
+        return value
 
     def _imputed(self, graph: Graph, prefix: str, value: str, absent: str) -> str:
         """Gaps of the fields that are predicted from the row's other numbers; the rest as it is."""

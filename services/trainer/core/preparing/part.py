@@ -1,12 +1,12 @@
 """What every part of a preparation promises: columns of some fields, the same in numpy and in the exported graph.
 
 A part is made by a `fit` function of its module from the training rows, frozen, and listed in
-`preparation.KINDS` under the name in which its data is kept.
+`transforming.fitting.KINDS` under the name in which its data is kept.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -44,7 +44,7 @@ class Emission:
 class Part(Protocol):
     @property
     def kind(self) -> str:
-        """Its name in `preparation.KINDS`."""
+        """Its name in `transforming.fitting.KINDS`."""
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -58,3 +58,11 @@ class Part(Protocol):
 
     def to_data(self) -> dict[str, Any]:
         """Plain JSON data from which `KINDS[kind]` makes an equal part."""
+
+
+@runtime_checkable
+class Teaching(Protocol):
+    """A part whose columns come of labels, and are others for the rows that a network learns from."""
+
+    def taught(self, inputs: Inputs, signals: Array) -> Array:
+        """[rows, width], of which no row's tells of its own label; `signals` [rows, n] are the labels."""

@@ -3,7 +3,6 @@
 The same arithmetic, with the same constants, is the first part of the exported graph (`core/export/graph.py`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,27 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lepton.contracts.pb.models_pb2 import FieldStatistics
-from lepton.contracts.pipeline_blocks import Outliers
 from services.trainer.core.emitting.building import Graph
-from services.trainer.core.preparing import choices, numbers, series, words
-from services.trainer.core.preparing.choices import Choices, Codes
-from services.trainer.core.preparing.field import PlannedField
 from services.trainer.core.preparing.layout import Layout
-from services.trainer.core.preparing.numbers import Numbers
-from services.trainer.core.preparing.part import Emission, Part
+from services.trainer.core.preparing.part import Emission, Part, Teaching
 from services.trainer.core.preparing.rows import Inputs, Taken
-from services.trainer.core.preparing.series import Sequences, Vectors
-from services.trainer.core.preparing.words import Along, Words
-
-KINDS: dict[str, Callable[[Mapping[str, Any]], Part]] = {
-    "numbers": Numbers.from_data,
-    "choices": Choices.from_data,
-    "codes": Codes.from_data,
-    "vectors": Vectors.from_data,
-    "sequences": Sequences.from_data,
-    "words": Words.from_data,
-}
-"""How a part is made again from what was kept of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +45,11 @@ class Preparation:
         """[rows, width]; finite whatever comes in."""
         return np.concatenate([part.transform(inputs) for part in self.parts], axis=1).astype(np.float32)
 
+    def taught(self, inputs: Inputs, signals: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """The rows a network learns from, whose labels are `signals`: as `transform`, but no label tells of itself."""
+        return np.concatenate([part.taught(inputs, signals) if isinstance(part, Teaching) else part.transform(inputs)
+                               for part in self.parts], axis=1).astype(np.float32)
+
     def emit(self, graph: Graph) -> str:
         """Write what `transform` does; returns the name of the prepared rows, float32 [rows, width]."""
         blocks = []
@@ -87,66 +74,8 @@ class Preparation:
                 "parts": [{"kind": part.kind, **part.to_data()} for part in self.parts],
                 "statistics": [one.SerializeToString(deterministic=True).hex() for one in self.statistics]}
 
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> "Preparation":
-        data = data if "parts" in data else _parted(data)
-        return cls(tuple(Taken(**{**one, "tail": tuple(one["tail"])}) for one in data["takes"]),
-                   tuple(KINDS[one["kind"]]({name: value for name, value in one.items() if name != "kind"})
-                         for one in data["parts"]),
-                   tuple(FieldStatistics.FromString(bytes.fromhex(one)) for one in data["statistics"]))
-
-
-def fit(fields: Sequence[PlannedField], outliers: Outliers, inputs: Inputs, along: Along | None = None) -> Preparation:
-    """Freeze the statistics of `inputs`; what was never seen is filled with 0, `false` or unknown.
-
-    `along`: the network looks along its fields. A text is then its words, and the numbers of a vector share a scale.
-    """
-    coded = [field for field in fields if field.coded]
-    texts = [field for field in fields if not field.coded and (
-        field.type == "category" or (field.type == "text" and along is None))]
-    plain = [field for field in fields if field.type in ("float", "int", "bool")]
-    parts: list[Part] = []
-    statistics: dict[str, FieldStatistics] = {}
-    if plain:
-        parts.append((found := numbers.fit(plain, outliers, inputs))[0])
-        statistics |= {one.field: one for one in found[1]}
-    if texts:
-        parts.append((chosen := choices.fit(texts, inputs))[0])
-        statistics |= {one.field: one for one in chosen[1]}
-    if coded:
-        parts.append((numbered := choices.fit_codes(coded, inputs))[0])
-        statistics |= {one.field: one for one in numbered[1]}
-    parts += _folded(fields, inputs, along)
-    statistics |= {field.name: series.counted(field, inputs) for field in fields if field.name not in statistics}
-    return Preparation(tuple(Taken(field.name, field.type, field.tail) for field in fields), tuple(parts),
-                       tuple(statistics[field.name] for field in fields if field.name in statistics))
-
-
-def _folded(fields: Sequence[PlannedField], inputs: Inputs, along: Along | None) -> list[Part]:
-    """What a network may look along: vectors, sequences and, where it does, texts."""
-    found: list[Part] = []
-    if vectors := [field for field in fields if field.type == "vector"]:
-        found.append(series.fit_vectors(vectors, inputs, together=along is not None))
-    if sequences := [field for field in fields if field.type == "sequence"]:
-        found.append(series.fit_sequences(sequences, inputs))
-    if along is not None and (texts := [field for field in fields if field.type == "text"]):
-        found.append(words.fit(texts, inputs, along))
-    return found
-
 
 def constant_fields(preparation: Preparation) -> list[str]:
     """Fields that had at most one distinct value: they are kept, and teach nothing."""
     return [one.field for one in preparation.statistics
             if (one.HasField("std") and one.std == 0) or len(one.categories) == 1 or one.count == 0]
-
-
-def _parted(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What was written before there were parts: numbers and choices, each field in one of them."""
-    types = {one["name"]: one["type"] for one in (*data["numbers"], *data["choices"])}
-    parts = []
-    if data["numbers"]:
-        parts.append({"kind": "numbers", "numbers": data["numbers"], "imputers": data.get("imputers", ())})
-    if data["choices"]:
-        parts.append({"kind": "choices", "choices": data["choices"]})
-    return {"takes": [{"name": name, "type": types[name], "tail": ()} for name in data["fields"]],
-            "parts": parts, "statistics": data["statistics"]}

@@ -105,9 +105,13 @@ class Words:
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> "Words":
-        return cls(tuple(Text(one["name"], one["length"], tuple(one["words"]),
-                              tuple((spelling, place) for spelling, place in one["spellings"]))
-                         for one in data["texts"]))
+        return cls(tuple(text_of(one) for one in data["texts"]))
+
+
+def text_of(data: Mapping[str, Any]) -> Text:
+    """What `asdict` made data of, by way of JSON."""
+    return Text(data["name"], data["length"], tuple(data["words"]),
+                tuple((spelling, place) for spelling, place in data["spellings"]))
 
 
 def fit(fields: Sequence[PlannedField], inputs: Inputs, along: Along) -> Words:

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from services.trainer.core.preparing.preparation import Preparation, fit
+from services.trainer.core.preparing.preparation import Preparation
 from services.trainer.core.preparing.rows import Inputs
 from services.trainer.core.streaming.course import Course
 from services.trainer.core.streaming.experts import Expertise, Experts
 from services.trainer.core.streaming.replay import ReplayBuffer
+from services.trainer.core.transforming.fitting import fit, prepared_by
 
 Array = npt.NDArray[Any]
 
@@ -135,7 +136,7 @@ class StreamLearner:
         self._standard = Standard(np.array(arrays["center"]), np.array(arrays["scale"]), *about["label"])
         self._buffer.load(under(arrays, "buffer"))
         if about["preparation"] is not None:
-            self._preparation = Preparation.from_data(about["preparation"])
+            self._preparation = prepared_by(about["preparation"])
             self._experts = self._fresh()
             self._experts.load(under(arrays, "experts"))
 

@@ -18,8 +18,8 @@ from services.trainer.core.export.session import Session
 from services.trainer.core.failure import RunFailed
 from services.trainer.core.learning import Given, Learned, learn, manifest
 from services.trainer.core.plan import Plan, Rival
-from services.trainer.core.preparing.preparation import Preparation
 from services.trainer.core.preparing.rows import inputs_of
+from services.trainer.core.transforming.fitting import prepared_by
 from tests.unit.trainer.families.planned import example, plan_of, rows_of
 
 COUNT, EPOCHS = 3000, 12
@@ -85,7 +85,7 @@ def test_users_are_numbered_in_the_file_and_named_in_no_manifest(learned: Learne
     said = manifest(plan_of(SPEC), learned, "test")
     assert "reader-000" not in str(said)
     assert not said.classes
-    again = Preparation.from_data(json.loads(json.dumps(learned.preparation.to_data())))
+    again = prepared_by(json.loads(json.dumps(learned.preparation.to_data())))
     assert again == learned.preparation
 
 

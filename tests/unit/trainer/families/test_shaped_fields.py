@@ -9,9 +9,9 @@ import pytest
 from services.trainer.core.export.session import Session, adversarial
 from services.trainer.core.learning import Given, Learned, learn
 from services.trainer.core.plan import Plan
-from services.trainer.core.preparing.preparation import Preparation
 from services.trainer.core.preparing.rows import Inputs, inputs_of
 from services.trainer.core.preparing.series import FOLD_LIMIT
+from services.trainer.core.transforming.fitting import prepared_by
 from tests.unit.trainer.families import shapes
 
 
@@ -124,7 +124,7 @@ def test_what_is_kept_of_a_preparation_makes_an_equal_one() -> None:
         shapes.STEPS: [[1.0, number] for number in range(40)],
         shapes.NOTE: ["Good day, sir", "good night"] * 20})
     learned = learn(shapes.plan("transformer", *fields, epochs=1), Given(table), [])
-    kept = Preparation.from_data(learned.preparation.to_data())
+    kept = prepared_by(learned.preparation.to_data())
     strange = adversarial(kept)
     assert kept == learned.preparation
     np.testing.assert_array_equal(kept.transform(strange), learned.preparation.transform(strange))
