@@ -95,8 +95,8 @@ def train(folder: Path) -> int:
     except Exception as error:
         failure = of_error(error)
         log.error("the run failed: %s", failure.message, exc_info=failure.failure_class == "internal")
-        _write(folder / FAILURE, json.dumps({"class": failure.failure_class, "message": failure.message,
-                                             "remedy": failure.remedy}).encode())
+        _write(folder / FAILURE, json.dumps({"class": failure.failure_class, "name": failure.name,
+                                             "message": failure.message, "remedy": failure.remedy}).encode())
     return 0
 
 
