@@ -58,6 +58,7 @@ from services.gateway.flow.predictions import Predictions
 from services.gateway.flow.quality import Quality
 from services.gateway.flow.registry.cards import Cards
 from services.gateway.flow.registry.exports import Exports
+from services.gateway.flow.registry.imports import Imports
 from services.gateway.flow.streams import Streams
 from services.gateway.settings import GatewaySettings
 
@@ -109,6 +110,7 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
                     settings.key_cache_s)
     commands = Commands(producer, streams, audit, clock, _operator(settings))
     data = Data(catalogue, producer, Segments(database), service.telemetry, clock)
+    models = Models(registry.values, Runs(database, clock), Snapshots(database), catalogue, producer, audit, clock)
     gateway = Gateway(
         access=access,
         pipelines=Pipelines(catalogue, store, broker, relay, audit, settings.kafka_replication, streams),
@@ -121,9 +123,10 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
                         Parts(settings.state_dir / "uploads"), clock, settings.max_upload_bytes),
         letters=Letters(catalogue, broker, audit),
         predictions=predictions,
-        models=Models(registry.values, Runs(database, clock), Snapshots(database), catalogue, producer, audit, clock),
+        models=models,
         cards=Cards(registry.values, Artifacts(database)),
         exports=Exports(registry.values, Artifacts(database)),
+        imports=Imports(models, Artifacts(database)),
         operations=Operations(instances.values, Incidents(database), registry.values, catalogue, streams, clock),
         commands=commands,
     )

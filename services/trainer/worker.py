@@ -4,9 +4,9 @@
     python -m services.trainer.worker train RUN_DIR PARENT_PID      the worker: RUN_DIR in, RUN_DIR out
     python -m services.trainer.worker stream - PARENT_PID           a stream's learner: frames in, frames out
 
-In: plan.json, data.arrow, and what the plan names (parent.npz, champion.onnx); search.json and checkpoint.npz when the
-run was begun before. Out: progress.jsonl while it goes; then model.onnx, weights.npz, card.zip and, last, result.json;
-or failure.json.
+In: plan.json, data.arrow, and what the plan names (parent.npz, champion.onnx, imported.onnx); search.json and
+checkpoint.npz when the run was begun before. Out: progress.jsonl while it goes; then model.onnx, weights.npz, card.zip
+and, last, result.json; or failure.json.
 Heavy libraries are imported inside the functions, so that the process is bound to its parent before it does anything.
 """
 
@@ -30,7 +30,7 @@ SEARCH = "search.json"
 PROGRESS, RESULT, FAILURE = "progress.jsonl", "result.json", "failure.json"
 MODEL, WEIGHTS, CARD = "model.onnx", "weights.npz", "card.zip"
 
-STREAM = "stream.npz"
+STREAM, IMPORTED = "stream.npz", "imported.onnx"
 FRAME = struct.Struct("!QQ")
 
 _PR_SET_PDEATHSIG = 1
@@ -133,6 +133,10 @@ def _learn(folder: Path) -> tuple["Plan", "Learned"]:
     plan = Plan.from_json((folder / PLAN).read_bytes())
     _limit_memory(plan.memory_mb)
     given = _given(folder)
+    if plan.imported is not None:
+        from services.trainer.core.importing.imported import take_in
+
+        return plan, take_in(plan, given, (folder / IMPORTED).read_bytes())
     if plan.stream is not None:
         return plan, _graduated(plan, (folder / STREAM).read_bytes(), given.champion)
     plan = _found(folder, plan, given)
