@@ -110,7 +110,6 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
                     settings.key_cache_s)
     commands = Commands(producer, streams, audit, clock, _operator(settings))
     data = Data(catalogue, producer, Segments(database), service.telemetry, clock)
-    models = Models(registry.values, Runs(database, clock), Snapshots(database), catalogue, producer, audit, clock)
     gateway = Gateway(
         access=access,
         pipelines=Pipelines(catalogue, store, broker, relay, audit, settings.kafka_replication, streams),
@@ -123,10 +122,10 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
                         Parts(settings.state_dir / "uploads"), clock, settings.max_upload_bytes),
         letters=Letters(catalogue, broker, audit),
         predictions=predictions,
-        models=models,
+        models=Models(registry.values, Runs(database, clock), Snapshots(database), catalogue, producer, audit, clock),
         cards=Cards(registry.values, Artifacts(database)),
         exports=Exports(registry.values, Artifacts(database)),
-        imports=Imports(models, Artifacts(database)),
+        imports=Imports(Artifacts(database)),
         operations=Operations(instances.values, Incidents(database), registry.values, catalogue, streams, clock),
         commands=commands,
     )

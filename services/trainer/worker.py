@@ -134,9 +134,7 @@ def _learn(folder: Path) -> tuple["Plan", "Learned"]:
     _limit_memory(plan.memory_mb)
     given = _given(folder)
     if plan.imported is not None:
-        from services.trainer.core.importing.imported import take_in
-
-        return plan, take_in(plan, given, (folder / IMPORTED).read_bytes())
+        return plan, brought(plan, given, (folder / IMPORTED).read_bytes())
     if plan.stream is not None:
         return plan, _graduated(plan, (folder / STREAM).read_bytes(), given.champion)
     plan = _found(folder, plan, given)
@@ -153,6 +151,17 @@ def _learn(folder: Path) -> tuple["Plan", "Learned"]:
         log.warning("the checkpoint cannot be used, the run begins anew: %s", error)
         (folder / CHECKPOINT).unlink()
         return plan, learn(plan, _given(folder), attached())
+
+
+def brought(plan: "Plan", given: "Given", file: bytes) -> "Learned":
+    """The candidate that a file from elsewhere is; there are no weights to go on from."""
+    from services.trainer.core.importing.imported import take_in
+    from services.trainer.core.learning import Learned
+
+    found = take_in(plan, given.rows, given.champion, file)
+    return Learned(found.exported, b"", found.preparation, found.target, found.about.metrics,
+                   found.about.champion_metrics, found.about.warnings, 0, found.about.held_out_rows, epochs=0,
+                   report=found.report)
 
 
 def _graduated(plan: "Plan", state: bytes, champion: bytes | None) -> "Learned":

@@ -49,6 +49,17 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True)
+class Brought:
+    """A file that was trained elsewhere: the classes of its probabilities in their order, and what it was."""
+
+    digest: str
+    classes: tuple[str, ...] = ()
+    origin: str = "onnx"
+    promote: bool = True
+    command_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """A command that is durable on its way to the trainer, and the run it is about."""
 
@@ -136,11 +147,11 @@ class Models:
             raise Invalid(f"pipeline {model} has no label to learn", field="events.label", remedy="declare one")
         return pipeline
 
-    async def import_file(self, caller: Caller, model: str, file: tuple[str, str], promote: bool,
-                          command_id: str) -> Asked:
-        """Ask for a version of an artefact: its digest, and what is said of it. The same `command_id` does it once."""
-        command = self._command(caller, model, TrainingKind.TRAINING_KIND_IMPORT, command_id)
-        (command.artifact_sha256, command.about_json), command.promote = file, promote
+    async def import_file(self, caller: Caller, model: str, file: Brought) -> Asked:
+        """Ask for a version of a file; returns once the command is durable. The same `command_id` does it once."""
+        command = self._command(caller, model, TrainingKind.TRAINING_KIND_IMPORT, file.command_id)
+        command.artifact_sha256, command.promote = file.digest, file.promote
+        command.about_json = json.dumps({"classes": file.classes, "origin": file.origin})
         await self._send(caller, "model.import", command)
         return self._remembered(command)
 

@@ -33,11 +33,21 @@ from services.trainer.core.export.graph import Exported, export
 from services.trainer.core.failure import RunFailed
 from services.trainer.core.judging.folds import Folds, parts_of, roles_of
 from services.trainer.core.judging.history import History
-from services.trainer.core.judging.judge import JUDGED, Case, Held, judge, last_value
+from services.trainer.core.judging.judge import JUDGED, Case, judge, last_value
 from services.trainer.core.judging.report import About, report
 from services.trainer.core.lessons.choosing import lesson_of
 from services.trainer.core.lessons.lesson import Lesson
-from services.trainer.core.lessons.ready import Split, Usable, begun, exactly, prepared, rows_of, usable_of
+from services.trainer.core.lessons.ready import (
+    Split,
+    Usable,
+    begun,
+    champion_metrics,
+    exactly,
+    held_of,
+    prepared,
+    rows_of,
+    usable_of,
+)
 from services.trainer.core.networks.network import Network
 from services.trainer.core.plan import MODEL_TASKS, Plan
 from services.trainer.core.preparing.preparation import Preparation, constant_fields
@@ -153,13 +163,6 @@ def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
         taught.epochs, shipped.shrinking, taught.carried, report(plan, target, about, judged.figures | told))
 
 
-def held_of(split: Split) -> Held:
-    """What the candidate is measured on."""
-    which = np.flatnonzero(split.roles == HELD_OUT)
-    rows = split.rows.take(which)
-    return Held(rows.inputs, rows.table, split.truth[which])
-
-
 def _taught(lesson: Lesson, split: Split, preparation: Preparation, target: Target, attached: Sequence[object],
             from_: tuple[Parent | None, bytes | None] = (None, None)) -> _Taught:
     """`from_` are a parent and a checkpoint, where there are."""
@@ -234,14 +237,6 @@ def _check_parity(running: session.Session, network: Network, preparation: Prepa
         with torch.no_grad():
             scores = network(torch.from_numpy(preparation.transform(inputs))).numpy()
         session.check_parity(running.answers(inputs), scores, target, what)
-
-
-def champion_metrics(lesson: Lesson, champion: session.Session | None, held: Inputs, truth: Array,
-                     target: Target) -> dict[str, float] | None:
-    """The champion's figures on the same rows; None where it is not comparable."""
-    if champion is None or lesson.plan.champion is None:
-        return None
-    return lesson.measure(champion, held, truth, target, lesson.plan.champion.classes)
 
 
 def _warnings(preparation: Preparation, shrinking: Shrinking | None) -> list[str]:

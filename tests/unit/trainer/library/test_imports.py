@@ -26,10 +26,10 @@ from lepton.store.registry.garbage import UPLOADS
 from lepton_ai._library.importing import of_estimator
 from services.predictor.core import answers, graph
 from services.predictor.core.signature import of_manifest
+from services.trainer import worker
 from services.trainer.core.dataset import LABEL
 from services.trainer.core.export.session import Session
 from services.trainer.core.failure import RunFailed
-from services.trainer.core.importing.imported import take_in
 from services.trainer.core.importing.opened import opened
 from services.trainer.core.learning import Given, Learned, manifest
 from services.trainer.core.plan import Imported, Plan
@@ -51,7 +51,7 @@ def labels(rows: Any) -> Any:
 
 
 def taken_in(plan: Plan, rows: Any, data: bytes, classes: tuple[str, ...] = ()) -> Learned:
-    found = take_in(plan.model_copy(update={"imported": Imported(classes=classes)}), Given(rows), data)
+    found = worker.brought(plan.model_copy(update={"imported": Imported(classes=classes)}), Given(rows), data)
     told = manifest(plan, found, "test")
     # The predictor would take it.
     graph.check(found.exported.data, told.operators)
