@@ -38,7 +38,8 @@ def take_in(plan: Plan, rows: pa.Table, rival: bytes | None, file: bytes) -> Tak
     """Raises RunFailed with the reason. Nothing is learnt but how missing values are filled."""
     if plan.imported is None or plan.task not in JUDGED:
         raise unfit(f"a model for {plan.task} cannot be imported", "import a regression or a classification")
-    lesson = lesson_of(plan)
+    # Transforms are for what learns here; of a field only what stands where it is missing is needed.
+    lesson = lesson_of(plan.model_copy(update={"transforms": ()}))
     usable = usable_of(plan, rows)
     split, preparation, target = prepared(lesson, usable, roles(lesson.owners(usable.table), plan.gate.held_out), None)
     held = held_of(split)
