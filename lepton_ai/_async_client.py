@@ -13,7 +13,7 @@ from lepton_ai._data import Dataset, Rows, field_name, from_rows
 from lepton_ai._datasets.told import Snapshot
 from lepton_ai._datasets.verbs import AsyncDatasets
 from lepton_ai._files.uploading import OnProgress, Upload, Uploading
-from lepton_ai._library import exporting, starters
+from lepton_ai._library import exporting, importing, starters
 from lepton_ai._loading import Loading
 from lepton_ai._models import AsyncDeployment, Deployment, Model, Row, Run
 from lepton_ai._monitor.health import Health, health_from
@@ -213,6 +213,21 @@ class AsyncLeptonClient:
                                        {"tags": {"starter": name}})
         return found
 
+    async def import_model(self, source: Any, pipeline: str, *, classes: Sequence[str] = (),
+                           promote: bool = False) -> Model:
+        """A version of the pipeline's model that was trained elsewhere, measured on its rows and gated like any other.
+
+        `source` is the path of an ONNX file, whose probabilities are of `classes` in this order (the Pipeline's order,
+        when left out), or a fitted scikit-learn estimator, turned into ONNX here. Raises Invalid, Missing, Refused.
+        """
+        if isinstance(source, str | Path):
+            brought = importing.of_file(Path(source), classes)
+        else:
+            spec = (await self._transport.get(f"/v1/pipelines/{pipeline}"))["spec"]
+            brought = importing.of_estimator(source, _infer.inputs_of(spec))
+        run_id = await importing.ask(self._transport, pipeline, brought, f"sdk-{uuid.uuid4().hex}", promote)
+        return await self._version_of(pipeline, await self._ended(run_id))
+
     async def export_model(self, model: Model, file: str | Path) -> Path:
         """Write the version as one signed zip archive that runs offline with onnxruntime alone. Raises Missing."""
         await exporting.export(self._transport, model.name, model.version, Path(file))
@@ -222,7 +237,10 @@ class AsyncLeptonClient:
         # Named here, so that the call can be repeated when its answer is lost.
         command = {**wanted, "promote": False, "command_id": f"sdk-{uuid.uuid4().hex}"}
         asked = await self._transport.post(f"/v1/models/{model}/train", command)
-        run = await self._ended(str(asked["run_id"]))
+        return await self._version_of(model, await self._ended(str(asked["run_id"])))
+
+    async def _version_of(self, model: str, run: Run) -> Model:
+        """What the run published. Raises what became of it instead."""
         if run.state != "succeeded":
             raise _not_trained(run)
         state = await self._await_version(model, run.version)

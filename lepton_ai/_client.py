@@ -136,6 +136,10 @@ class LeptonClient:
         """A served model to begin with (breast-cancer, wine, diabetes, digits), learnt from bundled data at first."""
         return self._run(self._client.starter(name))
 
+    def import_model(self, source: Any, pipeline: str, *, classes: Sequence[str] = (), promote: bool = False) -> Model:
+        """A version trained elsewhere: the path of an ONNX file, or a fitted scikit-learn estimator."""
+        return self._run(self._client.import_model(source, pipeline, classes=classes, promote=promote))
+
     def export_model(self, model: Model, file: str | Path) -> Path:
         """Write the version as one signed zip archive that runs offline with onnxruntime alone."""
         return self._run(self._client.export_model(model, file))

@@ -131,6 +131,12 @@ def task_of(spec: Mapping[str, Any]) -> str:
     return str(label.get("task") or _task_of(kind))
 
 
+def inputs_of(spec: Mapping[str, Any]) -> dict[str, str]:
+    """What a pipeline's model takes, name to type, in order."""
+    label = (spec["events"].get("label") or {}).get("field")
+    return {name: str(told["type"]) for name, told in spec["events"]["fields"].items() if name != label}
+
+
 def pipeline_name(name: str, rows: Rows, events: Mapping[str, Any]) -> str:
     """Name of the pipeline: the data set's, and a digest of its contents and of how they are read."""
     slug = re.sub(r"[^a-z0-9]+", "-", name.rpartition("/")[2].lower()).strip("-")[:31].strip("-") or "data"

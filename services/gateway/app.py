@@ -58,6 +58,7 @@ from services.gateway.flow.predictions import Predictions
 from services.gateway.flow.quality import Quality
 from services.gateway.flow.registry.cards import Cards
 from services.gateway.flow.registry.exports import Exports
+from services.gateway.flow.registry.imports import Imports
 from services.gateway.flow.streams import Streams
 from services.gateway.settings import GatewaySettings
 
@@ -124,6 +125,7 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
         models=Models(registry.values, Runs(database, clock), Snapshots(database), catalogue, producer, audit, clock),
         cards=Cards(registry.values, Artifacts(database)),
         exports=Exports(registry.values, Artifacts(database)),
+        imports=Imports(Artifacts(database)),
         operations=Operations(instances.values, Incidents(database), registry.values, catalogue, streams, clock),
         commands=commands,
     )

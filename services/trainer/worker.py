@@ -4,9 +4,9 @@
     python -m services.trainer.worker train RUN_DIR PARENT_PID      the worker: RUN_DIR in, RUN_DIR out
     python -m services.trainer.worker stream - PARENT_PID           a stream's learner: frames in, frames out
 
-In: plan.json, data.arrow, and what the plan names (parent.npz, champion.onnx); search.json and checkpoint.npz when the
-run was begun before. Out: progress.jsonl while it goes; then model.onnx, weights.npz, card.zip and, last, result.json;
-or failure.json.
+In: plan.json, data.arrow, and what the plan names (parent.npz, champion.onnx, imported.onnx); search.json and
+checkpoint.npz when the run was begun before. Out: progress.jsonl while it goes; then model.onnx, weights.npz, card.zip
+and, last, result.json; or failure.json.
 Heavy libraries are imported inside the functions, so that the process is bound to its parent before it does anything.
 """
 
@@ -30,7 +30,7 @@ SEARCH = "search.json"
 PROGRESS, RESULT, FAILURE = "progress.jsonl", "result.json", "failure.json"
 MODEL, WEIGHTS, CARD = "model.onnx", "weights.npz", "card.zip"
 
-STREAM = "stream.npz"
+STREAM, IMPORTED = "stream.npz", "imported.onnx"
 FRAME = struct.Struct("!QQ")
 
 _PR_SET_PDEATHSIG = 1
@@ -133,6 +133,8 @@ def _learn(folder: Path) -> tuple["Plan", "Learned"]:
     plan = Plan.from_json((folder / PLAN).read_bytes())
     _limit_memory(plan.memory_mb)
     given = _given(folder)
+    if plan.imported is not None:
+        return plan, brought(plan, given, (folder / IMPORTED).read_bytes())
     if plan.stream is not None:
         return plan, _graduated(plan, (folder / STREAM).read_bytes(), given.champion)
     plan = _found(folder, plan, given)
@@ -149,6 +151,17 @@ def _learn(folder: Path) -> tuple["Plan", "Learned"]:
         log.warning("the checkpoint cannot be used, the run begins anew: %s", error)
         (folder / CHECKPOINT).unlink()
         return plan, learn(plan, _given(folder), attached())
+
+
+def brought(plan: "Plan", given: "Given", file: bytes) -> "Learned":
+    """The candidate that a file from elsewhere is; there are no weights to go on from."""
+    from services.trainer.core.importing.imported import take_in
+    from services.trainer.core.learning import Learned
+
+    found = take_in(plan, given.rows, given.champion, file)
+    return Learned(found.exported, b"", found.preparation, found.target, found.about.metrics,
+                   found.about.champion_metrics, found.about.warnings, 0, found.about.held_out_rows, epochs=0,
+                   report=found.report)
 
 
 def _graduated(plan: "Plan", state: bytes, champion: bytes | None) -> "Learned":

@@ -198,7 +198,7 @@ class TrainingCommand(_message.Message):
     artifact_sha256: _builtins.str
     """ONNX file to publish (kind IMPORT): SHA-256 of an artefact, lower-case hex."""
     about_json: _builtins.str
-    """What is said of the file (kind IMPORT), as a JSON object: task, classes, origin."""
+    """What is said of the file (kind IMPORT), as a JSON object: classes, in the order of its probabilities, and origin."""
     stream_sha256: _builtins.str
     """State of the stream's learner to publish as a candidate (reason `stream`): SHA-256 of an artefact, lower-case hex."""
     @_builtins.property

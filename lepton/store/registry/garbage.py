@@ -11,6 +11,9 @@ from lepton.store.runs import Run, Runs
 MODEL_FILES = "model"
 """The kind under which the trainer stores what belongs to versions."""
 
+UPLOADS = "import"
+"""The kind under which the gateway stores files that an import is to open."""
+
 _DIGEST = re.compile(rb"[0-9a-f]{64}")
 
 
@@ -32,6 +35,7 @@ class Garbage:
         self._states = states
         self._runs = runs
         self._artifacts = artifacts
+        self._left: set[Stored] = set()
 
     async def find(self) -> list[Stored]:
         """Bytes of models nothing refers to now."""
@@ -44,6 +48,17 @@ class Garbage:
     async def remove(self) -> list[Stored]:
         """Remove them; those that were."""
         return [one for one in await self.find() if await self._artifacts.remove(one)]
+
+    async def remove_uploads(self) -> list[Stored]:
+        """Remove files that no waiting run is to import; those that were.
+
+        One is left for a round: it is stored before the command that names it arrives.
+        """
+        stored = await self._artifacts.of_kind(UPLOADS)
+        wanted = named_in(run.command for run in await self._waiting())
+        idle = {one for one in stored if one.digest not in wanted}
+        over, self._left = idle & self._left, idle
+        return [one for one in over if await self._artifacts.remove(one)]
 
     async def waited_for(self, model: str) -> set[int]:
         """Versions of the model that waiting or running commands name, or that another model's champion began with."""

@@ -18,6 +18,7 @@ from lepton_ai.cli.session import Form, ask, say, show, with_client
 def add_to(models: typer.Typer) -> None:
     for command in (starter, export, verify):
         models.command()(command)
+    models.command("import")(bring)
 
 
 def starter(name: Annotated[str, typer.Argument(help="Which one; all are listed without.")] = "") -> None:
@@ -27,6 +28,15 @@ def starter(name: Annotated[str, typer.Argument(help="Which one; all are listed 
              Form.TABLE, ("name", "family", "about"))
         return
     say(str(with_client(lambda client: client.starter(name))))
+
+
+def bring(file: Annotated[Path, typer.Argument(help="An ONNX file.")],
+          pipeline: Annotated[str, typer.Option(help="Whose fields it takes and whose label it answers.")],
+          classes: Annotated[str, typer.Option(help="Of its probabilities, in order: a,b,c.")] = "",
+          promote: Annotated[bool, typer.Option(help="Serve it when it passes its gate.")] = False) -> None:
+    """Have an ONNX file that was trained elsewhere as a version: checked, measured and gated like any other."""
+    named = [one.strip() for one in classes.split(",") if one.strip()]
+    say(str(with_client(lambda client: client.import_model(file, pipeline, classes=named, promote=promote))))
 
 
 def export(which: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="The champion, without a version.")],

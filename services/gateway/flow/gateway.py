@@ -17,6 +17,7 @@ from services.gateway.flow.predictions import Predictions
 from services.gateway.flow.quality import Quality
 from services.gateway.flow.registry.cards import Cards
 from services.gateway.flow.registry.exports import Exports
+from services.gateway.flow.registry.imports import Imports
 
 __all__ = ["Caller", "Gateway"]
 
@@ -38,5 +39,6 @@ class Gateway:
     models: Models
     cards: Cards
     exports: Exports
+    imports: Imports
     operations: Operations
     commands: Commands

@@ -49,6 +49,17 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True)
+class Brought:
+    """A file that was trained elsewhere: the classes of its probabilities in their order, and what it was."""
+
+    digest: str
+    classes: tuple[str, ...] = ()
+    origin: str = "onnx"
+    promote: bool = True
+    command_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """A command that is durable on its way to the trainer, and the run it is about."""
 
@@ -84,9 +95,7 @@ class Models:
         Raises Missing for an unknown pipeline, InvalidPipeline for family or parameters that cannot be, Refused when
         the rows to learn from have another form than the model takes.
         """
-        pipeline = await self._catalogue.spec(model)
-        if pipeline.task is None:
-            raise Invalid(f"pipeline {model} has no label to learn", field="events.label", remedy="declare one")
+        pipeline = await self.check_label(model)
         await self._check_data(pipeline, wanted.data_pipeline)
         await self._check_snapshot(wanted.data_pipeline or model, wanted.snapshot)
         if wanted.family or wanted.parameters or wanted.search or wanted.transfer:
@@ -130,6 +139,21 @@ class Models:
         self.get(model)
         return await self._change(caller, "model.collect",
                                   self._command(caller, model, TrainingKind.TRAINING_KIND_COLLECT))
+
+    async def check_label(self, model: str) -> Pipeline:
+        """The pipeline, which has something to answer. Raises Missing or Invalid."""
+        pipeline = await self._catalogue.spec(model)
+        if pipeline.task is None:
+            raise Invalid(f"pipeline {model} has no label to learn", field="events.label", remedy="declare one")
+        return pipeline
+
+    async def import_file(self, caller: Caller, model: str, file: Brought) -> Asked:
+        """Ask for a version of a file; returns once the command is durable. The same `command_id` does it once."""
+        command = self._command(caller, model, TrainingKind.TRAINING_KIND_IMPORT, file.command_id)
+        command.artifact_sha256, command.promote = file.digest, file.promote
+        command.about_json = json.dumps({"classes": file.classes, "origin": file.origin})
+        await self._send(caller, "model.import", command)
+        return self._remembered(command)
 
     async def cancel(self, caller: Caller, run_id: str) -> Asked:
         """Ask for the end of a run that waits or runs. Raises Missing, or Refused when it is over."""

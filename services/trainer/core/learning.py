@@ -33,11 +33,21 @@ from services.trainer.core.export.graph import Exported, export
 from services.trainer.core.failure import RunFailed
 from services.trainer.core.judging.folds import Folds, parts_of, roles_of
 from services.trainer.core.judging.history import History
-from services.trainer.core.judging.judge import JUDGED, Case, Held, judge, last_value
+from services.trainer.core.judging.judge import JUDGED, Case, judge, last_value
 from services.trainer.core.judging.report import About, report
 from services.trainer.core.lessons.choosing import lesson_of
 from services.trainer.core.lessons.lesson import Lesson
-from services.trainer.core.lessons.ready import Split, Usable, begun, exactly, prepared, rows_of, usable_of
+from services.trainer.core.lessons.ready import (
+    Split,
+    Usable,
+    begun,
+    champion_metrics,
+    exactly,
+    held_of,
+    prepared,
+    rows_of,
+    usable_of,
+)
 from services.trainer.core.networks.network import Network
 from services.trainer.core.plan import MODEL_TASKS, Plan
 from services.trainer.core.preparing.preparation import Preparation, constant_fields
@@ -88,16 +98,19 @@ def manifest(plan: Plan, learned: Learned, code_version: str) -> ModelManifest:
         spec_digest=plan.spec_digest, parent_version=plan.parent.version if plan.parent and learned.carried else 0,
         snapshot_digest=plan.snapshot.digest(), train_rows=learned.train_rows, held_out_rows=learned.held_out_rows,
         parent_model=plan.parent.model if plan.parent and learned.carried else "", carried=learned.carried,
-        code_version=code_version, seed=plan.parameters.seed, weights_sha256=sha256(learned.weights).hexdigest(),
+        code_version=code_version, seed=plan.parameters.seed,
+        weights_sha256=sha256(learned.weights).hexdigest() if learned.weights else "",
         ranges=[SnapshotRange(stream=one.stream, pipeline=one.pipeline, generation=one.generation,
                               partition=one.partition,
                               first_offset=one.first, next_offset=one.next) for one in plan.snapshot.ranges])
     return ModelManifest(
         model=plan.model, sha256=sha256(learned.exported.data).hexdigest(), size_bytes=len(learned.exported.data),
-        family=plan.family if plan.stream is None else "stream", task=MODEL_TASKS[plan.task],
+        family="imported" if plan.imported else plan.family if plan.stream is None else "stream",
+        task=MODEL_TASKS[plan.task],
         inputs=learned.exported.inputs, outputs=learned.exported.outputs, classes=learned.target.named_classes,
         input_schema_digest=plan.input_schema_digest, metrics=learned.metrics,
         champion_metrics=learned.champion_metrics or {}, lineage=lineage, statistics=learned.preparation.statistics,
+        origin=plan.imported.origin if plan.imported else "",
         operators=learned.exported.operators, shrinking=learned.shrinking,
         search=json_format.Parse(plan.found, Search()) if plan.found else None)
 
@@ -128,7 +141,7 @@ def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
     split, preparation, target = prepared(lesson, usable, role, parent)
     history = History()
     taught = _taught(lesson, split, preparation, target, [history, *attached], (parent, given.checkpoint))
-    network, target, held = taught.network, taught.target, _held(split)
+    network, target, held = taught.network, taught.target, held_of(split)
     why = explained(plan, network, preparation, target, split.part(TRAIN)[0])
     shipped = _shipped(lesson, export(preparation, network, target, why.how if why else None), network, split,
                        preparation, target)
@@ -140,7 +153,7 @@ def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
                         last_value(target.task, split.truth, split.roles), why is not None))
     metrics = {**shipped.metrics, **lesson.baseline(split.part(TRAIN, VALIDATION), (held.inputs, held.truth),
                                                     preparation, target), **judged.metrics}
-    about = About(metrics, _champion_metrics(lesson, champion, held.inputs, held.truth, target),
+    about = About(metrics, champion_metrics(lesson, champion, held.inputs, held.truth, target),
                   (*anew, *_warnings(preparation, shipped.shrinking), *untold), history.losses,
                   int((split.roles != HELD_OUT).sum()), len(held.truth), taught.epochs)
     return Learned(
@@ -148,12 +161,6 @@ def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
             "preparation": preparation.to_data(), "target": target.to_data(), "transforms": transforms_of(plan)}),
         preparation, target, metrics, about.champion_metrics, about.warnings, about.train_rows, about.held_out_rows,
         taught.epochs, shipped.shrinking, taught.carried, report(plan, target, about, judged.figures | told))
-
-
-def _held(split: Split) -> Held:
-    which = np.flatnonzero(split.roles == HELD_OUT)
-    rows = split.rows.take(which)
-    return Held(rows.inputs, rows.table, split.truth[which])
 
 
 def _taught(lesson: Lesson, split: Split, preparation: Preparation, target: Target, attached: Sequence[object],
@@ -230,13 +237,6 @@ def _check_parity(running: session.Session, network: Network, preparation: Prepa
         with torch.no_grad():
             scores = network(torch.from_numpy(preparation.transform(inputs))).numpy()
         session.check_parity(running.answers(inputs), scores, target, what)
-
-
-def _champion_metrics(lesson: Lesson, champion: session.Session | None, held: Inputs, truth: Array,
-                      target: Target) -> dict[str, float] | None:
-    if champion is None or lesson.plan.champion is None:
-        return None
-    return lesson.measure(champion, held, truth, target, lesson.plan.champion.classes)
 
 
 def _warnings(preparation: Preparation, shrinking: Shrinking | None) -> list[str]:

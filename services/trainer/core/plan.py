@@ -65,6 +65,14 @@ class Rival(Block):
     """Model it is a version of; empty: the plan's."""
 
 
+class Imported(Block):
+    """A file that was trained elsewhere and lies beside the plan: whose classes its probabilities are, what it was."""
+
+    classes: tuple[str, ...] = ()
+    """In the order of its probabilities; empty: the Pipeline's order."""
+    origin: str = "onnx"
+
+
 class Plan(Block):
     """Everything the worker needs besides the rows; `parent` and `champion` are absent where there is none."""
 
@@ -108,6 +116,8 @@ class Plan(Block):
     reason: str
     stream: Stream | None = None
     """Of a candidate of the stream's learner: there are no rows beside the plan then, but its state."""
+    imported: Imported | None = None
+    """Of a run that learns nothing and publishes a file that was brought."""
     memory_mb: int = 0
     """Private memory the worker may use; 0: as much as there is."""
     limit_s: float = 3600.0

@@ -13,10 +13,10 @@ from lepton.contracts.modelling.blocks import ModelSpec, Transfer
 from lepton.contracts.modelling.families import Family
 from lepton.contracts.pb.models_pb2 import ModelState, ModelVersion
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
-from lepton.contracts.pb.training_pb2 import TrainingCommand
+from lepton.contracts.pb.training_pb2 import TRAINING_KIND_IMPORT, TrainingCommand
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.pipeline_blocks import Gate, LabelType, Task
-from lepton.errors import Missing, Unavailable
+from lepton.errors import Invalid, Missing, Unavailable
 from lepton.store.pipelines import generations_of
 from lepton.store.runs import ClaimedRun
 from services.trainer.core.continuing.beginning import beginning, named_version
@@ -25,6 +25,7 @@ from services.trainer.core.failure import bad_parameter, no_resource
 from services.trainer.core.lessons.columns import categories_of
 from services.trainer.core.plan import (
     MODEL_TASKS,
+    Imported,
     Plan,
     Range,
     Rival,
@@ -40,7 +41,7 @@ from services.trainer.flow import snapshots
 from services.trainer.flow.ports import Bounds, Folder, Pipelines, Stores, Tell
 
 PLAN, DATA, PARENT, CHAMPION = "plan.json", "data.arrow", "parent.npz", "champion.onnx"
-STREAM = "stream.npz"
+STREAM, IMPORTED = "stream.npz", "imported.onnx"
 # A command may overtake the announcement of the pipeline it is about.
 ANNOUNCED_WITHIN_S, LOOK_EVERY_S = 5.0, 0.1
 # So many pipelines are kept parsed; beyond it one is parsed again.
@@ -93,9 +94,10 @@ class Planner:
             check_enough(taken.rows.num_rows, 0)
         registry = await self._registry(command.model)
         champion = await self._champion(registry, spec, folder)
-        search, found = asked(spec, command, family), ""
+        imported = await self._brought(command, folder)
+        search, found = None if imported else asked(spec, command, family), ""
         # What a stream's learner knows began with nothing but its rows.
-        parent, transfer = (None, None) if command.stream_sha256 else await self._parent(
+        parent, transfer = (None, None) if command.stream_sha256 or imported else await self._parent(
             command, family, spec, registry, taken.rows.num_rows, folder)
         if parent is not None:
             version = None if parent.model else _version(registry.versions, parent.version)
@@ -113,7 +115,7 @@ class Planner:
             rows=taken.learnt or taken.rows.num_rows, snapshot=taken.snapshot,
             stream=model.train.stream if command.stream_sha256 else None,
             parent=parent, transfer=transfer, champion=champion, champion_version=registry.champion,
-            promote=command.promote, reason=command.reason, memory_mb=self._bounds.memory_mb,
+            imported=imported, promote=command.promote, reason=command.reason, memory_mb=self._bounds.memory_mb,
             limit_s=self._bounds.limit_s)
         await folder.write(DATA, _file(taken.rows))
         await folder.write(PLAN, plan.to_json().encode())
@@ -130,6 +132,19 @@ class Planner:
                                 "name the snapshot's pipeline as `data_pipeline`")
         taken_under = _same_form(spec, parsed(frozen.spec_json))
         return await snapshots.take_frozen(self._stores.snapshots, frozen, taken_under, command.max_rows)
+
+    async def _brought(self, command: TrainingCommand, folder: Folder) -> Imported | None:
+        """The file of an import beside the plan, and what is said of it; None for a run that learns."""
+        if command.kind != TRAINING_KIND_IMPORT:
+            return None
+        try:
+            about = Imported.model_validate_json(command.about_json or "{}")
+            await folder.write(IMPORTED, await self._stores.artifacts.get(command.artifact_sha256))
+        except (ValidationError, Invalid) as error:
+            raise bad_parameter(f"what is said of the file cannot be read: {error}", "import it again") from error
+        except Missing as error:
+            raise no_resource("the file to import is gone", "import it again") from error
+        return about
 
     async def _streamed(self, command: TrainingCommand, state: PipelineState, folder: Folder) -> snapshots.Taken:
         """What a stream's learner knew, beside the plan instead of rows, and the offsets it was learnt from."""

@@ -82,7 +82,9 @@ class Publisher:
         model, card = await _needed(folder, MODEL), await _needed(folder, CARD) if manifest.card_sha256 else None
         beside = exported.beside(self._identity, version, model, card, _program())
         version.model_signing_sha256 = sha256_hex(beside)
-        files = [model, await _needed(folder, WEIGHTS), beside, *([] if card is None else [card])]
+        # What was imported has no weights that could be continued.
+        weights = await _needed(folder, WEIGHTS) if manifest.lineage.weights_sha256 else None
+        files = [model, beside, *([] if weights is None else [weights]), *([] if card is None else [card])]
         # Noted before they are stored: whoever ends the run removes those that no version names.
         await self._stores.runs.note(run.run_id, run.fence, [sha256_hex(file) for file in files])
         for file in files:

@@ -17,7 +17,8 @@ ROWS, RECOVERY = "rows", "recovery"
 ROWS_PRIORITY, RECOVERY_PRIORITY = -10, 50
 _RECOVERY_PREFIX = "recovery-"
 _WAITING = (training_pb2.RUN_STATE_QUEUED, training_pb2.RUN_STATE_RUNNING)
-_QUEUED = (training_pb2.TRAINING_KIND_TRAIN, training_pb2.TRAINING_KIND_FINE_TUNE)
+_QUEUED = (training_pb2.TRAINING_KIND_TRAIN, training_pb2.TRAINING_KIND_FINE_TUNE,
+           training_pb2.TRAINING_KIND_IMPORT)
 
 
 def recovery_command_id(command: TrainingCommand) -> str:

@@ -24,6 +24,11 @@ def emit(graph: Graph, scores: str, target: Target) -> list[onnx.ValueInfoProto]
     """Operators from scores [rows, outputs] to the answers of the task; returns the graph's outputs."""
     {"regression": _number, "classification": _classes, "ranking": _ranking, "policy": _policy,
      "anomaly": _anomaly}[target.task](graph, scores, target)
+    return declared(target)
+
+
+def declared(target: Target) -> list[onnx.ValueInfoProto]:
+    """The graph's outputs."""
     return [helper.make_tensor_value_info(one.name, _ONNX_TYPES[one.datatype], [ROWS, *list(one.shape)[1:]])
             for one in specs(target)]
 
@@ -109,6 +114,11 @@ def _classes(graph: Graph, scores: str, target: Target) -> None:
         graph.add("Concat", [first, second], "probabilities", axis=1)
     else:
         graph.add("Softmax", [scores], "probabilities", axis=1)
+    best_of_probabilities(graph, target)
+
+
+def best_of_probabilities(graph: Graph, target: Target) -> None:
+    """`label` from `probabilities`."""
     best = graph.add("ArgMax", ["probabilities"], "answer:best", axis=1, keepdims=0)
     graph.add("Gather", [_names(graph, target), best], "label", axis=0)
 

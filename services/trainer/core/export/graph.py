@@ -73,8 +73,6 @@ def export(preparation: Preparation, network: Emitting, target: Target, why: Exp
     scores = network.emit(graph, prepared)
     graph.label(NETWORK, begun)
     outputs = answers.emit(graph, scores, target)
-    inputs = [helper.make_tensor_value_info(one.name, _TENSOR_TYPES[one.type], [answers.ROWS, *one.tail])
-              for one in preparation.takes]
     # An initializer of the same name makes the input optional: it is the value where a request leaves it out.
     mask = helper.make_tensor_value_info(MISSING, TensorProto.BOOL, ["mask_rows", len(preparation.fields)])
     graph.constant(MISSING, np.zeros((1, len(preparation.fields)), dtype=bool))
@@ -83,12 +81,12 @@ def export(preparation: Preparation, network: Emitting, target: Target, why: Exp
         outputs.append(_explain(graph, prepared, scores, why))
         optional.append(helper.make_tensor_value_info(EXPLAIN, TensorProto.BOOL, ["explain_rows"]))
     model = helper.make_model(
-        helper.make_graph(graph.nodes, "lepton", [*inputs, *optional], outputs, graph.constants),
+        helper.make_graph(graph.nodes, "lepton", [*takes_of(preparation), *optional], outputs, graph.constants),
         producer_name="lepton", ir_version=IR_VERSION,
         opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(ML, ML_OPSET)])
     onnx.checker.check_model(model, full_check=True)
     told = (TensorSpec(name=ATTRIBUTIONS, datatype="FP32", shape=[-1, why.fields]),) if why is not None else ()
-    return Exported(model.SerializeToString(deterministic=True), _input_specs(preparation, why is not None),
+    return Exported(model.SerializeToString(deterministic=True), input_specs(preparation, why is not None),
                     (*answers.specs(target), *told), tuple(sorted(set(_operators(graph.nodes)))))
 
 
@@ -123,7 +121,13 @@ def _operators(nodes: Iterable[onnx.NodeProto]) -> Iterator[str]:
             yield from _operators(attribute.g.node)
 
 
-def _input_specs(preparation: Preparation, explained: bool) -> tuple[TensorSpec, ...]:
+def takes_of(preparation: Preparation) -> list[onnx.ValueInfoProto]:
+    """The fields as a graph's inputs."""
+    return [helper.make_tensor_value_info(one.name, _TENSOR_TYPES[one.type], [answers.ROWS, *one.tail])
+            for one in preparation.takes]
+
+
+def input_specs(preparation: Preparation, explained: bool) -> tuple[TensorSpec, ...]:
     fields = [TensorSpec(name=one.name, datatype=_NAMES[one.type], shape=[-1, *one.tail],
                          padded=one.type == "sequence") for one in preparation.takes]
     asks = (TensorSpec(name=EXPLAIN, datatype="BOOL", shape=[-1], optional=True),) if explained else ()

@@ -12,7 +12,9 @@ from lepton.contracts.modelling.families import SHAPED
 from services.trainer.core import loop
 from services.trainer.core.continuing.parent import Parent
 from services.trainer.core.dataset import HELD_OUT, TRAIN, Target, check_enough
+from services.trainer.core.export.session import Session
 from services.trainer.core.failure import bad_data
+from services.trainer.core.judging.judge import Held
 from services.trainer.core.lessons.lesson import Lesson
 from services.trainer.core.networks import zoo
 from services.trainer.core.plan import Plan
@@ -136,3 +138,18 @@ def begun(lesson: Lesson, preparation: Preparation, target: Target, rows: tuple[
     else:
         network.ignore(constant)
     return loop.Work(network, plan.parameters, training, judging), carried
+
+
+def held_of(split: Split) -> Held:
+    """What the candidate is measured on."""
+    which = np.flatnonzero(split.roles == HELD_OUT)
+    rows = split.rows.take(which)
+    return Held(rows.inputs, rows.table, split.truth[which])
+
+
+def champion_metrics(lesson: Lesson, champion: Session | None, held: Inputs, truth: Array,
+                     target: Target) -> dict[str, float] | None:
+    """The champion's figures on the same rows; None where it is not comparable."""
+    if champion is None or lesson.plan.champion is None:
+        return None
+    return lesson.measure(champion, held, truth, target, lesson.plan.champion.classes)

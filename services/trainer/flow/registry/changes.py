@@ -71,7 +71,7 @@ class Changes:
         versions = 0
         for state in await self._stores.models.list():
             versions += await self._forget(state.model)
-        removed = await self._garbage.remove()
+        removed = [*await self._garbage.remove(), *await self._garbage.remove_uploads()]
         if versions:
             self._tell.announce()
         if versions or removed:
