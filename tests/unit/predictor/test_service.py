@@ -55,9 +55,10 @@ async def test_named_fields_get_the_same_answer(tmp_path: Path) -> None:
 
 async def test_metadata_shows_tensors_platform_versions_and_provider(tmp_path: Path) -> None:
     async with world(tmp_path) as here:
-        await here.registry.publish("tiny", Linear(ONE))
-        await here.registry.publish("tiny", Linear(ONE))
-        await here.serving("tiny", 2)
+        # One after the other: a predictor that hears of both at once serves the second alone.
+        for version in (1, 2):
+            await here.registry.publish("tiny", Linear(ONE))
+            await here.serving("tiny", version)
         call = here.stub.ModelMetadata(oip.ModelMetadataRequest(name="tiny"), metadata=here.metadata)
         found = await call
         assert found.platform == "onnxruntime_onnx"
