@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from lepton.contracts.modelling.blocks import ModelSpec, check_model, task_for
+from lepton.contracts.modelling.disturbances import check_disturbances
 from lepton.contracts.modelling.transforms import Features, check_transforms
 from lepton.contracts.pipeline_blocks import (
     NUMERIC,
@@ -211,7 +212,7 @@ def _build(source: Source, problems: list[Problem]) -> Pipeline:
         for name in ("events", "clean", "gate", "serve", "watch")}))
     findings += check_model(blocks.get("events"), blocks.get("model"))
     findings += check_data(*(blocks.get(name) for name in ("events", "clean", "features")))
-    findings += _check_transforms(blocks)
+    findings += _check_columns(blocks)
     findings += check_sources(blocks.get("events"), blocks.get("sources"))
     problems += [Problem(path_text(path), source.line(path), message, remedy) for path, message, remedy in findings]
     if problems:
@@ -219,12 +220,16 @@ def _build(source: Source, problems: list[Problem]) -> Pipeline:
     return _with_defaults(blocks)
 
 
-def _check_transforms(blocks: dict[str, Any]) -> list[tuple[PathKey, str, str]]:
+def _check_columns(blocks: dict[str, Any]) -> list[tuple[PathKey, str, str]]:
     model = blocks.get("model")
     beside = "" if model is None else "model.transfer" if model.transfer is not None else (
         "model.train.stream" if model.train.stream is not None else "")
-    return list(check_transforms(blocks.get("events"), blocks.get("features"), model.family if model else None, beside,
-                                 model is not None and model.explain.rows))
+    found = list(check_transforms(blocks.get("events"), blocks.get("features"), model.family if model else None, beside,
+                                  model is not None and model.explain.rows))
+    if model is not None and blocks.get("events") is not None:
+        found += check_disturbances(blocks["events"], blocks.get("features"), model.family, model.train.augment,
+                                    model.train.adversarial, (beside, model.parameters.image))
+    return found
 
 
 def _check_top(data: dict[str, Any]) -> list[tuple[PathKey, str, str]]:

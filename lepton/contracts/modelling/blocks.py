@@ -18,6 +18,7 @@ from lepton.contracts.modelling.families import (
     searched_for,
     takers,
 )
+from lepton.contracts.modelling.training_blocks import Adversarial, Augment, Stream
 from lepton.contracts.pipeline_blocks import (
     LISTS,
     NUMERIC,
@@ -107,19 +108,6 @@ class Parameters(Block):
         return self.hidden or (32, 16)
 
 
-class Stream(Block):
-    """Learning every labelled row as it comes, beside the runs."""
-
-    candidate_rows: Annotated[int, Field(ge=100, le=10_000_000)] = 1000
-    """Rows learnt between two candidates."""
-    wait_rows: Annotated[int, Field(ge=100, le=1_000_000)] = 20_000
-    """Most rows that wait for their labels, and labels that wait for their rows; the oldest are given up."""
-    width: Annotated[int, Field(ge=16, le=1024)] = 128
-    """Random features of each of its regressions."""
-    replay_rows: Annotated[int, Field(ge=512, le=100_000)] = 1024
-    """Rows kept to begin anew from when rows have moved."""
-
-
 class Train(Block):
     first_rows: Annotated[int, Field(ge=10)] = 200
     """Labelled rows before the first run."""
@@ -129,6 +117,8 @@ class Train(Block):
     """Newest labelled rows learnt from."""
     warm_start: bool = True
     stream: Stream | None = None
+    augment: Augment | None = None
+    adversarial: Adversarial | None = None
 
 
 class Start(Block):

@@ -32,12 +32,14 @@ from lepton.contracts.modelling.blocks import Parameters
 from services.trainer.core import optimizer
 from services.trainer.core.networks.network import Network
 from services.trainer.core.teaching import sampling
+from services.trainer.core.teaching.disturbing import Disturbing
 from services.trainer.core.weights import pack, unpack
 
 Array = npt.NDArray[Any]
 EVENTS = ("started", "epoch_started", "batch_done", "epoch_done", "finished")
 # Odd and large, so that the seeds of neighbouring runs and epochs do not meet.
 _SEED_STEP = 1_000_003
+_DISTURBED = 500_009
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class Work:
     parameters: Parameters
     training: Rows
     validation: Rows
+    disturbing: Disturbing | None = None
+    """How the training rows are changed before each step; None: not at all."""
 
 
 class Loop:
@@ -72,6 +76,7 @@ class Loop:
         self.validation_loss = float("nan")
         self.stop_reason = ""
         self._rate = work.parameters.learning_rate
+        self._chance = torch.Generator()
         self._optimizer = optimizer.build(work.network, work.parameters)
         self._handlers = [_checked(handler) for handler in handlers]
 
@@ -121,6 +126,8 @@ class Loop:
         parameters, rows = self.work.parameters, self.work.training
         seed = parameters.seed + self.epoch * _SEED_STEP
         torch.manual_seed(seed)
+        # Changes of rows must not depend on what else took from the epoch's chance.
+        self._chance.manual_seed(seed + _DISTURBED)
         order = sampling.order(parameters, rows.truth, torch.Generator().manual_seed(seed))
         self._rate = optimizer.learning_rate(parameters, self.epoch)
         self._fire("epoch_started")
@@ -133,7 +140,9 @@ class Loop:
         self.validation_loss = self.validate()
 
     def _step(self, inputs: torch.Tensor, truth: torch.Tensor) -> float:
-        loss = self.network.loss(inputs, truth)
+        changed = self.work.disturbing
+        loss = (self.network.loss(inputs, truth) if changed is None
+                else changed.loss(self.network, inputs, truth, self._chance))
         torch.autograd.backward(loss)
         self._optimizer.step(self._rate)
         self.batch_loss = float(loss.detach())

@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lepton.contracts.modelling.blocks import Evaluate, Explain, Export, Parameters, Roles, Stream, Transfer
+from lepton.contracts.modelling.blocks import Evaluate, Explain, Export, Parameters, Roles, Transfer
 from lepton.contracts.modelling.families import CLASS_TASKS, CLASSES_ONLY, FAMILIES, Family, fitting, foreign, takers
+from lepton.contracts.modelling.training_blocks import Adversarial, Augment, Stream
 from lepton.contracts.modelling.transforms import Transform
 from lepton.contracts.pb import models_pb2, training_pb2
 from lepton.contracts.pipeline import Pipeline
@@ -93,6 +94,8 @@ class Plan(Block):
     fields: tuple[PlannedField, ...]
     outliers: Outliers
     transforms: tuple[Transform, ...] = ()
+    augment: Augment | None = None
+    adversarial: Adversarial | None = None
     family: Family
     parameters: Parameters
     search: Search | None = None

@@ -21,6 +21,7 @@ from services.trainer.core.plan import Plan
 from services.trainer.core.preparing.preparation import Preparation
 from services.trainer.core.preparing.rows import Inputs, inputs_of
 from services.trainer.core.preparing.words import Along
+from services.trainer.core.teaching.disturbing import disturbing
 from services.trainer.core.teaching.objective import objective
 from services.trainer.core.transforming.fitting import fit
 from services.trainer.core.transforming.shaping import Shaping, signals_of
@@ -137,7 +138,9 @@ def begun(lesson: Lesson, preparation: Preparation, target: Target, rows: tuple[
         carried = parent.begin(network, preparation.layout, head == "parent", constant)
     else:
         network.ignore(constant)
-    return loop.Work(network, plan.parameters, training, judging), carried
+    changed = disturbing(plan.augment, plan.adversarial, plan.parameters.image, preparation.layout, preparation.takes,
+                         training.inputs)
+    return loop.Work(network, plan.parameters, training, judging, changed), carried
 
 
 def held_of(split: Split) -> Held:

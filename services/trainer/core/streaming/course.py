@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from lepton.contracts.modelling.blocks import Stream
+from lepton.contracts.modelling.training_blocks import Stream
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.pipeline_blocks import Outliers
 from services.trainer.core.plan import planned_fields

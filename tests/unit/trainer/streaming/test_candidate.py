@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import datasets
 
-from lepton.contracts.modelling.blocks import Stream
+from lepton.contracts.modelling.training_blocks import Stream
 from lepton.contracts.pipeline_blocks import Outliers
 from services.trainer.core.export.session import Session
 from services.trainer.core.failure import RunFailed
