@@ -1,6 +1,6 @@
 """Every benchmark, one after the other, nothing else running: `make bench`. Figures also go to .local/bench/*.json.
 
-    python -m tests.bench [latency] [predictor] [ingest] [windows] [streaming]     those named, or all
+    python -m tests.bench [latency] [predictor] [ingest] [windows] [streaming] [trainer]     those named, or all
 """
 
 import subprocess
@@ -31,7 +31,7 @@ def latency() -> None:
 ALL: Mapping[str, Callable[[], None]] = {
     "latency": latency, "predictor": lambda: run("tests.bench.bench_predictor"),
     "ingest": lambda: run("tests.bench.bench_ingest"), "windows": lambda: run("tests.bench.bench_windows"),
-    "streaming": lambda: run("tests.bench.bench_streaming")}
+    "streaming": lambda: run("tests.bench.bench_streaming"), "trainer": lambda: run("tests.bench.bench_trainer")}
 
 
 def main() -> None:
