@@ -43,7 +43,7 @@ def of_estimator(estimator: Any, fields: Mapping[str, str]) -> Brought:
         from skl2onnx.common import data_types as types  # type: ignore[import-untyped]
     except ImportError as error:
         raise Missing("skl2onnx is not installed, which turns estimators into ONNX",
-                      remedy="pip install skl2onnx") from error
+                      remedy="pip install 'lepton-ai[sklearn]'") from error
     named = [str(one) for one in getattr(estimator, "feature_names_in_", ())]
     if named and named != list(fields):
         raise Invalid(f"the estimator was fitted on {', '.join(named)}", field="estimator",

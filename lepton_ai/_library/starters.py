@@ -93,7 +93,7 @@ def _read(starter: Starter) -> tuple[dict[str, dict[str, Any]], pa.Table]:
         from sklearn import datasets  # only who makes a starter needs it
     except ImportError as error:
         raise Missing("scikit-learn is not installed, whose data sets starters learn from",
-                      remedy="pip install scikit-learn") from error
+                      remedy="pip install 'lepton-ai[sklearn]'") from error
     data = getattr(datasets, starter.loads)()
     if starter.image:
         fields = {starter.image: {"type": "vector", "dims": data.data.shape[1], "required": True}}

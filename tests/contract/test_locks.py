@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -65,7 +66,19 @@ def test_a_lock_holds_what_the_code_imports(lock: str, folders: tuple[str, ...])
     held = {normal(name) for name in pins(REQUIREMENTS / f"{lock}.lock")}
     if "onnxruntime" in held:
         held.add("onnxruntime-gpu")
+    if lock == "sdk":
+        held |= extras()
     assert {name for name, any_of in wanted.items() if not any_of & held} == set()
+
+
+def extras() -> set[str]:
+    """What the SDK imports only where it is installed; its `ImportError` names the remedy."""
+    project = tomllib.loads((REQUIREMENTS.parent / "pyproject.toml").read_text())["project"]
+    return {normal(name) for names in project["optional-dependencies"].values() for name in names}
+
+
+def test_an_extra_is_tested_at_a_locked_version() -> None:
+    assert extras() <= set(pins(REQUIREMENTS / "dev.lock"))
 
 
 def imports(folder: Path) -> set[str]:
