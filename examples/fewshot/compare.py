@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from sklearn import datasets
 
+from examples.alone import plan as plan_of
 from lepton.contracts import pipeline
 from lepton.contracts.features import EVENT_ID
 from lepton.contracts.modelling.blocks import Transfer
@@ -25,7 +26,7 @@ from lepton.contracts.pipeline import Pipeline
 from services.trainer.core.dataset import LABEL
 from services.trainer.core.export.session import Session
 from services.trainer.core.learning import Given, Learned, learn
-from services.trainer.core.plan import Plan, Rival, Snapshot, planned_fields
+from services.trainer.core.plan import Rival
 from services.trainer.core.preparing.rows import inputs_of
 
 SHOTS = (8, 20, 40)
@@ -56,7 +57,7 @@ def tumours() -> tuple[dict[str, Any], Any, Places]:
 def taught() -> Learned:
     """The large clinic's model."""
     large = spec("teacher")
-    return learn(_plan(large, 7), Given(_rows(large, tumours()[2][:LARGE])), [])
+    return learn(plan_of(large, 7), Given(_rows(large, tumours()[2][:LARGE])), [])
 
 
 def accuracy(shots: int, seed: int, teacher: Learned | None, transfer: Transfer | None = None) -> float:
@@ -66,7 +67,7 @@ def accuracy(shots: int, seed: int, teacher: Learned | None, transfer: Transfer 
     """
     small = spec("pupil")
     shown, others = _split(shots, seed)
-    plan = _plan(small, seed)
+    plan = plan_of(small, seed)
     if teacher is not None:
         wanted = transfer or (small.model.transfer if small.model is not None else None)
         plan = plan.model_copy(update={"parent": Rival(version=1, model="large-clinic"), "transfer": wanted})
@@ -81,17 +82,6 @@ def _split(shots: int, seed: int) -> tuple[Places, Places]:
     mixed = np.random.default_rng(seed).permutation(order[LARGE:])
     shown = np.concatenate([mixed[malignant[mixed] == kind][:shots] for kind in (False, True)])
     return shown, mixed[~np.isin(mixed, shown)]
-
-
-def _plan(of: Pipeline, seed: int) -> Plan:
-    assert of.model is not None
-    assert of.gate is not None
-    return Plan(
-        run_id="run-example", command_id="example", model=of.name, data_pipeline=of.name, generation=1, spec_version=1,
-        spec_digest=of.digest(), input_schema_digest=of.input_schema_digest(), task="classification",
-        label=of.label_field or "", label_type="bool", fields=planned_fields(of), outliers=of.clean.outliers,
-        family=of.model.family, parameters=of.model.parameters.model_copy(update={"seed": seed}), gate=of.gate, rows=0,
-        snapshot=Snapshot(ranges=()), promote=True, reason="command")
 
 
 def _rows(of: Pipeline, which: Sequence[int] | Places) -> pa.Table:

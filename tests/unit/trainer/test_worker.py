@@ -5,22 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from lepton.contracts.modelling.blocks import Parameters
 from services.trainer import worker
-from services.trainer.core.plan import Plan
 from tests.unit.trainer import samples
+from tests.unit.trainer.folders import furnish
 
 ROOT = Path(__file__).parents[3]
-
-
-def furnish(folder: Path, plan: Plan, rows: pa.Table) -> None:
-    folder.mkdir(exist_ok=True)
-    (folder / worker.PLAN).write_text(plan.to_json())
-    with pa.ipc.new_file(folder / worker.DATA, rows.schema) as writer:
-        writer.write_table(rows)
 
 
 def test_it_leaves_a_model_weights_and_last_a_result(tmp_path: Path) -> None:

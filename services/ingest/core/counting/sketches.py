@@ -28,6 +28,7 @@ from datasketches import (
 
 from lepton.contracts.pb.quality_pb2 import FieldQuality, Histogram, ValueCount
 from lepton.errors import Invalid
+from services.ingest.core.keys.mixing import mixed
 
 KLL_K = 200
 HLL_LG_K = 11
@@ -149,13 +150,8 @@ def _stride(rows: int) -> int:
 
 
 def _mixed(bits: Array) -> Array:
-    """Well-spread 64-bit hashes of 64-bit values (the finaliser of SplitMix64, Steele et al. 2014)."""
-    mixed = bits + np.uint64(0x9E3779B97F4A7C15)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed ^= mixed >> np.uint64(shift)
-        mixed *= np.uint64(factor)
-    mixed ^= mixed >> np.uint64(31)
-    return mixed
+    """Well-spread 64-bit hashes of 64-bit values."""
+    return mixed(bits + np.uint64(0x9E3779B97F4A7C15))
 
 
 def _hashed(texts: Iterable[str]) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from lepton.contracts.arrow.entities import Bytes, offsets_and_bytes
+from services.ingest.core.keys.mixing import mixed, mixed_alone
 from services.ingest.core.keys.table import Hashes, Places
 
 # Drawn anew by every process, so that nobody can send texts whose hashes are alike. Nothing that is kept depends on it.
@@ -84,7 +85,7 @@ class Keys:
 
 
 def hashes_of(texts: pa.StringArray) -> Hashes:
-    """Of each text's UTF-8, eight bytes at a time, mixed as in SplitMix64 (Steele, Lea, Flood 2014)."""
+    """Of each text's UTF-8, eight bytes at a time."""
     if len(texts) <= _FEW:
         return np.array([_hash_of(text.encode()) for text in texts.to_pylist()], np.uint64)
     starts, data = offsets_and_bytes(texts)
@@ -106,31 +107,16 @@ def _hashed(words: Hashes, starts: Places, lengths: Places) -> Hashes:
         left = left[rows]
         # Bytes past the end of a text belong to the next one.
         word = words[starts[rows] + at] & (_FULL >> (np.maximum(8 - left, 0) * 8).astype(np.uint64))
-        value[rows] = _mixed(value[rows] ^ word)
-    return _mixed(value)
-
-
-def _mixed(value: Hashes) -> Hashes:
-    """In place."""
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        value ^= value >> np.uint64(shift)
-        value *= np.uint64(factor)
-    value ^= value >> np.uint64(31)
-    return value
+        value[rows] = mixed(value[rows] ^ word)
+    return mixed(value)
 
 
 def _hash_of(text: bytes) -> int:
     """The same of one text."""
     value = len(text) * int(_ODD) & _MASK ^ int(_SEED)
     for at in range(0, len(text), 8):
-        value = _mixed_alone(value ^ int.from_bytes(text[at:at + 8], "little"))
-    return _mixed_alone(value)
-
-
-def _mixed_alone(value: int) -> int:
-    value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 & _MASK
-    value = (value ^ value >> 27) * 0x94D049BB133111EB & _MASK
-    return value ^ value >> 31
+        value = mixed_alone(value ^ int.from_bytes(text[at:at + 8], "little"))
+    return mixed_alone(value)
 
 
 def _with_heads(lengths: Places, data: Bytes) -> bytes:

@@ -20,6 +20,7 @@ from services.trainer.core.learning import Given, Learned, learn, manifest
 from services.trainer.core.plan import Plan, Rival
 from services.trainer.core.preparing.rows import inputs_of
 from tests.unit.trainer.families.planned import example, plan_of, rows_of
+from tests.unit.trainer.folders import furnish
 
 SPEC = example("allocation")
 QUICK = {"epochs": 12}
@@ -168,9 +169,7 @@ def test_a_table_with_too_many_states_is_refused(rows: pa.Table) -> None:
 
 
 def test_a_worker_leaves_a_result_with_the_figures_of_the_gate(tmp_path: Path, rows: pa.Table) -> None:
-    (tmp_path / worker.PLAN).write_text(plan_of(SPEC, {"epochs": 1}).to_json())
-    with pa.ipc.new_file(tmp_path / worker.DATA, rows.schema) as writer:
-        writer.write_table(rows)
+    furnish(tmp_path, plan_of(SPEC, {"epochs": 1}), rows)
     assert worker.train(tmp_path) == 0
     assert not (tmp_path / worker.FAILURE).exists()
     result = json.loads((tmp_path / worker.RESULT).read_text())

@@ -21,6 +21,7 @@ from services.trainer.core.plan import Plan, Rival
 from services.trainer.core.preparing.rows import inputs_of
 from services.trainer.core.transforming.fitting import prepared_by
 from tests.unit.trainer.families.planned import example, plan_of, rows_of
+from tests.unit.trainer.folders import furnish
 
 COUNT, EPOCHS = 3000, 12
 SPEC = example("recommendation")
@@ -123,9 +124,7 @@ def test_one_item_leaves_nothing_to_choose(rows: pa.Table) -> None:
 
 
 def test_a_worker_leaves_a_result_with_the_figures_of_the_gate(tmp_path: Path, rows: pa.Table) -> None:
-    (tmp_path / worker.PLAN).write_text(plan_of(SPEC, {"epochs": 1}).to_json())
-    with pa.ipc.new_file(tmp_path / worker.DATA, rows.schema) as writer:
-        writer.write_table(rows)
+    furnish(tmp_path, plan_of(SPEC, {"epochs": 1}), rows)
     assert worker.train(tmp_path) == 0
     assert not (tmp_path / worker.FAILURE).exists()
     result = json.loads((tmp_path / worker.RESULT).read_text())

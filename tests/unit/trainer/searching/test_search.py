@@ -34,7 +34,8 @@ from services.trainer.core.searching.space import Space
 from services.trainer.core.searching.trials import attempts
 from tests.harness.wait import poll_until
 from tests.unit.trainer import samples
-from tests.unit.trainer.test_worker import ROOT, furnish
+from tests.unit.trainer.folders import furnish
+from tests.unit.trainer.test_worker import ROOT
 
 
 def notes(kept: bytes | None = None, saved: list[bytes] | None = None, step_s: float = 0.0) -> Notes:
