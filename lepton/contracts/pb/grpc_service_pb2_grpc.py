@@ -69,6 +69,16 @@ class GRPCInferenceServiceStub:
                 request_serializer=lepton_dot_contracts_dot_pb_dot_grpc__service__pb2.ModelInferRequest.SerializeToString,
                 response_deserializer=lepton_dot_contracts_dot_pb_dot_grpc__service__pb2.ModelStreamInferResponse.FromString,
                 _registered_method=True)
+        self.ModelConfig = channel.unary_unary(
+                '/inference.GRPCInferenceService/ModelConfig',
+                request_serializer=lepton_dot_contracts_dot_pb_dot_grpc__service__pb2.ModelConfigRequest.SerializeToString,
+                response_deserializer=lepton_dot_contracts_dot_pb_dot_grpc__service__pb2.ModelConfigResponse.FromString,
+                _registered_method=True)
+        self.ModelStatistics = channel.unary_unary(
+                '/inference.GRPCInferenceService/ModelStatistics',
+                request_serializer=lepton_dot_contracts_dot_pb_dot_grpc__service__pb2.ModelStatisticsRequest.SerializeToString,
+                response_deserializer=lepton_dot_contracts_dot_pb_dot_grpc__service__pb2.ModelStatisticsResponse.FromString,
+                _registered_method=True)
         self.RepositoryIndex = channel.unary_unary(
                 '/inference.GRPCInferenceService/RepositoryIndex',
                 request_serializer=lepton_dot_contracts_dot_pb_dot_grpc__service__pb2.RepositoryIndexRequest.SerializeToString,
@@ -129,6 +139,20 @@ class GRPCInferenceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ModelConfig(self, request, context):
+        """ModelConfig tells how a model is served: its tensors, how requests are batched, where it runs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ModelStatistics(self, request, context):
+        """ModelStatistics tells what the versions in memory did for requests since they were loaded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RepositoryIndex(self, request, context):
         """RepositoryIndex lists the models the server knows, with their state.
         """
@@ -173,6 +197,16 @@ def add_GRPCInferenceServiceServicer_to_server(servicer, server):
                     servicer.ModelStreamInfer,
                     request_deserializer=lepton_dot_contracts_dot_pb_dot_grpc__service__pb2.ModelInferRequest.FromString,
                     response_serializer=lepton_dot_contracts_dot_pb_dot_grpc__service__pb2.ModelStreamInferResponse.SerializeToString,
+            ),
+            'ModelConfig': grpc.unary_unary_rpc_method_handler(
+                    servicer.ModelConfig,
+                    request_deserializer=lepton_dot_contracts_dot_pb_dot_grpc__service__pb2.ModelConfigRequest.FromString,
+                    response_serializer=lepton_dot_contracts_dot_pb_dot_grpc__service__pb2.ModelConfigResponse.SerializeToString,
+            ),
+            'ModelStatistics': grpc.unary_unary_rpc_method_handler(
+                    servicer.ModelStatistics,
+                    request_deserializer=lepton_dot_contracts_dot_pb_dot_grpc__service__pb2.ModelStatisticsRequest.FromString,
+                    response_serializer=lepton_dot_contracts_dot_pb_dot_grpc__service__pb2.ModelStatisticsResponse.SerializeToString,
             ),
             'RepositoryIndex': grpc.unary_unary_rpc_method_handler(
                     servicer.RepositoryIndex,
@@ -369,6 +403,60 @@ class GRPCInferenceService:
             '/inference.GRPCInferenceService/ModelStreamInfer',
             lepton_dot_contracts_dot_pb_dot_grpc__service__pb2.ModelInferRequest.SerializeToString,
             lepton_dot_contracts_dot_pb_dot_grpc__service__pb2.ModelStreamInferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ModelConfig(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/inference.GRPCInferenceService/ModelConfig',
+            lepton_dot_contracts_dot_pb_dot_grpc__service__pb2.ModelConfigRequest.SerializeToString,
+            lepton_dot_contracts_dot_pb_dot_grpc__service__pb2.ModelConfigResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ModelStatistics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/inference.GRPCInferenceService/ModelStatistics',
+            lepton_dot_contracts_dot_pb_dot_grpc__service__pb2.ModelStatisticsRequest.SerializeToString,
+            lepton_dot_contracts_dot_pb_dot_grpc__service__pb2.ModelStatisticsResponse.FromString,
             options,
             channel_credentials,
             insecure,

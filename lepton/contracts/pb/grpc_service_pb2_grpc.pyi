@@ -49,6 +49,10 @@ class GRPCInferenceServiceStub:
     """ModelStreamInfer answers every request of the stream with one response, in order; a request that fails
     gets its error in its response and leaves the stream open.
     """
+    ModelConfig: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelConfigRequest, _grpc_service_pb2.ModelConfigResponse]
+    """ModelConfig tells how a model is served: its tensors, how requests are batched, where it runs."""
+    ModelStatistics: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelStatisticsRequest, _grpc_service_pb2.ModelStatisticsResponse]
+    """ModelStatistics tells what the versions in memory did for requests since they were loaded."""
     RepositoryIndex: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryIndexRequest, _grpc_service_pb2.RepositoryIndexResponse]
     """RepositoryIndex lists the models the server knows, with their state."""
 
@@ -71,6 +75,10 @@ class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
     """ModelStreamInfer answers every request of the stream with one response, in order; a request that fails
     gets its error in its response and leaves the stream open.
     """
+    ModelConfig: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelConfigRequest, _grpc_service_pb2.ModelConfigResponse]  # type: ignore[assignment]
+    """ModelConfig tells how a model is served: its tensors, how requests are batched, where it runs."""
+    ModelStatistics: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.ModelStatisticsRequest, _grpc_service_pb2.ModelStatisticsResponse]  # type: ignore[assignment]
+    """ModelStatistics tells what the versions in memory did for requests since they were loaded."""
     RepositoryIndex: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryIndexRequest, _grpc_service_pb2.RepositoryIndexResponse]  # type: ignore[assignment]
     """RepositoryIndex lists the models the server knows, with their state."""
 
@@ -132,6 +140,22 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         """ModelStreamInfer answers every request of the stream with one response, in order; a request that fails
         gets its error in its response and leaves the stream open.
         """
+
+    @_abc_1.abstractmethod
+    def ModelConfig(
+        self,
+        request: _grpc_service_pb2.ModelConfigRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grpc_service_pb2.ModelConfigResponse, _abc.Awaitable[_grpc_service_pb2.ModelConfigResponse]]:
+        """ModelConfig tells how a model is served: its tensors, how requests are batched, where it runs."""
+
+    @_abc_1.abstractmethod
+    def ModelStatistics(
+        self,
+        request: _grpc_service_pb2.ModelStatisticsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grpc_service_pb2.ModelStatisticsResponse, _abc.Awaitable[_grpc_service_pb2.ModelStatisticsResponse]]:
+        """ModelStatistics tells what the versions in memory did for requests since they were loaded."""
 
     @_abc_1.abstractmethod
     def RepositoryIndex(

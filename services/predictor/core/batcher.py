@@ -16,6 +16,7 @@ import numpy as np
 from lepton.clock import Clock
 from lepton.errors import Busy, Unavailable
 from services.predictor.core.crowd import Crowd
+from services.predictor.core.oip.tally import Tally
 from services.predictor.core.signature import Array, Feed
 
 Arrays = Mapping[str, Array]
@@ -23,9 +24,6 @@ Run = Callable[[Arrays], Arrays]
 
 _Shapes = tuple[tuple[int, ...], ...]
 """Sizes behind the batch dimension of the inputs that leave them free."""
-
-_Attempt = tuple[Arrays | Exception, float]
-"""Outputs of all rows of a batch, or what was raised; and the seconds it took."""
 
 _MIN_RETRY_S = 0.01
 """A caller told to come back sooner would only be told so again."""
@@ -41,6 +39,16 @@ class Limits:
     max_rows: int = 64
     max_delay_s: float = 0.001
     queue_rows: int = 4096
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """Outputs of all rows of a batch, or what was raised; when it began, and the seconds of joining and running."""
+
+    result: Arrays | Exception
+    began: float
+    join_s: float
+    infer_s: float
 
 
 @dataclass(slots=True)
@@ -88,6 +96,7 @@ class Batcher:
         self._closed = False
         self._row_s = 0.0
         self.counts = Counts()
+        self.tally = Tally()
 
     async def answer(self, feed: Feed, deadline: float) -> Arrays:
         """What the future of `submit` gives, raising what it raises."""
@@ -100,7 +109,10 @@ class Batcher:
             raise _expired()
         self.counts.batches += 1
         self.counts.rows += feed.rows
-        return _checked(self._run(feed.arrays), feed.rows)
+        outputs = _checked(self._run(feed.arrays), feed.rows)
+        feed.infer_s = self._clock.monotonic() - now
+        self.tally.ran(feed.rows, 0.0, feed.infer_s, 0.0)
+        return outputs
 
     def submit(self, feed: Feed, deadline: float) -> asyncio.Future[Arrays]:
         """A future of the outputs for exactly these rows.
@@ -164,7 +176,7 @@ class Batcher:
     def _end(self, batch: list[_Waiting], attempt: _Attempt) -> None:
         self._running = False
         self._crowd.ended(len(batch) > 1 or bool(self._queue))
-        self._answer(batch, *attempt)
+        self._answer(batch, attempt)
         if self._queue:
             self._plan(asyncio.get_running_loop())
 
@@ -191,25 +203,37 @@ class Batcher:
             waiting.future.set_exception(_expired())
 
     def _attempt(self, batch: list[_Waiting]) -> _Attempt:
-        started = self._clock.monotonic()
+        began = joined = self._clock.monotonic()
         result: Arrays | Exception
         try:
             feed = _joined([waiting.feed for waiting in batch])
+            joined = self._clock.monotonic()
             result = _checked(self._run(feed.arrays), feed.rows)
         except Exception as error:  # noqa: BLE001 - handed to exactly the requests of this batch
             result = error
-        return result, self._clock.monotonic() - started
+        return _Attempt(result, began, joined - began, self._clock.monotonic() - joined)
 
-    def _answer(self, batch: list[_Waiting], result: Arrays | Exception, took_s: float) -> None:
+    def _answer(self, batch: list[_Waiting], attempt: _Attempt) -> None:
         rows = sum(waiting.feed.rows for waiting in batch)
         self.counts.batches += 1
         self.counts.rows += rows
-        self._row_s += _SMOOTHING * (took_s / rows - self._row_s)
-        stop = 0
+        self._row_s += _SMOOTHING * ((attempt.join_s + attempt.infer_s) / rows - self._row_s)
+        started = self._clock.monotonic()
+        self._hand_out(batch, attempt, rows)
+        if not isinstance(attempt.result, Exception):
+            self.tally.ran(rows, attempt.join_s, attempt.infer_s, self._clock.monotonic() - started)
+
+    @staticmethod
+    def _hand_out(batch: list[_Waiting], attempt: _Attempt, rows: int) -> None:
+        """Give each request its rows of the outputs, or what was raised."""
+        result, stop = attempt.result, 0
         for waiting in batch:
             start, stop = stop, stop + waiting.feed.rows
             if waiting.future.done():
                 continue
+            waiting.feed.queue_s = attempt.began - waiting.arrived
+            waiting.feed.input_s += attempt.join_s
+            waiting.feed.infer_s = attempt.infer_s
             if isinstance(result, Exception):
                 waiting.future.set_exception(result)
             else:

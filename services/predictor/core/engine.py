@@ -13,6 +13,7 @@ from lepton.contracts.pb.prediction_pb2 import RowPrediction
 from services.predictor.core import answers, graph, rows
 from services.predictor.core.answers import Answers
 from services.predictor.core.batcher import Arrays, Batcher, Limits
+from services.predictor.core.oip.config import configuration
 from services.predictor.core.session import Options, Session, Timing
 from services.predictor.core.signature import ATTRIBUTIONS, Feed, Signature, of_manifest
 from services.predictor.core.tensors import Asked, Tensors
@@ -47,6 +48,7 @@ class Engine:
         self._session = session
         self._batcher = batcher
         self.answer = batcher.answer
+        self.tally = batcher.tally
         self._max_rows = max_request_rows
         self._tensors = Tensors(signature, str(manifest.version), max_request_rows)
         self._told = (0, 0)
@@ -116,6 +118,16 @@ class Engine:
     def limit(self, limits: Limits) -> None:
         """Batch by other limits from now on; whether it runs on a thread stays as it was measured at the load."""
         self._batcher.limits = limits
+
+    def config(self, platform: str, versions: Sequence[int]) -> oip.ModelConfig:
+        """As the protocol says it; `versions` are those of the model in memory."""
+        told, limits = configuration(self.manifest, self.signature, self.provider, self._max_rows), self._batcher.limits
+        told.platform = platform
+        told.dynamic_batching.preferred_batch_size.append(limits.max_rows)
+        told.dynamic_batching.max_queue_delay_microseconds = round(limits.max_delay_s * 1e6)
+        told.dynamic_batching.default_queue_policy.max_queue_size = limits.queue_rows
+        told.version_policy.specific.versions.extend(versions)
+        return told
 
     def close(self) -> None:
         self._batcher.close()

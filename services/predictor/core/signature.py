@@ -62,6 +62,10 @@ class Feed:
 
     arrays: dict[str, Array]
     rows: int
+    input_s: float = 0.0
+    queue_s: float = 0.0
+    infer_s: float = 0.0
+    """Seconds that reading the request, waiting for its batch, and the batch itself took; once they are known."""
 
 
 def check_explained(rows: int) -> None:

@@ -132,6 +132,10 @@ class Library:
         return (standing is not None and standing.champion != 0 and not standing.settled
                 and not self._slots.serving(model))
 
+    def models(self) -> list[str]:
+        """Models with a version in memory."""
+        return self._slots.models()
+
     def resident(self, model: str) -> list[int]:
         return list(self._slots.resident(model))
 

@@ -63,20 +63,25 @@ class Predictor:
 
         `request` is taken apart.
         """
-        with self._library.lease(request.model_name, request.model_version) as engine:
+        with (self._library.lease(request.model_name, request.model_version) as engine,
+              engine.tally.request(self._clock.monotonic, asked.arrived) as timed):
             read = engine.prepare(request)
-            outputs = await engine.answer(read.feed, asked.deadline)
+            outputs = await engine.answer(timed.read(read.feed), asked.deadline)
             if self._log_is_due():
                 self._log(engine, read.request_id, engine.read(outputs), asked)
+            timed.answered()
             return engine.respond(outputs, read)
 
     async def predict(self, request: prediction_pb2.PredictRequest, asked: Asked) -> prediction_pb2.PredictResponse:
         """The same by named fields."""
-        with self._library.lease(request.model, str(request.version or "")) as engine:
-            outputs = await engine.answer(engine.prepare_rows(request.rows, request.explain), asked.deadline)
+        with (self._library.lease(request.model, str(request.version or "")) as engine,
+              engine.tally.request(self._clock.monotonic, asked.arrived) as timed):
+            outputs = await engine.answer(timed.read(engine.prepare_rows(request.rows, request.explain)),
+                                          asked.deadline)
             answers = engine.read(outputs)
             if self._log_is_due():
                 self._log(engine, request.request_id, answers, asked)
+            timed.answered()
             rows = named(answers)
             if request.explain:
                 engine.explain(outputs, rows)
@@ -110,6 +115,27 @@ class Predictor:
                 for spec in specs:
                     members.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
             return found, engine.provider
+
+    def config(self, model: str, version: str = "") -> oip.ModelConfig:
+        """How a version is served. Raises as `infer` for what does not answer."""
+        with self._library.lease(model, version) as engine:
+            return engine.config(PLATFORM, self._library.resident(model))
+
+    def statistics(self, model: str = "", version: str = "") -> oip.ModelStatisticsResponse:
+        """What versions in memory did for requests since they were loaded; of all models when none is named.
+
+        Raises as `infer` for a model or version that does not answer.
+        """
+        if model:
+            # Says what is missing: the model, its version, or that it is still being loaded.
+            self._library.lease(model, version)
+        found = oip.ModelStatisticsResponse()
+        now, wall_s = self._clock.monotonic(), self._clock.now().timestamp()
+        for name in [model] if model else self._library.models():
+            for number in [int(version)] if model and version else self._library.resident(name):
+                with self._library.lease(name, str(number)) as engine:
+                    found.model_stats.append(engine.tally.report(name, number, now, wall_s))
+        return found
 
     def _log_is_due(self) -> bool:
         self._log_due += self._log_share

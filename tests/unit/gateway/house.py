@@ -183,6 +183,20 @@ class Predictor(grpc_service_pb2_grpc.GRPCInferenceServiceServicer, prediction_p
         await self._enter(request, context)
         return inference.ServerMetadataResponse(name="lepton", version="1", extensions=["binary_tensor_data"])
 
+    async def ModelConfig(self, request: Any, context: Any) -> Any:
+        await self._enter(request, context)
+        return inference.ModelConfigResponse(config=inference.ModelConfig(
+            name=request.name, platform="onnx", max_batch_size=64,
+            input=[inference.ModelInput(name="price", data_type=inference.TYPE_FP64)]))
+
+    async def ModelStatistics(self, request: Any, context: Any) -> Any:
+        await self._enter(request, context)
+        spent = inference.StatisticDuration(count=2, ns=3_000_000_000)
+        return inference.ModelStatisticsResponse(model_stats=[inference.ModelStatistics(
+            name=request.name or "shop", version="7", inference_count=5, execution_count=1,
+            inference_stats=inference.InferStatistics(success=spent), last_inference=len(self.name),
+            batch_stats=[inference.InferBatchStatistics(batch_size=5, compute_infer=spent)])])
+
     async def ServerLive(self, request: Any, context: Any) -> Any:
         return inference.ServerLiveResponse(live=True)
 

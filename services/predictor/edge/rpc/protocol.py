@@ -65,6 +65,19 @@ class Protocol(oip_grpc.GRPCInferenceServiceServicer):
         await context.send_initial_metadata(((PROVIDER, provider),))
         return found
 
+    async def ModelConfig(self, request: oip.ModelConfigRequest, context: Context) -> oip.ModelConfigResponse:
+        try:
+            return oip.ModelConfigResponse(config=self._predictor.config(request.name, request.version))
+        except LeptonError as error:
+            await end(context, error)
+
+    async def ModelStatistics(self, request: oip.ModelStatisticsRequest,
+                              context: Context) -> oip.ModelStatisticsResponse:
+        try:
+            return self._predictor.statistics(request.name, request.version)
+        except LeptonError as error:
+            await end(context, error)
+
     async def RepositoryIndex(self, request: oip.RepositoryIndexRequest,
                               context: Context) -> oip.RepositoryIndexResponse:
         shown = self._library.shown()

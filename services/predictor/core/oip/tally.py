@@ -1,0 +1,124 @@
+"""What one version did for requests: how many, how long each step took, and in batches of which size.
+
+The numbers add up: every request that reached the version either succeeded or failed; each that succeeded has one time
+in each step, and the steps last no longer than the whole; rows are those of requests that succeeded. Rows of streams
+are not counted here.
+"""
+
+from collections.abc import Callable
+from types import TracebackType
+
+from lepton.contracts.pb import grpc_service_pb2 as oip
+from services.predictor.core.signature import Feed
+
+_NS = 1_000_000_000
+_MS = 1000
+
+
+class Steps:
+    """How often reading, running and writing happened, together, and the seconds each took in sum."""
+
+    __slots__ = ("count", "infer_s", "input_s", "output_s")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.input_s = self.infer_s = self.output_s = 0.0
+
+    def add(self, input_s: float, infer_s: float, output_s: float) -> None:
+        self.count += 1
+        self.input_s += input_s
+        self.infer_s += infer_s
+        self.output_s += output_s
+
+
+class Tally:
+    """Belongs to the event loop; only ever grows. Times are monotonic seconds of one clock."""
+
+    def __init__(self) -> None:
+        self.steps = Steps()
+        self.rows = 0
+        self.failed = 0
+        self.executions = 0
+        self.last = 0.0
+        """When the last request succeeded; meaningless before the first did."""
+        self._success_s = self._fail_s = self._queue_s = 0.0
+        self._batches: dict[int, Steps] = {}
+
+    def request(self, clock: Callable[[], float], arrived: float) -> "Timed":
+        """A `with` block around the answering of one request; what it raises counts as failed and goes on."""
+        return Timed(self, clock, arrived)
+
+    def succeeded(self, feed: Feed, output_s: float, ended: float, took_s: float) -> None:
+        """A request was answered; `feed` has the times it was given on its way."""
+        self.steps.add(feed.input_s, feed.infer_s, output_s)
+        self.rows += feed.rows
+        self.last = ended
+        self._queue_s += feed.queue_s
+        self._success_s += took_s
+
+    def gave_up(self, took_s: float) -> None:
+        """A request got no answer."""
+        self.failed += 1
+        self._fail_s += took_s
+
+    def ran(self, rows: int, join_s: float, infer_s: float, split_s: float) -> None:
+        """One batch of `rows` rows was executed: its requests joined, run, and their answers taken apart."""
+        steps = self._batches.get(rows)
+        if steps is None:
+            steps = self._batches[rows] = Steps()
+        steps.add(join_s, infer_s, split_s)
+        self.executions += 1
+
+    def report(self, model: str, version: int, now: float, wall_s: float) -> oip.ModelStatistics:
+        """As the protocol says it. `now` and `wall_s` (seconds since the epoch) are the same moment."""
+        count = self.steps.count
+        found = oip.ModelStatistics(
+            name=model, version=str(version), inference_count=self.rows, execution_count=self.executions,
+            last_inference=round((wall_s - (now - self.last)) * _MS) if count else 0,
+            inference_stats=oip.InferStatistics(
+                success=_duration(count, self._success_s), fail=_duration(self.failed, self._fail_s),
+                queue=_duration(count, self._queue_s), compute_input=_duration(count, self.steps.input_s),
+                compute_infer=_duration(count, self.steps.infer_s),
+                compute_output=_duration(count, self.steps.output_s)))
+        for rows, steps in sorted(self._batches.items()):
+            found.batch_stats.add(batch_size=rows, compute_input=_duration(steps.count, steps.input_s),
+                                  compute_infer=_duration(steps.count, steps.infer_s),
+                                  compute_output=_duration(steps.count, steps.output_s))
+        return found
+
+
+class Timed:
+    """One request while it is answered: tell it when the request was `read`, and when its answer is there."""
+
+    __slots__ = ("_answered", "_arrived", "_begun", "_clock", "_feed", "_tally")
+
+    def __init__(self, tally: Tally, clock: Callable[[], float], arrived: float) -> None:
+        self._tally = tally
+        self._clock = clock
+        self._arrived = arrived
+        self._begun = clock()
+        self._answered = 0.0
+        self._feed: Feed | None = None
+
+    def read(self, feed: Feed) -> Feed:
+        feed.input_s = self._clock() - self._begun
+        self._feed = feed
+        return feed
+
+    def answered(self) -> None:
+        self._answered = self._clock()
+
+    def __enter__(self) -> "Timed":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        ended = self._clock()
+        if error is None and self._feed is not None:
+            self._tally.succeeded(self._feed, ended - self._answered, ended, ended - self._arrived)
+        else:
+            self._tally.gave_up(ended - self._arrived)
+
+
+def _duration(count: int, seconds: float) -> oip.StatisticDuration:
+    return oip.StatisticDuration(count=count, ns=round(seconds * _NS))
