@@ -2,7 +2,10 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from lepton.errors import Missing
 
@@ -80,6 +83,23 @@ class Run:
     @property
     def ended(self) -> bool:
         return self.state not in ("queued", "running")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What a run told at the end of an epoch, or in the course of a search (epoch 0)."""
+
+    epoch: int
+    at: datetime
+    stage: str
+    figures: Mapping[str, float]
+
+
+def point_from(told: Mapping[str, Any]) -> Point:
+    at = Timestamp()
+    at.FromJsonString(str(told["at"]))
+    return Point(int(told.get("epoch") or 0), at.ToDatetime(UTC), str(told.get("stage") or ""),
+                 _numbers(told.get("figures")))
 
 
 def run_from(told: Mapping[str, Any]) -> Run:

@@ -18,6 +18,7 @@ from lepton.contracts.pb.training_pb2 import (
     RunFailure,
     RunState,
     TrainingCommand,
+    TrainingCourse,
     TrainingKind,
     TrainingProgress,
 )
@@ -66,6 +67,7 @@ class Runs:
     def __init__(self, database: DocumentDatabase, clock: Clock) -> None:
         self._runs = database.collection("runs")
         self._slots = database.collection("run_slots")
+        self._courses = database.collection("run_courses")
         self._clock = clock
 
     async def enqueue(self, command: TrainingCommand) -> bool:
@@ -126,6 +128,21 @@ class Runs:
     async def progress(self, run_id: str, fence: int, progress: TrainingProgress) -> None:
         """Keep the latest progress of a running run. Raises Refused when the lease was lost or the run is over."""
         await self._write(run_id, fence, progress)
+
+    async def keep_course(self, run_id: str, fence: int, course: TrainingCourse) -> None:
+        """Keep how the run went so far, in place of what was kept. Raises Refused when a later owner kept one.
+
+        Apart from the run: whoever looks through the queue reads whole runs.
+        """
+        kept = {"fence": fence, "course": course.SerializeToString(deterministic=True)}
+        if not (await self._courses.swap(run_id, {"fence": {"$lte": fence}}, kept)
+                or await self._courses.insert({"_id": run_id, **kept})):
+            raise _lost(run_id, fence)
+
+    async def course(self, run_id: str) -> TrainingCourse:
+        """How it went so far; empty before it told anything, and for an unknown run."""
+        kept = await self._courses.get(run_id)
+        return TrainingCourse.FromString(kept["course"]) if kept is not None else TrainingCourse()
 
     async def finish(self, run_id: str, fence: int, state: RunState.ValueType, version: int = 0,
                      failure: RunFailure | None = None) -> TrainingProgress:

@@ -2,10 +2,11 @@
 
 import builtins
 from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from lepton_ai._datasets.rows import Run as Do
-from lepton_ai._models import Run
+from lepton_ai._models import Point, Run
 from lepton_ai._runs.verbs import AsyncRuns
 
 
@@ -33,6 +34,16 @@ class Runs:
         """Newest first, of one model or of all."""
         found: builtins.list[Run] = self._do(self._runs.list(model, limit=limit))
         return found
+
+    def course(self, run: str | Run) -> builtins.list[Point]:
+        """How it went so far, in order."""
+        found: builtins.list[Point] = self._do(self._runs.course(run))
+        return found
+
+    def write_logs(self, run: str | Run, to: str | Path) -> Path:
+        """Write its course for TensorBoard; the folder."""
+        folder: Path = self._do(self._runs.write_logs(run, to))
+        return folder
 
     def cancel(self, run: str | Run) -> Run:
         """Ask for its end; returns at once."""

@@ -1,11 +1,14 @@
 """The verbs on training runs, for programs that run an event loop."""
 
+import asyncio
 import builtins
 import uuid
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any, Final, Literal
 
-from lepton_ai._models import Run, run_from
+from lepton_ai._models import Point, Run, point_from, run_from
+from lepton_ai._runs import boards
 from lepton_ai._transport import Transport
 
 LOOK_EVERY_S: Final = 0.5
@@ -39,6 +42,18 @@ class AsyncRuns:
         """Newest first, of one model or of all."""
         of: dict[str, str | int] = {"model": model} if model else {}
         return [run_from(one) for one in await self._transport.get("/v1/runs", limit=limit, **of)]
+
+    async def course(self, run: str | Run) -> builtins.list[Point]:
+        """How it went so far, in order: its figures epoch by epoch, a thousand points at most."""
+        told = await self._transport.get(f"/v1/runs/{_id(run)}/course")
+        return [point_from(point) for point in told["points"]]
+
+    async def write_logs(self, run: str | Run, to: str | Path) -> Path:
+        """Write its course for TensorBoard to `to`/MODEL/RUN and return that folder.
+
+        Asked again, the file holds what was told since as well. Raises Missing where tensorboard is not installed.
+        """
+        return await asyncio.to_thread(boards.write, await self.get(run), await self.course(run), Path(to))
 
     async def cancel(self, run: str | Run) -> Run:
         """Ask for its end; returns at once with what it was when asked. Raises Refused when it is over."""

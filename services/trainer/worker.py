@@ -236,8 +236,10 @@ def _teller(folder: Path, epochs: int) -> Callable[[int, dict[str, float]], None
 
 
 def _told(folder: Path, line: dict[str, Any]) -> None:
+    from lepton.clock import SystemClock
+
     with (folder / PROGRESS).open("a") as file:
-        file.write(json.dumps(line) + "\n")
+        file.write(json.dumps({**line, "at": SystemClock().now().timestamp()}) + "\n")
 
 
 def _limit_memory(memory_mb: int) -> None:

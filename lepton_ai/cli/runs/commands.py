@@ -1,5 +1,6 @@
-"""`lepton runs`: the training runs there were and are, one of them live, and the end of one."""
+"""`lepton runs`: the training runs there were and are, how one went or goes, and the end of one."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,10 +17,11 @@ COLUMNS = ("run_id", "model", "kind", "state", "priority", "stage", "epoch", "ep
 
 
 def add_to(app: typer.Typer) -> None:
-    group = typer.Typer(name="runs", help="Training runs: listed, followed live, cancelled.", no_args_is_help=True)
+    group = typer.Typer(name="runs", help="Training runs: listed, followed, as logs, cancelled.", no_args_is_help=True)
     group.command("list")(list_)
     group.command("show")(show_)
     group.command()(follow)
+    group.command()(logs)
     group.command()(cancel)
     app.add_typer(group)
 
@@ -44,6 +46,25 @@ def show_(run: RunId, output: Output = Form.YAML) -> None:
 def follow(run: RunId) -> None:
     """Show a run live until it ends: epochs, losses, stages. Exit code 1 unless it succeeded."""
     live.follow(run)
+
+
+def logs(run: RunId, to: Annotated[Path | None, typer.Option(help="Folder for TensorBoard's files.")] = None,
+         live_on: Annotated[bool, typer.Option("--follow", help="Go on until the run has ended.")] = False,
+         output: Output = Form.TABLE) -> None:
+    """Show how a run went, epoch by epoch, or write it where TensorBoard looks."""
+    if to is None:
+        async def read(transport: Transport) -> Any:
+            return (await transport.get(f"/v1/runs/{run}/course"))["points"]
+        show(ask(read), output, ("epoch", "at", "stage", "figures"))
+        return
+
+    async def write(client: AsyncLeptonClient) -> Path:
+        folder = await client.runs.write_logs(run, to)
+        if live_on:
+            async for _ in client.runs.follow(run):
+                await client.runs.write_logs(run, to)
+        return folder
+    say(f"{run}: written to {with_client(write)}; see it with: tensorboard --logdir {to}")
 
 
 def cancel(run: RunId, wait: Annotated[bool, typer.Option("--wait", help="Return when it has ended.")] = False) -> None:

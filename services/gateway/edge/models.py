@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lepton.contracts.pb.models_pb2 import ModelManifest, ModelState, ModelVersion
 from lepton.contracts.pb.prediction_pb2 import PredictRequest
-from lepton.contracts.pb.training_pb2 import TrainingProgress
+from lepton.contracts.pb.training_pb2 import CoursePoint, TrainingProgress
 from services.gateway.edge.errors import Malformed
 from services.gateway.edge.http.answers import Responses, answer, described, plain, schema
 from services.gateway.edge.http.callers import Count, Predicts, Reads, TheGateway, Trains
@@ -83,6 +83,11 @@ _RUN = schema(TrainingProgress, kind={"type": "string"}, reason={"type": "string
               issuer={"type": "string"}, priority={"type": "integer"}, cancel_requested={"type": "boolean"})
 _RUN_EXAMPLE = {"run_id": "run-1f0c", "command_id": "request-77", "model": "phishing", "state": "SUCCEEDED",
                 "epoch": 40, "epochs": 40, "metrics": {"accuracy": 0.91}, "version": 2, "rows": 1000}
+_COURSE = {"title": "Course", "type": "object", "properties": {
+    "run_id": {"type": "string"}, "points": {"type": "array", "items": schema(CoursePoint)}}}
+_COURSE_EXAMPLE = {"run_id": "run-1f0c", "points": [{
+    "epoch": 1, "at": "2026-01-01T09:00:00Z", "stage": "",
+    "figures": {"training_loss": 0.61, "validation_loss": 0.55, "learning_rate": 0.05}}]}
 _ASKED: Responses = {202: described("The command is durable; the trainer does it.", _COMMAND,
                          {"command_id": "request-77", "run_id": "run-1f0c"})}
 _PREDICTED: dict[str, Any] = {
@@ -180,6 +185,14 @@ async def runs(gateway: TheGateway, _: Reads, limit: Count = 50,
 @runs_router.get("/{run_id}", summary="Read a run", responses={200: described("How far it is.", _RUN, _RUN_EXAMPLE)})
 async def run(run_id: str, gateway: TheGateway, _: Reads) -> Response:
     return answer(run_view(await gateway.models.run(run_id)))
+
+
+@runs_router.get("/{run_id}/course", summary="Read how a run went", responses={
+    200: described("Its figures epoch by epoch, a thousand points at most; kept for every run.", _COURSE,
+                   _COURSE_EXAMPLE)})
+async def course(run_id: str, gateway: TheGateway, _: Reads) -> Response:
+    told = await gateway.models.course(run_id)
+    return answer({"run_id": run_id, "points": [plain(point) for point in told.points]})
 
 
 @runs_router.post("/{run_id}/cancel", summary="Cancel a run", status_code=202, responses=_ASKED)

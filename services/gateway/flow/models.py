@@ -10,7 +10,7 @@ from typing import Any
 from lepton.bus.producer import Producer
 from lepton.clock import Clock
 from lepton.contracts.pb.models_pb2 import ModelState
-from lepton.contracts.pb.training_pb2 import RunState, TrainingCommand, TrainingKind, TrainingProgress
+from lepton.contracts.pb.training_pb2 import RunState, TrainingCommand, TrainingCourse, TrainingKind, TrainingProgress
 from lepton.contracts.pipeline import Pipeline, from_json
 from lepton.contracts.topics import Topic
 from lepton.errors import Invalid, Missing, Refused
@@ -183,6 +183,11 @@ class Models:
         progress = TrainingProgress(run_id=run_id, command_id=command.command_id, model=command.model,
                                     state=RunState.RUN_STATE_QUEUED, at=command.issued_at)
         return Run(run_id, command, progress, owner="", fence=0, cancel_requested=False)
+
+    async def course(self, run_id: str) -> TrainingCourse:
+        """How the run went so far. Raises Missing."""
+        await self.run(run_id)
+        return await self._runs.course(run_id)
 
     async def _change(self, caller: Caller, action: str, command: TrainingCommand) -> Asked:
         """Send a command about one version, or about the model as a whole. Raises Missing when it is not kept."""

@@ -92,4 +92,5 @@ class Report:
         self._tell = tell
 
     def epoch_done(self, loop: Loop) -> None:
-        self._tell(loop.epoch, {"training_loss": loop.training_loss, "validation_loss": loop.validation_loss})
+        self._tell(loop.epoch, {"training_loss": loop.training_loss, "validation_loss": loop.validation_loss,
+                                "learning_rate": loop.rate})

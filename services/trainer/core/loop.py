@@ -75,7 +75,7 @@ class Loop:
         self.training_loss = float("nan")
         self.validation_loss = float("nan")
         self.stop_reason = ""
-        self._rate = work.parameters.learning_rate
+        self.rate = work.parameters.learning_rate
         self._chance = torch.Generator()
         self._optimizer = optimizer.build(work.network, work.parameters)
         self._handlers = [_checked(handler) for handler in handlers]
@@ -129,7 +129,7 @@ class Loop:
         # Changes of rows must not depend on what else took from the epoch's chance.
         self._chance.manual_seed(seed + _DISTURBED)
         order = sampling.order(parameters, rows.truth, torch.Generator().manual_seed(seed))
-        self._rate = optimizer.learning_rate(parameters, self.epoch)
+        self.rate = optimizer.learning_rate(parameters, self.epoch)
         self._fire("epoch_started")
         self.network.train()
         total = 0.0
@@ -144,7 +144,7 @@ class Loop:
         loss = (self.network.loss(inputs, truth) if changed is None
                 else changed.loss(self.network, inputs, truth, self._chance))
         torch.autograd.backward(loss)
-        self._optimizer.step(self._rate)
+        self._optimizer.step(self.rate)
         self.batch_loss = float(loss.detach())
         return self.batch_loss
 

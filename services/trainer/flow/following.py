@@ -7,15 +7,18 @@ import json
 from lepton.clock import Clock
 from lepton.contracts.pb import training_pb2
 from lepton.contracts.pb.training_pb2 import RunState, TrainingProgress
-from lepton.errors import Unavailable
+from lepton.errors import Refused, Unavailable
 from lepton.store.runs import ClaimedRun
 from services.trainer.core.failure import RunFailed, no_resource
 from services.trainer.core.plan import Plan
+from services.trainer.flow.course import course_of, latest
 from services.trainer.flow.ports import Folder, Stores, Tell
 from services.trainer.flow.publishing import RESULT
 
 PROGRESS, FAILURE, CHECKPOINT, SEARCH = "progress.jsonl", "failure.json", "checkpoint.npz", "search.json"
 FOLLOW_S = 0.2
+# A course may have a thousand points, which are kept as a whole.
+KEEP_S = 2.0
 # A process that dies without a word goes on from its checkpoint; the third death at one place is no accident.
 MAX_DEATHS = 3
 
@@ -64,19 +67,27 @@ class Following:
         """One life of the run's process."""
         await self.heed(run, stop)
         process = await folder.launch()
-        told = b""
+        told, keep_at = b"", self._clock.monotonic()
         try:
             while process.exit_code is None:
                 # A database that is away for a moment is no reason to stop learning.
                 with contextlib.suppress(Unavailable):
                     await self.heed(run, stop)
                     told = await self._tell_news(run, plan, folder, told)
+                    if self._clock.monotonic() >= keep_at:
+                        await self._stores.runs.keep_course(run.run_id, run.fence, course_of(told))
+                        keep_at = self._clock.monotonic() + KEEP_S
                 await self._clock.sleep(FOLLOW_S)
         finally:
             await process.kill()
+            # Whatever the end is: a course is worth most where the run failed.
+            with contextlib.suppress(Unavailable, Refused):
+                told = await self._tell_news(run, plan, folder, told)
+                await self._stores.runs.keep_course(run.run_id, run.fence, course_of(told))
         return process.exit_code
 
     async def _tell_news(self, run: ClaimedRun, plan: Plan, folder: Folder, told: bytes) -> bytes:
+        """Tell how far the run is, if it got on since `told`; what is told by now."""
         lines = await folder.read(PROGRESS) or b""
         if lines != told and lines.endswith(b"\n"):
             await self._tell_progress(run, plan, lines)
@@ -84,10 +95,12 @@ class Following:
         return told
 
     async def _tell_progress(self, run: ClaimedRun, plan: Plan, lines: bytes) -> None:
-        figures = json.loads(lines.splitlines()[-1])
+        if (figures := latest(lines)) is None:
+            return
         progress = progress_of(run, training_pb2.RUN_STATE_RUNNING, self._clock)
         progress.epoch, progress.epochs = figures.pop("epoch"), figures.pop("epochs")
         progress.stage = figures.pop("stage", "")
+        figures.pop("at", None)
         progress.metrics.update(figures)
         progress.rows = plan.rows
         await self._stores.runs.progress(run.run_id, run.fence, progress)

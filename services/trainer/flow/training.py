@@ -197,6 +197,8 @@ class Training:
         await self._stores.runs.renew(run.run_id, run.fence, self._bounds.lease_s)
         await self._publisher.discard(run)
         progress = progress_of(run, state, self._clock)
+        reached = (await self._stores.runs.get(run.run_id)).progress
+        progress.epoch, progress.epochs, progress.rows = reached.epoch, reached.epochs, reached.rows
         progress.version = version
         progress.metrics.update(metrics or {})
         progress.explanation = explanation

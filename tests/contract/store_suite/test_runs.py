@@ -7,10 +7,12 @@ import pytest
 
 from lepton.clock import FakeClock
 from lepton.contracts.pb.training_pb2 import (
+    CoursePoint,
     FailureClass,
     RunFailure,
     RunState,
     TrainingCommand,
+    TrainingCourse,
     TrainingKind,
     TrainingProgress,
 )
@@ -243,3 +245,20 @@ async def test_what_a_run_is_about_to_store_is_remembered_until_its_end_and_by_i
     assert await runs.noted(first.run_id) == {"aa", "bb"}
     with pytest.raises(Refused, match="no longer held"):
         await runs.note(first.run_id, first.fence - 1, ["cc"])
+
+
+async def test_how_a_run_went_is_kept_apart_from_it_and_not_by_an_old_fence(database: DocumentDatabase,
+                                                                            clock: FakeClock) -> None:
+    runs = Runs(database, clock)
+    await runs.enqueue(command("c1"))
+    assert not (await runs.course(run_id_of("c1"))).points
+    old = await claimed(runs, lease_s=1)
+    await runs.keep_course(old.run_id, old.fence, TrainingCourse(points=[CoursePoint(epoch=1)]))
+    await runs.keep_course(old.run_id, old.fence, TrainingCourse(points=[CoursePoint(epoch=2)]))
+    await clock.advance(1 + MAX_SKEW_S)
+    new = await claimed(runs)
+    longer = TrainingCourse(points=[CoursePoint(epoch=3, figures={"training_loss": 0.5})])
+    await runs.keep_course(new.run_id, new.fence, longer)
+    with pytest.raises(Refused):
+        await runs.keep_course(old.run_id, old.fence, TrainingCourse())
+    assert await runs.course(new.run_id) == longer

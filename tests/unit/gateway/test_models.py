@@ -143,6 +143,21 @@ async def test_runs_are_listed_newest_first_and_can_be_cancelled(house: House) -
         training_pb2.TRAINING_KIND_CANCEL, run_id, "other")
 
 
+async def test_how_a_run_went_is_read_point_by_point(house: House) -> None:
+    runs = Runs(house.database, SystemClock())
+    await runs.enqueue(training_pb2.TrainingCommand(command_id="c-0", model="shop"))
+    path = f"/v1/runs/{run_id_of('c-0')}/course"
+    assert (await house.admin.get(path)).json() == {"run_id": run_id_of("c-0"), "points": []}
+    claimed = await runs.claim("trainer", 10)
+    assert claimed is not None
+    point = training_pb2.CoursePoint(epoch=1, figures={"training_loss": 0.5})
+    point.at.FromJsonString("2026-01-01T09:00:00Z")
+    await runs.keep_course(claimed.run_id, claimed.fence, training_pb2.TrainingCourse(points=[point]))
+    assert (await house.admin.get(path)).json()["points"] == [
+        {"epoch": 1, "at": "2026-01-01T09:00:00Z", "stage": "", "figures": {"training_loss": 0.5}}]
+    assert_problem(await house.admin.get("/v1/runs/run-none/course"), 404)
+
+
 async def test_a_run_that_is_over_is_not_cancelled(house: House) -> None:
     runs = Runs(house.database, SystemClock())
     await runs.enqueue(training_pb2.TrainingCommand(command_id="c-0", model="shop"))

@@ -27,6 +27,7 @@ class Desk:
         self.dead: dict[str, list[dict[str, Any]]] = {}
         self.models: dict[str, dict[str, Any]] = {}
         self.runs: dict[str, dict[str, Any]] = {}
+        self.courses: dict[str, list[dict[str, Any]]] = {}
         self.commands: list[dict[str, Any]] = []
         self.outcome: dict[str, Any] = {"state": "SUCCEEDED", "metrics": {"accuracy": 0.9}}
         self.asked: Counter[str] = Counter()
@@ -89,6 +90,8 @@ class Desk:
             case ("POST", ["v1", "runs", run_id, "cancel"]):
                 self.runs[run_id] |= {"state": "CANCELLED", "cancel_requested": True}
                 return 202, {"command_id": "request-1", "run_id": run_id}
+            case ("GET", ["v1", "runs", run_id, "course"]):
+                return 200, {"run_id": run_id, "points": self.courses.get(run_id, [])}
             case ("GET", ["v1", "runs", run_id]):
                 return 200, {**self.runs[run_id], **(self.run_states.pop(0) if self.run_states else {})}
             case (_, ["v1", "models", name, *rest]):
