@@ -14,6 +14,7 @@ from lepton.clock import SystemClock
 from lepton.errors import Unavailable
 from lepton.runtime.settings import BrokerOptions
 from tests.harness.bus import holding, take
+from tests.harness.wait import apoll_until
 
 pytestmark = pytest.mark.kafka
 
@@ -73,6 +74,29 @@ async def test_a_client_that_fell_silent_with_records_waiting_is_replaced(
     await write(broker, topic, 4)
     assert len(await take(reader, 4)) == 4
     assert reader._consumer is not silent
+    await reader.stop()
+
+
+@pytest.mark.parametrize("group", [None, "group"])
+async def test_a_client_that_refreshes_its_metadata_no_more_is_replaced(
+        broker: KafkaBroker, topic: str, group: str | None) -> None:
+    await write(broker, topic, 4)
+    reader = broker.reader([topic], group=group and f"{group}-{topic}", client_id="one")
+    assert isinstance(reader, KafkaReader)
+    await reader.start()
+    await take(reader, 4)
+    stuck = reader._consumer
+    assert stuck is not None
+    stuck._client._sync_task.cancel()
+    # As a broken connection would have it do: from here on everything that asks where a partition is waits.
+    stuck._client.force_metadata_update()
+
+    async def replaced() -> bool:
+        await reader.poll(max_records=1, timeout_s=0.05)
+        return reader._consumer is not stuck and len(reader.assignment()) == 2
+
+    await apoll_until(replaced, "another client", 30)
+    assert await reader.end_offsets([Place(topic, 0)]) == {Place(topic, 0): 2}
     await reader.stop()
 
 

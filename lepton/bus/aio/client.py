@@ -82,6 +82,16 @@ async def _partition_counts(consumer: AIOKafkaConsumer, told: Subscription, cloc
         await clock.sleep(TOPICS_EVERY_S)
 
 
+def check_alive(consumer: AIOKafkaConsumer) -> None:
+    """Raise ConsumerStoppedError when the task that refreshes metadata has ended.
+
+    aiokafka starts it once and never looks at it again: everything that asks where a partition is then waits for ever.
+    """
+    refreshing = consumer._client._sync_task
+    if refreshing is None or refreshing.done():
+        raise errors.ConsumerStoppedError("its metadata is refreshed no more")
+
+
 async def close_consumer(consumer: AIOKafkaConsumer, told: Subscription, *, leave: bool) -> None:
     """Close it within seconds; `leave`: give the partitions to the others now, instead of keeping them for the name."""
     if leave and told.member and consumer._coordinator is not None:

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, errors
 from aiokafka.structs import TopicPartition
 
 from lepton.bus.aio import buffer
-from lepton.bus.aio.client import Subscription, close_consumer, open_consumer
+from lepton.bus.aio.client import Subscription, check_alive, close_consumer, open_consumer
 from lepton.bus.aio.failures import outcome
 from lepton.bus.records import Assigned, Place, Record, Revoked
 from lepton.clock import Clock
@@ -113,6 +113,7 @@ class KafkaReader:
         if self._consumer is None and not await self._reopen():
             return {}
         try:
+            check_alive(self._consumer)
             found = await self._take(max_records, timeout_s, without)
         except (errors.KafkaError, errors.ConsumerStoppedError, OSError) as failure:
             await self._failed(failure)
