@@ -19,10 +19,12 @@ from services.predictor.core.keyring import Keyring
 from services.predictor.core.session import Options, provider_of, settle_device
 from services.predictor.edge.keys import KeyCare
 from services.predictor.edge.measures import Measures
+from services.predictor.edge.memory import SharedMemory
 from services.predictor.edge.pipelines import Pipelines
 from services.predictor.edge.rpc import prediction, protocol
 from services.predictor.edge.rpc.auth import Gatekeeper
 from services.predictor.edge.rpc.calls import Calls
+from services.predictor.edge.rpc.control import Operating
 from services.predictor.edge.rpc.server import GrpcDoor, Socket
 from services.predictor.edge.scoring import Desk, scoring
 from services.predictor.edge.served import ServedLog
@@ -34,6 +36,11 @@ from services.predictor.settings import PredictorSettings
 
 FOLLOW_S = 10.0
 """A topic that is followed shows within this time that nothing of it waits."""
+
+
+EXTENSIONS = ("classification", "model_repository", "model_repository(unload_dependents)", "model_configuration",
+              "system_shared_memory", "binary_tensor_data", "parameters", "statistics", "trace", "logging")
+"""What the door speaks beyond the core of the inference protocol."""
 
 
 def build(settings: PredictorSettings) -> Service:
@@ -52,10 +59,11 @@ def assemble(settings: PredictorSettings, service: Service, broker: Broker, data
     options = settle_device(Options(settings.device, settings.intra_op_threads))
     provider = provider_of(options)
 
+    memory = SharedMemory(settings.request_bytes) if settings.shared_memory == "local" else None
     producer = Producer(broker, settings.instance)
     library = Library(Sources(Artifacts(database), FileArtifacts(settings.state_dir / settings.instance / "models"),
                               TrustStore.load(settings.trust_dir)),
-                      Setup(options, settings.request_rows), clock)
+                      Setup(options, settings.request_rows, memory), clock)
     measures = Measures(telemetry, library, clock, provider)
     generations: dict[str, int] = {}
     served = ServedLog(producer, generations, measures, settings.instance, clock)
@@ -71,7 +79,9 @@ def assemble(settings: PredictorSettings, service: Service, broker: Broker, data
 
     gate = Gatekeeper(access, measures)
     calls = Calls(telemetry, measures, clock, settings.request_timeout_s)
-    inference = protocol.Protocol(predictor, library, calls, gate, service.health, [f"provider:{provider}"])
+    inference = protocol.Protocol(predictor, library, calls, gate, service.health,
+                                  protocol.Shown(settings.server_name, [*EXTENSIONS, f"provider:{provider}"]),
+                                  Operating(memory, _tracing(settings)))
     answers = prediction.Prediction(predictor, calls)
     door = GrpcDoor(Socket(settings.host, settings.port, settings.request_bytes, settings.drain_s / 2), gate,
                     [lambda server: protocol.register(inference, server),
@@ -84,6 +94,8 @@ def assemble(settings: PredictorSettings, service: Service, broker: Broker, data
             if shown.serving:
                 message.models.add(model=shown.model, version=shown.version, revision=shown.revision)
 
+    if memory is not None:
+        service.add(Stage.STORE, "shared memory", memory)
     service.add(Stage.STORE, "database", database)
     service.add(Stage.STORE, "broker", Connection(broker))
     service.add(Stage.BUS, "producer", producer)
@@ -99,6 +111,13 @@ def assemble(settings: PredictorSettings, service: Service, broker: Broker, data
     service.spawn("show readiness", door.follow)
     service.add(Stage.DOOR, "grpc", door)
     return service
+
+
+def _tracing(settings: PredictorSettings) -> dict[str, list[str]]:
+    """How requests are traced, in the protocol's words: 1 of `trace_rate`, and no end to their number."""
+    traced = bool(settings.otlp_endpoint) and settings.trace_ratio > 0
+    return {"trace_mode": ["opentelemetry"], "trace_level": ["TIMESTAMPS" if traced else "OFF"],
+            "trace_rate": [str(round(1 / settings.trace_ratio) if traced else 0)], "trace_count": ["-1"]}
 
 
 def _collect_rarely() -> None:

@@ -1,6 +1,6 @@
 """What the predictor can be told beyond what every service can."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -29,6 +29,12 @@ class PredictorSettings(LeptonSettings):
 
     key_cache_s: float = Field(default=30.0, gt=0, le=3600)
     """Seconds within which a revoked key stops working here."""
+
+    server_name: str = Field(default="lepton", min_length=1, max_length=100)
+    """What the inference protocol's clients are told this server is called."""
+
+    shared_memory: Literal["local", "off"] = "local"
+    """Whether callers on this machine may register shared memory (scope `admin`) and name it in requests."""
 
     log_share: float = Field(default=0.05, ge=0, le=1)
     """Share of requests whose answers go to the predictions topic; streamed rows always do."""

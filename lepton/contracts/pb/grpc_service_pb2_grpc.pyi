@@ -55,6 +55,26 @@ class GRPCInferenceServiceStub:
     """ModelStatistics tells what the versions in memory did for requests since they were loaded."""
     RepositoryIndex: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryIndexRequest, _grpc_service_pb2.RepositoryIndexResponse]
     """RepositoryIndex lists the models the server knows, with their state."""
+    RepositoryModelLoad: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryModelLoadRequest, _grpc_service_pb2.RepositoryModelLoadResponse]
+    """RepositoryModelLoad has the server take up again what the registry names for a model that was unloaded here."""
+    RepositoryModelUnload: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryModelUnloadRequest, _grpc_service_pb2.RepositoryModelUnloadResponse]
+    """RepositoryModelUnload frees a model's memory on this server until it is loaded again."""
+    SystemSharedMemoryStatus: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.SystemSharedMemoryStatusRequest, _grpc_service_pb2.SystemSharedMemoryStatusResponse]
+    """SystemSharedMemoryStatus tells of one registered region, or of all."""
+    SystemSharedMemoryRegister: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.SystemSharedMemoryRegisterRequest, _grpc_service_pb2.SystemSharedMemoryRegisterResponse]
+    """SystemSharedMemoryRegister gives a name to a part of a shared memory object of the server's machine."""
+    SystemSharedMemoryUnregister: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.SystemSharedMemoryUnregisterRequest, _grpc_service_pb2.SystemSharedMemoryUnregisterResponse]
+    """SystemSharedMemoryUnregister forgets one region, or all."""
+    CudaSharedMemoryStatus: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.CudaSharedMemoryStatusRequest, _grpc_service_pb2.CudaSharedMemoryStatusResponse]
+    """CudaSharedMemoryStatus tells of regions on a GPU: there are none."""
+    CudaSharedMemoryRegister: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.CudaSharedMemoryRegisterRequest, _grpc_service_pb2.CudaSharedMemoryRegisterResponse]
+    """CudaSharedMemoryRegister is answered with UNIMPLEMENTED."""
+    CudaSharedMemoryUnregister: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.CudaSharedMemoryUnregisterRequest, _grpc_service_pb2.CudaSharedMemoryUnregisterResponse]
+    """CudaSharedMemoryUnregister has nothing to forget."""
+    TraceSetting: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.TraceSettingRequest, _grpc_service_pb2.TraceSettingResponse]
+    """TraceSetting tells how requests are traced; what is sent with it may only repeat that."""
+    LogSettings: _grpc.UnaryUnaryMultiCallable[_grpc_service_pb2.LogSettingsRequest, _grpc_service_pb2.LogSettingsResponse]
+    """LogSettings changes how much is logged, and tells."""
 
 @_typing.type_check_only
 class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
@@ -81,6 +101,26 @@ class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
     """ModelStatistics tells what the versions in memory did for requests since they were loaded."""
     RepositoryIndex: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryIndexRequest, _grpc_service_pb2.RepositoryIndexResponse]  # type: ignore[assignment]
     """RepositoryIndex lists the models the server knows, with their state."""
+    RepositoryModelLoad: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryModelLoadRequest, _grpc_service_pb2.RepositoryModelLoadResponse]  # type: ignore[assignment]
+    """RepositoryModelLoad has the server take up again what the registry names for a model that was unloaded here."""
+    RepositoryModelUnload: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.RepositoryModelUnloadRequest, _grpc_service_pb2.RepositoryModelUnloadResponse]  # type: ignore[assignment]
+    """RepositoryModelUnload frees a model's memory on this server until it is loaded again."""
+    SystemSharedMemoryStatus: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.SystemSharedMemoryStatusRequest, _grpc_service_pb2.SystemSharedMemoryStatusResponse]  # type: ignore[assignment]
+    """SystemSharedMemoryStatus tells of one registered region, or of all."""
+    SystemSharedMemoryRegister: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.SystemSharedMemoryRegisterRequest, _grpc_service_pb2.SystemSharedMemoryRegisterResponse]  # type: ignore[assignment]
+    """SystemSharedMemoryRegister gives a name to a part of a shared memory object of the server's machine."""
+    SystemSharedMemoryUnregister: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.SystemSharedMemoryUnregisterRequest, _grpc_service_pb2.SystemSharedMemoryUnregisterResponse]  # type: ignore[assignment]
+    """SystemSharedMemoryUnregister forgets one region, or all."""
+    CudaSharedMemoryStatus: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.CudaSharedMemoryStatusRequest, _grpc_service_pb2.CudaSharedMemoryStatusResponse]  # type: ignore[assignment]
+    """CudaSharedMemoryStatus tells of regions on a GPU: there are none."""
+    CudaSharedMemoryRegister: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.CudaSharedMemoryRegisterRequest, _grpc_service_pb2.CudaSharedMemoryRegisterResponse]  # type: ignore[assignment]
+    """CudaSharedMemoryRegister is answered with UNIMPLEMENTED."""
+    CudaSharedMemoryUnregister: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.CudaSharedMemoryUnregisterRequest, _grpc_service_pb2.CudaSharedMemoryUnregisterResponse]  # type: ignore[assignment]
+    """CudaSharedMemoryUnregister has nothing to forget."""
+    TraceSetting: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.TraceSettingRequest, _grpc_service_pb2.TraceSettingResponse]  # type: ignore[assignment]
+    """TraceSetting tells how requests are traced; what is sent with it may only repeat that."""
+    LogSettings: _aio.UnaryUnaryMultiCallable[_grpc_service_pb2.LogSettingsRequest, _grpc_service_pb2.LogSettingsResponse]  # type: ignore[assignment]
+    """LogSettings changes how much is logged, and tells."""
 
 class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -164,5 +204,85 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_grpc_service_pb2.RepositoryIndexResponse, _abc.Awaitable[_grpc_service_pb2.RepositoryIndexResponse]]:
         """RepositoryIndex lists the models the server knows, with their state."""
+
+    @_abc_1.abstractmethod
+    def RepositoryModelLoad(
+        self,
+        request: _grpc_service_pb2.RepositoryModelLoadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grpc_service_pb2.RepositoryModelLoadResponse, _abc.Awaitable[_grpc_service_pb2.RepositoryModelLoadResponse]]:
+        """RepositoryModelLoad has the server take up again what the registry names for a model that was unloaded here."""
+
+    @_abc_1.abstractmethod
+    def RepositoryModelUnload(
+        self,
+        request: _grpc_service_pb2.RepositoryModelUnloadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grpc_service_pb2.RepositoryModelUnloadResponse, _abc.Awaitable[_grpc_service_pb2.RepositoryModelUnloadResponse]]:
+        """RepositoryModelUnload frees a model's memory on this server until it is loaded again."""
+
+    @_abc_1.abstractmethod
+    def SystemSharedMemoryStatus(
+        self,
+        request: _grpc_service_pb2.SystemSharedMemoryStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grpc_service_pb2.SystemSharedMemoryStatusResponse, _abc.Awaitable[_grpc_service_pb2.SystemSharedMemoryStatusResponse]]:
+        """SystemSharedMemoryStatus tells of one registered region, or of all."""
+
+    @_abc_1.abstractmethod
+    def SystemSharedMemoryRegister(
+        self,
+        request: _grpc_service_pb2.SystemSharedMemoryRegisterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grpc_service_pb2.SystemSharedMemoryRegisterResponse, _abc.Awaitable[_grpc_service_pb2.SystemSharedMemoryRegisterResponse]]:
+        """SystemSharedMemoryRegister gives a name to a part of a shared memory object of the server's machine."""
+
+    @_abc_1.abstractmethod
+    def SystemSharedMemoryUnregister(
+        self,
+        request: _grpc_service_pb2.SystemSharedMemoryUnregisterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grpc_service_pb2.SystemSharedMemoryUnregisterResponse, _abc.Awaitable[_grpc_service_pb2.SystemSharedMemoryUnregisterResponse]]:
+        """SystemSharedMemoryUnregister forgets one region, or all."""
+
+    @_abc_1.abstractmethod
+    def CudaSharedMemoryStatus(
+        self,
+        request: _grpc_service_pb2.CudaSharedMemoryStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grpc_service_pb2.CudaSharedMemoryStatusResponse, _abc.Awaitable[_grpc_service_pb2.CudaSharedMemoryStatusResponse]]:
+        """CudaSharedMemoryStatus tells of regions on a GPU: there are none."""
+
+    @_abc_1.abstractmethod
+    def CudaSharedMemoryRegister(
+        self,
+        request: _grpc_service_pb2.CudaSharedMemoryRegisterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grpc_service_pb2.CudaSharedMemoryRegisterResponse, _abc.Awaitable[_grpc_service_pb2.CudaSharedMemoryRegisterResponse]]:
+        """CudaSharedMemoryRegister is answered with UNIMPLEMENTED."""
+
+    @_abc_1.abstractmethod
+    def CudaSharedMemoryUnregister(
+        self,
+        request: _grpc_service_pb2.CudaSharedMemoryUnregisterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grpc_service_pb2.CudaSharedMemoryUnregisterResponse, _abc.Awaitable[_grpc_service_pb2.CudaSharedMemoryUnregisterResponse]]:
+        """CudaSharedMemoryUnregister has nothing to forget."""
+
+    @_abc_1.abstractmethod
+    def TraceSetting(
+        self,
+        request: _grpc_service_pb2.TraceSettingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grpc_service_pb2.TraceSettingResponse, _abc.Awaitable[_grpc_service_pb2.TraceSettingResponse]]:
+        """TraceSetting tells how requests are traced; what is sent with it may only repeat that."""
+
+    @_abc_1.abstractmethod
+    def LogSettings(
+        self,
+        request: _grpc_service_pb2.LogSettingsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_grpc_service_pb2.LogSettingsResponse, _abc.Awaitable[_grpc_service_pb2.LogSettingsResponse]]:
+        """LogSettings changes how much is logged, and tells."""
 
 def add_GRPCInferenceServiceServicer_to_server(servicer: GRPCInferenceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

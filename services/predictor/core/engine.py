@@ -14,6 +14,7 @@ from services.predictor.core import answers, graph, rows
 from services.predictor.core.answers import Answers
 from services.predictor.core.batcher import Arrays, Batcher, Limits
 from services.predictor.core.oip.config import configuration
+from services.predictor.core.oip.extras import Regions
 from services.predictor.core.session import Options, Session, Timing
 from services.predictor.core.signature import ATTRIBUTIONS, Feed, Signature, of_manifest
 from services.predictor.core.tensors import Asked, Tensors
@@ -34,13 +35,15 @@ class Setup:
 
     options: Options
     max_request_rows: int = 4096
+    regions: Regions | None = None
+    """Shared memory that requests may name."""
 
 
 class Engine:
     """Loaded by `load`. `answer` (of `Batcher`) and all else belong to the event loop, `score` to any thread."""
 
     def __init__(self, manifest: models_pb2.ModelManifest, session: Session, signature: Signature, timing: Timing,
-                 batcher: Batcher, max_request_rows: int) -> None:
+                 batcher: Batcher, setup: Setup) -> None:
         self.manifest = manifest
         self.signature = signature
         self.timing = timing
@@ -49,8 +52,8 @@ class Engine:
         self._batcher = batcher
         self.answer = batcher.answer
         self.tally = batcher.tally
-        self._max_rows = max_request_rows
-        self._tensors = Tensors(signature, str(manifest.version), max_request_rows)
+        self._max_rows = setup.max_request_rows
+        self._tensors = Tensors(signature, str(manifest.version), setup.max_request_rows, setup.regions, self.classes)
         self._told = (0, 0)
 
     @classmethod
@@ -67,7 +70,7 @@ class Engine:
         timing = session.warm_up(limits.max_rows, clock)
         varying = [tensor.name for tensor in signature.inputs.values() if -1 in tensor.tail]
         batcher = Batcher(session.run, limits, clock, inline_rows=inline_rows(timing), varying=varying)
-        return cls(manifest, session, signature, timing, batcher, setup.max_request_rows)
+        return cls(manifest, session, signature, timing, batcher, setup)
 
     @property
     def provider(self) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from lepton.contracts.pb import grpc_service_pb2 as oip
 from lepton.errors import Invalid
+from services.predictor.core.oip.extras import Extras, Regions, extras_of, gather, place_output, top
 from services.predictor.core.signature import (
     ATTRIBUTIONS,
     EXPLAIN,
@@ -52,6 +53,7 @@ class Asked:
     outputs: tuple[str, ...]
     empty: oip.ModelInferResponse | None
     """The response but for its id and values, where its shapes follow from the form."""
+    extras: Extras | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +68,16 @@ class _Form:
 
 
 class Tensors:
-    """Reads requests to one version of a model, and writes its responses. A request holds at most `max_rows` rows."""
+    """Reads requests to one version of a model, and writes its responses. A request holds at most `max_rows` rows.
 
-    def __init__(self, signature: Signature, version: str, max_rows: int) -> None:
+    `regions` is the shared memory that requests may name, `classes` what the model calls its classes.
+    """
+
+    def __init__(self, signature: Signature, version: str, max_rows: int, regions: Regions | None = None,
+                 classes: Sequence[str] = ()) -> None:
         self._signature = signature
+        self._regions = regions
+        self._classes = classes
         self._version = version
         self._max_rows = max_rows
         self._forms: dict[bytes, _Form] = {}
@@ -83,16 +91,15 @@ class Tensors:
         """
         request_id, raw = request.id, list(request.raw_input_contents)
         if not raw:
-            outputs = requested(request, self._signature)
-            feed, inputs = decode(request, raw, self._signature, self._max_rows)
-            _explain_what_is_asked(feed, inputs, outputs)
-            return Asked(feed, request_id, outputs, None)
+            return self._read_anew(request, request_id, raw)
         request.ClearField("raw_input_contents")
         request.ClearField("id")
         key = request.SerializeToString()
         form = self._forms.get(key)
         if form is not None and len(raw) == len(form.inputs):
             return Asked(_again(form, raw), request_id, form.outputs, form.empty)
+        if _wants_more(request):
+            return self._read_anew(request, request_id, raw)
         outputs = requested(request, self._signature)
         feed, inputs = decode(request, raw, self._signature, self._max_rows)
         _explain_what_is_asked(feed, inputs, outputs)
@@ -107,8 +114,20 @@ class Tensors:
             self._forms[key] = _Form(feed.rows, inputs, filled, outputs, empty)
         return Asked(feed, request_id, outputs, empty)
 
+    def _read_anew(self, request: oip.ModelInferRequest, request_id: str, raw: list[bytes]) -> Asked:
+        """A request whose form is not kept."""
+        outputs = requested(request, self._signature)
+        extras = extras_of(request, self._signature) if _wants_more(request) else None
+        if extras is not None and extras.found:
+            raw = gather(request, raw, self._memory())
+        feed, inputs = decode(request, raw, self._signature, self._max_rows)
+        _explain_what_is_asked(feed, inputs, outputs)
+        return Asked(feed, request_id, outputs, None, extras)
+
     def write(self, outputs: Mapping[str, Array], asked: Asked, model: str) -> oip.ModelInferResponse:
-        """The response in raw tensors."""
+        """The response in raw tensors. Raises Invalid and Missing when an output does not fit its shared memory."""
+        if asked.extras is not None:
+            return self._write_more(outputs, asked, asked.extras, model)
         if asked.empty is None:
             response = self._described(model, asked.outputs, {name: outputs[name].shape for name in asked.outputs})
         else:
@@ -117,6 +136,29 @@ class Tensors:
         response.id = asked.request_id
         response.raw_output_contents.extend([_to_raw(outputs[name]) for name in asked.outputs])
         return response
+
+    def _write_more(self, outputs: Mapping[str, Array], asked: Asked, extras: Extras,
+                    model: str) -> oip.ModelInferResponse:
+        told = {name: top(outputs[name], extras.classes[name], self._classes) if name in extras.classes
+                else outputs[name] for name in asked.outputs}
+        response = self._described(model, asked.outputs, {name: array.shape for name, array in told.items()})
+        response.id = asked.request_id
+        for output in response.outputs:
+            if output.name in extras.classes:
+                output.datatype = "BYTES"
+            raw = _to_raw(told[output.name])
+            if output.name in extras.places:
+                place_output(output, raw, extras.places[output.name], self._memory())
+                # An entry for each output, so that the others keep their places.
+                raw = b""
+            response.raw_output_contents.append(raw)
+        return response
+
+    def _memory(self) -> Regions:
+        if self._regions is None:
+            raise Invalid("this server uses no shared memory", field="shared_memory_region",
+                          remedy="send tensors in the request, or set LEPTON_PREDICTOR_SHARED_MEMORY to local")
+        return self._regions
 
     def _empty(self, model: str, outputs: Sequence[str], rows: int) -> oip.ModelInferResponse | None:
         shapes = {name: (rows, *self._signature.outputs[name].tail) for name in outputs}
@@ -186,6 +228,11 @@ def requested(request: oip.ModelInferRequest, signature: Signature) -> tuple[str
             raise Invalid(f"the model gives no output `{name}`", field=name,
                           remedy=f"ask for {', '.join(signature.outputs)}")
     return names
+
+
+def _wants_more(request: oip.ModelInferRequest) -> bool:
+    """Whether some tensor has parameters, which may mean shared memory or classification."""
+    return any(tensor.parameters for tensor in request.inputs) or any(one.parameters for one in request.outputs)
 
 
 def _explain_what_is_asked(feed: Feed, sent: Sequence[tuple[TensorType, _Shape]], outputs: Sequence[str]) -> None:

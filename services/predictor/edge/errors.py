@@ -4,10 +4,21 @@ import grpc
 
 from lepton.errors import Busy, Invalid, LeptonError, Missing, Refused, Unavailable
 
+
+class Unsupported(Invalid):
+    """The protocol has this, and this server does not."""
+
+
+class Taken(Refused):
+    """The name is in use already."""
+
+
 STATUS: dict[type[Exception], grpc.StatusCode] = {
     Invalid: grpc.StatusCode.INVALID_ARGUMENT,
     Missing: grpc.StatusCode.NOT_FOUND,
     Refused: grpc.StatusCode.PERMISSION_DENIED,
+    Taken: grpc.StatusCode.ALREADY_EXISTS,
+    Unsupported: grpc.StatusCode.UNIMPLEMENTED,
     Busy: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     TimeoutError: grpc.StatusCode.DEADLINE_EXCEEDED,

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lepton.clock import Clock
 from lepton.contracts.pb import models_pb2
@@ -37,6 +37,10 @@ class Standing:
     champion: int = 0
     settled: bool = False
     reason: str = "it is being loaded"
+    state: models_pb2.ModelState | None = None
+    unloaded: bool = False
+    """An operator had it leave this process, until it is loaded again."""
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ class Shown:
 
 
 class Library:
-    """Belongs to the event loop; `adopt` is never called twice at once for one model."""
+    """Belongs to the event loop."""
 
     def __init__(self, sources: Sources, setup: Setup, clock: Clock) -> None:
         self._sources = sources
@@ -74,10 +78,56 @@ class Library:
         """
         verify_message(self._sources.trust, "trainer", state, self._clock.now())
         standing = self._standings.setdefault(state.model, Standing())
+        async with standing.turn:
+            await self._take_up(state, standing)
+
+    async def load(self, model: str) -> None:
+        """Serve again what the registry names; no more than that where it is served.
+
+        Raises Missing for a model the registry has not, and what `adopt` raises.
+        """
+        standing = self._known(model)
+        if standing.state is None:
+            raise Unavailable(f"`{model}` is not loaded: {standing.reason}", remedy="send again later")
+        async with standing.turn:
+            if standing.unloaded:
+                standing.unloaded, standing.settled, standing.reason = False, False, "it is being loaded"
+                log.warning("%s is loaded again by an operator", model)
+            await self._take_up(standing.state, standing)
+        if not self._slots.serving(model):
+            raise Unavailable(f"`{model}` is not loaded: {standing.reason}", remedy="publish the model again")
+
+    async def unload(self, model: str) -> None:
+        """Answer nothing with the model until `load` or a restart, and free its memory.
+
+        Raises Missing for a model the registry has not, Refused while a pipeline's stream is scored with it: its rows
+        would wait, or pass without an answer.
+        """
+        standing = self._known(model)
+        if model in self._limits:
+            raise Refused(f"the stream of pipeline `{model}` is scored with this model", field="model_name",
+                          remedy="roll the model back, or delete the pipeline")
+        async with standing.turn:
+            standing.unloaded, standing.settled = True, True
+            standing.reason = "an operator unloaded it here"
+            self._slots.forget(model)
+        log.warning("%s is unloaded by an operator", model)
+
+    def _known(self, model: str) -> Standing:
+        standing = self._standings.get(model)
+        if standing is None:
+            raise Missing(f"the registry has no model `{model}`", field="model_name", remedy="publish it first")
+        return standing
+
+    async def _take_up(self, state: models_pb2.ModelState, standing: Standing) -> None:
         if state.revision < standing.revision:
             return
         if state.revision > standing.revision:
             standing.revision, standing.champion, standing.settled = state.revision, state.champion, False
+        standing.state = state
+        if standing.unloaded:
+            standing.settled = True
+            return
         if not state.champion:
             self._slots.forget(state.model)
             standing.settled, standing.reason = True, "the registry names no champion"
@@ -100,10 +150,13 @@ class Library:
 
     def configure(self, model: str, batching: tuple[int, float, int] | None) -> None:
         """How requests are batched from now on: max_rows, max_delay_s, queue_rows; None: by default."""
-        self._limits[model] = Limits(*batching) if batching else Limits()
+        if batching:
+            self._limits[model] = Limits(*batching)
+        else:
+            self._limits.pop(model, None)
         for version in self._slots.resident(model):
             with self._slots.lease(model, version) as engine:
-                engine.limit(self._limits[model])
+                engine.limit(self._limits.get(model, Limits()))
 
     def lease(self, model: str, version: str = "") -> Lease[Engine]:
         """The right to use the version that answers, or the one named as in the protocol.

@@ -10,7 +10,7 @@ import pyarrow as pa
 from lepton.clock import Clock
 from lepton.contracts.pb import grpc_service_pb2 as oip
 from lepton.contracts.pb import prediction_pb2
-from lepton.errors import Unavailable
+from lepton.errors import Refused, Unavailable
 from services.predictor.core.answers import Answers, named
 from services.predictor.core.engine import Engine
 from services.predictor.flow.library import Library
@@ -26,6 +26,9 @@ class Asked(Protocol):
 
     def traceparent(self) -> str | None:
         """The caller's trace, if any."""
+
+    def local(self) -> bool:
+        """Whether the caller is on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,9 @@ class Predictor:
         with (self._library.lease(request.model_name, request.model_version) as engine,
               engine.tally.request(self._clock.monotonic, asked.arrived) as timed):
             read = engine.prepare(request)
+            if read.extras is not None and read.extras.shared and not asked.local():
+                raise Refused("shared memory is for callers on the same machine", field="shared_memory_region",
+                              remedy="send tensors in the request")
             outputs = await engine.answer(timed.read(read.feed), asked.deadline)
             if self._log_is_due():
                 self._log(engine, read.request_id, engine.read(outputs), asked)

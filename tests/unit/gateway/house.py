@@ -208,14 +208,18 @@ class Predictor(grpc_service_pb2_grpc.GRPCInferenceServiceServicer, prediction_p
             yield inference.ModelStreamInferResponse(infer_response=await self.ModelInfer(request, context))
 
     async def RepositoryIndex(self, request: Any, context: Any) -> Any:
-        return inference.RepositoryIndexResponse()
+        await self._enter(request, context)
+        return inference.RepositoryIndexResponse(models=[
+            inference.RepositoryIndexResponse.ModelIndex(name="shop", version="7", state="READY")])
 
 
 @asynccontextmanager
 async def predictor(house: House, name: str = "predictor-0", model: str = "shop", load: float = 0.0,
                     ) -> AsyncIterator[tuple[Predictor, grpc.aio.Server]]:
     """A predictor that serves `model` and has announced itself to the gateway."""
-    said = Predictor(name)
+    # Calls that it does not know are answered with UNIMPLEMENTED, by the servicer it is made from.
+    make: Any = Predictor
+    said: Predictor = make(name)
     server = grpc.aio.server()
     grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(said, server)
     prediction_pb2_grpc.add_PredictionServicer_to_server(said, server)

@@ -19,12 +19,21 @@ OPEN_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerRefl
                  "/grpc.reflection.v1.ServerReflection/")
 """Probes and tools ask these before they have a key; they tell nothing about models or data."""
 
+ADMIN_CALLS = frozenset(f"/inference.GRPCInferenceService/{name}" for name in (
+    "RepositoryModelLoad", "RepositoryModelUnload", "TraceSetting", "LogSettings",
+    "SystemSharedMemoryStatus", "SystemSharedMemoryRegister", "SystemSharedMemoryUnregister",
+    "CudaSharedMemoryStatus", "CudaSharedMemoryRegister", "CudaSharedMemoryUnregister"))
+"""What changes the server, or tells of its machine."""
+
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 Details = grpc.HandlerCallDetails
 
 
 class Gatekeeper(grpc.aio.ServerInterceptor):
-    """Lets a call through when its key has scope `predict`. Runs for each call, which costs one look-up."""
+    """Lets a call through when its key has scope `predict`, or `admin` where that is needed. Runs for each call.
+
+    That costs one look-up.
+    """
 
     def __init__(self, access: Access, measures: Measures) -> None:
         self._access = access
@@ -36,20 +45,20 @@ class Gatekeeper(grpc.aio.ServerInterceptor):
         if method in OPEN_CALLS or method.startswith(OPEN_SERVICES):
             return await continuation(handler_call_details)
         try:
-            await self.admit(authorization(handler_call_details.invocation_metadata))
+            await self.admit(authorization(handler_call_details.invocation_metadata),
+                             Scope.ADMIN if method in ADMIN_CALLS else Scope.PREDICT)
         except LeptonError as error:
             self._measures.request(UNKNOWN_MODEL, "", "unauthorized", 0.0)
             return _ending(_status(error), errors.details(error))
         return await continuation(handler_call_details)
 
-    async def admit(self, header: str | None) -> None:
+    async def admit(self, header: str | None, scope: Scope = Scope.PREDICT) -> None:
         """Raises Refused when the key does not hold or lacks the scope, Unavailable when it cannot be looked up."""
         record = self._access.recall(header) if header else None
         if record is None:
             record = await self._access.identify(header)
-        if not record.allows(Scope.PREDICT):
-            raise Refused(f"this key has no scope `{Scope.PREDICT}`", field="scope",
-                          remedy=f"use a key with scope `{Scope.PREDICT}`")
+        if not record.allows(scope):
+            raise Refused(f"this key has no scope `{scope}`", field="scope", remedy=f"use a key with scope `{scope}`")
 
 
 def authorization(metadata: Iterable[tuple[str, str | bytes]] | None) -> str | None:

@@ -18,6 +18,9 @@ from services.predictor.edge.measures import Measures
 Context = grpc.aio.ServicerContext[Any, Any]
 
 TRACEPARENT = "traceparent"
+LOCAL_PEERS = ("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")
+"""How gRPC names callers on this machine."""
+
 UNKNOWN_MODEL = "(unknown)"
 """What requests for models that do not exist are counted under: callers must not be able to make up series."""
 
@@ -49,6 +52,9 @@ class Call:
             if key == TRACEPARENT:
                 return value if isinstance(value, str) else value.decode("ascii", "replace")
         return None
+
+    def local(self) -> bool:
+        return is_local(self._context)
 
     def __enter__(self) -> "Call":
         if self._calls.traced:
@@ -90,6 +96,11 @@ class Calls:
         log.error("%s failed", name, exc_info=error)
         self._telemetry.error("bug", f"{type(error).__name__}: {error}", name)
         return "bug"
+
+
+def is_local(context: Context) -> bool:
+    """Whether the caller is on this machine, as its connection tells."""
+    return str(context.peer()).startswith(LOCAL_PEERS)
 
 
 async def end(context: Context, error: Exception) -> NoReturn:

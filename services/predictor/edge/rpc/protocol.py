@@ -1,8 +1,8 @@
 """The Open Inference Protocol over gRPC: which call is which verb of the flow."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 
 import grpc
 
@@ -13,7 +13,8 @@ from lepton.runtime.health import Health
 from services.predictor.edge import errors
 from services.predictor.edge.rpc.auth import Gatekeeper, authorization
 from services.predictor.edge.rpc.calls import Calls, Context, end
-from services.predictor.flow.library import Library, Shown
+from services.predictor.edge.rpc.control import Control, Operating
+from services.predictor.flow.library import Library
 from services.predictor.flow.predictor import Predictor
 
 MAX_PIPELINED = 64
@@ -27,17 +28,25 @@ _INFER = "inference.GRPCInferenceService/ModelInfer"
 Answer = asyncio.Task[oip.ModelStreamInferResponse]
 
 
-class Protocol(oip_grpc.GRPCInferenceServiceServicer):
-    """`extensions` are shown in the server's metadata."""
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the server says of itself."""
+
+    name: str
+    extensions: Sequence[str]
+
+
+class Protocol(Control):
+    """Answers; `Control` has the calls of operators."""
 
     def __init__(self, predictor: Predictor, library: Library, calls: Calls, gate: Gatekeeper, health: Health,
-                 extensions: list[str]) -> None:
+                 shown: Shown, operating: Operating) -> None:
+        super().__init__(library, operating)
         self._predictor = predictor
-        self._library = library
         self._calls = calls
         self._gate = gate
         self._health = health
-        self._extensions = extensions
+        self._shown = shown
         self._readers: set[asyncio.Task[None]] = set()
         self._draining = False
 
@@ -48,7 +57,7 @@ class Protocol(oip_grpc.GRPCInferenceServiceServicer):
         return oip.ServerReadyResponse(ready=self._health.ready)
 
     async def ServerMetadata(self, request: oip.ServerMetadataRequest, context: Context) -> oip.ServerMetadataResponse:
-        return oip.ServerMetadataResponse(name="lepton", version="1", extensions=self._extensions)
+        return oip.ServerMetadataResponse(name=self._shown.name, version="1", extensions=self._shown.extensions)
 
     async def ModelReady(self, request: oip.ModelReadyRequest, context: Context) -> oip.ModelReadyResponse:
         try:
@@ -77,11 +86,6 @@ class Protocol(oip_grpc.GRPCInferenceServiceServicer):
             return self._predictor.statistics(request.name, request.version)
         except LeptonError as error:
             await end(context, error)
-
-    async def RepositoryIndex(self, request: oip.RepositoryIndexRequest,
-                              context: Context) -> oip.RepositoryIndexResponse:
-        shown = self._library.shown()
-        return oip.RepositoryIndexResponse(models=[_index(one) for one in shown if one.version or not request.ready])
 
     async def ModelInfer(self, request: oip.ModelInferRequest, context: Context) -> oip.ModelInferResponse:
         try:
@@ -143,9 +147,3 @@ def register(protocol: Protocol, server: grpc.aio.Server) -> str:
 
 def _told(error: Exception) -> str:
     return f"{errors.status(error).name}: {errors.details(error)}"
-
-
-def _index(one: Shown) -> Any:
-    state = "READY" if one.version else "UNAVAILABLE" if one.settled else "LOADING"
-    return oip.RepositoryIndexResponse.ModelIndex(
-        name=one.model, version=str(one.version) if one.version else "", state=state, reason=one.reason)
