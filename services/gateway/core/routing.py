@@ -70,6 +70,13 @@ class Routing:
         well = [one for one in open_ones if one.ejected_until <= now] or open_ones
         return min(well, key=lambda one: (one.load + one.in_flight, one.served))
 
+    def everyone(self, model: str | None, now: float) -> list[Replica]:
+        """Every replica that can be asked for `model` (None: for anything). Raises as `pick`."""
+        first = self.pick(model, now)
+        others = [one for one in self._replicas.values() if now - one.heard_at < SILENT_S and one.ready
+                  and one is not first and (model is None or model in one.models)]
+        return [first, *others]
+
     def began(self, replica: Replica) -> None:
         replica.in_flight += 1
         replica.served += 1

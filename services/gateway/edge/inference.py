@@ -1,12 +1,15 @@
 """The Open Inference Protocol over REST, below /v2; bodies are read raw: its clients send no JSON content type."""
 
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 from fastapi import APIRouter, Request, Response
 
+from lepton.contracts.pb.grpc_service_pb2 import RepositoryModelLoadRequest, RepositoryModelUnloadRequest
 from services.gateway.edge import tensors
+from services.gateway.edge.errors import Malformed
 from services.gateway.edge.http.answers import Responses, answer, body, described, plain
-from services.gateway.edge.http.callers import Predicts, TheGateway
+from services.gateway.edge.http.callers import Administers, Predicts, TheGateway
 from services.gateway.flow.gateway import Gateway
 
 router = APIRouter(prefix="/v2", tags=["inference protocol"])
@@ -26,6 +29,31 @@ _METADATA: Responses = {200: described("Tensors the model takes and gives.", {"t
     "inputs": [{"name": "https", "datatype": "FP64", "shape": [-1]}],
     "outputs": [{"name": "label", "datatype": "BOOL", "shape": [-1]}]})}
 
+_CONFIG: Responses = {200: described("How the model is served.", {"type": "object"}, {
+    "name": "phishing", "platform": "onnxruntime_onnx", "backend": "onnxruntime", "max_batch_size": 4096,
+    "input": [{"name": "https", "data_type": "TYPE_FP64", "dims": []}]})}
+_STATISTICS: Responses = {200: described("What the predictors did for requests, together.", {"type": "object"}, {
+    "model_stats": [{"name": "phishing", "version": "2", "inference_count": 5, "execution_count": 2,
+                     "inference_stats": {"success": {"count": 3, "ns": 900000}}}]})}
+_INDEX = body("Whether only models that answer are listed.", {
+    "application/json": ({"type": "object", "properties": {"ready": {"type": "boolean"}}}, {"ready": True})},
+    required=False)
+_INDEXED: Responses = {200: described("The models.", {"type": "object"}, [
+    {"name": "phishing", "version": "2", "state": "READY", "reason": ""}], many=True)}
+_OPERATE = body("Parameters of the protocol; `unload_dependents` changes nothing, others are refused.", {
+    "application/json": ({"type": "object", "properties": {"parameters": {"type": "object"}}}, {})}, required=False)
+_OPERATED: Responses = {200: {"description": "It is done."}}
+
+Form = TypeVar("Form")
+
+
+class _Index(msgspec.Struct):
+    ready: bool = False
+
+
+class _Operate(msgspec.Struct):
+    parameters: dict[str, Any] = {}
+
 
 @router.get("/health/live", summary="Is the server alive")
 async def live() -> Response:
@@ -43,6 +71,11 @@ async def ready(gateway: TheGateway) -> Response:
     200: described("Who answers.", {"type": "object"}, {"name": "lepton", "version": "0.1.0", "extensions": []})})
 async def server(request: Request, gateway: TheGateway, _: Predicts) -> Response:
     return answer(plain(await gateway.predictions.server_metadata(_authorization(request))))
+
+
+@router.get("/models/stats", summary="Statistics of all models", responses=_STATISTICS)
+async def statistics(request: Request, gateway: TheGateway, _: Predicts) -> Response:
+    return answer(plain(await gateway.predictions.statistics(_authorization(request))))
 
 
 @router.get("/models/{model}", summary="Model metadata", responses=_METADATA)
@@ -74,6 +107,63 @@ async def infer(model: str, request: Request, gateway: TheGateway, _: Predicts) 
              responses=_INFERRED)
 async def version_infer(model: str, version: str, request: Request, gateway: TheGateway, _: Predicts) -> Response:
     return await _infer(request, gateway, model, version)
+
+
+@router.get("/models/{model}/config", summary="Model configuration", responses=_CONFIG)
+async def config(model: str, request: Request, gateway: TheGateway, _: Predicts) -> Response:
+    return answer(plain(await gateway.predictions.config(_authorization(request), model)))
+
+
+@router.get("/models/{model}/versions/{version}/config", summary="Configuration of a version", responses=_CONFIG)
+async def version_config(model: str, version: str, request: Request, gateway: TheGateway, _: Predicts) -> Response:
+    return answer(plain(await gateway.predictions.config(_authorization(request), model, version)))
+
+
+@router.get("/models/{model}/stats", summary="Statistics of a model", responses=_STATISTICS)
+async def model_statistics(model: str, request: Request, gateway: TheGateway, _: Predicts) -> Response:
+    return answer(plain(await gateway.predictions.statistics(_authorization(request), model)))
+
+
+@router.get("/models/{model}/versions/{version}/stats", summary="Statistics of a version", responses=_STATISTICS)
+async def version_statistics(model: str, version: str, request: Request, gateway: TheGateway,
+                             _: Predicts) -> Response:
+    return answer(plain(await gateway.predictions.statistics(_authorization(request), model, version)))
+
+
+@router.post("/repository/index", summary="Models and their states", openapi_extra=_INDEX, responses=_INDEXED)
+async def index(request: Request, gateway: TheGateway, _: Predicts) -> Response:
+    asked = _read(await request.body(), _Index)
+    found = await gateway.predictions.index(_authorization(request), ready=asked.ready)
+    return answer([plain(one) for one in found.models])
+
+
+@router.post("/repository/models/{model}/load", summary="Load a model again", openapi_extra=_OPERATE,
+             responses=_OPERATED)
+async def load(model: str, request: Request, gateway: TheGateway, _: Administers) -> Response:
+    """Every predictor serves again what the registry names. Files and configurations come from there alone."""
+    asked = _read(await request.body(), _Operate)
+    wanted = RepositoryModelLoadRequest(model_name=model)
+    for name in asked.parameters:
+        wanted.parameters[name].bool_param = True
+    await gateway.predictions.load(_authorization(request), wanted)
+    return Response(status_code=200)
+
+
+@router.post("/repository/models/{model}/unload", summary="Unload a model", openapi_extra=_OPERATE,
+             responses=_OPERATED)
+async def unload(model: str, request: Request, gateway: TheGateway, _: Administers) -> Response:
+    """Every predictor frees the model's memory until it is loaded again; refused while a pipeline's stream needs it."""
+    _read(await request.body(), _Operate)
+    await gateway.predictions.unload(_authorization(request), RepositoryModelUnloadRequest(model_name=model))
+    return Response(status_code=200)
+
+
+def _read(content: bytes, form: type[Form]) -> Form:
+    """Raises Malformed. No body is an empty one: that is what the protocol's clients send."""
+    try:
+        return msgspec.json.decode(content or b"{}", type=form)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(f"the request cannot be read: {error}", field="body") from error
 
 
 async def _infer(request: Request, gateway: Gateway, model: str, version: str) -> Response:

@@ -67,6 +67,25 @@ class Predictors:
         request = inference.ServerMetadataRequest()
         return await self._call("ServerMetadata", address, self._protocol(address).ServerMetadata, request, call)
 
+    async def model_config(self, address: str, request: inference.ModelConfigRequest,
+                           call: Call) -> inference.ModelConfigResponse:
+        return await self._call("ModelConfig", address, self._protocol(address).ModelConfig, request, call)
+
+    async def model_statistics(self, address: str, request: inference.ModelStatisticsRequest,
+                               call: Call) -> inference.ModelStatisticsResponse:
+        return await self._call("ModelStatistics", address, self._protocol(address).ModelStatistics, request, call)
+
+    async def index(self, address: str, request: inference.RepositoryIndexRequest,
+                    call: Call) -> inference.RepositoryIndexResponse:
+        return await self._call("RepositoryIndex", address, self._protocol(address).RepositoryIndex, request, call)
+
+    async def load(self, address: str, request: inference.RepositoryModelLoadRequest, call: Call) -> None:
+        await self._call("RepositoryModelLoad", address, self._protocol(address).RepositoryModelLoad, request, call)
+
+    async def unload(self, address: str, request: inference.RepositoryModelUnloadRequest, call: Call) -> None:
+        await self._call("RepositoryModelUnload", address, self._protocol(address).RepositoryModelUnload, request,
+                         call)
+
     def _protocol(self, address: str) -> "GRPCInferenceServiceAsyncStub":
         return GRPCInferenceServiceStub(self._channel(address))
 

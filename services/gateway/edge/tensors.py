@@ -12,6 +12,7 @@ from lepton.contracts.pb.grpc_service_pb2 import InferParameter, ModelInferReque
 from lepton.errors import Invalid
 from services.gateway.edge.errors import Malformed
 
+CLASSIFICATION = "classification"
 BINARY_HEADER = "inference-header-content-length"
 _DTYPES: dict[str, str] = {
     "BOOL": "?", "INT8": "<i1", "INT16": "<i2", "INT32": "<i4", "INT64": "<i8", "UINT8": "<u1", "UINT16": "<u2",
@@ -70,7 +71,9 @@ def read(model: str, version: str, body: bytes, header_length: str | None) -> tu
     if rest:
         raise Malformed(f"{len(rest)} bytes belong to no input", field="binary_data_size")
     for output in told.outputs:
-        request.outputs.add(name=output.name)
+        wanted = request.outputs.add(name=output.name)
+        if CLASSIFICATION in output.parameters:
+            _set_parameters(wanted, {CLASSIFICATION: output.parameters[CLASSIFICATION]})
     _set_parameters(request, told.parameters)
     binary = frozenset(output.name for output in told.outputs if output.parameters.get("binary_data") is True)
     return request, WantedOutputs(binary, told.parameters.get("binary_data_output") is True and not told.outputs)
@@ -163,7 +166,8 @@ def _listed(datatype: str, raw: bytes) -> list[Any]:
     return texts
 
 
-def _set_parameters(request: ModelInferRequest, told: Mapping[str, Any]) -> None:
+def _set_parameters(request: ModelInferRequest | ModelInferRequest.InferRequestedOutputTensor,
+                    told: Mapping[str, Any]) -> None:
     for name, value in told.items():
         if name == "binary_data_output":
             continue

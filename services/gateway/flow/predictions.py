@@ -1,5 +1,6 @@
 """How a prediction request finds a predictor, and what happens when that one does not answer."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -11,6 +12,7 @@ from lepton.contracts.pb.prediction_pb2 import PredictRequest, PredictResponse
 from lepton.contracts.pb.telemetry_pb2 import Instance
 from lepton.errors import LeptonError, Missing, Unavailable
 from services.gateway.core.routing import Replica, Routing
+from services.gateway.core.statistics import catalogue, merged
 
 PREDICTOR = "predictor"
 # With less than this left, a second try could not answer in time.
@@ -48,6 +50,19 @@ class PredictorPool(Protocol):
     async def model_ready(self, address: str, request: inference.ModelReadyRequest, call: Call) -> bool: ...
 
     async def server_metadata(self, address: str, call: Call) -> inference.ServerMetadataResponse: ...
+
+    async def model_config(self, address: str, request: inference.ModelConfigRequest,
+                           call: Call) -> inference.ModelConfigResponse: ...
+
+    async def model_statistics(self, address: str, request: inference.ModelStatisticsRequest,
+                               call: Call) -> inference.ModelStatisticsResponse: ...
+
+    async def index(self, address: str, request: inference.RepositoryIndexRequest,
+                    call: Call) -> inference.RepositoryIndexResponse: ...
+
+    async def load(self, address: str, request: inference.RepositoryModelLoadRequest, call: Call) -> None: ...
+
+    async def unload(self, address: str, request: inference.RepositoryModelUnloadRequest, call: Call) -> None: ...
 
 
 class Predictions:
@@ -87,6 +102,32 @@ class Predictions:
     async def server_metadata(self, authorization: str) -> inference.ServerMetadataResponse:
         return await self._ask(None, authorization, self._pool.server_metadata)
 
+    async def config(self, authorization: str, model: str, version: str = "") -> inference.ModelConfig:
+        request = inference.ModelConfigRequest(name=model, version=version)
+        return (await self._ask(model, authorization, lambda at, call: self._pool.model_config(at, request, call))
+                ).config
+
+    async def statistics(self, authorization: str, model: str = "",
+                         version: str = "") -> inference.ModelStatisticsResponse:
+        """Of all predictors together."""
+        request = inference.ModelStatisticsRequest(name=model, version=version)
+        return merged(await self._ask_all(model or None, authorization,
+                                          lambda at, call: self._pool.model_statistics(at, request, call)))
+
+    async def index(self, authorization: str, *, ready: bool) -> inference.RepositoryIndexResponse:
+        """Models of all predictors together; only those that answer, if `ready`."""
+        request = inference.RepositoryIndexRequest(ready=ready)
+        return catalogue(await self._ask_all(None, authorization,
+                                             lambda at, call: self._pool.index(at, request, call)))
+
+    async def load(self, authorization: str, request: inference.RepositoryModelLoadRequest) -> None:
+        """Have every predictor serve what the registry names. Raises Missing, Invalid, Refused, Unavailable."""
+        await self._ask_all(None, authorization, lambda at, call: self._pool.load(at, request, call))
+
+    async def unload(self, authorization: str, request: inference.RepositoryModelUnloadRequest) -> None:
+        """Have every predictor let the model go until it is loaded, or the predictor started, again."""
+        await self._ask_all(None, authorization, lambda at, call: self._pool.unload(at, request, call))
+
     def ready(self) -> bool:
         """Whether any predictor can be asked now."""
         try:
@@ -108,6 +149,13 @@ class Predictions:
                 # What the one said that was asked tells more than that there is no other.
                 raise
             return await self._try(second, send, Call(authorization, left_s))
+
+    async def _ask_all(self, model: str | None, authorization: str,
+                       send: Callable[[str, Call], Awaitable[Answer]]) -> list[Answer]:
+        """Answers of every replica there is; raises what the first that failed raised."""
+        replicas = self._routing.everyone(model, self._clock.monotonic())
+        call = Call(authorization, self._timeout_s)
+        return list(await asyncio.gather(*(self._try(replica, send, call) for replica in replicas)))
 
     def _pick(self, model: str | None, *tried: str) -> Replica:
         try:

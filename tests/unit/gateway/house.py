@@ -197,6 +197,14 @@ class Predictor(grpc_service_pb2_grpc.GRPCInferenceServiceServicer, prediction_p
             inference_stats=inference.InferStatistics(success=spent), last_inference=len(self.name),
             batch_stats=[inference.InferBatchStatistics(batch_size=5, compute_infer=spent)])])
 
+    async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:
+        await self._enter(request, context)
+        return inference.RepositoryModelLoadResponse()
+
+    async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:
+        await self._enter(request, context)
+        return inference.RepositoryModelUnloadResponse()
+
     async def ServerLive(self, request: Any, context: Any) -> Any:
         return inference.ServerLiveResponse(live=True)
 

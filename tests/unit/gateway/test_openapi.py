@@ -69,7 +69,8 @@ async def test_the_routes_clients_rely_on_are_there(house: House) -> None:
         "POST /v1/recovery", "GET /v1/status", "GET /v2/health/live", "GET /v2/health/ready", "GET /v2",
         "GET /v2/models/{model}", "GET /v2/models/{model}/ready", "POST /v2/models/{model}/infer",
         "GET /v2/models/{model}/versions/{version}", "GET /v2/models/{model}/versions/{version}/ready",
-        "POST /v2/models/{model}/versions/{version}/infer",
+        "POST /v2/models/{model}/versions/{version}/infer", "GET /v2/models/{model}/config", "GET /v2/models/stats",
+        "GET /v2/models/{model}/stats", "POST /v2/repository/index", "POST /v2/repository/models/{model}/load",
     } <= paths
 
 
