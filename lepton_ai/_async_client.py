@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 from lepton.clock import Clock
-from lepton.errors import Invalid, LeptonError, Missing, Refused, Unavailable
+from lepton.errors import Missing, Unavailable
 from lepton_ai import _credentials, _infer, _models, _progress, _report, _sending
 from lepton_ai._data import Dataset, Rows, field_name, from_rows
 from lepton_ai._datasets.told import Snapshot
@@ -18,6 +18,7 @@ from lepton_ai._loading import Loading
 from lepton_ai._models import AsyncDeployment, Deployment, Model, Row, Run
 from lepton_ai._monitor.health import Health, health_from
 from lepton_ai._monitor.traffic import Looks
+from lepton_ai._runs import serving
 from lepton_ai._runs.verbs import AsyncRuns
 from lepton_ai._transport import Transport
 
@@ -26,7 +27,6 @@ _POLL_S: Final = 0.25
 QUEUE_S: Final = 600.0
 SERVED_S: Final = 60.0
 SUMMARIES: Final = 10
-_FAILURES: Final[Mapping[str, type[LeptonError]]] = {"data": Invalid, "parameter": Invalid, "resource": Unavailable}
 
 
 class AsyncLeptonClient:
@@ -242,7 +242,7 @@ class AsyncLeptonClient:
     async def _version_of(self, model: str, run: Run) -> Model:
         """What the run published. Raises what became of it instead."""
         if run.state != "succeeded":
-            raise _not_trained(run)
+            raise serving.not_trained(run)
         state = await self._await_version(model, run.version)
         found = _models.model_from(state, run.version)
         self._progress.done(str(found))
@@ -282,9 +282,7 @@ class AsyncLeptonClient:
         await self._transport.post(f"/v1/models/{model.name}/promote", {"version": model.version})
         deadline = clock.monotonic() + SERVED_S
         while True:
-            status = await self._transport.get("/v1/status")
-            health = health_from(model.name, model.version, {}, status, [])
-            if any(one.serves and one.version == model.version for one in health.replicas):
+            if await serving.answers_with(self._transport, model.name, model.version):
                 self._progress.done(f"{model.name} version {model.version} is served")
                 return
             if clock.monotonic() > deadline:
@@ -304,12 +302,3 @@ class AsyncLeptonClient:
         urls = {"predict": f"{credentials.rest}/v1/models/{model}/predict",
                 "open inference": f"{credentials.rest}/v2/models/{model}/infer"}
         return {**urls, "grpc": credentials.grpc} if credentials.grpc else urls
-
-
-def _not_trained(run: Run) -> LeptonError:
-    if run.state == "failed":
-        outcome = _FAILURES.get(run.failure_class, LeptonError)
-        return outcome(run.failure or "the run failed", place=f"run {run.run_id}", remedy=run.remedy or None)
-    measured = ", ".join(f"{name} {value:.4g}" for name, value in sorted(run.metrics.items()))
-    why = f"the candidate did not pass its gate ({measured})" if run.state == "rejected" else f"the run was {run.state}"
-    return Refused(why, place=f"run {run.run_id}")

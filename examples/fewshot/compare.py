@@ -9,17 +9,12 @@ learn, without a platform around.
 
 import sys
 from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-from sklearn import datasets
 
 from examples.alone import plan as plan_of
-from lepton.contracts import pipeline
+from examples.fewshot.data import LARGE, SHOTS, Places, spec, split, tumours
 from lepton.contracts.features import EVENT_ID
 from lepton.contracts.modelling.blocks import Transfer
 from lepton.contracts.pipeline import Pipeline
@@ -29,29 +24,8 @@ from services.trainer.core.learning import Given, Learned, learn
 from services.trainer.core.plan import Rival
 from services.trainer.core.preparing.rows import inputs_of
 
-SHOTS = (8, 20, 40)
-"""Tumours of each kind that the small clinic knows of."""
 SEEDS = (1, 2, 3, 4, 5)
 """Each shows other tumours, and begins with other first weights."""
-LARGE = 285
-"""Tumours of the large clinic; the others are the small one's."""
-# The data set is not in any order of time; this is the order of the example.
-_ORDER = 3
-
-Places = npt.NDArray[np.int64]
-
-
-def spec(name: str) -> Pipeline:
-    return pipeline.parse((Path(__file__).parent / f"{name}.yaml").read_text())
-
-
-@lru_cache(maxsize=1)
-def tumours() -> tuple[dict[str, Any], Any, Places]:
-    """Measures by field name, whether each was malignant, and the example's order."""
-    data = datasets.load_breast_cancer()
-    names = [name.replace(" ", "_") for name in data.feature_names]
-    order = np.random.default_rng(_ORDER).permutation(len(data.target))
-    return {name: data.data[:, place] for place, name in enumerate(names)}, data.target == 0, order
 
 
 def taught() -> Learned:
@@ -66,7 +40,7 @@ def accuracy(shots: int, seed: int, teacher: Learned | None, transfer: Transfer 
     `transfer` is how it goes on from the teacher; without, as its Pipeline says.
     """
     small = spec("pupil")
-    shown, others = _split(shots, seed)
+    shown, others = split(shots, seed)
     plan = plan_of(small, seed)
     if teacher is not None:
         wanted = transfer or (small.model.transfer if small.model is not None else None)
@@ -74,14 +48,6 @@ def accuracy(shots: int, seed: int, teacher: Learned | None, transfer: Transfer 
     learned = learn(plan, Given(_rows(small, shown), parent=teacher.weights if teacher is not None else None), [])
     said = Session(learned.exported.data).answers(inputs_of(plan.fields, _rows(small, others)))["label"]
     return float((said == tumours()[1][others]).mean())
-
-
-def _split(shots: int, seed: int) -> tuple[Places, Places]:
-    """So many of each kind, and all others."""
-    _, malignant, order = tumours()
-    mixed = np.random.default_rng(seed).permutation(order[LARGE:])
-    shown = np.concatenate([mixed[malignant[mixed] == kind][:shots] for kind in (False, True)])
-    return shown, mixed[~np.isin(mixed, shown)]
 
 
 def _rows(of: Pipeline, which: Sequence[int] | Places) -> pa.Table:

@@ -8,8 +8,9 @@ import typer
 from typer.core import TyperGroup
 
 from lepton.errors import Invalid, Missing
-from lepton_ai import AsyncLeptonClient
+from lepton_ai import AsyncLeptonClient, _progress
 from lepton_ai._library.exporting import version_named
+from lepton_ai._runs import serving
 from lepton_ai._transport import Transport
 from lepton_ai.cli import data
 from lepton_ai.cli.library import commands as library
@@ -54,6 +55,13 @@ def list_models(name: Annotated[str, typer.Argument(help="Show the versions of t
         return
     say(f"{name}: champion {state['champion'] or 'none'}, before it {state['previous_champion'] or 'none'}")
     show(sorted(state["versions"], key=lambda one: -int(one["version"])), output, VERSIONS)
+
+
+@models.command()
+def wait(name: Name, seconds: Annotated[float, typer.Option(min=0, help="For so long at most.")] = 900) -> None:
+    """Wait until a version of it answers requests; exit code 1 when the run that was to make the first one fails."""
+    version = ask(lambda transport: serving.served(transport, name, seconds, _progress.default()))
+    say(f"{name}: version {version} answers")
 
 
 @models.command()

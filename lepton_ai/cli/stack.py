@@ -1,6 +1,7 @@
 """Commands of the stack on this machine: up, down, status, pid, key, and the logs of its processes."""
 
 import asyncio
+import shlex
 import subprocess
 import sys
 from collections import deque
@@ -44,9 +45,15 @@ def pid(name: Annotated[str, typer.Argument(help="As `lepton status` names it.")
     _local("pid", home, name)
 
 
-def key() -> None:
+def key(shell: Annotated[bool, typer.Option("--shell", help="Print KEY (a header) and REST (the gateway's address), "
+                                                           "for `eval` or `source`.")] = False) -> None:
     """Print the API key, as it stands after `Bearer`."""
-    say(caller.credentials().authorization.removeprefix("Bearer "))
+    known = caller.credentials()
+    if shell:
+        say(f"KEY={shlex.quote(f'authorization: {known.authorization}')}")
+        say(f"REST={shlex.quote(known.rest)}")
+        return
+    say(known.authorization.removeprefix("Bearer "))
 
 
 def logs(names: Annotated[list[str] | None, typer.Argument(help="Processes; all by default.")] = None,

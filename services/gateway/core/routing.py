@@ -63,7 +63,8 @@ class Routing:
         serving = [one for one in present if one.ready and (model is None or model in one.models)]
         open_ones = [one for one in serving if one.instance not in left_out]
         if not serving and any(one.ready for one in present):
-            raise Missing(f"no predictor serves {model}", remedy="train a model, or wait until one has loaded it")
+            raise Missing(f"no predictor serves {model}", remedy=f"train a model, or wait until one has loaded it: "
+                                                                     f"`lepton models wait {model}`")
         if not open_ones:
             raise Unavailable("no predictor can be asked now", field="predictor", remedy="try again in a moment")
         # When all have failed lately, asking one of them is still better than asking none.

@@ -86,7 +86,8 @@ class Models:
 
     def get(self, model: str) -> ModelState:
         if model not in self._registry:
-            raise Missing(f"there is no model {model}", remedy="train one, or wait until its first run has succeeded")
+            raise Missing(f"there is no model {model}", remedy=f"train one, or wait until its first run has succeeded: "
+                                                                   f"`lepton models wait {model}`")
         return self._registry[model]
 
     async def train(self, caller: Caller, model: str, wanted: Training) -> Asked:

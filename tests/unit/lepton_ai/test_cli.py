@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from lepton.errors import Invalid, Missing
+from lepton.errors import Invalid, Missing, Unavailable
 from lepton_ai.cli.app import app
 from tests.harness.wait import poll_until
 from tests.unit.lepton_ai.doors import KEY_ID, SECRET, Desk, open_door
@@ -66,6 +66,32 @@ def test_a_pipeline_is_applied_shown_compared_and_deleted(lepton: Lepton, desk: 
     assert "shop" in desk.pipelines
     assert "deleted" in lepton("delete", "shop", "--yes").stdout
     assert desk.pipelines == {}
+
+
+def test_a_model_is_waited_for_until_it_answers_or_its_first_run_fails(lepton: Lepton, desk: Desk) -> None:
+    with pytest.raises(Missing):
+        lepton("models", "wait", "shop")
+    lepton("apply", "-f", "shop.yaml")
+    with pytest.raises(Unavailable, match="no run has begun"):
+        lepton("models", "wait", "shop", "--seconds", "0")
+    desk.runs["run-1"] = {"run_id": "run-1", "state": "FAILED", "failure": {
+        "failure_class": "DATA", "message": "one class only", "remedy": "send the other"}}
+    with pytest.raises(Invalid, match="one class only"):
+        lepton("models", "wait", "shop")
+    desk.runs["run-2"] = {"run_id": "run-2", "state": "SUCCEEDED", "version": 1}
+    desk.models["shop"] = {"model": "shop", "champion": 1, "versions": []}
+    desk.unannounced, desk.unloaded = 1, 1
+    assert "version 1 answers" in lepton("models", "wait", "shop").stdout
+    # A later run that failed takes nothing away.
+    desk.runs["run-3"] = {**desk.runs["run-1"], "run_id": "run-3"}
+    assert "version 1 answers" in lepton("models", "wait", "shop").stdout
+
+
+def test_key_and_address_are_given_as_a_shell_takes_them(lepton: Lepton, where: list[str]) -> None:
+    told = lepton("key", "--shell").stdout
+    shown = subprocess.run(["bash", "-c", f'{told}printf "%s|%s" "$KEY" "$REST"'], capture_output=True, text=True,
+                           check=True).stdout
+    assert shown == f"authorization: Bearer {KEY_ID}.{SECRET}|{where[-1]}"
 
 
 def test_every_mistake_of_a_file_is_told(lepton: Lepton, tmp_path: Path) -> None:

@@ -50,7 +50,8 @@ def version_of(registry: Mapping[str, ModelState], model: str, version: int) -> 
     """Raises Missing for a model nobody knows, or a version that is not kept."""
     state = registry.get(model)
     if state is None:
-        raise Missing(f"there is no model {model}", remedy="train one, or wait until its first run has succeeded")
+        raise Missing(f"there is no model {model}", remedy=f"train one, or wait until its first run has succeeded: "
+                                                               f"`lepton models wait {model}`")
     found = next((one for one in state.versions if one.version == version), None)
     if found is None:
         raise Missing(f"version {version} of {model} is not kept", field="version",

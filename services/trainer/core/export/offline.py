@@ -20,6 +20,7 @@ MISSING = "_missing"
 TYPES = {"BOOL": np.bool_, "INT64": np.int64, "INT32": np.int32, "FP64": np.float64, "FP32": np.float32,
          "BYTES": np.object_}
 BATCH = 256
+ERRORS_ONLY = 3  # onnxruntime would warn of every field that may be left out
 
 
 class Wrong(Exception):
@@ -72,7 +73,9 @@ class Model:
             raise Wrong("model.onnx is not the file that manifest.json names")
         self.fields = {one["name"]: one for one in self.manifest["inputs"] if one["name"] != MISSING}
         self.masked = len(self.fields) < len(self.manifest["inputs"])
-        self.session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = ERRORS_ONLY
+        self.session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
     def checked(self, row: dict[str, Any], number: int) -> dict[str, Any]:
         unknown = sorted(set(row) - set(self.fields))

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from examples.fewshot import compare
+from examples.fewshot import compare, data
 from services.trainer.core.continuing.beginning import beginning
 from tests.unit.trainer.continuing.test_beginning import EMPTY, TRAIN, command
 
-SHOTS = compare.SHOTS[0]
+SHOTS = data.SHOTS[0]
 AHEAD = 0.015
 
 
@@ -19,6 +19,6 @@ def test_a_model_that_goes_on_from_a_teacher_beats_one_that_begins_with_nothing(
 
 
 def test_the_pupils_pipeline_says_where_its_first_run_begins() -> None:
-    begun = beginning(command(kind=TRAIN, reason="rows"), compare.spec("pupil"), "mlp", EMPTY, 2 * SHOTS)
+    begun = beginning(command(kind=TRAIN, reason="rows"), data.spec("pupil"), "mlp", EMPTY, 2 * SHOTS)
     assert begun is not None
-    assert begun.model == compare.spec("teacher").name
+    assert begun.model == data.spec("teacher").name

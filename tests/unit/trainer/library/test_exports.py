@@ -63,6 +63,7 @@ def offline(folder: Path, rows: Rows) -> Rows:
     """What the exported program answers in a process that finds nothing of Lepton."""
     done = subprocess.run([sys.executable, "-I", "model/predict.py"], cwd=folder, text=True, capture_output=True,
                           input="".join(json.dumps(row) + "\n" for row in rows), check=True, timeout=120)
+    assert done.stderr == ""
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
