@@ -19,7 +19,7 @@ from tests.harness.pages import ROOT, commands
 PAGES = sorted([*(ROOT / "docs/examples").glob("*.md"), *(ROOT / "docs/models").glob("*.md")])
 PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 LEPTON, PYTHON = ".venv/bin/lepton", ".venv/bin/python"
-_SHELL = {"make", "curl", "eval", "unzip", "pip", "echo", "model_signing", "python"}
+_SHELL = {"make", "curl", "eval", "unzip", ".venv/bin/tensorboard", "pip", "echo", "model_signing", "python"}
 _MODEL = re.compile(r"/v1/models/([^/]+)")
 _LINK = re.compile(r"\]\(([^)#]+)")
 
