@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from lepton.contracts.modelling.blocks import ModelSpec, check_model, task_for
 from lepton.contracts.modelling.disturbances import check_disturbances
+from lepton.contracts.modelling.serving import Serve, check_serve
 from lepton.contracts.modelling.transforms import Features, check_transforms
 from lepton.contracts.pipeline_blocks import (
     NUMERIC,
@@ -24,7 +25,6 @@ from lepton.contracts.pipeline_blocks import (
     Metadata,
     MissingPolicy,
     QualityWatch,
-    Serve,
     Watch,
     label_type,
 )
@@ -209,7 +209,8 @@ def _build(source: Source, problems: list[Problem]) -> Pipeline:
     events = blocks.get("events")
     findings += check(Blocks(task=events and task_for(events, blocks.get("model")), written_fields=written, **{
         name: blocks.get(name)
-        for name in ("events", "clean", "gate", "serve", "watch")}))
+        for name in ("events", "clean", "gate", "watch")}))
+    findings += [] if blocks.get("serve") is None else check_serve(blocks["serve"])
     findings += check_model(blocks.get("events"), blocks.get("model"))
     findings += check_data(*(blocks.get(name) for name in ("events", "clean", "features")))
     findings += _check_columns(blocks)

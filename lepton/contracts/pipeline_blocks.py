@@ -292,23 +292,6 @@ class Gate(Block):
     held_out: Annotated[float, Field(ge=0.05, le=0.5)] = 0.2
 
 
-class Replicas(Block):
-    min: Annotated[int, Field(ge=1, le=100)] = 1
-    max: Annotated[int, Field(ge=1, le=100)] = 1
-
-
-class Batching(Block):
-    max_rows: Annotated[int, Field(ge=1, le=65_536)] = 64
-    max_delay_ms: Annotated[float, Field(ge=0, le=1000)] = 1
-    queue_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
-
-
-class Serve(Block):
-    rollout: Literal["immediate"] = "immediate"
-    replicas: Replicas = Replicas()
-    batching: Batching = Batching()
-
-
 class QualityWatch(Block):
     metric: Metric | None = None
     """The gate's metric when left out."""

@@ -125,8 +125,10 @@ class Pulse:
 
 
 def _content(instance: telemetry_pb2.Instance) -> bytes:
-    """What of an Instance is worth telling at once: everything but its load."""
+    """What of an Instance is worth telling at once: everything but its load and what it counted."""
     copy = telemetry_pb2.Instance()
     copy.CopyFrom(instance)
     copy.ClearField("load")
+    for model in copy.models:
+        model.ClearField("arms")
     return copy.SerializeToString(deterministic=True)

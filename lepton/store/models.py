@@ -5,11 +5,11 @@ from collections.abc import Callable, Collection, Mapping
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from lepton.clock import Clock
-from lepton.contracts.pb.models_pb2 import ModelState, ModelVersion
+from lepton.contracts.pb.models_pb2 import ModelState, ModelVersion, Rollout, RolloutState
 from lepton.errors import Busy, Missing, Refused
 from lepton.store.announce import announced
 from lepton.store.documents import Document, DocumentDatabase, Documents
-from lepton.store.registry import states
+from lepton.store.registry import rollouts, states
 from lepton.store.registry.states import Why
 
 _TRIES = 10
@@ -41,6 +41,11 @@ class Models:
             raise Missing(f"there is no model {model}")
         return ModelState.FromString(document["announcement"])
 
+    async def trying(self) -> list[ModelState]:
+        """Models with a rollout under way, by name."""
+        return [ModelState.FromString(document["announcement"])
+                for document in await self._documents.find({"tries": True})]
+
     async def list(self) -> list[ModelState]:
         """All models, by name."""
         return [ModelState.FromString(document["announcement"]) for document in await self._documents.find({})]
@@ -51,8 +56,11 @@ class Models:
         return 1 if document is None else int(document["last_version"]) + 1
 
     async def publish(self, model: str, version: ModelVersion, promote: bool, fence: int, *, why: Why = NOBODY,
-                      also: Collection[int] = ()) -> ModelState:
+                      also: Collection[int] = (), rollout: Rollout | None = None) -> ModelState:
         """Add a version and, when `promote`, make it champion; a second version of the same run has no effect.
+
+        With a `rollout` (its strategy and terms) it is tried beside the champion first, where there is one to compare
+        it with; while another candidate is tried it is only kept.
 
         Old versions are forgotten, but none that anything refers to or that `also` names. Raises Refused when `fence`
         is older than one already used for this model, when the number is not the next, or when a rejected version is
@@ -66,7 +74,7 @@ class Models:
                 return False
             state.versions.add().CopyFrom(version)
             state.reason = "rejected" if version.status == states.REJECTED else "published"
-            if promote:
+            if promote and not (rollout and rollouts.takes(state, version, rollout, self._now(), why)):
                 states.crown(state, version.version, self._now(), "published", why)
             states.forget_old(state, self._keep, also)
             return True
@@ -89,6 +97,17 @@ class Models:
         """
         return await self._change(model, lambda state: states.roll_back(state, from_version, self._now(), why),
                                   fence=fence)
+
+    async def step_on(self, model: str, since: int, note: str) -> ModelState:
+        """Have the candidate of the rollout's step `since` answer the next share; another step changes nothing."""
+        return await self._change(model, lambda state: rollouts.step_on(state, since, self._now(), note))
+
+    async def end_rollout(self, model: str, since: int, verdict: RolloutState.ValueType, why: Why) -> ModelState:
+        """End the rollout that is in step `since`, the candidate champion when it is promoted; once over, no effect.
+
+        `since` 0: whichever step it is in; raises Refused then when none is under way.
+        """
+        return await self._change(model, lambda state: rollouts.end(state, since, verdict, self._now(), why))
 
     async def retire(self, model: str, version: int) -> ModelState:
         """Take a version out of use for good; again it changes nothing.
@@ -123,7 +142,7 @@ class Models:
             if number is not None and number != last + 1:
                 raise Refused(f"the next version of {model} is {last + 1}, not {number}", field="version")
             self._stamp_and_sign(state, before + 1)
-            fields = {"fence": max(seen, fence or 0), "last_version": number or last,
+            fields = {"fence": max(seen, fence or 0), "last_version": number or last, "tries": states.tried(state) != 0,
                       **announced(model, state.SerializeToString(deterministic=True), state.revision)}
             if await self._write(model, document, fields):
                 return state

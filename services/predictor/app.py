@@ -30,6 +30,7 @@ from services.predictor.edge.scoring import Desk, scoring
 from services.predictor.edge.served import ServedLog
 from services.predictor.edge.updates import Updates
 from services.predictor.flow.access import Access
+from services.predictor.flow.beside import Beside
 from services.predictor.flow.library import Library, Sources
 from services.predictor.flow.predictor import Predictor
 from services.predictor.settings import PredictorSettings
@@ -67,7 +68,8 @@ def assemble(settings: PredictorSettings, service: Service, broker: Broker, data
     measures = Measures(telemetry, library, clock, provider)
     generations: dict[str, int] = {}
     served = ServedLog(producer, generations, measures, settings.instance, clock)
-    predictor = Predictor(library, clock, served.offer, settings.log_share)
+    beside = Beside(library, clock)
+    predictor = Predictor(library, beside, clock, served.offer, settings.log_share)
     access = Access(Keys(database), Keyring(settings.key_cache_s), clock)
 
     desk = Desk(predictor, measures, telemetry, clock, service.health, settings.instance)
@@ -92,7 +94,9 @@ def assemble(settings: PredictorSettings, service: Service, broker: Broker, data
         message.address, message.provider, message.load = door.address, provider, library.in_use()
         for shown in library.shown():
             if shown.serving:
-                message.models.add(model=shown.model, version=shown.version, revision=shown.revision)
+                trial = library.trial(shown.model)
+                message.models.add(model=shown.model, version=shown.version, revision=shown.revision,
+                                   arms=[] if trial is None else trial.told())
 
     if memory is not None:
         service.add(Stage.STORE, "shared memory", memory)
@@ -107,6 +111,7 @@ def assemble(settings: PredictorSettings, service: Service, broker: Broker, data
     service.spawn("follow pipelines", pipelines.table.run)
     service.spawn("log answers", served.run)
     service.spawn("measures", measures.run)
+    service.spawn("answer beside", beside.run)
     service.spawn("keys", KeyCare(access, clock).run)
     service.spawn("show readiness", door.follow)
     service.add(Stage.DOOR, "grpc", door)

@@ -31,6 +31,7 @@ from lepton.store.runs import Runs
 from lepton.store.segments import Segments
 from services.trainer.edge.announced import AnnouncedPipelines
 from services.trainer.edge.commands import Commands
+from services.trainer.edge.instances import heard_instances
 from services.trainer.edge.pupils import PupilProcesses
 from services.trainer.edge.recovery import RecoveryCommands
 from services.trainer.edge.streams import Streams
@@ -40,6 +41,7 @@ from services.trainer.flow.ports import Bounds, Folders, Stores, Tell
 from services.trainer.flow.publishing import Publisher
 from services.trainer.flow.registry.changes import Changes
 from services.trainer.flow.requests import Requests
+from services.trainer.flow.rollouts import Rollouts
 from services.trainer.flow.streams import Figures, StreamLearning
 from services.trainer.flow.training import Training
 from services.trainer.flow.triggers import RowTrigger
@@ -103,6 +105,11 @@ def assemble(settings: TrainerSettings, service: Service, broker: Broker, databa
     service.spawn("count rows", lambda stop: trigger.watch(stop, settings.look_s))
     service.spawn("collect", lambda stop: Changes(stores, tell).watch(stop, settings.collect_s, clock))
     service.spawn("commands", consumer.run)
+    rollouts = Rollouts(stores, tell, clock)
+    instances = heard_instances(broker, rollouts, care("instances"), settings.instance)
+    service.add(Stage.BUS, "instances", instances)
+    service.spawn("hear instances", instances.run)
+    service.spawn("judge rollouts", lambda stop: rollouts.watch(stop, settings.look_s))
     streams = Streams(broker, pipelines.states, lambda: StreamLearning(
         stores, StreamStore(database, clock), PupilProcesses(), bounds, _figures(telemetry), tell, clock),
         care, service.spawn, settings.instance, clock)

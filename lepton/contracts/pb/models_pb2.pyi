@@ -20,6 +20,54 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _RolloutStrategy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RolloutStrategyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RolloutStrategy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROLLOUT_STRATEGY_UNSPECIFIED: _RolloutStrategy.ValueType  # 0
+    ROLLOUT_STRATEGY_CANARY: _RolloutStrategy.ValueType  # 1
+    ROLLOUT_STRATEGY_SHADOW: _RolloutStrategy.ValueType  # 2
+    """The candidate answers beside the champion; its answers are compared and never given to anybody."""
+
+class RolloutStrategy(_RolloutStrategy, metaclass=_RolloutStrategyEnumTypeWrapper): ...
+
+ROLLOUT_STRATEGY_UNSPECIFIED: RolloutStrategy.ValueType  # 0
+ROLLOUT_STRATEGY_CANARY: RolloutStrategy.ValueType  # 1
+ROLLOUT_STRATEGY_SHADOW: RolloutStrategy.ValueType  # 2
+"""The candidate answers beside the champion; its answers are compared and never given to anybody."""
+Global___RolloutStrategy: _TypeAlias = RolloutStrategy  # noqa: Y015
+
+class _RolloutState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RolloutStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RolloutState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROLLOUT_STATE_UNSPECIFIED: _RolloutState.ValueType  # 0
+    ROLLOUT_STATE_RUNNING: _RolloutState.ValueType  # 1
+    ROLLOUT_STATE_PROMOTED: _RolloutState.ValueType  # 2
+    ROLLOUT_STATE_REVERTED: _RolloutState.ValueType  # 3
+    """The candidate was measured worse; it is not promoted again without a person."""
+    ROLLOUT_STATE_ABORTED: _RolloutState.ValueType  # 4
+    """A person ended it, or another change of the champion did."""
+    ROLLOUT_STATE_UNDECIDED: _RolloutState.ValueType  # 5
+    """Too little was measured in time; the candidate is kept."""
+
+class RolloutState(_RolloutState, metaclass=_RolloutStateEnumTypeWrapper): ...
+
+ROLLOUT_STATE_UNSPECIFIED: RolloutState.ValueType  # 0
+ROLLOUT_STATE_RUNNING: RolloutState.ValueType  # 1
+ROLLOUT_STATE_PROMOTED: RolloutState.ValueType  # 2
+ROLLOUT_STATE_REVERTED: RolloutState.ValueType  # 3
+"""The candidate was measured worse; it is not promoted again without a person."""
+ROLLOUT_STATE_ABORTED: RolloutState.ValueType  # 4
+"""A person ended it, or another change of the champion did."""
+ROLLOUT_STATE_UNDECIDED: RolloutState.ValueType  # 5
+"""Too little was measured in time; the candidate is kept."""
+Global___RolloutState: _TypeAlias = RolloutState  # noqa: Y015
+
 class _VersionStatus:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -119,6 +167,7 @@ class ModelState(_message.Message):
     KEY_ID_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
     CHAMPIONS_FIELD_NUMBER: _builtins.int
+    ROLLOUT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     revision: _builtins.int
     champion: _builtins.int
@@ -126,7 +175,9 @@ class ModelState(_message.Message):
     previous_champion: _builtins.int
     """Version that answered before, kept for an immediate roll back; 0 when none."""
     reason: _builtins.str
-    """Why the state changed: `published`, `promoted`, `rolled_back`, `rejected`, `retired`, `tagged`, `collected`."""
+    """Why the state changed: `published`, `promoted`, `rolled_back`, `rejected`, `retired`, `tagged`, `collected`,
+    `rollout` (it began, went a step on, or ended without a promotion).
+    """
     key_id: _builtins.str
     signature: _builtins.bytes
     """Ed25519 over the canonical bytes of this message without `signature`."""
@@ -137,6 +188,10 @@ class ModelState(_message.Message):
     @_builtins.property
     def champions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChampionTerm]:
         """Who was in production when, and why; oldest first, the last one still is unless it has an end."""
+
+    @_builtins.property
+    def rollout(self) -> Global___Rollout:
+        """The candidate that is tried beside the champion, or the last one that was; absent before there was any."""
 
     def __init__(
         self,
@@ -151,14 +206,133 @@ class ModelState(_message.Message):
         key_id: _builtins.str = ...,
         signature: _builtins.bytes = ...,
         champions: _abc.Iterable[Global___ChampionTerm] | None = ...,
+        rollout: Global___Rollout | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["changed_at", b"changed_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changed_at", b"changed_at", "rollout", b"rollout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["champion", b"champion", "champions", b"champions", "changed_at", b"changed_at", "key_id", b"key_id", "model", b"model", "previous_champion", b"previous_champion", "reason", b"reason", "revision", b"revision", "signature", b"signature", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["champion", b"champion", "champions", b"champions", "changed_at", b"changed_at", "key_id", b"key_id", "model", b"model", "previous_champion", b"previous_champion", "reason", b"reason", "revision", b"revision", "rollout", b"rollout", "signature", b"signature", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelState: _TypeAlias = ModelState  # noqa: Y015
+
+@_typing.final
+class Rollout(_message.Message):
+    """Rollout is one candidate's way into production: under way, or over with its verdict."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANDIDATE_FIELD_NUMBER: _builtins.int
+    CHAMPION_FIELD_NUMBER: _builtins.int
+    STRATEGY_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    STEP_AT_FIELD_NUMBER: _builtins.int
+    ENDED_AT_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
+    candidate: _builtins.int
+    champion: _builtins.int
+    """Who answered when it began; a rollout is over when another does."""
+    strategy: Global___RolloutStrategy.ValueType
+    state: Global___RolloutState.ValueType
+    share: _builtins.float
+    """Share of entities (or of requests that name none) the candidate answers, above 0 and below 1; 0 in a shadow."""
+    step: _builtins.int
+    """Place of `share` in `terms.shares`."""
+    since: _builtins.int
+    """Revision of the model's state at which this step began; what was measured before counts no more."""
+    by: _builtins.str
+    """Who decided on its end: `trainer` by what was measured, else a key or the issuer of a recovery command."""
+    note: _builtins.str
+    """What was measured when the last step began, or the rollout ended."""
+    @_builtins.property
+    def started_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def step_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def ended_at(self) -> _timestamp_pb2.Timestamp:
+        """Absent while it is under way."""
+
+    @_builtins.property
+    def terms(self) -> Global___RolloutTerms: ...
+    def __init__(
+        self,
+        *,
+        candidate: _builtins.int = ...,
+        champion: _builtins.int = ...,
+        strategy: Global___RolloutStrategy.ValueType = ...,
+        state: Global___RolloutState.ValueType = ...,
+        share: _builtins.float = ...,
+        step: _builtins.int = ...,
+        since: _builtins.int = ...,
+        started_at: _timestamp_pb2.Timestamp | None = ...,
+        step_at: _timestamp_pb2.Timestamp | None = ...,
+        ended_at: _timestamp_pb2.Timestamp | None = ...,
+        by: _builtins.str = ...,
+        note: _builtins.str = ...,
+        terms: Global___RolloutTerms | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "started_at", b"started_at", "step_at", b"step_at", "terms", b"terms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "candidate", b"candidate", "champion", b"champion", "ended_at", b"ended_at", "note", b"note", "share", b"share", "since", b"since", "started_at", b"started_at", "state", b"state", "step", b"step", "step_at", b"step_at", "strategy", b"strategy", "terms", b"terms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rollout: _TypeAlias = Rollout  # noqa: Y015
+
+@_typing.final
+class RolloutTerms(_message.Message):
+    """RolloutTerms are the Pipeline's `serve.trial` when the rollout began; a later change of it changes no rollout."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHARES_FIELD_NUMBER: _builtins.int
+    STEP_S_FIELD_NUMBER: _builtins.int
+    MIN_ANSWERS_FIELD_NUMBER: _builtins.int
+    MAX_FAILURES_FIELD_NUMBER: _builtins.int
+    MAX_SLOWER_FIELD_NUMBER: _builtins.int
+    MIN_AGREEMENT_FIELD_NUMBER: _builtins.int
+    SIGNIFICANCE_FIELD_NUMBER: _builtins.int
+    LIMIT_S_FIELD_NUMBER: _builtins.int
+    step_s: _builtins.float
+    """Shortest time and fewest answers of the candidate in a step."""
+    min_answers: _builtins.int
+    max_failures: _builtins.float
+    """How much more often than the champion the candidate may fail."""
+    max_slower: _builtins.float
+    """How many times as long as the champion's slow answers the candidate's may take."""
+    min_agreement: _builtins.float
+    """Shadow: share of answers that must be the champion's too."""
+    significance: _builtins.float
+    """Chance of leaving a candidate that is as good as the champion."""
+    limit_s: _builtins.float
+    """A step without a verdict ends the rollout after this time; the champion stays."""
+    @_builtins.property
+    def shares(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    def __init__(
+        self,
+        *,
+        shares: _abc.Iterable[_builtins.float] | None = ...,
+        step_s: _builtins.float = ...,
+        min_answers: _builtins.int = ...,
+        max_failures: _builtins.float = ...,
+        max_slower: _builtins.float = ...,
+        min_agreement: _builtins.float = ...,
+        significance: _builtins.float = ...,
+        limit_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit_s", b"limit_s", "max_failures", b"max_failures", "max_slower", b"max_slower", "min_agreement", b"min_agreement", "min_answers", b"min_answers", "shares", b"shares", "significance", b"significance", "step_s", b"step_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RolloutTerms: _TypeAlias = RolloutTerms  # noqa: Y015
 
 @_typing.final
 class ChampionTerm(_message.Message):
@@ -175,7 +349,9 @@ class ChampionTerm(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     reason: _builtins.str
-    """How it came: `published` (it passed its gate), `promoted`, `rolled_back` (its successor was left)."""
+    """How it came: `published` (it passed its gate), `promoted`, `rolled_back` (its successor was left),
+    `rolled_out` (it was tried beside the champion before).
+    """
     by: _builtins.str
     """Who decided: a run, a key, or the issuer of a recovery command."""
     note: _builtins.str

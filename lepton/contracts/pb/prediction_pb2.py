@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$lepton/contracts/pb/prediction.proto\x12\tlepton.v1\x1a\x1cgoogle/protobuf/struct.proto\"|\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12%\n\x04rows\x18\x02 \x03(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0f\n\x07\x65xplain\x18\x32 \x01(\x08\"m\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12&\n\x04rows\x18\x03 \x03(\x0b\x32\x18.lepton.v1.RowPrediction\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\xd4\x03\n\rRowPrediction\x12\x10\n\x06number\x18\x01 \x01(\x01H\x00\x12\x0f\n\x05label\x18\x02 \x01(\tH\x00\x12\x42\n\rprobabilities\x18\x03 \x03(\x0b\x32+.lepton.v1.RowPrediction.ProbabilitiesEntry\x12\"\n\x03top\x18( \x03(\x0b\x32\x15.lepton.v1.RankedItem\x12\x34\n\x06values\x18) \x03(\x0b\x32$.lepton.v1.RowPrediction.ValuesEntry\x12\x12\n\x05score\x18* \x01(\x01H\x01\x88\x01\x01\x12@\n\x0c\x61ttributions\x18\x32 \x03(\x0b\x32*.lepton.v1.RowPrediction.AttributionsEntry\x1a\x34\n\x12ProbabilitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x33\n\x11\x41ttributionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x08\n\x06\x61nswerB\x08\n\x06_score\")\n\nRankedItem\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x32N\n\nPrediction\x12@\n\x07Predict\x12\x19.lepton.v1.PredictRequest\x1a\x1a.lepton.v1.PredictResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$lepton/contracts/pb/prediction.proto\x12\tlepton.v1\x1a\x1cgoogle/protobuf/struct.proto\"\x8c\x01\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12%\n\x04rows\x18\x02 \x03(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0f\n\x07\x65xplain\x18\x32 \x01(\x08\x12\x0e\n\x06\x65ntity\x18< \x01(\t\"m\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12&\n\x04rows\x18\x03 \x03(\x0b\x32\x18.lepton.v1.RowPrediction\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\xd4\x03\n\rRowPrediction\x12\x10\n\x06number\x18\x01 \x01(\x01H\x00\x12\x0f\n\x05label\x18\x02 \x01(\tH\x00\x12\x42\n\rprobabilities\x18\x03 \x03(\x0b\x32+.lepton.v1.RowPrediction.ProbabilitiesEntry\x12\"\n\x03top\x18( \x03(\x0b\x32\x15.lepton.v1.RankedItem\x12\x34\n\x06values\x18) \x03(\x0b\x32$.lepton.v1.RowPrediction.ValuesEntry\x12\x12\n\x05score\x18* \x01(\x01H\x01\x88\x01\x01\x12@\n\x0c\x61ttributions\x18\x32 \x03(\x0b\x32*.lepton.v1.RowPrediction.AttributionsEntry\x1a\x34\n\x12ProbabilitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x33\n\x11\x41ttributionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x08\n\x06\x61nswerB\x08\n\x06_score\")\n\nRankedItem\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x32N\n\nPrediction\x12@\n\x07Predict\x12\x19.lepton.v1.PredictRequest\x1a\x1a.lepton.v1.PredictResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,20 +38,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROWPREDICTION_VALUESENTRY']._serialized_options = b'8\001'
   _globals['_ROWPREDICTION_ATTRIBUTIONSENTRY']._loaded_options = None
   _globals['_ROWPREDICTION_ATTRIBUTIONSENTRY']._serialized_options = b'8\001'
-  _globals['_PREDICTREQUEST']._serialized_start=81
-  _globals['_PREDICTREQUEST']._serialized_end=205
-  _globals['_PREDICTRESPONSE']._serialized_start=207
-  _globals['_PREDICTRESPONSE']._serialized_end=316
-  _globals['_ROWPREDICTION']._serialized_start=319
-  _globals['_ROWPREDICTION']._serialized_end=787
-  _globals['_ROWPREDICTION_PROBABILITIESENTRY']._serialized_start=615
-  _globals['_ROWPREDICTION_PROBABILITIESENTRY']._serialized_end=667
-  _globals['_ROWPREDICTION_VALUESENTRY']._serialized_start=669
-  _globals['_ROWPREDICTION_VALUESENTRY']._serialized_end=714
-  _globals['_ROWPREDICTION_ATTRIBUTIONSENTRY']._serialized_start=716
-  _globals['_ROWPREDICTION_ATTRIBUTIONSENTRY']._serialized_end=767
-  _globals['_RANKEDITEM']._serialized_start=789
-  _globals['_RANKEDITEM']._serialized_end=830
-  _globals['_PREDICTION']._serialized_start=832
-  _globals['_PREDICTION']._serialized_end=910
+  _globals['_PREDICTREQUEST']._serialized_start=82
+  _globals['_PREDICTREQUEST']._serialized_end=222
+  _globals['_PREDICTRESPONSE']._serialized_start=224
+  _globals['_PREDICTRESPONSE']._serialized_end=333
+  _globals['_ROWPREDICTION']._serialized_start=336
+  _globals['_ROWPREDICTION']._serialized_end=804
+  _globals['_ROWPREDICTION_PROBABILITIESENTRY']._serialized_start=632
+  _globals['_ROWPREDICTION_PROBABILITIESENTRY']._serialized_end=684
+  _globals['_ROWPREDICTION_VALUESENTRY']._serialized_start=686
+  _globals['_ROWPREDICTION_VALUESENTRY']._serialized_end=731
+  _globals['_ROWPREDICTION_ATTRIBUTIONSENTRY']._serialized_start=733
+  _globals['_ROWPREDICTION_ATTRIBUTIONSENTRY']._serialized_end=784
+  _globals['_RANKEDITEM']._serialized_start=806
+  _globals['_RANKEDITEM']._serialized_end=847
+  _globals['_PREDICTION']._serialized_start=849
+  _globals['_PREDICTION']._serialized_end=927
 # @@protoc_insertion_point(module_scope)

@@ -28,6 +28,7 @@ class PredictRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
+    ENTITY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     version: _builtins.int
     """0 means the version in production."""
@@ -35,6 +36,8 @@ class PredictRequest(_message.Message):
     """Echoed, and logged as the event id of a single row."""
     explain: _builtins.bool
     """Answer with what each field did to the score, where the version can."""
+    entity: _builtins.str
+    """Whom the rows are about; while a candidate is tried, all requests of one entity are answered by the same version."""
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
         """Each row names fields of the Pipeline; a field left out or null is missing."""
@@ -47,10 +50,11 @@ class PredictRequest(_message.Message):
         version: _builtins.int = ...,
         request_id: _builtins.str = ...,
         explain: _builtins.bool = ...,
+        entity: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "model", b"model", "request_id", b"request_id", "rows", b"rows", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entity", b"entity", "explain", b"explain", "model", b"model", "request_id", b"request_id", "rows", b"rows", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -254,20 +254,78 @@ class ServedModel(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    ARMS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     version: _builtins.int
     revision: _builtins.int
+    @_builtins.property
+    def arms(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServedArm]:
+        """What champion and candidate of a rollout did here in its present step; empty while there is none."""
+
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         version: _builtins.int = ...,
         revision: _builtins.int = ...,
+        arms: _abc.Iterable[Global___ServedArm] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "revision", b"revision", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "model", b"model", "revision", b"revision", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ServedModel: _TypeAlias = ServedModel  # noqa: Y015
+
+@_typing.final
+class ServedArm(_message.Message):
+    """ServedArm counts what one version of a rollout did on this instance since a step began; counts only grow in a boot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    ANSWERED_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    RUNS_FIELD_NUMBER: _builtins.int
+    COMPARED_FIELD_NUMBER: _builtins.int
+    AGREED_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    since: _builtins.int
+    """`Rollout.since` of the step."""
+    answered: _builtins.int
+    """Rows answered."""
+    failed: _builtins.int
+    """Runs that gave no answer, or one that is no number."""
+    compared: _builtins.int
+    """Shadow: rows the champion answered too, and how many of them alike."""
+    agreed: _builtins.int
+    refused: _builtins.str
+    """Why the version cannot be tried here; empty when it can."""
+    @_builtins.property
+    def runs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The other runs by how long they took: place i counts those of at most 10 us x 1.25^i that no place before it does; the last
+        place counts all longer ones too. What follows the last run is left out.
+        """
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        since: _builtins.int = ...,
+        answered: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        runs: _abc.Iterable[_builtins.int] | None = ...,
+        compared: _builtins.int = ...,
+        agreed: _builtins.int = ...,
+        refused: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreed", b"agreed", "answered", b"answered", "compared", b"compared", "failed", b"failed", "refused", b"refused", "runs", b"runs", "since", b"since", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServedArm: _TypeAlias = ServedArm  # noqa: Y015

@@ -40,6 +40,8 @@ class _TrainingKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Training
     """Publish the file `artifact_sha256` as a version."""
     TRAINING_KIND_COLLECT: _TrainingKind.ValueType  # 8
     """Forget versions nothing refers to, and remove their bytes."""
+    TRAINING_KIND_ABORT_ROLLOUT: _TrainingKind.ValueType  # 60
+    """End the rollout under way; the champion answers alone again."""
 
 class TrainingKind(_TrainingKind, metaclass=_TrainingKindEnumTypeWrapper): ...
 
@@ -57,6 +59,8 @@ TRAINING_KIND_IMPORT: TrainingKind.ValueType  # 7
 """Publish the file `artifact_sha256` as a version."""
 TRAINING_KIND_COLLECT: TrainingKind.ValueType  # 8
 """Forget versions nothing refers to, and remove their bytes."""
+TRAINING_KIND_ABORT_ROLLOUT: TrainingKind.ValueType  # 60
+"""End the rollout under way; the champion answers alone again."""
 Global___TrainingKind: _TypeAlias = TrainingKind  # noqa: Y015
 
 class _RunState:

@@ -23,7 +23,6 @@ from lepton.contracts.pipeline_blocks import (
     Gate,
     LabelSpec,
     MissingPolicy,
-    Serve,
     Watch,
     label_type,
 )
@@ -40,7 +39,6 @@ class Blocks:
     events: Events | None
     clean: Clean | None
     gate: Gate | None
-    serve: Serve | None
     watch: Watch | None
     task: str | None
     written_fields: frozenset[str]
@@ -119,8 +117,6 @@ def check(blocks: Blocks) -> Iterator[Finding]:
         yield from _check_learning(events, blocks)
     if blocks.gate is not None:
         yield from _check_gate(blocks.gate)
-    if blocks.serve is not None:
-        yield from _check_serve(blocks.serve)
     if blocks.watch is not None and blocks.watch.quality is not None:
         quality = blocks.watch.quality
         if quality.min_labels > quality.window:
@@ -269,11 +265,3 @@ def _check_gate(gate: Gate) -> Iterator[Finding]:
         yield ("gate", "at_least"), f"less {gate.metric} is better", "use at_most"
     if gate.at_most is not None and gate.metric not in LOWER_IS_BETTER:
         yield ("gate", "at_most"), f"more {gate.metric} is better", "use at_least"
-
-
-def _check_serve(serve: Serve) -> Iterator[Finding]:
-    if serve.replicas.min > serve.replicas.max:
-        yield ("serve", "replicas", "min"), "more than max", "lower it"
-    if serve.batching.queue_rows < serve.batching.max_rows:
-        yield (("serve", "batching", "queue_rows"), "one full batch does not fit the queue",
-               "raise it to at least max_rows")

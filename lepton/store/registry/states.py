@@ -10,7 +10,17 @@ from dataclasses import dataclass
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from lepton.contracts.pb.models_pb2 import ChampionTerm, ModelState, ModelVersion, VersionStatus
+from lepton.contracts.pb.models_pb2 import (
+    ROLLOUT_STATE_ABORTED,
+    ROLLOUT_STATE_PROMOTED,
+    ROLLOUT_STATE_REVERTED,
+    ROLLOUT_STATE_RUNNING,
+    ChampionTerm,
+    ModelState,
+    ModelVersion,
+    RolloutState,
+    VersionStatus,
+)
 from lepton.errors import Invalid, Missing, Refused
 
 READY = VersionStatus.VERSION_STATUS_READY
@@ -57,7 +67,10 @@ def promote(state: ModelState, version: int, now: Timestamp, why: Why) -> bool:
 
 
 def roll_back(state: ModelState, leaving: int, now: Timestamp, why: Why) -> bool:
-    """Leave the champion for the one before it. Raises Refused when that cannot be."""
+    """Leave the champion for the one before it, or a candidate that is tried. Raises Refused when that cannot be."""
+    if tried(state) == leaving:
+        end_rollout(state, ROLLOUT_STATE_REVERTED, now, why)
+        return True
     if state.champion != leaving:
         if kept(state, leaving).status == ROLLED_BACK:
             return False
@@ -73,11 +86,14 @@ def roll_back(state: ModelState, leaving: int, now: Timestamp, why: Why) -> bool
 
 
 def retire(state: ModelState, version: int) -> bool:
-    """Take a version out of use for good. Raises Missing, or Refused for the champion."""
+    """Take a version out of use for good. Raises Missing, or Refused for the champion and a candidate that is tried."""
     wanted = kept(state, version)
     if state.champion == version:
         raise Refused(f"version {version} of {state.model} is the champion", field="version",
                       remedy="promote another version, or roll back, first")
+    if tried(state) == version:
+        raise Refused(f"version {version} of {state.model} is tried beside the champion", field="version",
+                      remedy="end its rollout first")
     if wanted.status == RETIRED:
         return False
     wanted.status = RETIRED
@@ -112,7 +128,9 @@ def tag(state: ModelState, version: int, tags: Mapping[str, str]) -> bool:
 
 
 def crown(state: ModelState, version: int, now: Timestamp, reason: str, why: Why) -> None:
-    """Have `version` answer from now on, and say so in the history."""
+    """Have `version` answer from now on, and say so in the history. A rollout under way is over with it."""
+    if tried(state):
+        end_rollout(state, ROLLOUT_STATE_PROMOTED if tried(state) == version else ROLLOUT_STATE_ABORTED, now, why)
     if state.champion and state.champion != version:
         state.previous_champion = state.champion
     if state.champions and not state.champions[-1].HasField("until"):
@@ -124,13 +142,28 @@ def crown(state: ModelState, version: int, now: Timestamp, reason: str, why: Why
         del state.champions[:-MAX_TERMS]
 
 
+def tried(state: ModelState) -> int:
+    """The candidate of a rollout that is under way; 0 while there is none."""
+    return state.rollout.candidate if state.rollout.state == ROLLOUT_STATE_RUNNING else 0
+
+
+def end_rollout(state: ModelState, verdict: RolloutState.ValueType, now: Timestamp, why: Why) -> None:
+    """Note how the rollout under way ended; only `crown` makes anybody champion."""
+    rollout = state.rollout
+    rollout.state, rollout.share, rollout.by, rollout.note = verdict, 0.0, why.by, why.note[:MAX_NOTE]
+    rollout.ended_at.CopyFrom(now)
+    if verdict == ROLLOUT_STATE_REVERTED:
+        kept(state, rollout.candidate).status = ROLLED_BACK
+    state.reason = "rollout"
+
+
 def needed(state: ModelState, also: Collection[int] = ()) -> set[int]:
-    """Versions something refers to: they answer, answered before, have tags, were parent of the champion, or are named
-    in `also` (runs that wait)."""
+    """Versions something refers to: they answer, answered before, are tried, have tags, were parent of the champion, or
+    are named in `also` (runs that wait)."""
     parents = {one.manifest.lineage.parent_version for one in state.versions
                if one.version == state.champion and not one.manifest.lineage.parent_model}
     tagged = {one.version for one in state.versions if one.tags}
-    return {state.champion, state.previous_champion, *parents, *tagged, *also} - {0}
+    return {state.champion, state.previous_champion, tried(state), *parents, *tagged, *also} - {0}
 
 
 def forget_old(state: ModelState, keep: int, also: Collection[int] = ()) -> bool:

@@ -32,6 +32,8 @@ class Predict(_Request):
                                        description="A field left out or null is missing.")
     version: int = Field(default=0, ge=0, description="0: the version in production.")
     request_id: str = Field(default="", max_length=256, description="Echoed; the event id of a single row.")
+    entity: str = Field(default="", max_length=256,
+                        description="Whom the rows are about: answered by one version while another is tried.")
     explain: bool = Field(default=False, description="Answer with what each field did; 422 from a version that cannot.")
 
 
@@ -144,7 +146,7 @@ async def get(model: str, gateway: TheGateway, _: Reads) -> Response:
 async def predict(model: str, wanted: Predict, request: Request, gateway: TheGateway, _: Predicts) -> Response:
     """Ask the least loaded predictor; one that does not answer is replaced by another once."""
     message = PredictRequest(model=model, version=wanted.version, request_id=wanted.request_id or request_id(),
-                             explain=wanted.explain)
+                             explain=wanted.explain, entity=wanted.entity)
     try:
         for row in wanted.rows:
             json_format.ParseDict(row, message.rows.add())

@@ -18,7 +18,7 @@ from services.gateway.edge.errors import Malformed
 from services.gateway.edge.http.answers import problem
 from services.gateway.edge.http.context import RequestContext, bug, failure, too_large
 from services.gateway.edge.intake import letters, uploads
-from services.gateway.edge.registry import cards, exports, imports, versions
+from services.gateway.edge.registry import cards, exports, imports, rollouts, versions
 from services.gateway.flow.data import InvalidBody
 from services.gateway.flow.gateway import Gateway
 
@@ -70,7 +70,7 @@ def create(gateway: Gateway, telemetry: Telemetry, clock: Clock, max_body_bytes:
     )
     app.state.gateway = gateway
     for router in (pipelines.router, data.router, dataset_reading.router, dataset_orders.router, uploads.router,
-                   letters.router, quality.router, models.router, versions.router, cards.router,
+                   letters.router, quality.router, models.router, versions.router, rollouts.router, cards.router,
                    exports.router, imports.router, models.runs_router, admin.router,
                    recovery.router, admin.keys_router, inference.router):
         app.include_router(router)

@@ -9,7 +9,7 @@ from typing import Any
 
 from lepton.bus.producer import Producer
 from lepton.clock import Clock
-from lepton.contracts.pb.models_pb2 import ModelState
+from lepton.contracts.pb.models_pb2 import ModelState, RolloutState
 from lepton.contracts.pb.training_pb2 import RunState, TrainingCommand, TrainingCourse, TrainingKind, TrainingProgress
 from lepton.contracts.pipeline import Pipeline, from_json
 from lepton.contracts.topics import Topic
@@ -121,6 +121,20 @@ class Models:
         command = self._command(caller, model, TrainingKind.TRAINING_KIND_PROMOTE)
         command.parent_version, command.note = version, note
         return await self._change(caller, "model.promote", command)
+
+    async def end_rollout(self, caller: Caller, model: str, *, promote: bool, note: str = "") -> Asked:
+        """Ask for the end of the rollout under way: its candidate is promoted, or the champion answers alone again.
+
+        Raises Missing when none is under way.
+        """
+        rollout = self.get(model).rollout
+        if rollout.state != RolloutState.ROLLOUT_STATE_RUNNING:
+            raise Missing(f"no candidate of {model} is tried", field="rollout", remedy="see `lepton rollout status`")
+        if promote:
+            return await self.promote(caller, model, rollout.candidate, note)
+        command = self._command(caller, model, TrainingKind.TRAINING_KIND_ABORT_ROLLOUT)
+        command.note = note
+        return await self._change(caller, "model.abort_rollout", command)
 
     async def tag(self, caller: Caller, model: str, version: int, tags: Mapping[str, str]) -> Asked:
         """Ask for tags of a kept version; an empty value takes one away. Raises Missing."""

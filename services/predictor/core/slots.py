@@ -24,7 +24,7 @@ class State(Enum):
     """Loaded, waits for the flip; already answers requests that name its version."""
     SERVING = "serving"
     KEPT = "kept"
-    """Answered before and stays for an immediate roll back."""
+    """Answered before and stays for an immediate roll back, or is tried beside the version that answers."""
     DRAINING = "draining"
     """Takes no new request, is closed with its last lease."""
 

@@ -1,5 +1,6 @@
 """How the trace of one event goes on through a batch: a span for sampled rows, bounded, and its record's header."""
 
+from collections.abc import Callable
 from datetime import datetime
 
 import pyarrow as pa
@@ -23,10 +24,10 @@ class RowSpans:
         self._telemetry = telemetry
         self._pipeline = pipeline
 
-    def of(self, batch: pa.RecordBatch, version: int, started_at: datetime) -> list[str | None]:
+    def of(self, batch: pa.RecordBatch, version_at: Callable[[int], int], started_at: datetime) -> list[str | None]:
         """The traceparent for each row's prediction; None for rows that are not sampled.
 
-        The spans reach from `started_at` to now.
+        `version_at` says which version answered a row. The spans reach from `started_at` to now.
         """
         column = batch.column(features.TRACEPARENT)
         if column.null_count == batch.num_rows:
@@ -36,7 +37,8 @@ class RowSpans:
             return traces
         sampled = [row for row, parent in enumerate(traces) if parent is not None]
         for row in sampled[:MAX_SPANS]:
-            traces[row] = self._span(traces[row], batch.column(features.EVENT_ID)[row].as_py(), version, started_at)
+            traces[row] = self._span(traces[row], batch.column(features.EVENT_ID)[row].as_py(), version_at(row),
+                                     started_at)
         return traces
 
     def _span(self, parent: str | None, event_id: str, version: int, started_at: datetime) -> str | None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import pyarrow as pa
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -27,7 +28,8 @@ from lepton.runtime.loops import LoopBody, pause
 from lepton.runtime.telemetry import Telemetry
 from services.predictor.edge.measures import Measures
 from services.predictor.edge.rowspans import RowSpans
-from services.predictor.flow.predictor import Predictor, Scored
+from services.predictor.flow.beside import Scored
+from services.predictor.flow.predictor import Predictor
 
 MAX_RECORDS = 64
 """Features records of one transaction; each may hold thousands of rows, and all their answers are in memory."""
@@ -132,7 +134,8 @@ class Scorer:
         if scored is None:
             counted.passed_over += batch.num_rows
             return []
-        counted.scored[scored.version] = counted.scored.get(scored.version, 0) + batch.num_rows
+        for version, rows in scored.counts().items():
+            counted.scored[version] = counted.scored.get(version, 0) + rows
         return list(self._predictions(group, batch, scored, started_at))
 
     def _predictions(self, group: _Group, batch: pa.RecordBatch, scored: Scored,
@@ -140,15 +143,15 @@ class Scorer:
         """One record a row. What all rows of a features record share is serialised once and appended to each:
         in protobuf, the concatenation of two messages is the message with the members of both."""
         headers = Envelope(source=f"lepton/{self._desk.instance}", event_type=EVENT_TYPE).to_headers()
-        traces = self._spans.of(batch, scored.version, started_at)
+        traces = self._spans.of(batch, scored.version_at, started_at)
         rows = zip(batch.column(features.EVENT_ID).to_pylist(), batch.column(features.ENTITY).to_pylist(), traces,
-                   itertools.chain.from_iterable(part.rows() for part in scored.parts), strict=True)
+                   _answers(scored), strict=True)
         for record, part in zip(group.records, group.batches, strict=True):
-            shared = self._shared(record, scored.version)
-            for event_id, entity, trace, answer in itertools.islice(rows, part.num_rows):
+            shared = {version: self._shared(record, version) for version in scored.counts()}
+            for event_id, entity, trace, (version, answer) in itertools.islice(rows, part.num_rows):
                 own = predictions_pb2.PredictionServed(event_id=event_id, entity=entity, **answer)
                 more = ((ID, event_id.encode()), *headers)
-                yield Outgoing(self._topic, own.SerializeToString() + shared, entity.encode(),
+                yield Outgoing(self._topic, own.SerializeToString() + shared[version], entity.encode(),
                                more if trace is None else (*more, (TRACEPARENT, trace.encode())))
 
     def _shared(self, record: Record, version: int) -> bytes:
@@ -159,6 +162,15 @@ class Scorer:
             model=self._pipeline, version=version, source=predictions_pb2.PREDICTION_SOURCE_STREAM, predicted_at=at,
             latency_s=max(0.0, now.timestamp() - record.timestamp_ms / 1000), instance=self._desk.instance,
         ).SerializeToString()
+
+
+def _answers(scored: Scored) -> Iterator[tuple[int, dict[str, Any]]]:
+    """For each row the version that answered it and what it said."""
+    mine = itertools.chain.from_iterable(part.rows() for part in scored.parts)
+    if not scored.picked:
+        return zip(itertools.repeat(scored.version), mine)
+    theirs = itertools.chain.from_iterable(part.rows() for part in scored.tried)
+    return ((scored.candidate, next(theirs)) if tried else (scored.version, next(mine)) for tried in scored.picked)
 
 
 def scoring(broker: Broker, desk: Desk, pipeline: str, generation: int) -> LoopBody:

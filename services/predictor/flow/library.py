@@ -13,6 +13,7 @@ from lepton.errors import Invalid, Missing, Refused, Unavailable
 from lepton.store.artifacts import Artifacts, Damaged, FileArtifacts
 from services.predictor.core.batcher import Limits
 from services.predictor.core.engine import Engine, Setup
+from services.predictor.core.rollout.arms import Trial
 from services.predictor.core.slots import Lease, Slots
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -69,9 +70,10 @@ class Library:
         self._slots: Slots[Engine] = Slots()
         self._limits: dict[str, Limits] = {}
         self._standings: dict[str, Standing] = {}
+        self._trials: dict[str, Trial] = {}
 
     async def adopt(self, state: models_pb2.ModelState) -> None:
-        """Serve what a registry state names, and keep the champion before it in memory for a roll back.
+        """Serve what a registry state names, try its candidate beside it, and keep the champion before it in memory.
 
         Raises Refused when the state or a version does not hold: what answered before goes on answering. Raises
         Unavailable when the model file cannot be had now: call again. A revision already passed changes nothing.
@@ -110,6 +112,7 @@ class Library:
         async with standing.turn:
             standing.unloaded, standing.settled = True, True
             standing.reason = "an operator unloaded it here"
+            self._trials.pop(model, None)
             self._slots.forget(model)
         log.warning("%s is unloaded by an operator", model)
 
@@ -125,6 +128,9 @@ class Library:
         if state.revision > standing.revision:
             standing.revision, standing.champion, standing.settled = state.revision, state.champion, False
         standing.state = state
+        tried, trial = state.rollout.candidate if _tries(state) else 0, self._trials.get(state.model)
+        if trial is not None and (trial.candidate, trial.champion) != (tried, state.champion):
+            del self._trials[state.model]
         if standing.unloaded:
             standing.settled = True
             return
@@ -138,14 +144,17 @@ class Library:
             standing.settled, standing.reason = True, str(refused)
             await self._stand_in(state)
             raise
-        self._slots.flip(state.model, state.champion, frozenset({state.previous_champion}))
+        self._slots.flip(state.model, state.champion, frozenset({state.previous_champion, tried}))
         standing.settled, standing.reason = True, ""
         if state.previous_champion:
             await self._bring(state, state.previous_champion)
+        if tried:
+            await self._try(state)
 
     def forget(self, model: str) -> None:
         """The registry has the model no more."""
         self._standings.pop(model, None)
+        self._trials.pop(model, None)
         self._slots.forget(model)
 
     def configure(self, model: str, batching: tuple[int, float, int] | None) -> None:
@@ -158,16 +167,22 @@ class Library:
             with self._slots.lease(model, version) as engine:
                 engine.limit(self._limits.get(model, Limits()))
 
-    def lease(self, model: str, version: str = "") -> Lease[Engine]:
+    def trial(self, model: str) -> Trial | None:
+        """The rollout this process takes part in, for what both versions do to be counted; None while there is none."""
+        return self._trials.get(model)
+
+    def lease(self, model: str, version: str = "", key: str = "") -> Lease[Engine]:
         """The right to use the version that answers, or the one named as in the protocol.
 
+        While a candidate is tried and no version is named, `key` decides: the entity the request is about, or its id.
         Raises Missing when there is no such model or version, Unavailable when the registry has the model but none of
         its versions is in memory.
         """
         if version and not _NUMBER.fullmatch(version):
             raise Missing(f"`{version}` is no version of `{model}`", field="version", remedy="send a number, or none")
+        trial = None if version else self._trials.get(model)
         try:
-            return self._slots.lease(model, int(version or 0))
+            return self._slots.lease(model, trial.candidate if trial and trial.picks(key) else int(version or 0))
         except Missing:
             standing = self._standings.get(model)
             if standing is None or self._slots.serving(model):
@@ -222,6 +237,26 @@ class Library:
             if not self._slots.resident(model):
                 found.append(Shown(model, 0, standing.revision, False, standing.settled, standing.reason, ""))
         return found
+
+    async def _try(self, state: models_pb2.ModelState) -> None:
+        """Let the candidate take part, or say why it cannot. Raises Refused then, Unavailable when to call again."""
+        rollout, trial = state.rollout, self._trials.get(state.model)
+        if trial is None or trial.since != rollout.since:
+            trial = Trial(state.model, rollout)
+        arm = trial.arms[rollout.candidate]
+        try:
+            await self._bring(state, rollout.candidate)
+            with self._slots.lease(state.model, rollout.candidate) as engine, \
+                    self._slots.lease(state.model, state.champion) as champion:
+                if engine.signature != champion.signature:
+                    raise Refused("the candidate takes or gives other tensors than the champion", field="rollout",
+                                  remedy="promote it, or end its rollout")
+        except Refused as refused:
+            arm.refused = str(refused)
+            raise
+        finally:
+            if arm.refused or rollout.candidate in self._slots.resident(state.model):
+                self._trials[state.model] = trial
 
     async def _stand_in(self, state: models_pb2.ModelState) -> None:
         """Where nothing answers, the champion before is better than no answer: it was good once."""
@@ -290,3 +325,9 @@ class Library:
             await self._sources.cache.put(data)
         except OSError as error:
             log.warning("the model file is not kept on this machine: %s", error.strerror)
+
+
+def _tries(state: models_pb2.ModelState) -> bool:
+    rollout = state.rollout
+    return (rollout.state == models_pb2.ROLLOUT_STATE_RUNNING and rollout.champion == state.champion
+            and rollout.candidate not in (0, state.champion))

@@ -1,7 +1,7 @@
 """What a model answers: to tensors, to rows of named fields, to batches of a stream; and what it says of itself."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from lepton.contracts.pb import prediction_pb2
 from lepton.errors import Refused, Unavailable
 from services.predictor.core.answers import Answers, named
 from services.predictor.core.engine import Engine
+from services.predictor.flow.beside import Beside, Scored, key_of
 from services.predictor.flow.library import Library
 
 PLATFORM = "onnxruntime_onnx"
@@ -43,19 +44,13 @@ class Answered:
     traceparent: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """Answers for the rows of a stream, in their order; together they are as many as the rows."""
-
-    version: int
-    parts: Sequence[Answers]
-
-
 class Predictor:
     """`offer` is given `log_share` of requests' answers, for the log; it must not wait."""
 
-    def __init__(self, library: Library, clock: Clock, offer: Callable[[Answered], None], log_share: float) -> None:
+    def __init__(self, library: Library, beside: Beside, clock: Clock, offer: Callable[[Answered], None],
+                 log_share: float) -> None:
         self._library = library
+        self._beside = beside
         self._clock = clock
         self._offer = offer
         self._log_share = log_share
@@ -66,13 +61,18 @@ class Predictor:
 
         `request` is taken apart.
         """
-        with (self._library.lease(request.model_name, request.model_version) as engine,
+        trial = None if request.model_version else self._library.trial(request.model_name)
+        key = "" if trial is None else key_of(request)
+        with (self._library.lease(request.model_name, request.model_version, key) as engine,
               engine.tally.request(self._clock.monotonic, asked.arrived) as timed):
             read = engine.prepare(request)
             if read.extras is not None and read.extras.shared and not asked.local():
                 raise Refused("shared memory is for callers on the same machine", field="shared_memory_region",
                               remedy="send tensors in the request")
-            outputs = await engine.answer(timed.read(read.feed), asked.deadline)
+            if trial is None:
+                outputs = await engine.answer(timed.read(read.feed), asked.deadline)
+            else:
+                engine, outputs = await self._beside.answer(trial, engine, timed, read.feed, asked.deadline)
             if self._log_is_due():
                 self._log(engine, read.request_id, engine.read(outputs), asked)
             timed.answered()
@@ -80,10 +80,15 @@ class Predictor:
 
     async def predict(self, request: prediction_pb2.PredictRequest, asked: Asked) -> prediction_pb2.PredictResponse:
         """The same by named fields."""
-        with (self._library.lease(request.model, str(request.version or "")) as engine,
+        trial = None if request.version else self._library.trial(request.model)
+        key = request.entity or request.request_id
+        with (self._library.lease(request.model, str(request.version or ""), key) as engine,
               engine.tally.request(self._clock.monotonic, asked.arrived) as timed):
-            outputs = await engine.answer(timed.read(engine.prepare_rows(request.rows, request.explain)),
-                                          asked.deadline)
+            feed = engine.prepare_rows(request.rows, request.explain)
+            if trial is None:
+                outputs = await engine.answer(timed.read(feed), asked.deadline)
+            else:
+                engine, outputs = await self._beside.answer(trial, engine, timed, feed, asked.deadline)
             answers = engine.read(outputs)
             if self._log_is_due():
                 self._log(engine, request.request_id, answers, asked)
@@ -104,6 +109,9 @@ class Predictor:
             raise Unavailable(f"the champion of {model} is not in memory yet", remedy="wait until it is")
         if not self._library.serving(model):
             return None
+        trial = self._library.trial(model)
+        if trial is not None:
+            return await self._beside.score(model, trial, batch)
         with self._library.lease(model) as engine:
             if engine.is_quick(batch.num_rows):
                 parts = engine.score(batch)

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from lepton.contracts.modelling.blocks import Evaluate, Explain, Export, Parameters, Roles, Transfer
 from lepton.contracts.modelling.families import CLASS_TASKS, CLASSES_ONLY, FAMILIES, Family, fitting, foreign, takers
+from lepton.contracts.modelling.serving import Rollout, Trial
 from lepton.contracts.modelling.training_blocks import Adversarial, Augment, Stream
 from lepton.contracts.modelling.transforms import Transform
 from lepton.contracts.pb import models_pb2, training_pb2
@@ -103,6 +104,8 @@ class Plan(Block):
     found: str = ""
     """A `lepton.v1.Search` as JSON: how family and parameters were found; empty where they were given."""
     gate: Gate
+    rollout: Rollout = "immediate"
+    trial: Trial = Trial()
     export: Export | None = None
     evaluate: Evaluate = Evaluate()
     explain: Explain = Explain()

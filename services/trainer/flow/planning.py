@@ -11,6 +11,7 @@ from lepton.clock import Clock
 from lepton.contracts import pipeline as pipelines
 from lepton.contracts.modelling.blocks import ModelSpec, Transfer
 from lepton.contracts.modelling.families import Family
+from lepton.contracts.modelling.serving import Trial
 from lepton.contracts.pb.models_pb2 import ModelState, ModelVersion
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pb.training_pb2 import TRAINING_KIND_IMPORT, TrainingCommand
@@ -111,13 +112,12 @@ class Planner:
             label_type=cast(LabelType | None, spec.label_type), label_categories=categories_of(spec), roles=model.roles,
             fields=planned_fields(spec), outliers=spec.clean.outliers,
             transforms=spec.features.transforms, augment=model.train.augment, adversarial=model.train.adversarial,
-            family=family, parameters=parameters, gate=gate, search=search,
-            found=found, export=model.export, evaluate=model.evaluate, explain=model.explain,
-            rows=taken.learnt or taken.rows.num_rows, snapshot=taken.snapshot,
-            stream=model.train.stream if command.stream_sha256 else None,
-            parent=parent, transfer=transfer, champion=champion, champion_version=registry.champion,
-            imported=imported, promote=command.promote, reason=command.reason, memory_mb=self._bounds.memory_mb,
-            limit_s=self._bounds.limit_s)
+            family=family, parameters=parameters, gate=gate, search=search, rollout=spec.serve.rollout,
+            trial=spec.serve.trial or Trial(), found=found, export=model.export, evaluate=model.evaluate,
+            explain=model.explain, rows=taken.learnt or taken.rows.num_rows, snapshot=taken.snapshot,
+            stream=model.train.stream if command.stream_sha256 else None, parent=parent, transfer=transfer,
+            champion=champion, champion_version=registry.champion, imported=imported, promote=command.promote,
+            reason=command.reason, memory_mb=self._bounds.memory_mb, limit_s=self._bounds.limit_s)
         await folder.write(DATA, _file(taken.rows))
         await folder.write(PLAN, plan.to_json().encode())
         return plan

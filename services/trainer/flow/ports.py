@@ -14,6 +14,9 @@ from lepton.store.models import Models
 from lepton.store.runs import Runs
 from lepton.store.segments import Segments
 
+RECOVERY = "recovery"
+"""Reason of a run that is to heal something."""
+
 
 class Process(Protocol):
     """A run's process. `exit_code` is None while it lives, negative when a signal ended it."""

@@ -10,10 +10,15 @@ from google.protobuf.json_format import ParseDict
 from lepton.clock import Clock
 from lepton.contracts.bundles import exported, modelsigning
 from lepton.contracts.pb.models_pb2 import (
+    ROLLOUT_STRATEGY_CANARY,
+    ROLLOUT_STRATEGY_SHADOW,
     VERSION_STATUS_READY,
     VERSION_STATUS_REJECTED,
     ModelManifest,
     ModelVersion,
+    Rollout,
+    RolloutStrategy,
+    RolloutTerms,
 )
 from lepton.contracts.signing import Identity, sign_manifest
 from lepton.errors import Missing
@@ -23,10 +28,12 @@ from lepton.store.registry.states import Why
 from lepton.store.runs import WAITING, ClaimedRun
 from services.trainer.core.gate import Verdict, decide
 from services.trainer.core.plan import Plan
-from services.trainer.flow.ports import Folder, Stores, Tell
+from services.trainer.flow.ports import RECOVERY, Folder, Stores, Tell
 
 log = logging.getLogger(__name__)
 
+STRATEGIES: dict[str, RolloutStrategy.ValueType] = {"canary": ROLLOUT_STRATEGY_CANARY,
+                                                    "shadow": ROLLOUT_STRATEGY_SHADOW}
 MODEL, WEIGHTS, CARD, RESULT = "model.onnx", "weights.npz", "card.zip", "result.json"
 
 
@@ -93,7 +100,8 @@ class Publisher:
         await self._stores.runs.renew(run.run_id, run.fence, self._lease_s)
         also = await self._garbage.waited_for(plan.model)
         state = await self._stores.models.publish(plan.model, version, promote, run.fence, also=also,
-                                                  why=Why(run.run_id, _measured(plan, manifest)))
+                                                  why=Why(run.run_id, _measured(plan, manifest)),
+                                                  rollout=_rollout(plan))
         self._tell.announce()
         mine = next(one for one in state.versions if one.manifest.lineage.run_id == run.run_id)
         return Published(mine, state.champion == mine.version, verdict.reasons)
@@ -141,6 +149,17 @@ async def _needed(folder: Folder, name: str) -> bytes:
     if data is None:
         raise RuntimeError(f"the run's folder has a result but no {name}")
     return data
+
+
+def _rollout(plan: Plan) -> Rollout | None:
+    """How the Pipeline has a candidate tried; None: not at all. What was trained to heal has no time to be tried."""
+    if plan.rollout == "immediate" or plan.reason == RECOVERY:
+        return None
+    trial = plan.trial
+    return Rollout(strategy=STRATEGIES[plan.rollout], terms=RolloutTerms(
+        shares=trial.shares, step_s=trial.step_s, min_answers=trial.min_answers, max_failures=trial.max_failures,
+        max_slower=trial.max_slower, min_agreement=trial.min_agreement, significance=trial.significance,
+        limit_s=trial.limit_s))
 
 
 def _measured(plan: Plan, manifest: ModelManifest) -> str:

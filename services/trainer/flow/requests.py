@@ -9,10 +9,10 @@ from lepton.errors import Invalid, Missing, Refused
 from lepton.store.registry.states import Why
 from lepton.store.runs import run_id_of
 from services.trainer.flow.planning import parsed
-from services.trainer.flow.ports import Pipelines, Stores, Tell
+from services.trainer.flow.ports import RECOVERY, Pipelines, Stores, Tell
 from services.trainer.flow.registry.changes import Changes
 
-ROWS, RECOVERY = "rows", "recovery"
+ROWS = "rows"
 # What a person asks for goes before what rows call for, and what heals goes before either.
 ROWS_PRIORITY, RECOVERY_PRIORITY = -10, 50
 _RECOVERY_PREFIX = "recovery-"

@@ -43,6 +43,8 @@ class Desk:
         self.labels: list[dict[str, Any]] = []
         self.keys: dict[str, dict[str, Any]] = {}
         self.orders: list[dict[str, Any]] = []
+        self.rollout: dict[str, Any] = {}
+        self.ends: list[str] = []
 
     def answer(self, method: str, path: str, body: bytes) -> Answer:
         self.asked[f"{method} {path}"] += 1
@@ -145,6 +147,9 @@ class Desk:
             return 404, {"detail": f"there is no model {name}", "title": "Not Found"}
         if rest == ["promote"]:
             self.models[name]["champion"] = asked["version"]
+        if rest[:1] == ["rollout"]:
+            self.ends += rest[1:]
+            return (202, {"command_id": "request-3"}) if rest[1:] else (200, self.rollout)
         if rest == ["rollback"]:
             return 202, {"command_id": "operator-2"}
         if rest == ["predict"]:

@@ -136,6 +136,21 @@ def test_models_are_trained_shown_promoted_and_asked(lepton: Lepton, desk: Desk)
         lepton("rollback", "shop")
 
 
+def test_a_rollout_is_shown_and_ended_either_way(lepton: Lepton, desk: Desk) -> None:
+    train(lepton)
+    desk.rollout = {"candidate": 2, "champion": 1, "strategy": "CANARY", "state": "RUNNING", "share": 0.25, "step": 1,
+                    "note": "", "by": "", "terms": {"shares": [0.05, 0.25, 0.5]},
+                    "measured": [{"version": 2, "answered": 20, "failed": 0, "compared": 0, "agreed": 0}]}
+    assert "candidate 2 beside champion 1, canary, step 2 of 3, 25% of entities" in lepton("rollout", "status",
+                                                                                          "shop").stdout
+    desk.rollout |= {"state": "REVERTED", "share": 0.0, "by": "trainer", "note": "it is slower"}
+    assert "reverted by trainer: it is slower" in lepton("rollout", "status", "shop").stdout
+    assert json.loads(lepton("rollout", "status", "shop", "-o", "json").stdout)["share"] == 0.0
+    assert "answers alone" in lepton("rollout", "abort", "shop", "--note", "too soon").stdout
+    assert "to be champion" in lepton("rollout", "promote", "shop").stdout
+    assert desk.ends == ["abort", "promote"]
+
+
 def test_a_run_can_be_told_where_it_begins_and_what_may_change(lepton: Lepton, desk: Desk) -> None:
     lepton("train", "shop", "--from", "stall:3", "--freeze", "layers.0.*", "--freeze", "layers.1", "--head", "replace",
            "--lora", "2")

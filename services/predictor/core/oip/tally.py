@@ -105,6 +105,11 @@ class Timed:
         self._feed = feed
         return feed
 
+    def handed_to(self, other: Tally) -> None:
+        """Another version answers instead: this one failed."""
+        self._tally.gave_up(self._clock() - self._arrived)
+        self._tally = other
+
     def answered(self) -> None:
         self._answered = self._clock()
 

@@ -1,4 +1,4 @@
-"""Commands that change a model's state without training: promote, retire, tag, collect; carried out as they arrive.
+"""Commands that change a model's state without training: promote, end a rollout, retire, tag, collect; done at once.
 
 They do not wait behind a run of the model: every change is a compare-and-set of its document, and a run whose champion
 changed under it is measured anew. Each leaves a run that is over, so that who asked can read what became of it.
@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from lepton.clock import Clock
 from lepton.contracts.pb import training_pb2
+from lepton.contracts.pb.models_pb2 import ROLLOUT_STATE_ABORTED
 from lepton.contracts.pb.training_pb2 import RunFailure, TrainingCommand, TrainingKind
 from lepton.errors import Busy, Invalid, Missing, Refused, Unavailable
 from lepton.runtime.loops import pause
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 
 Figures = dict[str, float]
 
+_WHOLE = (training_pb2.TRAINING_KIND_COLLECT, training_pb2.TRAINING_KIND_ABORT_ROLLOUT)
+"""What is not about a version."""
+
 
 class Changes:
     """The verbs. A command that was carried out is not carried out again, whatever changed since."""
@@ -32,14 +36,15 @@ class Changes:
         self._garbage = Garbage(stores.models.list, stores.runs, stores.artifacts)
         self._verbs: Mapping[TrainingKind.ValueType, Callable[[TrainingCommand], Awaitable[Figures]]] = {
             training_pb2.TRAINING_KIND_PROMOTE: self._promote, training_pb2.TRAINING_KIND_RETIRE: self._retire,
-            training_pb2.TRAINING_KIND_TAG: self._tag, training_pb2.TRAINING_KIND_COLLECT: self._collect}
+            training_pb2.TRAINING_KIND_ABORT_ROLLOUT: self._abort, training_pb2.TRAINING_KIND_TAG: self._tag,
+            training_pb2.TRAINING_KIND_COLLECT: self._collect}
 
     def takes(self, command: TrainingCommand) -> bool:
         return command.kind in self._verbs
 
     async def carry_out(self, command: TrainingCommand) -> bool:
         """False when it was done before. Raises Invalid for a command without a version, where it needs one."""
-        if command.kind != training_pb2.TRAINING_KIND_COLLECT and not command.parent_version:
+        if command.kind not in _WHOLE and not command.parent_version:
             raise Invalid("the command must name its version", field="parent_version")
         if await self._known(command):
             return False
@@ -87,6 +92,10 @@ class Changes:
 
     async def _promote(self, command: TrainingCommand) -> Figures:
         await self._stores.models.promote(command.model, command.parent_version, why=_why(command))
+        return {}
+
+    async def _abort(self, command: TrainingCommand) -> Figures:
+        await self._stores.models.end_rollout(command.model, 0, ROLLOUT_STATE_ABORTED, _why(command))
         return {}
 
     async def _retire(self, command: TrainingCommand) -> Figures:

@@ -1,0 +1,75 @@
+"""The `serve` block: how requests are batched, on how many processes, and how a new version comes into production."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from lepton.contracts.pipeline_blocks import Block
+
+FASTEST_S, SLOWER = 1e-5, 1.25
+"""Place i of a rollout's counted runs holds those of at most FASTEST_S x SLOWER^i seconds, and of more than i - 1's."""
+PLACES = 68
+"""The last place holds what took 31 s and more: no request waits so long."""
+
+
+Rollout = Literal["immediate", "canary", "shadow"]
+
+
+class Replicas(Block):
+    min: Annotated[int, Field(ge=1, le=100)] = 1
+    max: Annotated[int, Field(ge=1, le=100)] = 1
+
+
+class Batching(Block):
+    max_rows: Annotated[int, Field(ge=1, le=65_536)] = 64
+    max_delay_ms: Annotated[float, Field(ge=0, le=1000)] = 1
+    queue_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+
+
+class Trial(Block):
+    """How a candidate is tried beside the champion before it takes over, and what it must not do worse."""
+
+    shares: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...],
+                      Field(strict=False, min_length=1, max_length=20)] = (0.05, 0.25, 0.5)
+    """Canary: share of entities the candidate answers, step by step; after the last step it answers all."""
+    step_s: Annotated[float, Field(gt=0, le=604_800)] = 300
+    """Shortest time of a step."""
+    min_answers: Annotated[int, Field(ge=1, le=10_000_000)] = 500
+    """Fewest rows the candidate has answered, or a shadow been compared on, in a step."""
+    max_failures: Annotated[float, Field(ge=0, lt=1)] = 0.005
+    """How much larger than the champion's its share of failed runs may be."""
+    max_slower: Annotated[float, Field(ge=1, le=100)] = 1.5
+    """How many times as long as the champion's 95th percentile its own may be; a millisecond more is always allowed."""
+    min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Shadow: share of rows it must answer as the champion does."""
+    significance: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """Chance, over the whole rollout, of leaving a candidate that does nothing worse than is allowed."""
+    limit_s: Annotated[float, Field(gt=0, le=31_536_000)] = 86_400
+    """A step that has no verdict by then ends the rollout, and the champion stays."""
+
+
+class Serve(Block):
+    rollout: Rollout = "immediate"
+    trial: Trial | None = None
+    """With its defaults where it is left out."""
+    replicas: Replicas = Replicas()
+    batching: Batching = Batching()
+
+
+def check_serve(serve: Serve) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """What cannot be: path, message and remedy of each."""
+    if serve.replicas.min > serve.replicas.max:
+        yield ("serve", "replicas", "min"), "more than max", "lower it"
+    if serve.batching.queue_rows < serve.batching.max_rows:
+        yield (("serve", "batching", "queue_rows"), "one full batch does not fit the queue",
+               "raise it to at least max_rows")
+    if serve.trial is None:
+        return
+    if serve.rollout == "immediate":
+        yield ("serve", "trial"), "nothing is tried where the rollout is immediate", "say `rollout: canary`"
+    if any(one >= other for one, other in itertools.pairwise(serve.trial.shares)):
+        yield ("serve", "trial", "shares"), "a step must be larger than the one before", "sort them, each once"
+    if serve.trial.limit_s <= serve.trial.step_s:
+        yield ("serve", "trial", "limit_s"), "a step would end before it may", "raise it above step_s"

@@ -1,0 +1,1 @@
+"""Candidates that are tried beside the champion, on the command line."""

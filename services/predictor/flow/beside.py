@@ -1,0 +1,230 @@
+"""What is done while a candidate is tried: it answers its share, or in the shadow; both versions are counted."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from lepton.clock import Clock
+from lepton.contracts import features
+from lepton.contracts.pb import grpc_service_pb2 as oip
+from lepton.errors import Busy, Invalid, LeptonError
+from lepton.runtime.loops import pause
+from services.predictor.core.answers import Answers
+from services.predictor.core.batcher import Arrays
+from services.predictor.core.engine import Engine
+from services.predictor.core.oip.tally import Timed
+from services.predictor.core.rollout.arms import Arm, Trial
+from services.predictor.core.rollout.comparing import agreed, sound, sound_answers
+from services.predictor.core.signature import Feed
+from services.predictor.flow.library import Library
+
+ENTITY = "entity"
+"""Parameter of a request in the protocol: whom it is about."""
+
+WAITING_ROWS = 65_536
+"""Rows that wait for the shadow at most; it is a sample then, and nobody waits for it."""
+LOOK_EVERY_S = 0.02
+AT_ONCE = 64
+ANSWER_WITHIN_S = 30.0
+
+log = logging.getLogger(__name__)
+
+
+def key_of(request: oip.ModelInferRequest) -> str:
+    """What a request is kept together with others by: the entity it names, else its id."""
+    if ENTITY in request.parameters:
+        return request.parameters[ENTITY].string_param or request.id
+    return request.id
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Answers for the rows of a stream, in their order.
+
+    `parts` together are as many as the rows, but for those that `picked` names: these `tried` answers, by `candidate`.
+    """
+
+    version: int
+    parts: Sequence[Answers]
+    candidate: int = 0
+    tried: Sequence[Answers] = ()
+    picked: Sequence[bool] = ()
+
+    def version_at(self, row: int) -> int:
+        return self.candidate if self.picked and self.picked[row] else self.version
+
+    def counts(self) -> dict[int, int]:
+        """Rows by the version that answered them."""
+        found = {self.version: sum(map(len, self.parts)), self.candidate: sum(map(len, self.tried))}
+        return {version: rows for version, rows in found.items() if rows}
+
+
+@dataclass(frozen=True, slots=True)
+class _Requested:
+    feed: Feed
+    champion: Engine
+    outputs: Arrays
+
+    @property
+    def rows(self) -> int:
+        return self.feed.rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Streamed:
+    batch: pa.RecordBatch
+    answers: Sequence[Answers]
+
+    @property
+    def rows(self) -> int:
+        return int(self.batch.num_rows)
+
+
+class Beside:
+    """Belongs to the event loop. What the candidate fails of, the champion answers: callers see nothing of it."""
+
+    def __init__(self, library: Library, clock: Clock) -> None:
+        self._library = library
+        self._clock = clock
+        self._shadows: deque[tuple[str, Trial, _Requested | _Streamed]] = deque()
+        self._waiting = 0
+
+    async def answer(self, trial: Trial, engine: Engine, timed: Timed, feed: Feed,
+                     deadline: float) -> tuple[Engine, Arrays]:
+        """A request's outputs, and the version that gave them. Raises as `Batcher.answer`."""
+        timed.read(feed)
+        if engine.manifest.version == trial.candidate:
+            answering, outputs = await self._tried(trial, engine, feed, deadline)
+            if answering is not engine:
+                timed.handed_to(answering.tally)
+            return answering, outputs
+        arm, started = trial.arms.get(engine.manifest.version), self._clock.monotonic()
+        try:
+            outputs = await engine.answer(feed, deadline)
+        except (Invalid, Busy):
+            raise
+        except Exception:
+            if arm is not None:
+                arm.missed()
+            raise
+        if arm is not None:
+            self._count(arm, sound(outputs), feed.rows, started)
+            if trial.shadow:
+                # Its memory may be the caller's, who has it back with the answer.
+                mine = Feed({name: array.copy() for name, array in feed.arrays.items()}, feed.rows)
+                self._shadow(engine.manifest.model, trial, _Requested(mine, engine, outputs))
+        return engine, outputs
+
+    async def score(self, model: str, trial: Trial, batch: pa.RecordBatch) -> Scored:
+        """Answers for a features batch, each entity's by the version that answers it. Raises as `Engine.score`."""
+        mask = trial.picked(batch.column(features.ENTITY).to_pylist())
+        tried = await self._tried_rows(model, trial, batch.filter(pa.array(mask))) if any(mask) else None
+        with self._library.lease(model, str(self._library.serving(model))) as engine:
+            version, arm = engine.manifest.version, trial.arms.get(engine.manifest.version) or Arm()
+            if tried is None:
+                parts = await self._run(engine, arm, batch)
+                self._shadow(model, trial, _Streamed(batch, parts))
+                return Scored(version, parts)
+            rest = batch.filter(pa.array([not one for one in mask]))
+            parts = await self._run(engine, arm, rest) if rest.num_rows else []
+            return Scored(version, parts, trial.candidate, tried, mask)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """A loop for the service: have shadows answer what waits for them, until `stop`."""
+        while not await pause(stop, LOOK_EVERY_S, self._clock):
+            while self._shadows and not stop.is_set():
+                taken = [self._shadows.popleft() for _ in range(min(AT_ONCE, len(self._shadows)))]
+                self._waiting -= sum(one.rows for _, _, one in taken)
+                await asyncio.gather(*(self._compare(*one) for one in taken))
+
+    async def _tried(self, trial: Trial, engine: Engine, feed: Feed, deadline: float) -> tuple[Engine, Arrays]:
+        arm, started = trial.arms[trial.candidate], self._clock.monotonic()
+        try:
+            outputs = await engine.answer(feed, deadline)
+        except TimeoutError:
+            arm.missed()
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a candidate raises, the champion is asked instead
+            log.info("candidate %d of %s failed: %s", trial.candidate, engine.manifest.model, error)
+        else:
+            if sound(outputs):
+                arm.ran(feed.rows, self._clock.monotonic() - started)
+                return engine, outputs
+        model = engine.manifest.model
+        with self._library.lease(model, str(self._library.serving(model))) as champion:
+            try:
+                outputs = await champion.answer(feed, deadline)
+            except TimeoutError:
+                arm.missed()
+                raise
+        # The champion could answer: that the candidate could not was its own fault.
+        arm.missed()
+        return champion, outputs
+
+    async def _tried_rows(self, model: str, trial: Trial, rows: pa.RecordBatch) -> list[Answers] | None:
+        """None when the candidate could not."""
+        arm, started = trial.arms[trial.candidate], self._clock.monotonic()
+        try:
+            with self._library.lease(model, str(trial.candidate)) as engine:
+                parts = await _scored(engine, rows)
+        except Exception as error:  # noqa: BLE001 - as above
+            log.info("candidate %d of %s failed: %s", trial.candidate, model, error)
+            arm.missed()
+            return None
+        fine = all(map(sound_answers, parts))
+        self._count(arm, fine, rows.num_rows, started)
+        return parts if fine else None
+
+    async def _run(self, engine: Engine, arm: Arm, batch: pa.RecordBatch) -> list[Answers]:
+        started = self._clock.monotonic()
+        try:
+            parts = await _scored(engine, batch)
+        except Invalid:
+            raise
+        except LeptonError:
+            arm.missed()
+            raise
+        self._count(arm, all(map(sound_answers, parts)), batch.num_rows, started)
+        return parts
+
+    def _count(self, arm: Arm, fine: bool, rows: int, started: float) -> None:
+        if fine:
+            arm.ran(rows, self._clock.monotonic() - started)
+        else:
+            arm.missed()
+
+    def _shadow(self, model: str, trial: Trial, work: _Requested | _Streamed) -> None:
+        if trial.shadow and trial.open and self._waiting + work.rows <= WAITING_ROWS:
+            self._waiting += work.rows
+            self._shadows.append((model, trial, work))
+
+    async def _compare(self, model: str, trial: Trial, work: _Requested | _Streamed) -> None:
+        if self._library.trial(model) is not trial:
+            return
+        arm, started = trial.arms[trial.candidate], self._clock.monotonic()
+        try:
+            with self._library.lease(model, str(trial.candidate)) as engine:
+                if isinstance(work, _Requested):
+                    outputs = await engine.answer(work.feed, started + ANSWER_WITHIN_S)
+                    mine, theirs = [engine.read(outputs)], [work.champion.read(work.outputs)]
+                else:
+                    mine, theirs = await _scored(engine, work.batch), list(work.answers)
+        except Exception as error:  # noqa: BLE001 - nobody waits for this answer; that there is none is what counts
+            log.info("shadow %d of %s failed: %s", trial.candidate, model, error)
+            arm.missed()
+            return
+        fine = all(map(sound_answers, mine))
+        self._count(arm, fine, work.rows, started)
+        if fine:
+            arm.compared += work.rows
+            arm.agreed += sum(agreed(one, other) for one, other in zip(mine, theirs, strict=True))
+
+
+async def _scored(engine: Engine, batch: pa.RecordBatch) -> list[Answers]:
+    if engine.is_quick(batch.num_rows):
+        return engine.score(batch)
+    return await asyncio.to_thread(engine.score, batch)

@@ -1,0 +1,1 @@
+"""A candidate beside the champion, seen from the doors and from the log."""
