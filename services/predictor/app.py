@@ -1,6 +1,7 @@
 """Builds the predictor: every concrete object, in the order in which it starts."""
 
 import gc
+from collections.abc import Callable
 
 from lepton.bus import kafka
 from lepton.bus.care import Care
@@ -90,20 +91,12 @@ def assemble(settings: PredictorSettings, service: Service, broker: Broker, data
                      lambda server: prediction.register(answers, server)],
                     inference.drain, service.health, clock)
 
-    def describe(message: Instance) -> None:
-        message.address, message.provider, message.load = door.address, provider, library.in_use()
-        for shown in library.shown():
-            if shown.serving:
-                trial = library.trial(shown.model)
-                message.models.add(model=shown.model, version=shown.version, revision=shown.revision,
-                                   arms=[] if trial is None else trial.told())
-
     if memory is not None:
         service.add(Stage.STORE, "shared memory", memory)
     service.add(Stage.STORE, "database", database)
     service.add(Stage.STORE, "broker", Connection(broker))
     service.add(Stage.BUS, "producer", producer)
-    announce(service, producer, describe)
+    announce(service, producer, _describing(library, door, provider))
     service.add(Stage.BUS, "pipelines", pipelines)
     service.add(Stage.BUS, "registry", updates)
     service.spawn("follow registry", updates.table.run)
@@ -123,6 +116,19 @@ def _tracing(settings: PredictorSettings) -> dict[str, list[str]]:
     traced = bool(settings.otlp_endpoint) and settings.trace_ratio > 0
     return {"trace_mode": ["opentelemetry"], "trace_level": ["TIMESTAMPS" if traced else "OFF"],
             "trace_rate": [str(round(1 / settings.trace_ratio) if traced else 0)], "trace_count": ["-1"]}
+
+
+def _describing(library: Library, door: GrpcDoor, provider: str) -> Callable[[Instance], None]:
+    """What the process announces of itself: where it answers, with what, and what it counts of a rollout."""
+    def describe(message: Instance) -> None:
+        message.address, message.provider, message.load = door.address, provider, library.in_use()
+        for shown in library.shown():
+            if shown.serving:
+                trial = library.trial(shown.model)
+                message.models.add(model=shown.model, version=shown.version, revision=shown.revision,
+                                   arms=[] if trial is None else trial.told())
+
+    return describe
 
 
 def _collect_rarely() -> None:
