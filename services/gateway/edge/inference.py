@@ -58,13 +58,14 @@ class _Operate(msgspec.Struct):
 @router.get("/health/live", summary="Is the server alive")
 async def live() -> Response:
     """Open to all: answers while the process does."""
-    return Response(status_code=200)
+    return answer({"live": True})
 
 
 @router.get("/health/ready", summary="Is the server ready", responses={503: {"description": "No predictor is."}})
 async def ready(gateway: TheGateway) -> Response:
     """Open to all: whether some predictor can be asked."""
-    return Response(status_code=200 if gateway.predictions.ready() else 503)
+    is_ready = gateway.predictions.ready()
+    return answer({"ready": is_ready}, 200 if is_ready else 503)
 
 
 @router.get("", summary="Server metadata", responses={

@@ -1,0 +1,1 @@
+"""Programs that tests run in the clients' environment, never imported by ours."""
