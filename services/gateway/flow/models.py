@@ -19,6 +19,7 @@ from lepton.store.runs import WAITING, Run, Runs, run_id_of
 from services.gateway.core.auth import Caller
 from services.gateway.flow.audit import Audit
 from services.gateway.flow.pipelines import Catalogue
+from services.gateway.flow.registry.parents import check_parent
 
 __all__ = ["Asked", "Models", "Run", "Training"]
 
@@ -94,7 +95,7 @@ class Models:
         """Ask for one run; returns once the command is durable. The same `command_id` again starts nothing new.
 
         Raises Missing for an unknown pipeline, InvalidPipeline for family or parameters that cannot be, Refused when
-        the rows to learn from have another form than the model takes.
+        the rows to learn from have another form than the model takes or the version to begin with another family.
         """
         pipeline = await self.check_label(model)
         await self._check_data(pipeline, wanted.data_pipeline)
@@ -102,6 +103,8 @@ class Models:
         if wanted.family or wanted.parameters or wanted.search or wanted.transfer:
             _check_model(pipeline, wanted)
         self._check_parent(model, wanted)
+        if wanted.kind == "fine_tune":
+            check_parent(self._registry, pipeline, wanted.family, (wanted.parent_model, wanted.parent_version))
         command = self._command(caller, model, KINDS[wanted.kind], wanted.command_id)
         command.family = wanted.family
         command.parameters_json = json.dumps(wanted.parameters, sort_keys=True) if wanted.parameters else ""

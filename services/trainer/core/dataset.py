@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lepton.contracts.features import EVENT_ID, OCCURRED_AT, SOURCE_OFFSET, decode_table
-from services.trainer.core.failure import bad_data, bad_parameter
+from services.trainer.core.failure import RunFailed, bad_data, bad_parameter
 
 LABEL = "_label"
 _PARTITION = "_partition"
@@ -106,9 +106,17 @@ def _hashed(names: Iterable[str]) -> npt.NDArray[np.float64]:
 
 def check_enough(training: int, held_out: int) -> None:
     """Raises RunFailed(data) for fewer rows than anything can be learnt from and measured on."""
+    if not training + held_out:
+        raise no_rows()
     if training < MIN_TRAIN_ROWS or held_out < MIN_HELD_OUT_ROWS:
         raise bad_data(f"too little data: {training} rows to learn from and {held_out} held out",
-                       f"at least {MIN_TRAIN_ROWS} and {MIN_HELD_OUT_ROWS} are needed; wait for more labels")
+                       f"at least {MIN_TRAIN_ROWS} and {MIN_HELD_OUT_ROWS} are needed; wait for more labels",
+                       "too_few_rows")
+
+
+def no_rows() -> RunFailed:
+    return bad_data("there are no labelled rows", "send events and their labels; the two are joined by event id",
+                    "no_rows")
 
 
 def _last_of_each(ids: pa.ChunkedArray) -> pa.Array:
@@ -173,13 +181,13 @@ def fit_target(task: str, label_type: str, declared: Sequence[str] | None, label
         numbers = _numbers(labels)[training]
         if not (np.abs(numbers) <= MAX_LABEL).all():
             raise bad_data("labels are not finite, or too large to be answered in 32 bits",
-                           "correct the labels that are NaN, infinite or beyond 1e30")
+                           "correct the labels that are NaN, infinite or beyond 1e30", "unfit_labels")
         spread = float(numbers.std())
         return Target(task, label_type, (), float(numbers.mean()), spread if spread > 0 else 1.0)
     seen = sorted(set(texts(labels, label_type)), key=(int if label_type == "int" else str))
     if len(seen) > MAX_CLASSES:
         raise bad_data(f"the label has {len(seen)} classes, more than {MAX_CLASSES}",
-                       "declare events.label.task: regression, or merge rare classes")
+                       "declare events.label.task: regression, or merge rare classes", "too_many_classes")
     classes = ("false", "true") if label_type == "bool" else tuple(declared or seen)
     return Target(task, label_type, classes)
 

@@ -10,6 +10,8 @@ from services.trainer.core.loop import Array, Loop, Stateful
 
 # Less than this, relative to the best loss so far, is no improvement.
 MIN_IMPROVEMENT = 1e-4
+# A loss that is so many times the least one was not going down.
+GREW = 10.0
 
 
 class Checkpoint:
@@ -59,13 +61,41 @@ class EarlyStop(Stateful):
         self._best_loss, self._best_epoch, self._best = loss, loop.epoch, loop.network.arrays()
 
 
-class StopOnNaN:
-    """Ends the run as failed when the loss is no number any more: nothing learnt after that is worth keeping."""
+class StopOnNaN(Stateful):
+    """Ends the run as failed when loss or weights are no numbers any more: nothing learnt after that is worth keeping.
+
+    `exploding_gradients` where they grew until they were none, `nan_loss` where the network answered so at once.
+    """
+
+    def __init__(self) -> None:
+        self._least = self._last = math.inf
 
     def batch_done(self, loop: Loop) -> None:
         if not math.isfinite(loop.batch_loss):
-            raise bad_parameter(f"training diverged in epoch {loop.epoch}: the loss is {loop.batch_loss}",
-                                "lower learning_rate, or look for extreme values in the fields")
+            grew = math.isinf(loop.batch_loss) or self._last > GREW * abs(self._least)
+            raise _diverged(loop, f"the loss is {loop.batch_loss}", grew and math.isfinite(self._last))
+        self._least, self._last = min(self._least, loop.batch_loss), loop.batch_loss
+
+    def epoch_done(self, loop: Loop) -> None:
+        # The loss before the last step was a number still.
+        if not all(bool(weights.isfinite().all()) for weights in loop.network.parameters()):
+            raise _diverged(loop, "weights are no numbers any more", True)
+
+    def state(self) -> dict[str, Array]:
+        return {"least": np.array(self._least), "last": np.array(self._last)}
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        # A checkpoint from before these were kept has none.
+        self._least, self._last = (float(state.get(name, math.inf)) for name in ("least", "last"))
+
+
+def _diverged(loop: Loop, what: str, grew: bool) -> RunFailed:
+    message = f"training diverged in epoch {loop.epoch}: {what}"
+    if grew:
+        return bad_parameter(message, "lower learning_rate, or set clip_norm, to 1.0 for example",
+                             "exploding_gradients")
+    return bad_parameter(message, "look for extreme values in the fields, and in a network of your own for roots and "
+                                  "logarithms of what may be negative; or lower learning_rate", "nan_loss")
 
 
 class TimeLimit:
@@ -82,7 +112,7 @@ class TimeLimit:
     def epoch_done(self, loop: Loop) -> None:
         if self._monotonic() > self._ends_at:
             raise RunFailed("resource", f"not done after {self._limit_s:.0f} s, at epoch {loop.epoch}",
-                            "use fewer rows or epochs, or raise LEPTON_TRAINER_RUN_LIMIT_S")
+                            "use fewer rows or epochs, or raise LEPTON_TRAINER_RUN_LIMIT_S", "time_limit")
 
 
 class Report:

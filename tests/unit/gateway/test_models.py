@@ -21,15 +21,16 @@ from tests.unit.gateway.test_access import assert_problem
 OPERATOR = "operator"
 
 
-async def publish(house: House, champion: int = 2) -> None:
+async def publish(house: House, champion: int = 2, family: str = "logistic_regression") -> None:
     state = models_pb2.ModelState(model="shop", revision=2, champion=champion, previous_champion=1, reason="promoted",
                                   key_id="trainer", signature=b"s")
     for number in (1, 2):
         version = state.versions.add(model="shop", version=number, status=models_pb2.VERSION_STATUS_READY,
                                      key_id="trainer", signature=b"s")
         version.manifest.MergeFrom(models_pb2.ModelManifest(
-            model="shop", version=number, family="logistic_regression", metrics={"accuracy": 0.9},
+            model="shop", version=number, family=family, metrics={"accuracy": 0.9},
             task=models_pb2.MODEL_TASK_CLASSIFICATION, sha256="ab" * 32))
+        version.manifest.lineage.weights_sha256 = "cd" * 32 if number == 1 else ""
         version.manifest.lineage.parent_version = number - 1
     state.changed_at.GetCurrentTime()
     await house.announce(Topic.MODELS, "shop", state)
@@ -63,7 +64,7 @@ async def test_training_is_asked_for_by_a_command_whose_run_is_known_at_once(hou
 
 
 async def test_a_run_can_begin_with_another_models_version(house: House) -> None:
-    await publish(house)
+    await publish(house, family="mlp")
     await house.apply(PIPELINE.replace("shop", "stall"))
     response = await house.admin.post("/v1/models/stall/train", json={
         "kind": "fine_tune", "family": "mlp", "parent_model": "shop", "parent_version": 1,
@@ -72,6 +73,24 @@ async def test_a_run_can_begin_with_another_models_version(house: House) -> None
     (command,) = await house.messages(Topic.TRAINING_COMMANDS)
     assert (command.model, command.parent_model, command.parent_version) == ("stall", "shop", 1)
     assert command.transfer_json == '{"freeze": ["layers.0.*"], "head": "replace"}'
+
+
+@pytest.mark.parametrize(("asked", "why", "remedy"), [
+    ({"family": "mlp", "transfer": {"lora": {"rank": 4}}}, "version 2 of shop is a logistic_regression",
+     "name a version of a mlp"),
+    ({"family": "mlp", "parent_model": "shop", "parent_version": 1}, "version 1 of shop is a logistic_regression",
+     "train a mlp first"),
+    ({"family": "logistic_regression"}, "version 2 of shop cannot be continued: its weights were not kept",
+     "trained here")])
+async def test_a_run_that_cannot_begin_where_it_is_to_is_refused_when_it_is_asked_for(
+        house: House, asked: dict[str, Any], why: str, remedy: str) -> None:
+    await publish(house)
+    await house.apply()
+    response = await house.admin.post("/v1/models/shop/train", json={"kind": "fine_tune", **asked})
+    assert_problem(response, 409)
+    assert why in response.json()["detail"]
+    assert remedy in response.text
+    assert await house.messages(Topic.TRAINING_COMMANDS) == []
 
 
 async def test_a_search_is_passed_on_and_one_that_cannot_be_is_refused(house: House) -> None:

@@ -41,4 +41,4 @@ async def test_a_snapshot_there_is_not_or_of_another_pipeline_fails_as_parameter
 async def test_labels_after_the_cut_are_not_learnt(world: World) -> None:
     await world.rows(0, 120)
     run = await world.train("c1", snapshot_id=await freeze(world, label_until="2000-01-01T00:00:00+00:00"))
-    assert run.progress.state == RunState.RUN_STATE_FAILED and "too little data: 0 rows" in run.progress.failure.message
+    assert run.progress.state == RunState.RUN_STATE_FAILED and "no labelled rows" in run.progress.failure.message

@@ -11,14 +11,14 @@ import torch
 from lepton.contracts.modelling.families import SHAPED
 from services.trainer.core import loop
 from services.trainer.core.continuing.parent import Parent
-from services.trainer.core.dataset import HELD_OUT, TRAIN, Target, check_enough
+from services.trainer.core.dataset import HELD_OUT, TRAIN, Target, check_enough, no_rows
 from services.trainer.core.export.session import Session
 from services.trainer.core.failure import bad_data
 from services.trainer.core.judging.judge import Held
 from services.trainer.core.lessons.lesson import Lesson
 from services.trainer.core.networks import zoo
 from services.trainer.core.plan import Plan
-from services.trainer.core.preparing.preparation import Preparation
+from services.trainer.core.preparing.preparation import Preparation, constant_fields
 from services.trainer.core.preparing.rows import Inputs, inputs_of
 from services.trainer.core.preparing.words import Along
 from services.trainer.core.teaching.disturbing import disturbing
@@ -65,7 +65,7 @@ def exactly() -> None:
 def usable_of(plan: Plan, rows: pa.Table) -> Usable:
     """Rows that can be learnt from. Raises RunFailed where there are none."""
     if rows.num_rows == 0:
-        raise bad_data("there are no labelled rows", "send events and their labels; the two are joined by event id")
+        raise no_rows()
     inputs = inputs_of(plan.fields, rows)
     dropping = [field.missing.kind == "drop" for field in plan.fields]
     keep = np.flatnonzero(~inputs.missing[:, dropping].any(axis=1))
@@ -85,6 +85,7 @@ def prepared(lesson: Lesson, usable: Usable, role: Array,
         target = lesson.target(usable.table, training)
         preparation = fit(plan.fields, plan.outliers, inputs.take(np.flatnonzero(training)), along_of(plan),
                           _shaping(lesson, usable, role, target))
+        _check_varied(plan, preparation)
         if parent:
             preparation = parent.prepared(preparation)
             target, kept = parent.headed(target)
@@ -100,6 +101,14 @@ def prepared(lesson: Lesson, usable: Usable, role: Array,
         check_enough(int((role != HELD_OUT).sum()), int((role == HELD_OUT).sum()))
     lesson.check(target, truth[role != HELD_OUT])
     return Split(usable, truth, role, head), preparation, target
+
+
+def _check_varied(plan: Plan, preparation: Preparation) -> None:
+    """One constant field is warned of; where all are, only the label is left. A policy may know no more than that."""
+    if plan.task in ("classification", "regression") and plan.fields and (
+            {field.name for field in plan.fields} <= set(constant_fields(preparation))):
+        raise bad_data("no field varies in the training rows: each has the same value in all of them, or none",
+                       "send fields that differ from event to event, or look into their cleaning", "constant_fields")
 
 
 def along_of(plan: Plan) -> Along | None:

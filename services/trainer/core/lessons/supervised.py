@@ -28,12 +28,13 @@ class Supervised(Lesson):
     def check_known(self, target: Target, truth: Array, training: Array) -> None:
         """A parent's classes are part of its network: a new one needs a fresh start."""
         if target.task == "classification" and (truth[training] < 0).any():
-            raise bad_data("a label is of a class the parent version does not know", "train instead of fine-tuning")
+            raise bad_data("a label is of a class the parent version does not know", "train instead of fine-tuning",
+                           "unknown_class")
 
     def check(self, target: Target, training_truth: Array) -> None:
         if target.task == "classification" and len(set(training_truth.tolist())) < 2:
             raise bad_data(f"all {len(training_truth)} training rows have the same label",
-                           "wait for, or send, labels of at least two classes")
+                           "wait for, or send, labels of at least two classes", "one_class")
 
     def tensor(self, truth: Array, preparation: Preparation, target: Target) -> torch.Tensor:
         if target.task == "regression":

@@ -59,9 +59,10 @@ def graduate(plan: Plan, state: bytes, champion: bytes | None) -> Graduated:
     record.load(under(arrays, "record"))
     classes = tuple(about["classes"])
     if plan.task == "classification" and len(classes) < 2:
-        raise bad_data("all rows of the stream have the same label", "wait for labels of at least two classes")
+        raise bad_data("all rows of the stream have the same label", "wait for labels of at least two classes",
+                       "one_class")
     if learner.preparation is None or not trial.rows:
-        raise bad_data("no row of the stream has met its label", "send labels for its events")
+        raise bad_data("no row of the stream has met its label", "send labels for its events", "no_rows")
     target = Target(plan.task, plan.label_type or "", classes, learner.standard.label_center,
                     learner.standard.label_scale)
     network = Crowd(learner, plan.task == "classification")
