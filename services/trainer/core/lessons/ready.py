@@ -18,7 +18,7 @@ from services.trainer.core.judging.judge import Held
 from services.trainer.core.lessons.lesson import Lesson
 from services.trainer.core.networks import zoo
 from services.trainer.core.plan import Plan
-from services.trainer.core.preparing.preparation import Preparation, constant_fields
+from services.trainer.core.preparing.preparation import Preparation
 from services.trainer.core.preparing.rows import Inputs, inputs_of
 from services.trainer.core.preparing.words import Along
 from services.trainer.core.teaching.disturbing import disturbing
@@ -85,7 +85,6 @@ def prepared(lesson: Lesson, usable: Usable, role: Array,
         target = lesson.target(usable.table, training)
         preparation = fit(plan.fields, plan.outliers, inputs.take(np.flatnonzero(training)), along_of(plan),
                           _shaping(lesson, usable, role, target))
-        _check_varied(plan, preparation)
         if parent:
             preparation = parent.prepared(preparation)
             target, kept = parent.headed(target)
@@ -101,14 +100,6 @@ def prepared(lesson: Lesson, usable: Usable, role: Array,
         check_enough(int((role != HELD_OUT).sum()), int((role == HELD_OUT).sum()))
     lesson.check(target, truth[role != HELD_OUT])
     return Split(usable, truth, role, head), preparation, target
-
-
-def _check_varied(plan: Plan, preparation: Preparation) -> None:
-    """One constant field is warned of; where all are, only the label is left. A policy may know no more than that."""
-    if plan.task in ("classification", "regression") and plan.fields and (
-            {field.name for field in plan.fields} <= set(constant_fields(preparation))):
-        raise bad_data("no field varies in the training rows: each has the same value in all of them, or none",
-                       "send fields that differ from event to event, or look into their cleaning", "constant_fields")
 
 
 def along_of(plan: Plan) -> Along | None:
@@ -137,12 +128,16 @@ def rows_of(lesson: Lesson, split: Split, role: int, preparation: Preparation, t
 def begun(lesson: Lesson, preparation: Preparation, target: Target, rows: tuple[loop.Rows, loop.Rows],
           parent: Parent | None = None, head: Literal["own", "parent"] = "own") -> tuple[loop.Work, tuple[str, ...]]:
     """A network before its first step, with the rows it will learn from and those it is judged by, and what it has
-    of a parent's weights."""
+    of a parent's weights. Raises RunFailed."""
     plan, (training, judging) = lesson.plan, rows
     carried: tuple[str, ...] = ()
     network = zoo.build(plan.family, plan.task, preparation.layout, target.outputs, plan.parameters)
     network.objective = objective(plan.parameters, training.truth.numpy(), len(target.classes))
     constant = (training.inputs == training.inputs[:1]).all(dim=0).numpy()
+    if constant.size and constant.all() and plan.task in ("classification", "regression"):
+        # One such field is warned of; where all are, only the label is left. A policy may know no more than that.
+        raise bad_data("no field varies in the training rows: each has the same value in all of them, or none",
+                       "send fields that differ from event to event, or look into their cleaning", "constant_fields")
     if parent:
         carried = parent.begin(network, preparation.layout, head == "parent", constant)
     else:
