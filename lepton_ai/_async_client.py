@@ -217,8 +217,9 @@ class AsyncLeptonClient:
                            promote: bool = False) -> Model:
         """A version of the pipeline's model that was trained elsewhere, measured on its rows and gated like any other.
 
-        `source` is the path of an ONNX file, whose probabilities are of `classes` in this order (the Pipeline's order,
-        when left out), or a fitted scikit-learn estimator, turned into ONNX here. Raises Invalid, Missing, Refused.
+        `source` is the path of an ONNX or `.keras` file, whose probabilities are of `classes` in this order (the
+        Pipeline's order, when left out), or a fitted scikit-learn estimator, turned into ONNX here. Raises Invalid,
+        Missing, Refused, Unavailable.
         """
         if isinstance(source, str | Path):
             brought = importing.of_file(Path(source), classes)

@@ -27,6 +27,7 @@ grep -vE '^nvidia-|^cuda-' "$pins" > "$pins.gpu"
 compile predictor-gpu -c "$pins.gpu" --no-annotate
 rm -f "$pins.gpu"
 compile database --no-annotate
+compile keras --no-annotate
 # For measurements, for tests with other projects' clients and for fuzzing, in environments of their own.
 compile bench-peers --no-annotate
 compile clients --no-annotate

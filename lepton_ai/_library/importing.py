@@ -1,4 +1,4 @@
-"""A model trained elsewhere on its way in: an ONNX file as it is, a scikit-learn estimator turned into one here."""
+"""A model trained elsewhere on its way in: an ONNX file as it is, an estimator or Keras model turned into one here."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from lepton.contracts.bundles.brought import check_plain
 from lepton.errors import Invalid, Missing
+from lepton_ai._library import keras
 from lepton_ai._transport import Transport
 
 OPSET: Final = 18
@@ -23,13 +24,35 @@ class Brought:
 
 
 def of_file(path: Path, classes: Sequence[str] = ()) -> Brought:
-    """Raises Missing, or Invalid with the remedy for a file that could run code."""
+    """An ONNX file, with the weights of `FILE.data` beside it put inside, or what becomes of a `.keras` file.
+
+    Raises Missing, Unavailable, or Invalid with the remedy for a file that could run code.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise Missing(f"cannot be read: {error.strerror}", place=str(path)) from error
+    if path.suffix == ".keras":
+        version = keras.check(path)
+        return Brought(keras.to_onnx(path, keras.checkout()), tuple(classes), f"Keras {version}".strip())
     check_plain(data)
+    if path.with_name(f"{path.name}.data").is_file():
+        data = _whole(path)
     return Brought(data, tuple(classes))
+
+
+def _whole(path: Path) -> bytes:
+    """What torch.onnx.export leaves as two files, as one. onnx itself refuses places outside the file's folder."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise Missing("onnx is not installed, which puts the weights beside the file into it",
+                      remedy="pip install 'lepton-ai[onnx]', or torch.onnx.export(..., external_data=False)") from error
+    try:
+        return bytes(onnx.load(path).SerializeToString())
+    except Exception as error:  # protobuf's and onnx's own errors share no other base
+        raise Invalid(f"the file and its weights do not fit: {str(error).splitlines()[0][:200]}", place=str(path),
+                      remedy="torch.onnx.export(..., external_data=False)") from error
 
 
 def of_estimator(estimator: Any, fields: Mapping[str, str]) -> Brought:

@@ -13,6 +13,7 @@ import typer
 
 from lepton.clock import SystemClock
 from lepton.errors import Missing
+from lepton_ai._library.keras import checkout
 from lepton_ai.cli.session import caller, remember, say
 
 Home = Annotated[Path | None, typer.Option(help="Where the stack keeps its state; .local in the checkout by default.")]
@@ -72,14 +73,6 @@ def logs(names: Annotated[list[str] | None, typer.Argument(help="Processes; all 
     finally:
         for _, file in files:
             file.close()
-
-
-def checkout() -> Path:
-    """The folder with deploy/: beside this package, else the working directory. Raises Missing."""
-    for root in (Path(__file__).resolve().parents[2], Path.cwd()):
-        if (root / "deploy" / "local" / "__main__.py").is_file():
-            return root
-    raise Missing("no checkout of Lepton here", place=str(Path.cwd()), remedy="run it in the folder that holds deploy/")
 
 
 def _local(verb: str, home: Path | None, *more: str) -> None:

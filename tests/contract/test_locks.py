@@ -12,9 +12,9 @@ import pytest
 REQUIREMENTS = Path(__file__).parents[2] / "requirements"
 LOCKS = sorted(REQUIREMENTS.glob("*.lock"))
 _PIN = re.compile(r"^([A-Za-z0-9_.-]+)==(\S+)", re.MULTILINE)
-# In environments of their own: the database, whose licence keeps it out of ours; peers of benchmarks; the fuzzer;
-# clients that hold protobuf to older versions.
-APART = {"database", "bench-peers", "fuzz", "clients"}
+# In environments of their own: the database, whose licence keeps it out of ours; Keras with TensorFlow; peers of
+# benchmarks; the fuzzer; clients that hold protobuf to older versions.
+APART = {"database", "keras", "bench-peers", "fuzz", "clients"}
 
 
 def pins(path: Path) -> dict[str, str]:

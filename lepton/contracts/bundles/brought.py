@@ -4,7 +4,7 @@ from lepton.errors import Invalid
 
 ORIGIN_CHARACTERS = 200
 _TO_ONNX = ("export the model to ONNX: `client.import_model(estimator, ...)` does so for scikit-learn, "
-            "torch.onnx.export for torch, tf2onnx for Keras")
+            "torch.onnx.export for torch; Keras saves as .keras")
 _KINDS = {b"\x80": "a pickle, which runs code when it is opened", b"(lp": "a pickle, which runs code when it is opened",
           b"\x78": "compressed, as joblib writes it: a pickle, which runs code when it is opened",
           b"PK": "a zip archive, as torch and Keras write it, which can hold code",

@@ -30,11 +30,11 @@ def starter(name: Annotated[str, typer.Argument(help="Which one; all are listed 
     say(str(with_client(lambda client: client.starter(name))))
 
 
-def bring(file: Annotated[Path, typer.Argument(help="An ONNX file.")],
+def bring(file: Annotated[Path, typer.Argument(help="An ONNX file, or one of Keras.")],
           pipeline: Annotated[str, typer.Option(help="Whose fields it takes and whose label it answers.")],
           classes: Annotated[str, typer.Option(help="Of its probabilities, in order: a,b,c.")] = "",
           promote: Annotated[bool, typer.Option(help="Serve it when it passes its gate.")] = False) -> None:
-    """Have an ONNX file that was trained elsewhere as a version: checked, measured and gated like any other."""
+    """Have a file that was trained elsewhere as a version: checked, measured and gated like any other."""
     named = [one.strip() for one in classes.split(",") if one.strip()]
     say(str(with_client(lambda client: client.import_model(file, pipeline, classes=named, promote=promote))))
 

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, external_data_helper, helper, numpy_helper
 from sklearn.linear_model import LogisticRegression
 
 from lepton.errors import Invalid, Missing, Refused
 from lepton_ai import LeptonClient
+from lepton_ai._library.importing import of_file
 from tests.unit.lepton_ai.doors import KEY_ID, SECRET, Answer, Desk, open_door
 
 SPEC = {"metadata": {"name": "shop"}, "events": {"id": "event_id", "fields": {
@@ -65,3 +68,21 @@ def test_what_cannot_be_sent_is_told_here(client: LeptonClient, desk: Taking, tm
     desk.outcome = {"state": "REJECTED", "metrics": {"accuracy": 0.1}}
     with pytest.raises(Refused, match="did not pass its gate"):
         client.import_model(tmp_path / "model.onnx", "shop")
+
+
+def test_the_weights_that_torch_writes_beside_a_file_are_put_into_it(tmp_path: Path) -> None:
+    weight = numpy_helper.from_array(np.arange(6.0, dtype=np.float32).reshape(3, 2), "weight")
+    rows, scores = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", width])
+                    for name, width in (("fields", 3), ("scores", 2)))
+    model = helper.make_model(helper.make_graph(
+        [helper.make_node("MatMul", ["fields", "weight"], ["scores"])], "theirs", [rows], [scores], [weight]))
+    whole = model.SerializeToString()
+    path = tmp_path / "network.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="network.onnx.data", size_threshold=0)
+    assert path.read_bytes() != whole
+    found = onnx.load_from_string(of_file(path).data)
+    assert not external_data_helper.uses_external_data(found.graph.initializer[0])
+    assert (numpy_helper.to_array(found.graph.initializer[0]) == numpy_helper.to_array(weight)).all()
+    (tmp_path / "network.onnx.data").write_bytes(b"")
+    with pytest.raises(Invalid, match="do not fit"):
+        of_file(path)

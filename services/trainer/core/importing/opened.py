@@ -31,7 +31,8 @@ def opened(data: bytes) -> onnx.ModelProto:
         raise unfit(f"the model uses operators outside ONNX: {', '.join(foreign)}",
                     "export it with standard operators only")
     if any(external_data_helper.uses_external_data(one) for one in _tensors(model.graph, nodes)):
-        raise unfit("the model points to data outside its file", "export it with its weights inside")
+        raise unfit("the model points to data outside its file",
+                    "export it with its weights inside (torch.onnx.export: external_data=False)")
     if any(graph.sparse_initializer for graph in _graphs(model.graph)):
         raise unfit("the model holds sparse weights", "export it with dense ones")
     version = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), OPSETS[-1])

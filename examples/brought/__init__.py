@@ -1,0 +1,1 @@
+"""Example: a network trained elsewhere, brought into the Phishing pipeline."""
