@@ -1,5 +1,6 @@
 """What a Kafka reader does when the client underneath it dies, falls silent or is replaced."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
 
@@ -77,9 +78,10 @@ async def test_a_client_that_fell_silent_with_records_waiting_is_replaced(
     await reader.stop()
 
 
+@pytest.mark.parametrize("fault", ["ended", "forgotten"])
 @pytest.mark.parametrize("group", [None, "group"])
 async def test_a_client_that_refreshes_its_metadata_no_more_is_replaced(
-        broker: KafkaBroker, topic: str, group: str | None) -> None:
+        broker: KafkaBroker, topic: str, group: str | None, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     await write(broker, topic, 4)
     reader = broker.reader([topic], group=group and f"{group}-{topic}", client_id="one")
     assert isinstance(reader, KafkaReader)
@@ -87,9 +89,13 @@ async def test_a_client_that_refreshes_its_metadata_no_more_is_replaced(
     await take(reader, 4)
     stuck = reader._consumer
     assert stuck is not None
-    stuck._client._sync_task.cancel()
-    # As a broken connection would have it do: from here on everything that asks where a partition is waits.
-    stuck._client.force_metadata_update()
+    if fault == "ended":
+        stuck._client._sync_task.cancel()
+        # As a broken connection would have it do: from here on everything that asks where a partition is waits.
+        stuck._client.force_metadata_update()
+    else:
+        monkeypatch.setattr("lepton.bus.aio.client.REFRESH_WITHIN_S", 0.2)
+        stuck._client._md_update_fut = asyncio.get_running_loop().create_future()
 
     async def replaced() -> bool:
         await reader.poll(max_records=1, timeout_s=0.05)

@@ -23,6 +23,8 @@ REQUEST_TIMEOUT_MS = 20_000
 # A seek waits for the fetch in flight, so this bounds how late it takes effect.
 FETCH_WAIT_MS = 500
 PARTITION_FETCH_BYTES = 4 * 1024 * 1024
+# Two requests that time out, one after the other, and some more: a refresh ends sooner, one way or the other.
+REFRESH_WITHIN_S = 45.0
 TOPICS_WITHIN_S = 10.0
 TOPICS_EVERY_S = 0.25
 CLOSE_TIMEOUT_S = 5.0
@@ -82,14 +84,27 @@ async def _partition_counts(consumer: AIOKafkaConsumer, told: Subscription, cloc
         await clock.sleep(TOPICS_EVERY_S)
 
 
-def check_alive(consumer: AIOKafkaConsumer) -> None:
-    """Raise ConsumerStoppedError when the task that refreshes metadata has ended.
+class Refreshing:
+    """Sees when a client's metadata is refreshed no more: then everything that asks where a partition is waits on.
 
-    aiokafka starts it once and never looks at it again: everything that asks where a partition is then waits for ever.
+    aiokafka starts the task that does it once and never looks at it again; and after an outage it was seen to leave
+    those who wait for the next refresh waiting.
     """
-    refreshing = consumer._client._sync_task
-    if refreshing is None or refreshing.done():
-        raise errors.ConsumerStoppedError("its metadata is refreshed no more")
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._client = consumer._client
+        self._awaited: object = None
+        self._since = 0.0
+
+    def check(self, now: float) -> None:
+        """`now` is monotonic seconds. Raises ConsumerStoppedError."""
+        task, awaited = self._client._sync_task, self._client._md_update_fut
+        if task is None or task.done():
+            raise errors.ConsumerStoppedError("its metadata is refreshed no more")
+        if awaited is None or awaited is not self._awaited:
+            self._awaited, self._since = awaited, now
+        elif now - self._since > REFRESH_WITHIN_S:
+            raise errors.ConsumerStoppedError(f"its metadata was not refreshed for {now - self._since:.0f} s")
 
 
 async def close_consumer(consumer: AIOKafkaConsumer, told: Subscription, *, leave: bool) -> None:

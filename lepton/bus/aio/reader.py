@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, errors
 from aiokafka.structs import TopicPartition
 
 from lepton.bus.aio import buffer
-from lepton.bus.aio.client import Subscription, check_alive, close_consumer, open_consumer
+from lepton.bus.aio.client import Refreshing, Subscription, close_consumer, open_consumer
 from lepton.bus.aio.failures import outcome
 from lepton.bus.records import Assigned, Place, Record, Revoked
 from lepton.clock import Clock
@@ -35,6 +35,7 @@ class KafkaReader:
         self._subscription = subscription
         self._clock = clock
         self._consumer: AIOKafkaConsumer | None = None
+        self._refreshing: Refreshing
         self._held: frozenset[Place] = frozenset()
         self._paused: set[Place] = set()
         # Where a reader without a group goes on when its client is replaced, however long that takes.
@@ -59,6 +60,7 @@ class KafkaReader:
         consumer, counts = await open_consumer(self._connection, self._subscription, self._clock)
         buffer.install(consumer)
         self._consumer = consumer
+        self._refreshing = Refreshing(consumer)
         self._quiet = _Quiet(self._clock.monotonic())
         if self._subscription.member:
             consumer.subscribe(list(self._subscription.topics), listener=_Listener(self))
@@ -113,7 +115,7 @@ class KafkaReader:
         if self._consumer is None and not await self._reopen():
             return {}
         try:
-            check_alive(self._consumer)
+            self._refreshing.check(self._clock.monotonic())
             found = await self._take(max_records, timeout_s, without)
         except (errors.KafkaError, errors.ConsumerStoppedError, OSError) as failure:
             await self._failed(failure)
