@@ -35,7 +35,7 @@ def test_it_leaves_a_failure_by_class(tmp_path: Path) -> None:
     assert worker.train(tmp_path) == 0
     failure = json.loads((tmp_path / worker.FAILURE).read_text())
     assert failure["class"] == "data"
-    assert failure["name"] == "unfit_data"
+    assert failure["name"] == "too_few_rows"
     assert failure["message"]
     assert failure["remedy"]
     assert not (tmp_path / worker.RESULT).exists()
