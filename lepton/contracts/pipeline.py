@@ -207,10 +207,11 @@ def _build(source: Source, problems: list[Problem]) -> Pipeline:
     if metadata is not None:
         findings += check_name(metadata.name)
     events = blocks.get("events")
-    findings += check(Blocks(task=events and task_for(events, blocks.get("model")), written_fields=written, **{
+    task = events and task_for(events, blocks.get("model"))
+    findings += check(Blocks(task=task, written_fields=written, **{
         name: blocks.get(name)
         for name in ("events", "clean", "gate", "watch")}))
-    findings += [] if blocks.get("serve") is None else check_serve(blocks["serve"])
+    findings += [] if blocks.get("serve") is None else check_serve(blocks["serve"], task)
     findings += check_model(blocks.get("events"), blocks.get("model"))
     findings += check_data(*(blocks.get(name) for name in ("events", "clean", "features")))
     findings += _check_columns(blocks)

@@ -32,6 +32,7 @@ from lepton.store.segments import Segments
 from services.trainer.edge.announced import AnnouncedPipelines
 from services.trainer.edge.commands import Commands
 from services.trainer.edge.instances import heard_instances
+from services.trainer.edge.labels import Labels
 from services.trainer.edge.pupils import PupilProcesses
 from services.trainer.edge.recovery import RecoveryCommands
 from services.trainer.edge.streams import Streams
@@ -110,6 +111,8 @@ def assemble(settings: TrainerSettings, service: Service, broker: Broker, databa
     service.add(Stage.BUS, "instances", instances)
     service.spawn("hear instances", instances.run)
     service.spawn("judge rollouts", lambda stop: rollouts.watch(stop, settings.look_s))
+    labels = Labels(broker, pipelines.states, rollouts, tell, service.spawn, settings.instance)
+    service.spawn("follow rollouts", lambda stop: labels.watch(stop, settings.look_s))
     streams = Streams(broker, pipelines.states, lambda: StreamLearning(
         stores, StreamStore(database, clock), PupilProcesses(), bounds, _figures(telemetry), tell, clock),
         care, service.spawn, settings.instance, clock)

@@ -14,7 +14,7 @@ PLACES = 68
 """The last place holds what took 31 s and more: no request waits so long."""
 
 
-Rollout = Literal["immediate", "canary", "shadow"]
+Rollout = Literal["immediate", "canary", "shadow", "ab"]
 
 
 class Replicas(Block):
@@ -33,7 +33,7 @@ class Trial(Block):
 
     shares: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...],
                       Field(strict=False, min_length=1, max_length=20)] = (0.05, 0.25, 0.5)
-    """Canary: share of entities the candidate answers, step by step; after the last step it answers all."""
+    """Share of entities the candidate answers. Canary: step by step, after the last step all. A/B: only the last."""
     step_s: Annotated[float, Field(gt=0, le=604_800)] = 300
     """Shortest time of a step."""
     min_answers: Annotated[int, Field(ge=1, le=10_000_000)] = 500
@@ -58,13 +58,15 @@ class Serve(Block):
     batching: Batching = Batching()
 
 
-def check_serve(serve: Serve) -> Iterator[tuple[tuple[str, ...], str, str]]:
+def check_serve(serve: Serve, task: str | None) -> Iterator[tuple[tuple[str, ...], str, str]]:
     """What cannot be: path, message and remedy of each."""
     if serve.replicas.min > serve.replicas.max:
         yield ("serve", "replicas", "min"), "more than max", "lower it"
     if serve.batching.queue_rows < serve.batching.max_rows:
         yield (("serve", "batching", "queue_rows"), "one full batch does not fit the queue",
                "raise it to at least max_rows")
+    if serve.rollout == "ab" and task not in ("regression", "classification"):
+        yield ("serve", "rollout"), "no label says which of two answers was better", "declare one, or use canary"
     if serve.trial is None:
         return
     if serve.rollout == "immediate":

@@ -30,6 +30,8 @@ class _RolloutStrategyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rollo
     ROLLOUT_STRATEGY_CANARY: _RolloutStrategy.ValueType  # 1
     ROLLOUT_STRATEGY_SHADOW: _RolloutStrategy.ValueType  # 2
     """The candidate answers beside the champion; its answers are compared and never given to anybody."""
+    ROLLOUT_STRATEGY_AB: _RolloutStrategy.ValueType  # 3
+    """The candidate answers one share until labels show which is better."""
 
 class RolloutStrategy(_RolloutStrategy, metaclass=_RolloutStrategyEnumTypeWrapper): ...
 
@@ -37,6 +39,8 @@ ROLLOUT_STRATEGY_UNSPECIFIED: RolloutStrategy.ValueType  # 0
 ROLLOUT_STRATEGY_CANARY: RolloutStrategy.ValueType  # 1
 ROLLOUT_STRATEGY_SHADOW: RolloutStrategy.ValueType  # 2
 """The candidate answers beside the champion; its answers are compared and never given to anybody."""
+ROLLOUT_STRATEGY_AB: RolloutStrategy.ValueType  # 3
+"""The candidate answers one share until labels show which is better."""
 Global___RolloutStrategy: _TypeAlias = RolloutStrategy  # noqa: Y015
 
 class _RolloutState:

@@ -10,6 +10,7 @@ from google.protobuf.json_format import ParseDict
 from lepton.clock import Clock
 from lepton.contracts.bundles import exported, modelsigning
 from lepton.contracts.pb.models_pb2 import (
+    ROLLOUT_STRATEGY_AB,
     ROLLOUT_STRATEGY_CANARY,
     ROLLOUT_STRATEGY_SHADOW,
     VERSION_STATUS_READY,
@@ -32,8 +33,8 @@ from services.trainer.flow.ports import RECOVERY, Folder, Stores, Tell
 
 log = logging.getLogger(__name__)
 
-STRATEGIES: dict[str, RolloutStrategy.ValueType] = {"canary": ROLLOUT_STRATEGY_CANARY,
-                                                    "shadow": ROLLOUT_STRATEGY_SHADOW}
+STRATEGIES: dict[str, RolloutStrategy.ValueType] = {
+    "canary": ROLLOUT_STRATEGY_CANARY, "shadow": ROLLOUT_STRATEGY_SHADOW, "ab": ROLLOUT_STRATEGY_AB}
 MODEL, WEIGHTS, CARD, RESULT = "model.onnx", "weights.npz", "card.zip", "result.json"
 
 
@@ -156,8 +157,9 @@ def _rollout(plan: Plan) -> Rollout | None:
     if plan.rollout == "immediate" or plan.reason == RECOVERY:
         return None
     trial = plan.trial
+    shares = trial.shares[-1:] if plan.rollout == "ab" else trial.shares
     return Rollout(strategy=STRATEGIES[plan.rollout], terms=RolloutTerms(
-        shares=trial.shares, step_s=trial.step_s, min_answers=trial.min_answers, max_failures=trial.max_failures,
+        shares=shares, step_s=trial.step_s, min_answers=trial.min_answers, max_failures=trial.max_failures,
         max_slower=trial.max_slower, min_agreement=trial.min_agreement, significance=trial.significance,
         limit_s=trial.limit_s))
 

@@ -16,8 +16,11 @@ from lepton.contracts.pb.telemetry_pb2 import Instance, ServedArm
 from lepton.errors import Busy, Missing, Unavailable
 from lepton.runtime.loops import pause
 from lepton.store.registry.states import Why
+from services.trainer.core.rollouts.labelled import Labelled
 from services.trainer.core.rollouts.verdict import Outcome, Verdict, decide, evidence
 from services.trainer.flow.ports import Stores, Tell
+
+__all__ = ["Labelled", "Rollouts"]
 
 BY = "trainer"
 
@@ -32,12 +35,14 @@ class Rollouts:
     """Keeps nothing that a restart must find again: the step is in the registry, the counts are told anew.
 
     What a predictor that is gone had told is kept while this process lives; a trainer that starts later does without.
+    `labelled` is for others to fill: what labels say of each model that is tried.
     """
 
     def __init__(self, stores: Stores, tell: Tell, clock: Clock) -> None:
         self._stores = stores
         self._tell = tell
-        self._clock = clock
+        self.clock = clock
+        self.labelled: dict[str, Labelled] = {}
         self._told: dict[str, dict[tuple[str, str], Sequence[ServedArm]]] = {}
 
     async def heard(self, _: str, instance: Instance | None) -> None:
@@ -48,7 +53,7 @@ class Rollouts:
 
     async def watch(self, stop: asyncio.Event, every_s: float) -> None:
         """Judge again and again until `stop`. Two trainers that do so at once do no harm."""
-        while not await pause(stop, every_s, self._clock):
+        while not await pause(stop, every_s, self.clock):
             try:
                 await self.look()
             except (Unavailable, Busy) as error:
@@ -60,15 +65,22 @@ class Rollouts:
         for model in self._told.keys() - trying.keys():
             # Counts of the next rollout name its own step.
             del self._told[model]
+        self.labelled = {model: self._labelled(state) for model, state in trying.items()}
         for state in trying.values():
             verdict = self._verdict(state)
             if verdict.outcome is not Outcome.WAIT:
                 await self._carry_out(state, verdict)
 
+    def _labelled(self, state: ModelState) -> Labelled:
+        kept, rollout = self.labelled.get(state.model), state.rollout
+        if kept is not None and (kept.champion, kept.candidate) == (rollout.champion, rollout.candidate):
+            return kept
+        return Labelled(rollout.champion, rollout.candidate)
+
     def _verdict(self, state: ModelState) -> Verdict:
         told = [arm for arms in self._told.get(state.model, {}).values() for arm in arms]
-        elapsed_s = self._clock.now().timestamp() - state.rollout.step_at.ToNanoseconds() / 1e9
-        return decide(state.rollout, evidence(state.rollout, told), elapsed_s)
+        elapsed_s = self.clock.now().timestamp() - state.rollout.step_at.ToNanoseconds() / 1e9
+        return decide(state.rollout, evidence(state.rollout, told, self.labelled.get(state.model)), elapsed_s)
 
     async def _carry_out(self, state: ModelState, verdict: Verdict) -> None:
         rollout, models = state.rollout, self._stores.models

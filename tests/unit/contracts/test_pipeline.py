@@ -381,3 +381,10 @@ def test_a_new_order_of_fields_and_fewer_label_classes_are_named() -> None:
     label = ("field: bought, type: bool", "field: b, type: category, categories: [x, y, z]")
     fewer = ("field: bought, type: bool", "field: b, type: category, categories: [x, y]")
     assert compatible(changed(label), changed(fewer)) == ["the label loses categories z"]
+
+
+def test_two_versions_are_set_against_each_other_only_where_a_label_can_tell() -> None:
+    text = HEAD + "events: {fields: {amount: {type: float}}}\nserve: {rollout: ab}\n"
+    assert only(text).path == "serve.rollout"
+    label = "events: {fields: {amount: {type: float}}, label: {field: late, type: bool}}\nserve: {rollout: ab}\n"
+    assert parse(HEAD + label).serve.rollout == "ab"

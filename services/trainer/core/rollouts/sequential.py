@@ -8,9 +8,14 @@ methods related to the law of the iterated logarithm"), as Johari, Koomen, Pekel
 import math
 from dataclasses import dataclass
 
+from services.trainer.core.rollouts.labelled import Losses
+
 SPREAD = 0.05
 """Standard deviation of the normal mixture, in units of a share: differences of about this size are found soonest. Any
 other value keeps the error what it is."""
+
+MEAN_SPREAD, FEWEST = 0.1, 30
+"""The same for means, in units of the standard deviation; before so many losses a mean is not nearly normal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +51,15 @@ def larger(mine: Share, theirs: Share, allowed: float, significance: float) -> b
         return False
     lead = mine.value - theirs.value - allowed
     return lead > 0 and log_ratio(lead, mine.variance + theirs.variance) >= -math.log(significance)
+
+
+def costlier(mine: Losses, theirs: Losses, significance: float) -> bool:
+    """Whether my answers are shown to cost more on average than theirs."""
+    if min(mine.count, theirs.count) < FEWEST:
+        return False
+    lead, spread = mine.mean - theirs.mean, math.sqrt((mine.spread + theirs.spread) / 2)
+    if lead <= 0 or spread == 0:
+        return lead > 0
+    # In units of one loss's standard deviation, as shares are: what it is of is no matter then.
+    variance = (mine.spread / mine.count + theirs.spread / theirs.count) / spread ** 2
+    return log_ratio(lead / spread, variance, MEAN_SPREAD) >= -math.log(significance)

@@ -6,16 +6,17 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from lepton.contracts.modelling.serving import FASTEST_S, PLACES, SLOWER
-from lepton.contracts.pb.models_pb2 import ROLLOUT_STRATEGY_SHADOW, Rollout
+from lepton.contracts.pb.models_pb2 import ROLLOUT_STRATEGY_AB, ROLLOUT_STRATEGY_SHADOW, Rollout
 from lepton.contracts.pb.telemetry_pb2 import ServedArm
-from services.trainer.core.rollouts.sequential import Share, larger
+from services.trainer.core.rollouts.labelled import Labelled, Losses
+from services.trainer.core.rollouts.sequential import Share, costlier, larger
 
 QUANTILE, MORE_SLOW = 0.95, 0.05
 """The champion's 95th percentile says what is slow; of the candidate's runs as many again may be slower."""
 UNNOTICED_S = 0.001
 """What takes this much longer is not slower: a run of microseconds is easily doubled, and nobody sees it."""
-TESTS = 2
-"""Failures and slowness; the chance to err is shared between them, and between the steps."""
+TESTS = 3
+"""Failures, slowness and labels; the chance to err is shared between them, and between the steps."""
 
 
 class Outcome(Enum):
@@ -68,15 +69,17 @@ class Evidence:
 
     champion: Arm
     candidate: Arm
+    labelled: Labelled | None = None
+    """Of the whole rollout, since labels come late; None where nobody listens for them."""
 
 
-def evidence(rollout: Rollout, told: Iterable[ServedArm]) -> Evidence:
+def evidence(rollout: Rollout, told: Iterable[ServedArm], labelled: Labelled | None = None) -> Evidence:
     """What was told of the rollout's present step, added up; what belongs to another step is left out."""
     arms = {rollout.champion: Arm(), rollout.candidate: Arm()}
     for one in told:
         if one.since == rollout.since and one.version in arms:
             arms[one.version].add(one)
-    return Evidence(arms[rollout.champion], arms[rollout.candidate])
+    return Evidence(arms[rollout.champion], arms[rollout.candidate], labelled)
 
 
 def decide(rollout: Rollout, found: Evidence, elapsed_s: float) -> Verdict:
@@ -97,6 +100,9 @@ def decide(rollout: Rollout, found: Evidence, elapsed_s: float) -> Verdict:
     if larger(slow, usual, MORE_SLOW, significance):
         return Verdict(Outcome.REVERT, f"it is slower: {_told(slow)} of runs take longer than {terms.max_slower:g} "
                                        f"times the champion's 95th percentile, {_of(usual)}")
+    mine_lost, theirs_lost = _losses(rollout, found.labelled)
+    if costlier(mine_lost, theirs_lost, significance):
+        return Verdict(Outcome.REVERT, f"it is worse by labels: {_lost(mine_lost, theirs_lost)}")
     measured = mine.compared if shadow else mine.answered
     missing = _missing(terms.min_answers, measured, elapsed_s, terms.step_s, theirs)
     if shadow and not missing and mine.agreed < terms.min_agreement * mine.compared:
@@ -106,12 +112,27 @@ def decide(rollout: Rollout, found: Evidence, elapsed_s: float) -> Verdict:
         missing = f"{_told(failures)} of its runs failed, {_of(theirs.failures)}, which may be chance"
     if not missing and slow.value - usual.value > MORE_SLOW:
         missing = f"{_told(slow)} of its runs are slow, {_of(usual)}, which may be chance"
+    if not missing and rollout.strategy == ROLLOUT_STRATEGY_AB and not costlier(theirs_lost, mine_lost, significance):
+        missing = f"it is not shown to be better by labels: {_lost(mine_lost, theirs_lost)}"
     if missing:
         return Verdict(Outcome.UNDECIDED if elapsed_s >= terms.limit_s else Outcome.WAIT, missing)
     last = shadow or rollout.step + 1 >= len(terms.shares)
+    labels = f", {_lost(mine_lost, theirs_lost)}" if mine_lost.count and theirs_lost.count else ""
     agreement = f", {mine.agreed / mine.compared:.1%} as the champion" if shadow else ""
     return Verdict(Outcome.PROMOTE if last else Outcome.STEP,
-                   f"{measured} rows answered{agreement}, {_told(failures)} of runs failed, {_of(theirs.failures)}")
+                   f"{measured} rows answered{agreement}, {_told(failures)} of runs failed, {_of(theirs.failures)}"
+                   + labels)
+
+
+def _losses(rollout: Rollout, labelled: Labelled | None) -> tuple[Losses, Losses]:
+    if labelled is None:
+        return Losses(), Losses()
+    return labelled.losses[rollout.candidate], labelled.losses[rollout.champion]
+
+
+def _lost(mine: Losses, theirs: Losses) -> str:
+    return (f"{mine.mean:.4g} lost an answer over {mine.count} labels, "
+            f"the champion's {theirs.mean:.4g} over {theirs.count}")
 
 
 def _missing(min_answers: int, measured: int, elapsed_s: float, step_s: float, champion: Arm) -> str:

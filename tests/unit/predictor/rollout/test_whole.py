@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from lepton.bus.producer import Producer
 from lepton.clock import SystemClock
 from lepton.contracts.pb import models_pb2
+from lepton.contracts.pb.outcomes_pb2 import Outcome
 from lepton.contracts.signing import sign_manifest, sign_message
+from lepton.contracts.topics import Topic
 from lepton.runtime.service import Service
 from lepton.store.models import Models
 from services.trainer.app import assemble
@@ -26,6 +29,8 @@ from tests.unit.predictor.world import World, amounts, world
 
 TERMS = models_pb2.RolloutTerms(shares=[0.2, 0.5], step_s=0.2, min_answers=20, max_failures=0.005, max_slower=100,
                                 min_agreement=0.8, significance=0.05, limit_s=3600)
+TERMS_AB = models_pb2.RolloutTerms(shares=[0.5], step_s=0.2, min_answers=20, max_failures=0.005, max_slower=100,
+                                   significance=0.05, limit_s=3600)
 CANARY, SHADOW = models_pb2.ROLLOUT_STRATEGY_CANARY, models_pb2.ROLLOUT_STRATEGY_SHADOW
 PROMOTED, REVERTED = models_pb2.ROLLOUT_STATE_PROMOTED, models_pb2.ROLLOUT_STATE_REVERTED
 
@@ -115,3 +120,31 @@ async def test_a_rollout_goes_on_when_its_trainer_comes_back(tmp_path: Path) -> 
         async with both.trainer():
             await both.ask_until(lambda state: state.champion == 2)
             await both.here.serving("tiny", 2)
+
+
+async def test_of_two_versions_the_one_takes_over_that_labels_show_to_be_better(tmp_path: Path) -> None:
+    async with platform(tmp_path) as both, both.trainer():
+        here = both.here
+        spec = await here.registry.apply("tiny", ONE)
+        labels = Producer(here.broker, "labels")
+        await labels.start()
+        try:
+            await both.publish(2, Linear(ONE, bias=0.0), models_pb2.Rollout(
+                strategy=models_pb2.ROLLOUT_STRATEGY_AB, terms=TERMS_AB))
+
+            async def probe() -> bool:
+                numbers = list(itertools.islice(both.asked, 40))
+                await here.registry.features(spec, [
+                    {"_event_id": f"x-{number}", "_entity": f"u-{number}", "amount": float(number)}
+                    for number in numbers], partition=0)
+                for number in numbers:
+                    outcome = Outcome(event_id=f"x-{number}", entity=f"u-{number}", number=number)
+                    outcome.label_time.FromDatetime(datetime.now(UTC))
+                    await labels.send(Topic.OUTCOMES, outcome, key=outcome.event_id, pipeline="tiny")
+                return (await both.models.state("tiny")).champion == 2
+
+            await apoll_until(probe, "version 2 to be champion", 60)
+        finally:
+            await labels.stop()
+        over = (await both.models.state("tiny")).rollout
+        assert over.state == PROMOTED and "0 lost an answer" in over.note and "the champion's 1 over" in over.note

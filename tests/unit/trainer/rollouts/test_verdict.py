@@ -5,6 +5,7 @@ import pytest
 
 from lepton.contracts.modelling.serving import PLACES
 from lepton.contracts.pb.models_pb2 import (
+    ROLLOUT_STRATEGY_AB,
     ROLLOUT_STRATEGY_CANARY,
     ROLLOUT_STRATEGY_SHADOW,
     Rollout,
@@ -12,7 +13,8 @@ from lepton.contracts.pb.models_pb2 import (
     RolloutTerms,
 )
 from lepton.contracts.pb.telemetry_pb2 import ServedArm
-from services.trainer.core.rollouts.sequential import Share, larger
+from services.trainer.core.rollouts.labelled import Labelled, Losses
+from services.trainer.core.rollouts.sequential import Share, costlier, larger
 from services.trainer.core.rollouts.verdict import Arm, Evidence, Outcome, decide, evidence
 
 TERMS = RolloutTerms(shares=[0.1, 0.5], step_s=60, min_answers=200, max_failures=0.005, max_slower=1.5,
@@ -100,3 +102,59 @@ def test_a_worse_candidate_is_found_out() -> None:
         found += any(larger(Share(int(mine[n - 1]), n), Share(int(theirs[n - 1]), n), 0.0, 0.05)
                      for n in range(20, 2001, 20))
     assert found >= 48
+
+
+def labelled(mine: int, theirs: int, among: int = 400) -> Labelled:
+    """So many answers of candidate and champion were wrong."""
+    found = Labelled(1, 2)
+    for version, wrong in ((1, theirs), (2, mine)):
+        for number in range(among):
+            found.answered(f"{version}-{number}", version, "true")
+            found.turned_out(f"{version}-{number}", "false" if number < wrong else "true")
+    return found
+
+
+def test_answers_and_labels_are_joined_in_either_order_once_and_for_the_two_versions_only() -> None:
+    found = Labelled(1, 2)
+    found.turned_out("a", 3.0)
+    found.answered("a", 1, 2.5)
+    found.answered("b", 2, "1")
+    found.turned_out("b", 1.0)
+    found.turned_out("b", 0.0)
+    found.answered("c", 7, "1")
+    found.turned_out("c", 0.0)
+    assert (found.losses[1].count, found.losses[1].mean) == (1, 0.5)
+    assert (found.losses[2].count, found.losses[2].mean) == (1, 0.0)
+
+
+@pytest.mark.parametrize(("mine", "theirs", "expected"), [
+    (40, 120, Outcome.PROMOTE), (120, 40, Outcome.REVERT), (80, 82, Outcome.WAIT)])
+def test_two_versions_answer_until_labels_show_which_is_better(mine: int, theirs: int, expected: Outcome) -> None:
+    found = Evidence(arm(2000), arm(2000), labelled(mine, theirs))
+    one = rollout(strategy=ROLLOUT_STRATEGY_AB)
+    del one.terms.shares[1:]
+    assert decide(one, found, 61).outcome is expected
+    assert decide(one, Evidence(arm(2000), arm(2000)), 61).outcome is Outcome.WAIT
+    assert decide(one, Evidence(arm(2000), arm(2000)), 3601).outcome is Outcome.UNDECIDED
+
+
+def test_a_canary_that_is_wrong_more_often_is_left() -> None:
+    assert decide(rollout(), Evidence(arm(2000), arm(300), labelled(120, 40)), 1).outcome is Outcome.REVERT
+    assert decide(rollout(), Evidence(arm(2000), arm(300), labelled(40, 120)), 61).outcome is Outcome.STEP
+
+
+def test_watching_losses_all_the_time_errs_no_more_often_than_was_said() -> None:
+    chance = np.random.default_rng(7)
+    wrong = found = 0
+    for worse in (0.0, 0.5):
+        for _ in range(100):
+            mine, theirs = Losses(), Losses()
+            shown = False
+            for one, other in chance.exponential(1.0, (600, 2)).tolist():
+                mine.add(one + worse)
+                theirs.add(other)
+                shown = shown or costlier(mine, theirs, 0.05)
+            wrong += shown and not worse
+            found += shown and worse > 0
+    assert wrong <= 5
+    assert found >= 98
