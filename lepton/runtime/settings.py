@@ -89,7 +89,8 @@ class LeptonSettings(BaseSettings):
     """Folder for what this process may keep on disk and can rebuild."""
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    """Where models run: cuda fails loudly where there is none, auto takes it where there is."""
+    """Where models run: cuda fails loudly where there is none, auto takes it where there is. The trainer learns on one
+    only when told cuda: a run gives the same bytes on whatever machine it goes on."""
 
     otlp_endpoint: str = Field(default="", pattern=r"^(https?://\S+)?$")
     """OTLP gRPC endpoint for traces, metrics and logs (http://127.0.0.1:4317); nothing is exported when empty."""

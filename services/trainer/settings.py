@@ -25,7 +25,7 @@ class TrainerSettings(LeptonSettings):
     """Seconds a model rests between two runs started by row count."""
 
     run_memory_mb: int = Field(default=8192, ge=0)
-    """Private memory a training process may take before its run fails; 0: as much as there is."""
+    """Private memory each process of a run may take before its run fails; 0: as much as there is."""
 
     run_limit_s: float = Field(default=3600.0, gt=0)
     """Seconds of training after which a run fails."""

@@ -1,12 +1,13 @@
 """The process of one run: what torch elastic is started with, and what it starts.
 
-    python -m services.trainer.worker launch RUN_DIR PARENT_PID     torch elastic, one worker on this machine
-    python -m services.trainer.worker train RUN_DIR PARENT_PID      the worker: RUN_DIR in, RUN_DIR out
+    python -m services.trainer.worker launch RUN_DIR PARENT_PID     torch elastic, this machine's workers below it
+    python -m services.trainer.worker train RUN_DIR PARENT_PID      a worker: RUN_DIR in, RUN_DIR out
     python -m services.trainer.worker stream - PARENT_PID           a stream's learner: frames in, frames out
 
 In: plan.json, data.arrow, and what the plan names (parent.npz, champion.onnx, imported.onnx); search.json and
 checkpoint.npz when the run was begun before. Out: progress.jsonl while it goes; then model.onnx, weights.npz, card.zip
 and, last, result.json; or failure.json.
+Of several workers the first alone writes, but for a failure, which is told by whoever met it.
 Heavy libraries are imported inside the functions, so that the process is bound to its parent before it does anything.
 """
 
@@ -17,13 +18,18 @@ import os
 import signal
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
+
     from services.trainer.core.learning import Given, Learned
     from services.trainer.core.plan import Plan
+    from services.trainer.core.sharing.crew import Crew
 
 PLAN, DATA, PARENT, CHAMPION, CHECKPOINT = "plan.json", "data.arrow", "parent.npz", "champion.onnx", "checkpoint.npz"
 SEARCH = "search.json"
@@ -31,11 +37,15 @@ PROGRESS, RESULT, FAILURE = "progress.jsonl", "result.json", "failure.json"
 MODEL, WEIGHTS, CARD = "model.onnx", "weights.npz", "card.zip"
 
 STREAM, IMPORTED = "stream.npz", "imported.onnx"
+MEETING = "PET_RDZV_ENDPOINT"
+"""Where several machines meet, `host:port`: torch elastic's own setting."""
 FRAME = struct.Struct("!QQ")
 
 _PR_SET_PDEATHSIG = 1
 # Serving and ingest go before learning.
 _NICE = 5
+# How often torch elastic starts the workers of a run anew after one died; then the trainer starts torch elastic anew.
+RESTARTS = 2
 
 log = logging.getLogger(__name__)
 
@@ -65,19 +75,19 @@ def die_with(parent: int) -> bool:
 
 
 def launch(folder: Path) -> int:
-    """Torch elastic for one worker, without a listening socket: they meet through a file of the run's folder."""
+    """Torch elastic for the run's workers on this machine. Where it is alone there is no store on a socket: they meet
+    through files of the run's folder. Where PET_RDZV_ENDPOINT says so it meets those of other machines there."""
     if hasattr(os, "nice"):
         os.nice(_NICE)
-    # Else elastic opens a store on every address of the machine; one process needs none.
-    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # noqa: TID251  torch's only way to be told
+    told = os.environ  # noqa: TID251  torch's own settings, which whoever starts several machines gives
+    # Else elastic opens a store on every address of the machine, and a machine that comes later never learns where it
+    # is (torch 2.15: the address is published in a rendezvous' first round alone).
+    told["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    meeting = folder / f"meeting-{os.getpid()}"
     try:
-        run.main(["--nnodes=1", "--nproc-per-node=1", "--max-restarts=0", "--rdzv-backend=c10d",
-                  f"--rdzv-endpoint={meeting}", "--rdzv-conf=store_type=file", f"--rdzv-id={folder.name}",
-                  f"--log-dir={folder / 'elastic'}", "--module", "services.trainer.worker", "train", str(folder),
+        run.main([*elastic(folder, told), "--module", "services.trainer.worker", "train", str(folder),
                   str(os.getpid())])
     except ChildFailedError as error:
         first = error.get_first_failure()[1]
@@ -86,17 +96,48 @@ def launch(folder: Path) -> int:
     return 0
 
 
-def train(folder: Path) -> int:
-    """Run what the folder's plan says, from its checkpoint when there is one."""
-    from services.trainer.core.failure import of_error
-
+def elastic(folder: Path, told: Mapping[str, str]) -> list[str]:
+    """What torch elastic is asked for: a worker a share, unless `told`, torch's own PET_ settings, says how many."""
     try:
-        _finish(folder, *_learn(folder))
+        shares = int(json.loads((folder / PLAN).read_bytes())["scale"]["processes"])
+    except (OSError, ValueError, KeyError):
+        # The worker says what is wrong with the plan.
+        shares = 1
+    asked = {"PET_NPROC_PER_NODE": f"--nproc-per-node={shares}", "PET_RDZV_BACKEND": "--rdzv-backend=c10d",
+             "PET_MAX_RESTARTS": f"--max-restarts={RESTARTS if shares > 1 or MEETING in told else 0}"}
+    if MEETING not in told:
+        asked |= {"PET_NNODES": "--nnodes=1", MEETING: f"--rdzv-endpoint={folder / f'meeting-{os.getpid()}'}",
+                  "PET_RDZV_CONF": "--rdzv-conf=store_type=file"}
+    return [*(option for name, option in asked.items() if name not in told),
+            f"--rdzv-id={folder.name}", f"--log-dir={folder / 'elastic'}"]
+
+
+def train(folder: Path) -> int:
+    """Run what the folder's plan says, from its checkpoint when there is one. Exit code 1 asks to be started again."""
+    from services.trainer.core.failure import of_error
+    from services.trainer.core.plan import Plan
+    from services.trainer.core.sharing.crew import PeerLost
+
+    # Else the libraries of a GPU may add in another order each time.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # noqa: TID251  their only way to be told
+    met = False
+    try:
+        plan = Plan.from_json((folder / PLAN).read_bytes())
+        with _crew(folder, plan) as crew:
+            met = True
+            found = None if crew is None else _learn(folder, plan, crew)
+            if found is not None:
+                _finish(folder, *found)
+    except PeerLost as lost:
+        log.warning("another process of the run is gone: %s", lost)
+        return 0 if _over(folder) else 1
     except Exception as error:
         failure = of_error(error)
         log.error("the run failed: %s", failure.message, exc_info=failure.failure_class == "internal")
         _write(folder / FAILURE, json.dumps({"class": failure.failure_class, "name": failure.name,
                                              "message": failure.message, "remedy": failure.remedy}).encode())
+        # Who waits for this process to come would wait long; those that met it see it go.
+        return 0 if met else 1
     return 0
 
 
@@ -123,14 +164,58 @@ def stream() -> int:
     return 0
 
 
-def _learn(folder: Path) -> tuple["Plan", "Learned"]:
+@contextmanager
+def _crew(folder: Path, plan: "Plan") -> "Iterator[Crew | None]":
+    """This process among those of the run; None where it has nothing to do."""
+    from services.trainer.core.sharing.crew import ALONE
+
+    told = os.environ  # noqa: TID251  torch elastic's only way to say who a worker is
+    rank, size = int(told.get("RANK", 0)), int(told.get("WORLD_SIZE", 1))
+    if size > 1 and _over(folder):
+        # The others were started again with one that died after the end, or that could not begin.
+        yield None
+        return
+    device = _device(plan, int(told.get("LOCAL_RANK", 0)))
+    if size == 1 or plan.scale.processes == 1:
+        yield None if rank else ALONE
+        return
+    from services.trainer.core.sharing.together import together
+
+    meeting = "env://"
+    if told.get("LOCAL_WORLD_SIZE") == told["WORLD_SIZE"]:
+        life = f"{os.getppid()}-{told.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+        meeting = f"file://{(folder / f'crew-{life}').absolute()}"
+        told["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
+    with together(meeting, rank, size, device) as crew:
+        yield crew
+
+
+def _device(plan: "Plan", local_rank: int) -> "torch.device":
+    """Where this process computes. Raises RunFailed where its GPU is not there."""
+    import torch
+
+    from services.trainer.core.failure import no_resource
+
+    if plan.device == "cpu":
+        return torch.device("cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise no_resource(f"process {local_rank + 1} of this machine has no GPU: it has {torch.cuda.device_count()}",
+                          "lower train.processes, or set LEPTON_TRAINER_DEVICE=cpu", "no_gpu")
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
+
+
+def _over(folder: Path) -> bool:
+    return (folder / RESULT).exists() or (folder / FAILURE).exists()
+
+
+def _learn(folder: Path, plan: "Plan", crew: "Crew") -> tuple["Plan", "Learned"] | None:
+    """What was learnt, for the first process of the crew."""
     from lepton.clock import SystemClock
     from lepton.errors import Invalid
     from services.trainer.core.handlers import Checkpoint, Report, TimeLimit
-    from services.trainer.core.learning import learn
-    from services.trainer.core.plan import Plan
+    from services.trainer.core.learning import attend, learn
 
-    plan = Plan.from_json((folder / PLAN).read_bytes())
     _limit_memory(plan.memory_mb)
     given = _given(folder)
     if plan.imported is not None:
@@ -143,14 +228,22 @@ def _learn(folder: Path) -> tuple["Plan", "Learned"]:
         return [TimeLimit(SystemClock().monotonic, plan.limit_s), Report(_teller(folder, plan.parameters.epochs)),
                 Checkpoint(lambda data: _write(folder / CHECKPOINT, data))]
 
+    def take_part(given: "Given") -> tuple["Plan", "Learned"] | None:
+        if crew.rank:
+            attend(plan, given, crew)
+            return None
+        return plan, learn(plan, given, attached(), crew)
+
+    checkpoint = crew.read(given.checkpoint)
     try:
-        return plan, learn(plan, given, attached())
+        return take_part(replace(given, checkpoint=checkpoint))
     except Invalid as error:
-        if given.checkpoint is None:
+        if checkpoint is None:
             raise
         log.warning("the checkpoint cannot be used, the run begins anew: %s", error)
-        (folder / CHECKPOINT).unlink()
-        return plan, learn(plan, _given(folder), attached())
+        if not crew.rank:
+            (folder / CHECKPOINT).unlink()
+        return take_part(replace(given, checkpoint=None))
 
 
 def brought(plan: "Plan", given: "Given", file: bytes) -> "Learned":

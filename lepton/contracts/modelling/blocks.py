@@ -18,7 +18,7 @@ from lepton.contracts.modelling.families import (
     searched_for,
     takers,
 )
-from lepton.contracts.modelling.training_blocks import Adversarial, Augment, Stream
+from lepton.contracts.modelling.training_blocks import Adversarial, Augment, Scale, Stream, check_scale
 from lepton.contracts.pipeline_blocks import (
     LISTS,
     NUMERIC,
@@ -108,7 +108,7 @@ class Parameters(Block):
         return self.hidden or (32, 16)
 
 
-class Train(Block):
+class Train(Scale):
     first_rows: Annotated[int, Field(ge=10)] = 200
     """Labelled rows before the first run."""
     every_rows: Annotated[int, Field(ge=0)] = 1000
@@ -249,6 +249,8 @@ def check_model(events: Events | None, model: ModelSpec | None) -> Iterator[Find
     if model.train.stream is not None and model.transfer is not None:
         yield ("model", "transfer"), "what a stream teaches begins with its rows alone", "remove it, or train.stream"
     yield from _check_search(model)
+    for name, why, remedy in check_scale(model.train, model.family, bool(model.search), bool(model.train.stream)):
+        yield ("model", "train", name), why, remedy
     if model.train.window_rows < model.train.first_rows:
         yield ("model", "train", "window_rows"), "fewer than first_rows", "raise it to at least first_rows"
 

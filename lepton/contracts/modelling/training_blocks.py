@@ -1,5 +1,6 @@
 """Blocks of `model.train` beyond when a run begins: what learns between runs, and how rows are changed in one."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -50,3 +51,30 @@ class Adversarial(Block):
     """Of `pgd`."""
     share: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Of the loss that is of moved rows."""
+
+
+class Scale(Block):
+    """With how many processes a run learns, and how finely it counts."""
+
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Shares that each batch is divided into; as many processes learn from one each."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of what a step multiplies; weights, losses and the file stay float32."""
+
+
+WHOLE = {"q_learning": "each step of it follows the one before", "dqn": "each step of it follows the one before",
+         "torch_module": "nobody knows what its module keeps of a batch",
+         "auto": "a search tries one after another in one process"}
+"""Families that learn in one process, and why."""
+
+
+def check_scale(scale: Scale, family: str, search: bool, stream: bool) -> Iterator[tuple[str, str, str]]:
+    """Which of `scale`'s members does not fit what is learnt, why, and what to do."""
+    if scale.processes > 1 and family in WHOLE:
+        yield "processes", f"{family} learns in one process: {WHOLE[family]}", "remove it, or use another family"
+    elif scale.processes > 1 and search:
+        yield "processes", "a search tries one after another in one process", "remove it, or model.search"
+    if stream and scale.processes > 1:
+        yield "processes", "a stream is learnt in one process", "remove it, or train.stream"
+    if stream and scale.precision != "float32":
+        yield "precision", "a stream is learnt as precisely as numpy counts", "remove it, or train.stream"

@@ -52,6 +52,7 @@ from services.trainer.core.networks.network import Network
 from services.trainer.core.plan import MODEL_TASKS, Plan
 from services.trainer.core.preparing.preparation import Preparation, constant_fields
 from services.trainer.core.preparing.rows import Inputs
+from services.trainer.core.sharing.crew import ALONE, Crew
 from services.trainer.core.shrinking.shipping import Shipped, Trial, ship
 from services.trainer.core.weights import pack
 
@@ -125,22 +126,38 @@ class _Taught:
     carried: tuple[str, ...]
 
 
-def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A run before its network: its rows in their roles, and what is frozen in them or was by its parent."""
+
+    lesson: Lesson
+    usable: Usable
+    split: Split
+    preparation: Preparation
+    target: Target
+    parent: Parent | None
+    anew: tuple[str, ...] = ()
+
+
+def attend(plan: Plan, given: Given, crew: Crew) -> None:
+    """Take part in a run as one of several processes; what comes of it is the first one's to say.
+
+    Raises RunFailed or PeerLost.
+    """
+    run = _begin(plan, given)
+    _taught(run.lesson, run.split, run.preparation, run.target, [], (run.parent, given.checkpoint), crew)
+
+
+def learn(plan: Plan, given: Given, attached: list[object], crew: Crew = ALONE) -> Learned:
     """Raises RunFailed with the reason. `attached` are handlers besides early stop and stop on NaN.
 
-    The same plan and rows give the same bytes, with a checkpoint or without.
+    The same plan and rows give the same bytes, with a checkpoint or without, by one process or by several. PeerLost
+    when another process of `crew` is gone; this one is the crew's first.
     """
-    exactly()
-    parent = Parent.of(plan, given.parent) if given.parent is not None else None
-    anew: list[str] = []
-    if parent and not parent.shaped_alike:
-        anew, parent = [f"{parent.name} has other columns: learning began with nothing"], None
-    lesson = lesson_of(plan)
-    usable = usable_of(plan, given.rows)
-    role = roles(lesson.owners(usable.table), plan.gate.held_out)
-    split, preparation, target = prepared(lesson, usable, role, parent)
+    run = _begin(plan, given)
+    lesson, usable, split, preparation, parent = run.lesson, run.usable, run.split, run.preparation, run.parent
     history = History()
-    taught = _taught(lesson, split, preparation, target, [history, *attached], (parent, given.checkpoint))
+    taught = _taught(lesson, split, preparation, run.target, [history, *attached], (parent, given.checkpoint), crew)
     network, target, held = taught.network, taught.target, held_of(split)
     why = explained(plan, network, preparation, target, split.part(TRAIN)[0])
     shipped = _shipped(lesson, export(preparation, network, target, why.how if why else None), network, split,
@@ -154,7 +171,7 @@ def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
     metrics = {**shipped.metrics, **lesson.baseline(split.part(TRAIN, VALIDATION), (held.inputs, held.truth),
                                                     preparation, target), **judged.metrics}
     about = About(metrics, champion_metrics(lesson, champion, held.inputs, held.truth, target),
-                  (*anew, *_warnings(preparation, shipped.shrinking), *untold), history.losses,
+                  (*run.anew, *_warnings(preparation, shipped.shrinking), *untold), history.losses,
                   int((split.roles != HELD_OUT).sum()), len(held.truth), taught.epochs)
     return Learned(
         shipped.exported, pack(network.arrays(), {
@@ -163,8 +180,21 @@ def learn(plan: Plan, given: Given, attached: list[object]) -> Learned:
         taught.epochs, shipped.shrinking, taught.carried, report(plan, target, about, judged.figures | told))
 
 
+def _begin(plan: Plan, given: Given) -> _Begun:
+    exactly()
+    parent = Parent.of(plan, given.parent) if given.parent is not None else None
+    anew: tuple[str, ...] = ()
+    if parent and not parent.shaped_alike:
+        anew, parent = (f"{parent.name} has other columns: learning began with nothing",), None
+    lesson = lesson_of(plan)
+    usable = usable_of(plan, given.rows)
+    role = roles(lesson.owners(usable.table), plan.gate.held_out)
+    split, preparation, target = prepared(lesson, usable, role, parent)
+    return _Begun(lesson, usable, split, preparation, target, parent, anew)
+
+
 def _taught(lesson: Lesson, split: Split, preparation: Preparation, target: Target, attached: Sequence[object],
-            from_: tuple[Parent | None, bytes | None] = (None, None)) -> _Taught:
+            from_: tuple[Parent | None, bytes | None] = (None, None), crew: Crew = ALONE) -> _Taught:
     """`from_` are a parent and a checkpoint, where there are."""
     parameters, (parent, checkpoint) = lesson.plan.parameters, from_
     learnt, judging = (rows_of(lesson, split, role, preparation, target) for role in (TRAIN, VALIDATION))
@@ -173,7 +203,7 @@ def _taught(lesson: Lesson, split: Split, preparation: Preparation, target: Targ
     adapters = parent.adapters(network, split.head == "parent") if parent else None
     early = [handlers.EarlyStop(parameters.patience)] if lesson.stops_early else []
     watchers = [handlers.StopOnNaN(), *early, *attached]
-    ended = loop.run(work, watchers) if checkpoint is None else loop.resume(work, checkpoint, watchers)
+    ended = loop.run(work, watchers, crew) if checkpoint is None else loop.resume(work, checkpoint, watchers, crew)
     if adapters:
         adapters.merge(work.training.inputs)
     return _Taught(network, lesson.calibrated(target, network, work.training.inputs), ended.epoch, carried)

@@ -21,8 +21,9 @@
 A stop is a request, honoured at the next epoch's boundary. Handlers are attached to events by their method names.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy.typing as npt
@@ -31,6 +32,9 @@ import torch
 from lepton.contracts.modelling.blocks import Parameters
 from services.trainer.core import optimizer
 from services.trainer.core.networks.network import Network
+from services.trainer.core.sharing.crew import ALONE, Crew
+from services.trainer.core.sharing.gradient import Gradient, Means
+from services.trainer.core.sharing.precision import Precision
 from services.trainer.core.teaching import sampling
 from services.trainer.core.teaching.disturbing import Disturbing
 from services.trainer.core.weights import pack, unpack
@@ -39,7 +43,6 @@ Array = npt.NDArray[Any]
 EVENTS = ("started", "epoch_started", "batch_done", "epoch_done", "finished")
 # Odd and large, so that the seeds of neighbouring runs and epochs do not meet.
 _SEED_STEP = 1_000_003
-_DISTURBED = 500_009
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +66,28 @@ class Work:
     validation: Rows
     disturbing: Disturbing | None = None
     """How the training rows are changed before each step; None: not at all."""
+    means: Means = field(default_factory=Means)
 
 
 class Loop:
     """The run as its handlers see it: they may read everything, call `stop`, and keep a state of their own."""
 
-    def __init__(self, work: Work, handlers: Sequence[object]) -> None:
+    def __init__(self, work: Work, handlers: Sequence[object], crew: Crew = ALONE) -> None:
         self.work = work
+        self._crew = crew
         self.epoch = 0
         self.batch_loss = float("nan")
         self.training_loss = float("nan")
         self.validation_loss = float("nan")
         self.stop_reason = ""
         self.rate = work.parameters.learning_rate
-        self._chance = torch.Generator()
+        means = work.means
+        work.network.to(means.device)
         self._optimizer = optimizer.build(work.network, work.parameters)
+        self._precision = Precision(means.precision, means.device, self._optimizer)
+        self._gradient = Gradient(work.network, work.disturbing, self._precision, means, crew)
+        self._taught = _on(means.device, work.training, changed=work.disturbing is not None)
+        self._judging = _on(means.device, work.validation if len(work.validation) else work.training)
         self._handlers = [_checked(handler) for handler in handlers]
 
     @property
@@ -92,6 +102,7 @@ class Loop:
         """Everything `resume` needs."""
         arrays = {f"network/{name}": array for name, array in self.network.arrays().items()}
         arrays |= {f"optimizer/{name}": array for name, array in self._optimizer.arrays().items()}
+        arrays |= {f"precision/{name}": array for name, array in self._precision.arrays().items()}
         for handler in self._handlers:
             if isinstance(handler, Stateful):
                 arrays |= {f"{type(handler).__name__}/{name}": array for name, array in handler.state().items()}
@@ -103,6 +114,7 @@ class Loop:
         self.epoch, self.stop_reason = int(about["epoch"]), str(about["stop_reason"])
         self.network.load(_under(arrays, "network"))
         self._optimizer.load(_under(arrays, "optimizer"))
+        self._precision.load(_under(arrays, "precision"))
         for handler in self._handlers:
             if isinstance(handler, Stateful):
                 handler.restore(_under(arrays, type(handler).__name__))
@@ -113,40 +125,36 @@ class Loop:
             self.epoch += 1
             self._epoch()
             self._fire("epoch_done")
+            # Some handlers watch the first process only.
+            if self._crew.agreed(bool(self.stop_reason)):
+                self.stop("the first process asked for it")
         self._fire("finished")
+        self.network.to("cpu")
 
     def validate(self) -> float:
-        """Loss on the validation rows."""
-        rows = self.work.validation if len(self.work.validation) else self.work.training
+        """Loss on the validation rows, in whole precision, as the first process finds it."""
+        if self._crew.rank:
+            return self._crew.agreed(math.nan)
         self.network.eval()
         with torch.no_grad():
-            return float(self.network.loss(rows.inputs, rows.truth))
+            return self._crew.agreed(float(self.network.loss(self._judging.inputs, self._judging.truth)))
 
     def _epoch(self) -> None:
-        parameters, rows = self.work.parameters, self.work.training
+        parameters, rows = self.work.parameters, self._taught
         seed = parameters.seed + self.epoch * _SEED_STEP
-        torch.manual_seed(seed)
-        # Changes of rows must not depend on what else took from the epoch's chance.
-        self._chance.manual_seed(seed + _DISTURBED)
-        order = sampling.order(parameters, rows.truth, torch.Generator().manual_seed(seed))
+        self._gradient.epoch(seed)
+        order = sampling.order(parameters, self.work.training.truth, torch.Generator().manual_seed(seed))
         self.rate = optimizer.learning_rate(parameters, self.epoch)
         self._fire("epoch_started")
         self.network.train()
         total = 0.0
         for batch in torch.split(order, parameters.batch_size):
-            total += self._step(rows.inputs[batch], rows.truth[batch]) * len(batch)
+            self.batch_loss = self._gradient.of(rows.inputs[batch], rows.truth[batch])
+            self._precision.step(self.rate)
+            total += self.batch_loss * len(batch)
             self._fire("batch_done")
         self.training_loss = total / len(order)
         self.validation_loss = self.validate()
-
-    def _step(self, inputs: torch.Tensor, truth: torch.Tensor) -> float:
-        changed = self.work.disturbing
-        loss = (self.network.loss(inputs, truth) if changed is None
-                else changed.loss(self.network, inputs, truth, self._chance))
-        torch.autograd.backward(loss)
-        self._optimizer.step(self.rate)
-        self.batch_loss = float(loss.detach())
-        return self.batch_loss
 
     def _fire(self, event: str) -> None:
         for handler in self._handlers:
@@ -165,19 +173,24 @@ class Stateful:
         raise TypeError(f"{type(self).__name__} says it has a state and takes none")
 
 
-def run(work: Work, handlers: Sequence[object]) -> Loop:
-    """Train from the network's present weights; the network holds the result."""
-    loop = Loop(work, handlers)
+def run(work: Work, handlers: Sequence[object], crew: Crew = ALONE) -> Loop:
+    """Train from the network's present weights; the network holds the result. May raise PeerLost, as `resume`."""
+    loop = Loop(work, handlers, crew)
     loop.go()
     return loop
 
 
-def resume(work: Work, checkpoint: bytes, handlers: Sequence[object]) -> Loop:
+def resume(work: Work, checkpoint: bytes, handlers: Sequence[object], crew: Crew = ALONE) -> Loop:
     """Go on after the epoch the checkpoint was taken at; ends with exactly the weights `run` would have ended with."""
-    loop = Loop(work, handlers)
+    loop = Loop(work, handlers, crew)
     loop.restore(checkpoint)
     loop.go()
     return loop
+
+
+def _on(device: str, rows: Rows, changed: bool = False) -> Rows:
+    """Rows where they are learnt from; those that are `changed` first go there batch by batch."""
+    return Rows(rows.inputs if changed else rows.inputs.to(device), rows.truth.to(device))
 
 
 def _checked(handler: object) -> object:

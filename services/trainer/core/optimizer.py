@@ -34,6 +34,11 @@ class Optimizer(ABC):
         self._settings = parameters
         self._steps = 0
 
+    @property
+    def values(self) -> list[torch.Tensor]:
+        """The weights, which it changes."""
+        return list(self._parameters.values())
+
     @torch.no_grad()
     def step(self, rate: float) -> None:
         """One step down the present gradients, which are then forgotten."""

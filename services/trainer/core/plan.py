@@ -3,14 +3,14 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from lepton.contracts.modelling.blocks import Evaluate, Explain, Export, Parameters, Roles, Transfer
 from lepton.contracts.modelling.families import CLASS_TASKS, CLASSES_ONLY, FAMILIES, Family, fitting, foreign, takers
 from lepton.contracts.modelling.serving import Rollout, Trial
-from lepton.contracts.modelling.training_blocks import Adversarial, Augment, Stream
+from lepton.contracts.modelling.training_blocks import Adversarial, Augment, Scale, Stream, check_scale
 from lepton.contracts.modelling.transforms import Transform
 from lepton.contracts.pb import models_pb2, training_pb2
 from lepton.contracts.pipeline import Pipeline
@@ -97,6 +97,9 @@ class Plan(Block):
     transforms: tuple[Transform, ...] = ()
     augment: Augment | None = None
     adversarial: Adversarial | None = None
+    scale: Scale = Scale()
+    device: Literal["cpu", "cuda"] = "cpu"
+    """What the run learns on."""
     family: Family
     parameters: Parameters
     search: Search | None = None
@@ -164,6 +167,16 @@ def family_and_parameters(pipeline: Pipeline, command: training_pb2.TrainingComm
         first = error.errors()[0]
         raise bad_parameter(f"parameter {'.'.join(str(part) for part in first['loc'])}: {first['msg']}",
                             f"known parameters: {', '.join(Parameters.model_fields)}") from error
+
+
+def scale_of(train: Scale, family: str, search: bool, device: str) -> Scale:
+    """What `train` says of it. Raises RunFailed(parameter) where a command or a device does not go with it."""
+    if train.precision == "float16" and device == "cpu":
+        raise bad_parameter("float16 is for GPUs: not every CPU can compute every layer so",
+                            "use bfloat16 or float32, or set LEPTON_TRAINER_DEVICE=cuda", "no_float16_here")
+    for _, message, remedy in check_scale(train, family, search, stream=False):
+        raise bad_parameter(message, remedy, "one_process_only")
+    return Scale(processes=train.processes, precision=train.precision)
 
 
 def check_module(path: str | None, allowed: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from lepton.contracts import pipeline as pipelines
 from lepton.contracts.modelling.blocks import ModelSpec, Transfer
 from lepton.contracts.modelling.families import Family
 from lepton.contracts.modelling.serving import Trial
+from lepton.contracts.modelling.training_blocks import Scale
 from lepton.contracts.pb.models_pb2 import ModelState, ModelVersion
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pb.training_pb2 import TRAINING_KIND_IMPORT, TrainingCommand
@@ -34,6 +35,7 @@ from services.trainer.core.plan import (
     check_module,
     family_and_parameters,
     planned_fields,
+    scale_of,
 )
 from services.trainer.core.searching.asking import as_parent, asked, goes_on
 from services.trainer.core.streaming.course import course_digest, stream_of
@@ -105,6 +107,8 @@ class Planner:
             if search is not None and version is not None:
                 family, parameters, found = as_parent(family, parameters, command, version)
             search = None
+        scale = Scale() if imported or taken.learnt else scale_of(model.train, family, search is not None,
+                                                                  self._bounds.device)
         plan = Plan(
             run_id=run.run_id, command_id=command.command_id, model=command.model, data_pipeline=data.name,
             generation=data_state.generation, spec_version=state.version, spec_digest=state.spec_digest,
@@ -112,6 +116,7 @@ class Planner:
             label_type=cast(LabelType | None, spec.label_type), label_categories=categories_of(spec), roles=model.roles,
             fields=planned_fields(spec), outliers=spec.clean.outliers,
             transforms=spec.features.transforms, augment=model.train.augment, adversarial=model.train.adversarial,
+            scale=scale, device=self._bounds.device,
             family=family, parameters=parameters, gate=gate, search=search, rollout=spec.serve.rollout,
             trial=spec.serve.trial or Trial(), found=found, export=model.export, evaluate=model.evaluate,
             explain=model.explain, rows=taken.learnt or taken.rows.num_rows, snapshot=taken.snapshot,

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pb.recovery_pb2 import RecoveryResult
@@ -89,6 +89,8 @@ class Bounds:
     processes: int
     modules: tuple[str, ...] = ()
     """What a run may import beside the trainer's own: `package.module`, or `package.module:name`."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """What runs learn on."""
 
 
 Pipelines = Callable[[], Mapping[str, PipelineState]]

@@ -21,6 +21,7 @@ from services.trainer.core.plan import Plan
 from services.trainer.core.preparing.preparation import Preparation
 from services.trainer.core.preparing.rows import Inputs, inputs_of
 from services.trainer.core.preparing.words import Along
+from services.trainer.core.sharing.gradient import Means
 from services.trainer.core.teaching.disturbing import disturbing
 from services.trainer.core.teaching.objective import objective
 from services.trainer.core.transforming.fitting import fit
@@ -144,7 +145,8 @@ def begun(lesson: Lesson, preparation: Preparation, target: Target, rows: tuple[
         network.ignore(constant)
     changed = disturbing(plan.augment, plan.adversarial, plan.parameters.image, preparation.layout, preparation.takes,
                          training.inputs)
-    return loop.Work(network, plan.parameters, training, judging, changed), carried
+    means = Means(plan.scale.processes, plan.scale.precision, plan.device)
+    return loop.Work(network, plan.parameters, training, judging, changed, means), carried
 
 
 def held_of(split: Split) -> Held:

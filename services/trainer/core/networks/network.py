@@ -69,7 +69,7 @@ def still(weight: torch.Tensor, columns: Array) -> None:
     held = torch.from_numpy(columns)
     with torch.no_grad():
         weight[:, held] = 0.0
-    weight.register_hook(lambda gradient: gradient.masked_fill(held, 0.0))  # type: ignore[no-untyped-call]  # torch
+    weight.register_hook(lambda gradient: gradient.masked_fill(held.to(gradient.device), 0.0))  # type: ignore[no-untyped-call]  # torch
 
 
 def spread(layer: nn.Linear | nn.Conv1d | nn.Conv2d, chance: torch.Generator) -> None:

@@ -48,7 +48,7 @@ class Recommender(Network):
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         codes = rows[:, self._code].long()
         if self.training:
-            codes = torch.where(torch.rand(len(codes)) < UNKNOWN_SHARE, 0, codes)
+            codes = torch.where(torch.rand(len(codes), device=codes.device) < UNKNOWN_SHARE, 0, codes)
         user = self.users(codes)
         if self.side is not None:
             user = user + self.side(rows[:, self._others])

@@ -42,7 +42,7 @@ class Disturbing:
 
     def loss(self, network: Learning, rows: torch.Tensor, truth: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
         """What a step follows down: the mean over rows, of attacked ones a share."""
-        rows = self.augmented(rows, chance)
+        rows = self.augmented(rows, chance).to(truth.device)
         plain = network.loss(rows, truth)
         if self.adversarial is None:
             return plain
@@ -79,7 +79,7 @@ class Disturbing:
         steps, length, moved = 1, 1.0, torch.zeros_like(rows)
         if asked.method == "pgd":
             steps, length = asked.steps, _REACH / asked.steps
-            moved = reach * (2 * torch.rand(rows.shape, generator=chance) - 1)
+            moved = reach * (2 * torch.rand(rows.shape, generator=chance).to(rows.device) - 1)
         for _ in range(steps):
             place = (rows + moved).requires_grad_(True)
             slope, = torch.autograd.grad(network.loss(place, truth), place)
@@ -88,7 +88,8 @@ class Disturbing:
 
     def _reach(self, rows: torch.Tensor) -> torch.Tensor:
         """How far a standard deviation is, [rows, width]; a step of a series that is not there stays at nothing."""
-        return self.unit * torch.where(self.flags >= 0, rows[:, self.flags.clamp(min=0)], torch.ones(()))
+        unit, flags = self.unit.to(rows.device), self.flags.to(rows.device)
+        return unit * torch.where(flags >= 0, rows[:, flags.clamp(min=0)], torch.ones((), device=rows.device))
 
     def _swapped(self, rows: torch.Tensor, share: float, chance: torch.Generator) -> torch.Tensor:
         """Of each row some fields as in another row of the batch (Bahri et al. 2022)."""

@@ -28,8 +28,9 @@ class Objective:
         A mean over rows; smoothed only if `smooth`, for validation rows are judged by their labels.
         """
         if task == "regression":
-            return nn.functional.mse_loss(scores[:, 0], truth)
-        smoothing = self.smoothing if smooth else 0.0
+            return nn.functional.mse_loss(scores[:, 0].float(), truth)
+        # Scores may come in 16 bits; what is learnt from them is counted in 32.
+        scores, smoothing = scores.float(), self.smoothing if smooth else 0.0
         if scores.shape[1] == 1:
             wanted = truth.to(scores.dtype) * (1 - smoothing) + smoothing / 2
             losses = nn.functional.binary_cross_entropy_with_logits(scores[:, 0], wanted, reduction="none")
