@@ -113,5 +113,5 @@ def test_a_failure_is_told_once_and_ends_all_processes(tmp_path: Path) -> None:
     with launched(folder, tmp_path / "log") as launcher:
         poll_until(lambda: launcher.poll() is not None, "the run's end", WITHIN_S)
     assert launcher.returncode == 0, (tmp_path / "log").read_text()
-    assert b'"unfit_data"' in (folder / worker.FAILURE).read_bytes()
+    assert b'"too_few_rows"' in (folder / worker.FAILURE).read_bytes()
     assert not (folder / worker.RESULT).exists()
