@@ -157,9 +157,10 @@ def outcome_table(pipeline: Pipeline, outcomes: Sequence[Outcome]) -> pa.Table:
     for outcome in outcomes:
         if outcome.WhichOneof("label") != member:
             raise Invalid(f"the label of event {outcome.event_id!r} is no {member}", field="label")
+    times = [outcome.label_time for outcome in outcomes]
     return pa.table({
         "event_id": [outcome.event_id for outcome in outcomes],
         "entity": [outcome.entity for outcome in outcomes],
         "label": [getattr(outcome, member) for outcome in outcomes],
-        "label_time": [outcome.label_time.ToMicroseconds() for outcome in outcomes],
+        "label_time": [time.seconds * 1_000_000 + time.nanos // 1000 for time in times],
     }, schema=schema)

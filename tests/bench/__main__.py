@@ -1,6 +1,6 @@
 """Every benchmark, one after the other, nothing else running: `make bench`. Figures also go to .local/bench/*.json.
 
-    python -m tests.bench [latency] [predictor] [ingest] [windows] [streaming] [trainer]     those named, or all
+    python -m tests.bench [latency] [predictor] [ingest] [windows] [streaming] [trainer] [scores]     those named, or all
 """
 
 import subprocess
@@ -31,7 +31,8 @@ def latency() -> None:
 ALL: Mapping[str, Callable[[], None]] = {
     "latency": latency, "predictor": lambda: run("tests.bench.bench_predictor"),
     "ingest": lambda: run("tests.bench.bench_ingest"), "windows": lambda: run("tests.bench.bench_windows"),
-    "streaming": lambda: run("tests.bench.bench_streaming"), "trainer": lambda: run("tests.bench.bench_trainer")}
+    "streaming": lambda: run("tests.bench.bench_streaming"), "trainer": lambda: run("tests.bench.bench_trainer"),
+    "scores": lambda: run("tests.bench.bench_scores")}
 
 
 def main() -> None:

@@ -27,13 +27,15 @@ MIN_TRAIN_ROWS, MIN_HELD_OUT_ROWS = 8, 2
 
 def features_of(segments: Iterable[tuple[int, bytes]], fields: Sequence[str]) -> pa.Table:
     """Feature rows of (partition, bytes) pairs, with `fields` and what orders them; an absent column is all null."""
-    tables = []
-    for partition, data in segments:
-        table = decode_table(data)
-        kept = [name for name in (EVENT_ID, OCCURRED_AT, SOURCE_OFFSET, *fields) if name in table.column_names]
-        tables.append(table.select(kept).replace_schema_metadata(None).append_column(
-            _PARTITION, pa.array(np.full(table.num_rows, partition, dtype=np.int32))))
+    tables = [rows_of_partition(partition, decode_table(data), fields) for partition, data in segments]
     return pa.concat_tables(tables, promote_options="default") if tables else None
+
+
+def rows_of_partition(partition: int, table: pa.Table, fields: Sequence[str]) -> pa.Table:
+    """What `features_of` gives for one segment's rows."""
+    kept = [name for name in (EVENT_ID, OCCURRED_AT, SOURCE_OFFSET, *fields) if name in table.column_names]
+    return table.select(kept).replace_schema_metadata(None).append_column(
+        _PARTITION, pa.array(np.full(table.num_rows, partition, dtype=np.int32)))
 
 
 def outcomes_of(segments: Iterable[tuple[int, bytes]]) -> pa.Table:
@@ -59,17 +61,22 @@ def join(features: pa.Table | None, outcomes: pa.Table | None, fields: dict[str,
     if features is None or (labelled and outcomes is None):
         return pa.table({name: pa.array([], kind) for name, kind in [*schema, (LABEL, pa.float64())]})
     ordered = features.sort_by([(OCCURRED_AT, "ascending"), (_PARTITION, "ascending"), (SOURCE_OFFSET, "ascending")])
-    ordered = ordered.filter(_last_of_each(ordered.column(EVENT_ID)))
+    if not _distinct(ordered.column(EVENT_ID)):
+        ordered = ordered.filter(_last_of_each(ordered.column(EVENT_ID)))
     if outcomes is None:
         columns = {name: _column(ordered, name, kind) for name, kind in schema}
         return pa.table({**columns, LABEL: pa.nulls(ordered.num_rows, pa.float64())}).combine_chunks()
-    # index_in finds the first, so the newest outcome comes first; the reversal makes the later stored win a tie.
-    backwards = outcomes.take(pa.array(np.arange(outcomes.num_rows - 1, -1, -1)))
-    newest = backwards.sort_by([("label_time", "descending")])
+    newest = outcomes
+    if not _distinct(outcomes.column("event_id")):
+        # index_in finds the first, so the newest outcome comes first; the reversal makes the later stored win a tie.
+        backwards = outcomes.take(pa.array(np.arange(outcomes.num_rows - 1, -1, -1)))
+        newest = backwards.sort_by([("label_time", "descending")])
     place = pc.index_in(ordered.column(EVENT_ID), value_set=newest.column("event_id").combine_chunks())
-    known = pc.is_valid(place) if labelled else pa.chunked_array([pa.array(np.ones(ordered.num_rows, dtype=bool))])
-    labels = newest.column("label").take(place.filter(known).combine_chunks())
-    rows = ordered.filter(known)
+    rows = ordered
+    if labelled and place.null_count:
+        known = pc.is_valid(place)
+        place, rows = place.filter(known), ordered.filter(known)
+    labels = newest.column("label").take(place.combine_chunks())
     columns = {name: _column(rows, name, kind) for name, kind in schema}
     return pa.table({**columns, LABEL: labels}).combine_chunks()
 
@@ -117,6 +124,11 @@ def check_enough(training: int, held_out: int) -> None:
 def no_rows() -> RunFailed:
     return bad_data("there are no labelled rows", "send events and their labels; the two are joined by event id",
                     "no_rows")
+
+
+def _distinct(ids: pa.ChunkedArray) -> bool:
+    """Whether none comes twice, which is the rule and cheap to find out."""
+    return bool(pc.count_distinct(ids, mode="all").as_py() == len(ids))
 
 
 def _last_of_each(ids: pa.ChunkedArray) -> pa.Array:

@@ -144,7 +144,7 @@ class StreamLearner:
         assert self._preparation is not None and self._experts is not None
         prepared = self._standard.of(self._preparation.transform(rows).astype(np.float64))
         targets = self._aims(labels)
-        said = self._bounded(self._experts.test_then_train(prepared, torch.from_numpy(targets)).numpy()[:, :, 1:])
+        said = self._bounded(self._experts.test_then_train(prepared, targets)[:, :, 1:])
         losses = ((said - targets[:, 1:]) ** 2).mean(axis=2)
         fading, left = _fading(rows.rows)
         # What a row's answer trusts is known from the rows before it.
@@ -169,7 +169,7 @@ class StreamLearner:
                 return
             self._anew += 1
         rows, labels = self._buffer.rows()
-        prepared, aims = self._prepare(rows, labels), torch.from_numpy(self._aims(labels))
+        prepared, aims = self._prepare(rows, labels), self._aims(labels)
         assert self._experts is not None
         for begin in range(0, len(prepared), _TEACH_AT_ONCE):
             self._experts.teach(prepared[begin:begin + _TEACH_AT_ONCE], aims[begin:begin + _TEACH_AT_ONCE])

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
+from threadpoolctl import threadpool_limits
 
 from lepton.contracts import codec, features
 from lepton.contracts.features import EVENT_ID
@@ -65,6 +66,8 @@ class Pupil:
 
     def __init__(self, pipeline: Pipeline, generation: int, state: bytes | None = None) -> None:
         torch.set_num_threads(1)
+        # For good: so many threads, so much rounding, and none of the matrices is worth a second one.
+        threadpool_limits(limits=1, user_api="blas")
         torch.set_deterministic_debug_mode("error")
         course, stream = course_of(pipeline), stream_of(pipeline)
         assert stream is not None and pipeline.gate is not None

@@ -19,57 +19,57 @@ KEPT = 2000
 
 
 class Trial:
-    """Rows since the last candidate, at most `KEPT`."""
+    """Rows since the last candidate, at most `KEPT`. What is added is put together only when somebody looks."""
 
     def __init__(self) -> None:
-        self._values: dict[str, Array] = {}
-        self._missing = np.zeros((0, 0), dtype=bool)
-        self._truth = np.zeros(0)
-        self._scores = np.zeros((0, 0))
+        self._parts: list[tuple[Inputs, Array, Array]] = []
 
     @property
     def rows(self) -> int:
-        return len(self._truth)
+        return min(KEPT, sum(len(truth) for _, truth, _ in self._parts))
 
     @property
     def inputs(self) -> Inputs:
-        return Inputs(self._values, self._missing)
+        return self._whole()[0]
 
     @property
     def truth(self) -> Array:
-        return self._truth
+        return self._whole()[1]
 
     @property
     def scores(self) -> Array:
         """[rows, classes], 0 for a class that was not known yet; [rows, 1] for a number."""
-        return self._scores
+        return self._whole()[2]
 
     def add(self, rows: Inputs, truth: Array, scores: Array) -> None:
         if not rows.rows:
             return
-        if not self.rows:
-            self._values, self._missing = rows.values, rows.missing
-            self._truth, self._scores = truth.astype(np.float64), scores
-        else:
-            width = max(scores.shape[1], self._scores.shape[1])
-            self._values = {name: np.concatenate([some, rows.values[name]]) for name, some in self._values.items()}
-            self._missing = np.concatenate([self._missing, rows.missing])
-            self._truth = np.concatenate([self._truth, truth.astype(np.float64)])
-            self._scores = np.concatenate([_widened(self._scores, width), _widened(scores, width)])
-        self._values = {name: some[-KEPT:] for name, some in self._values.items()}
-        self._missing, self._truth, self._scores = self._missing[-KEPT:], self._truth[-KEPT:], self._scores[-KEPT:]
+        self._parts.append((rows, truth.astype(np.float64), scores))
+        if sum(len(truth) for _, truth, _ in self._parts) > 2 * KEPT:
+            self._whole()
 
     def clear(self) -> None:
-        self.__init__()  # type: ignore[misc]  # exactly as new
+        self._parts = []
 
     def arrays(self) -> dict[str, Array]:
-        return {"missing": self._missing, "truth": self._truth, "scores": self._scores,
-                **values_of(self._values, np.ones(self.rows, dtype=bool))}
+        inputs, truth, scores = self._whole()
+        return {"missing": inputs.missing, "truth": truth, "scores": scores,
+                **values_of(inputs.values, np.ones(len(truth), dtype=bool))}
 
     def load(self, arrays: Mapping[str, Array]) -> None:
-        self._values = values_from(arrays)
-        self._missing, self._truth = np.array(arrays["missing"]), np.array(arrays["truth"])
-        self._scores = np.array(arrays["scores"])
+        inputs = Inputs(values_from(arrays), np.array(arrays["missing"]))
+        self._parts = [(inputs, np.array(arrays["truth"]), np.array(arrays["scores"]))] if inputs.rows else []
+
+    def _whole(self) -> tuple[Inputs, Array, Array]:
+        if not self._parts:
+            return Inputs({}, np.zeros((0, 0), dtype=bool)), np.zeros(0), np.zeros((0, 0))
+        inputs, truths, scores = zip(*self._parts, strict=True)
+        width = max(one.shape[1] for one in scores)
+        whole = Inputs({name: np.concatenate([one.values[name] for one in inputs])[-KEPT:]
+                        for name in inputs[0].values}, np.concatenate([one.missing for one in inputs])[-KEPT:])
+        self._parts = [(whole, np.concatenate(truths)[-KEPT:],
+                        np.concatenate([_widened(one, width) for one in scores])[-KEPT:])]
+        return self._parts[0]
 
 
 def _widened(scores: Array, width: int) -> Array:

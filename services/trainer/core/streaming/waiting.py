@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from lepton.contracts import features
 from lepton.contracts.features import EVENT_ID
-from services.trainer.core.dataset import features_of, join
+from services.trainer.core.dataset import join, rows_of_partition
 
 Array = npt.NDArray[Any]
 
@@ -32,8 +32,8 @@ class WaitingRoom:
 
     def add_rows(self, partition: int, batch: bytes) -> None:
         """Raises Invalid for bytes that are no features batch."""
-        features.decode_batch(batch)
-        self._add(_ROWS, features_of([(partition, batch)], list(self._fields)))
+        table = pa.Table.from_batches([features.decode_batch(batch)])
+        self._add(_ROWS, rows_of_partition(partition, table, list(self._fields)))
 
     def add_labels(self, outcomes: pa.Table) -> None:
         """As `features.outcome_table` makes them."""
@@ -44,6 +44,10 @@ class WaitingRoom:
         rows, labels = self._tables.get(_ROWS), self._tables.get(_LABELS)
         joined = join(rows, labels, self._fields)
         if joined.num_rows and rows is not None and labels is not None:
+            if joined.num_rows == rows.num_rows == labels.num_rows:
+                # All have met, each its own: the rule where labels come with their rows.
+                self._tables = {_ROWS: rows.schema.empty_table(), _LABELS: labels.schema.empty_table()}
+                return joined
             gone = joined.column(EVENT_ID).combine_chunks()
             self._tables = {_ROWS: rows.filter(pc.invert(pc.is_in(rows.column(EVENT_ID), value_set=gone))),
                             _LABELS: labels.filter(pc.invert(pc.is_in(labels.column("event_id"), value_set=gone)))}
