@@ -205,7 +205,7 @@ async def replay(options: Options) -> int:
             print(f"no champion yet: {len(first)} labelled events to learn from …", flush=True)
             await run.send(first, paced=False)
             run.score.labels.clear()
-            print(f"  trained, gated, signed, published and loaded in {await _first_champion(run, started):.1f} s")
+            print(f"  trained, gated, signed, published and loaded in {await first_champion(run, started):.1f} s")
         elif not (options.poison or options.flip_labels):
             print(f"champion is version {before}: it has learnt from this stream before, so its score is flattered")
         stream = stream[: options.limit] if options.limit else stream
@@ -221,7 +221,7 @@ async def replay(options: Options) -> int:
     return 0
 
 
-async def _first_champion(run: Replay, started: float) -> float:
+async def first_champion(run: Replay, started: float) -> float:
     deadline = time.monotonic() + 120
     while not await run.ready_champion():
         if time.monotonic() > deadline:

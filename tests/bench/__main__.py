@@ -1,6 +1,8 @@
 """Every benchmark, one after the other, nothing else running: `make bench`. Figures also go to .local/bench/*.json.
 
-    python -m tests.bench [latency] [predictor] [ingest] [windows] [streaming] [trainer] [scores]     those named, or all
+    python -m tests.bench [latency] [predictor] [ingest] [windows] [streaming] [trainer] [scores] [platform]
+
+Those named, or all.
 """
 
 import subprocess
@@ -28,11 +30,21 @@ def latency() -> None:
             stack.down()
 
 
+def platform() -> None:
+    with tempfile.TemporaryDirectory(prefix="lepton-bench-") as folder:
+        stack = LocalStack(Path(folder) / "home", Path(folder) / "config", {"LEPTON_TRACE_RATIO": "0"})
+        print(stack.up(), flush=True)
+        try:
+            run("tests.bench.bench_streaming", stack, "--through-platform")
+        finally:
+            stack.down()
+
+
 ALL: Mapping[str, Callable[[], None]] = {
     "latency": latency, "predictor": lambda: run("tests.bench.bench_predictor"),
     "ingest": lambda: run("tests.bench.bench_ingest"), "windows": lambda: run("tests.bench.bench_windows"),
     "streaming": lambda: run("tests.bench.bench_streaming"), "trainer": lambda: run("tests.bench.bench_trainer"),
-    "scores": lambda: run("tests.bench.bench_scores")}
+    "scores": lambda: run("tests.bench.bench_scores"), "platform": platform}
 
 
 def main() -> None:

@@ -7,8 +7,8 @@
 Ours go the whole way of a run: `learn` with `model.evaluate.folds`, so each fold's figure is of the exported file. A
 tenth of the rows learnt from tells ours when to stop; scikit-learn's models learn from all of them. Both get the very
 same folds. A set is reached when the best of ours is at most one standard error below the best of theirs, over all
-folds; of digits `cnn` alone counts. Scikit-learn's parameters are its own; ours were set once, looking at folds of other
-seeds of breast cancer and digits, and are the same for the three sets of plain columns.
+folds; of digits `cnn` alone counts. Scikit-learn's parameters are its own; ours were set once, looking at folds of
+other seeds of breast cancer and digits, and are the same for the three sets of plain columns.
 """
 
 import argparse
