@@ -2,7 +2,7 @@
 
     python -m tests.bench streaming
     python -m tests.bench platform              the same through a stack of its own, beside the champion it serves
-    python -m tests.bench.bench_streaming --through-platform [--rate 50]      ... through the stack that is up
+    python -m tests.bench.bench_streaming --through-platform [--rate 20]      ... through the stack that is up
 
 Replay through `Pupil`, the whole of what a stream's process does with its records: Arrow batches and outcomes in, join
 by event id, preparation, micro-batches of 64, prequential record. No broker and no database are measured here. The
@@ -53,7 +53,7 @@ PEERS: dict[str, Callable[[], Any]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--through-platform", action="store_true", help="Phishing, over the log, by a stack that is up")
-    parser.add_argument("--rate", type=float, default=50.0, help="events a second through the platform")
+    parser.add_argument("--rate", type=float, default=20.0, help="events a second through the platform")
     given = parser.parse_args()
     if given.through_platform:
         figures = asyncio.run(through_platform(given.rate))
