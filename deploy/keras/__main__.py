@@ -3,12 +3,11 @@
 Exit codes: 0 done, 1 the model cannot be turned, 3 the environment cannot be built; one line on stderr says why.
 """
 
-import hashlib
 import subprocess
 import sys
 from pathlib import Path
 
-from deploy.local.servers import cache
+from deploy.local.servers.environment import installed
 from lepton.errors import LeptonError
 
 ROOT = Path(__file__).parents[2]
@@ -19,8 +18,8 @@ _LIMIT_S = 900
 
 def environment() -> Path:
     """TensorFlow, Keras and tf2onnx from a hashed lock file, 1.5 GB in the cache. Raises Unavailable."""
-    key = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
-    return cache.ensure(f"keras-{key}", _install)
+    return installed(LOCK, "TensorFlow", 4000, "check that the Python package index can be reached, or turn the model "
+                     "into ONNX with tf2onnx yourself")
 
 
 def main(arguments: list[str]) -> int:
@@ -37,16 +36,6 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write((done.stderr.strip().splitlines() or ["it said nothing"])[-1] + "\n")
         return 1
     return 0
-
-
-def _install(folder: Path) -> None:
-    cache.require_space(folder, 4000, "installing TensorFlow")
-    uv = str(Path(sys.executable).parent / "uv")
-    cache.run_tool([uv, "venv", "-q", "--allow-existing", "--python", sys.executable, str(folder)],
-                   "making the environment of Keras", "run `make setup`")
-    cache.run_tool([uv, "pip", "sync", "-q", "--require-hashes", "--python", str(folder / "bin" / "python"), str(LOCK)],
-                   "installing TensorFlow", "check that the Python package index can be reached, or turn the model "
-                   "into ONNX with tf2onnx yourself")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,11 @@
 """How the default database process is installed apart from everything else, and started."""
 
-import hashlib
 import socket
-import sys
 from pathlib import Path
 
-from deploy.local.servers import cache
+from deploy.local.servers.environment import installed
 
 LOCK = Path(__file__).parents[3] / "requirements" / "database.lock"
-
-_REMEDY = "check that the Python package index can be reached and run the command again"
 
 
 def environment() -> Path:
@@ -17,8 +13,7 @@ def environment() -> Path:
 
     Its licence (GPL-2.0-only) is why it is a separate process that is never imported.
     """
-    key = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
-    return cache.ensure(f"database-{key}", _install)
+    return installed(LOCK, "the database", 300)
 
 
 def command(directory: Path, port: int) -> list[str]:
@@ -39,12 +34,3 @@ def answers(port: int, host: str = "127.0.0.1") -> bool:
             return True
     except OSError:
         return False
-
-
-def _install(folder: Path) -> None:
-    cache.require_space(folder, 300, "installing the database")
-    uv = str(Path(sys.executable).parent / "uv")
-    cache.run_tool([uv, "venv", "-q", "--allow-existing", "--python", sys.executable, str(folder)],
-                   "making the database's environment", "run `make setup`")
-    cache.run_tool([uv, "pip", "sync", "-q", "--require-hashes", "--python", str(folder / "bin" / "python"), str(LOCK)],
-                   "installing the database", _REMEDY)
