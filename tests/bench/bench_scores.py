@@ -136,10 +136,12 @@ def cross_validated(name: str, model: str, folds: int, seed: int) -> list[float]
 
 
 def searched(name: str, seconds: float) -> dict[str, Any]:
-    """What the family `auto` takes within the time, and its score on rows that neither trials nor learning had."""
+    """What the family `auto` takes within the time, and its score on rows that neither trials nor learning had.
+
+    It picks among families of plain columns: to it an image is so many numbers.
+    """
     one = SETS[name]
-    image = "parameters: {image: [8, 8]}, " if one.image else ""
-    of, rows = spec_of(name, f"{{family: auto, {image}search: {{trials: 200, seconds: {seconds}}}}}")
+    of, rows = spec_of(name, f"{{family: auto, search: {{trials: 200, seconds: {seconds}}}}}", image=False)
     began = time.monotonic()
     plan = alone.plan(of, 0)
     taken = find(plan, lambda: attempts(plan, rows), Notes(None, lambda _: None, lambda *_: None, time.monotonic))
@@ -151,18 +153,19 @@ def searched(name: str, seconds: float) -> dict[str, Any]:
     return {"family": taken.family, "metric": one.metric, "score": score, "seconds": took, "account": account}
 
 
-def spec_of(name: str, model: str, more: str = "") -> tuple[Pipeline, pa.Table]:
-    """The Pipeline and the rows as they lie in the store."""
+def spec_of(name: str, model: str, more: str = "", *, image: bool = True) -> tuple[Pipeline, pa.Table]:
+    """The Pipeline and the rows as they lie in the store; an image is one field unless not wanted as one."""
     one, data = SETS[name], SETS[name].load()
+    image = image and one.image
     width = data.data.shape[1]
-    fields = (f"    pixels: {{type: vector, dims: {width}}}\n" if one.image else
+    fields = (f"    pixels: {{type: vector, dims: {width}}}\n" if image else
               "".join(f"    x{place}: {{type: float}}\n" for place in range(width)))
     block = model.strip()[1:-1] + (f", {more}" if more else "")
     of = pipeline.parse(
         f"apiVersion: lepton/v1\nkind: Pipeline\nmetadata: {{name: {name.replace('_', '-')}}}\nevents:\n"
         f"  fields:\n{fields}  label: {{field: truth, type: {one.label}}}\n"
         f"model: {{{block}}}\ngate: {{metric: {one.metric}, held_out: 0.2}}\n")
-    columns = ({"pixels": pa.array(list(data.data.astype(np.float32)), pa.list_(pa.float32()))} if one.image else
+    columns = ({"pixels": pa.array(list(data.data.astype(np.float32)), pa.list_(pa.float32()))} if image else
                {f"x{place}": data.data[:, place] for place in range(width)})
     return of, pa.table({EVENT_ID: [f"{name}-{place:05d}" for place in range(len(data.target))], **columns,
                          LABEL: data.target})
