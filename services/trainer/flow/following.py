@@ -67,16 +67,17 @@ class Following:
         """One life of the run's process."""
         await self.heed(run, stop)
         process = await folder.launch()
-        told, keep_at = b"", self._clock.monotonic()
+        told = kept = b""
+        keep_at = self._clock.monotonic()
         try:
             while process.exit_code is None:
                 # A database that is away for a moment is no reason to stop learning.
                 with contextlib.suppress(Unavailable):
                     await self.heed(run, stop)
                     told = await self._tell_news(run, plan, folder, told)
-                    if self._clock.monotonic() >= keep_at:
+                    if told != kept and self._clock.monotonic() >= keep_at:
                         await self._stores.runs.keep_course(run.run_id, run.fence, course_of(told))
-                        keep_at = self._clock.monotonic() + KEEP_S
+                        kept, keep_at = told, self._clock.monotonic() + KEEP_S
                 await self._clock.sleep(FOLLOW_S)
         finally:
             await process.kill()
