@@ -13,7 +13,8 @@ from services.gateway.edge.errors import Malformed
 from services.gateway.edge.http.answers import Responses, answer, described, plain, schema
 from services.gateway.edge.http.callers import Count, Predicts, Reads, TheGateway, Trains
 from services.gateway.edge.http.context import request_id
-from services.gateway.flow.models import Asked, Run, Training
+from services.gateway.edge.registry.ordered import COMMAND, COMMAND_EXAMPLE, asked
+from services.gateway.flow.models import Run, Training
 
 router = APIRouter(prefix="/v1", tags=["models"])
 runs_router = APIRouter(prefix="/v1/runs", tags=["runs"])
@@ -79,8 +80,6 @@ _STATE_EXAMPLE = {
     "changed_at": "2026-01-31T12:00:00Z", "versions": [{
         "version": 2, "status": "READY", "family": "logistic_regression", "metrics": {"accuracy": 0.91},
         "lineage": {"run_id": "run-1f0c", "parent_version": 1, "train_rows": 800}}]}
-_COMMAND = {"title": "Command", "type": "object", "properties": {
-    "command_id": {"type": "string"}, "run_id": {"type": "string"}}}
 _RUN = schema(TrainingProgress, kind={"type": "string"}, reason={"type": "string"}, family={"type": "string"},
               issuer={"type": "string"}, priority={"type": "integer"}, cancel_requested={"type": "boolean"})
 _RUN_EXAMPLE = {"run_id": "run-1f0c", "command_id": "request-77", "model": "phishing", "state": "SUCCEEDED",
@@ -90,8 +89,7 @@ _COURSE = {"title": "Course", "type": "object", "properties": {
 _COURSE_EXAMPLE = {"run_id": "run-1f0c", "points": [{
     "epoch": 1, "at": "2026-01-01T09:00:00Z", "stage": "",
     "figures": {"training_loss": 0.61, "validation_loss": 0.55, "learning_rate": 0.05}}]}
-_ASKED: Responses = {202: described("The command is durable; the trainer does it.", _COMMAND,
-                         {"command_id": "request-77", "run_id": "run-1f0c"})}
+_ASKED: Responses = {202: described("The command is durable; the trainer does it.", COMMAND, COMMAND_EXAMPLE)}
 _PREDICTED: dict[str, Any] = {
     "title": "Prediction", "type": "object", "properties": {
         "model": {"type": "string"}, "version": {"type": "integer"}, "request_id": {"type": "string"},
@@ -121,10 +119,6 @@ def run_view(run: Run) -> dict[str, Any]:
     command = plain(run.command)
     asked = {name: command[name] for name in ("kind", "reason", "family", "issuer", "priority")}
     return {**asked, **plain(run.progress), "cancel_requested": run.cancel_requested}
-
-
-def _asked(asked: Asked) -> Response:
-    return answer({"command_id": asked.command_id, "run_id": asked.run_id}, 202)
 
 
 @router.get("/models", summary="List models", responses={
@@ -162,16 +156,16 @@ async def predict(model: str, wanted: Predict, request: Request, gateway: TheGat
 @router.post("/models/{model}/train", summary="Train a model", status_code=202, responses=_ASKED)
 async def train(model: str, wanted: Train, gateway: TheGateway, caller: Trains) -> Response:
     """Ask for one run over the pipeline's stored rows. Follow it at `/v1/runs/{run_id}`."""
-    return _asked(await gateway.models.train(caller, model, Training(**wanted.model_dump())))
+    return asked(await gateway.models.train(caller, model, Training(**wanted.model_dump())))
 
 
 @router.post("/models/{model}/promote", summary="Make a version champion", status_code=202, responses=_ASKED)
 async def promote(model: str, wanted: Promote, gateway: TheGateway, caller: Trains) -> Response:
-    return _asked(await gateway.models.promote(caller, model, wanted.version, wanted.note))
+    return asked(await gateway.models.promote(caller, model, wanted.version, wanted.note))
 
 
 @router.post("/models/{model}/rollback", summary="Return to the champion before", status_code=202, responses={
-    202: described("The command is durable; its result appears at `/v1/recovery`.", _COMMAND,
+    202: described("The command is durable; its result appears at `/v1/recovery`.", COMMAND,
                    {"command_id": "operator-5c"})})
 async def roll_back(model: str, wanted: RollBack, gateway: TheGateway, caller: Trains) -> Response:
     command = await gateway.commands.roll_back(caller, gateway.models.get(model), wanted.from_version, wanted.note)
@@ -199,4 +193,4 @@ async def course(run_id: str, gateway: TheGateway, _: Reads) -> Response:
 
 @runs_router.post("/{run_id}/cancel", summary="Cancel a run", status_code=202, responses=_ASKED)
 async def cancel(run_id: str, gateway: TheGateway, caller: Trains) -> Response:
-    return _asked(await gateway.models.cancel(caller, run_id))
+    return asked(await gateway.models.cancel(caller, run_id))

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from lepton.contracts.pb.models_pb2 import Rollout
 from lepton.contracts.pb.telemetry_pb2 import Instance, ServedArm
 from lepton.errors import Missing
-from services.gateway.edge.http.answers import Responses, answer, described, plain, schema
+from services.gateway.edge.http.answers import answer, described, plain, schema
 from services.gateway.edge.http.callers import Reads, TheGateway, Trains
-from services.gateway.flow.models import Asked
+from services.gateway.edge.registry.ordered import ASKED, asked
 
 router = APIRouter(prefix="/v1/models/{model}/rollout", tags=["models"])
 
@@ -19,10 +19,6 @@ _COUNTED = ("answered", "failed", "compared", "agreed")
 _EXAMPLE = {"candidate": 3, "champion": 2, "strategy": "CANARY", "state": "RUNNING", "share": 0.25, "step": 1,
             "measured": [{"version": 2, "answered": 1503, "failed": 0, "compared": 0, "agreed": 0, "refused": ""},
                          {"version": 3, "answered": 497, "failed": 0, "compared": 0, "agreed": 0, "refused": ""}]}
-_ASKED: Responses = {202: described("The command is durable; `/v1/runs/{run_id}` says what became of it.", {
-    "title": "Command", "type": "object", "properties": {
-        "command_id": {"type": "string"}, "run_id": {"type": "string"}}},
-                                    {"command_id": "request-77", "run_id": "run-1f0c"})}
 
 
 class End(BaseModel):
@@ -44,22 +40,18 @@ async def rollout(model: str, gateway: TheGateway, _: Reads) -> Response:
     return answer({**plain(found), "measured": _measured(model, found, instances)})
 
 
-@router.post("/abort", summary="Leave the candidate", status_code=202, responses=_ASKED)
+@router.post("/abort", summary="Leave the candidate", status_code=202, responses=ASKED)
 async def abort_rollout(model: str, gateway: TheGateway, caller: Trains, wanted: End | None = None) -> Response:
     """The champion answers alone again; the candidate is kept."""
     note = wanted.note if wanted else ""
-    return _asked(await gateway.models.end_rollout(caller, model, promote=False, note=note))
+    return asked(await gateway.models.end_rollout(caller, model, promote=False, note=note))
 
 
-@router.post("/promote", summary="Make the candidate champion now", status_code=202, responses=_ASKED)
+@router.post("/promote", summary="Make the candidate champion now", status_code=202, responses=ASKED)
 async def promote_candidate(model: str, gateway: TheGateway, caller: Trains, wanted: End | None = None) -> Response:
     """Without waiting for what its terms ask; `/rollback` leaves it again."""
     note = wanted.note if wanted else ""
-    return _asked(await gateway.models.end_rollout(caller, model, promote=True, note=note))
-
-
-def _asked(command: Asked) -> Response:
-    return answer({"command_id": command.command_id, "run_id": command.run_id}, 202)
+    return asked(await gateway.models.end_rollout(caller, model, promote=True, note=note))
 
 
 def _measured(model: str, rollout: Rollout, instances: Iterable[Instance]) -> list[dict[str, Any]]:

@@ -4,16 +4,12 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from lepton.contracts.pb.models_pb2 import ChampionTerm
-from services.gateway.edge.http.answers import Responses, answer, described, plain, schema
+from services.gateway.edge.http.answers import answer, described, plain, schema
 from services.gateway.edge.http.callers import Reads, TheGateway, Trains
-from services.gateway.flow.models import Asked
+from services.gateway.edge.registry.ordered import ASKED, asked
 
 router = APIRouter(prefix="/v1/models/{model}", tags=["models"])
 
-_COMMAND = {"title": "Command", "type": "object", "properties": {
-    "command_id": {"type": "string"}, "run_id": {"type": "string"}}}
-ASKED: Responses = {202: described("The command is durable; `/v1/runs/{run_id}` says what became of it.", _COMMAND,
-                                   {"command_id": "request-77", "run_id": "run-1f0c"})}
 _TERM_EXAMPLE = {"version": 2, "since": "2026-01-31T12:00:00Z", "reason": "published", "by": "run-1f0c",
                  "note": "accuracy 0.93, the champion's on the same rows 0.91", "sha256": "ab" * 32}
 
@@ -29,10 +25,6 @@ class Tags(_Request):
 
 class Retire(_Request):
     note: str = Field(default="", max_length=500, description="Why.")
-
-
-def asked(command: Asked) -> Response:
-    return answer({"command_id": command.command_id, "run_id": command.run_id}, 202)
 
 
 @router.get("/champions", summary="Who was in production when, and why", responses={
