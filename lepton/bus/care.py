@@ -11,6 +11,7 @@ from opentelemetry.util.types import AttributeValue
 
 from lepton.bus.records import Reader, Record
 from lepton.clock import Clock
+from lepton.contracts import names
 from lepton.contracts.envelope import TRACEPARENT
 from lepton.errors import LeptonError
 from lepton.runtime.health import Progress
@@ -107,9 +108,11 @@ class LagWatch:
         self._reader = reader
         self._care = care
         self._look_at = care.clock.monotonic()
+        self._tell_at = self._look_at
 
     def moved(self) -> None:
         self._care.beat()
+        self._tell()
 
     async def idle(self) -> None:
         """Called when a poll gave nothing; asks the broker once a second at most."""
@@ -126,3 +129,16 @@ class LagWatch:
             return
         if all(self._reader.position(place) >= ends[place] for place in places):
             self._care.beat()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Say how much waits, by topic, for the watchdog; it costs no request."""
+        now = self._care.clock.monotonic()
+        if self._care.telemetry is None or now < self._tell_at:
+            return
+        self._tell_at = now + LOOK_EVERY_S
+        waiting: dict[str, int] = {}
+        for place in self._reader.assignment():
+            waiting[place.topic] = waiting.get(place.topic, 0) + self._reader.behind(place)
+        for topic, records in waiting.items():
+            self._care.telemetry.measure(names.CONSUMER_LAG, records, topic=topic)

@@ -7,6 +7,7 @@ from typing import Any
 
 from lepton.bus.aio.admin import KafkaAdmin
 from lepton.bus.aio.client import Subscription
+from lepton.bus.aio.exact import ExactWriter
 from lepton.bus.aio.reader import KafkaReader
 from lepton.bus.aio.writer import KafkaTransactionalWriter, KafkaWriter
 from lepton.bus.records import Assigned, Place, Reader, Revoked, TopicPlan, TransactionalWriter, Writer
@@ -35,7 +36,7 @@ class KafkaBroker:
         return KafkaWriter({**self._connection, "client_id": client_id})
 
     def transactional_writer(self, transactional_id: str) -> TransactionalWriter:
-        return KafkaTransactionalWriter(self._connection, transactional_id)
+        return KafkaTransactionalWriter(self._connection, transactional_id, self._clock)
 
     def reader(self, topics: Sequence[str], *, group: str | None, client_id: str, start: str = "earliest",
                member: bool = True, on_assigned: Assigned | None = None, on_revoked: Revoked | None = None) -> Reader:
@@ -57,6 +58,14 @@ class KafkaBroker:
 
     async def group_offsets(self, group: str) -> Mapping[Place, int]:
         return await self._admin.group_offsets(group)
+
+    async def list_groups(self) -> list[str]:
+        """Every consumer group the cluster knows, of other programs too."""
+        return await self._admin.list_groups()
+
+    def exact_writer(self, transactional_id: str) -> ExactWriter:
+        """A writer that lays records at the offsets they had elsewhere, for bringing a topic back."""
+        return ExactWriter(self._connection, self._admin, transactional_id)
 
     async def ping(self) -> None:
         await self._admin.ping()

@@ -135,7 +135,7 @@ class Reader(Protocol):
         """Join anew, keeping the name: for a member that may have lost its partitions without being told."""
 
     async def poll(self, *, max_records: int, timeout_s: float,
-                   without: Collection[Place] = ()) -> Mapping[Place, list[Record]]:
+                   without: Collection[Place] = ()) -> Mapping[Place, Sequence[Record]]:
         """Records by partition in offset order; empty after `timeout_s` without any. Only committed transactions.
 
         Those of the partitions in `without` are left for a later call.
@@ -154,6 +154,10 @@ class Reader(Protocol):
 
     def position(self, place: Place) -> int:
         """Offset of the next record `poll` would give; -1 while it is not known yet."""
+
+    def behind(self, place: Place) -> int:
+        """Records that wait behind `position`, as far as the last answer of the broker told; 0 while nothing is known.
+        """
 
     async def seek(self, place: Place, offset: int) -> None:
         """No effect on a place that is not held."""

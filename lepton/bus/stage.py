@@ -146,7 +146,11 @@ class BatchStage:
                     await self._settle()
                     while self._in_flight > self._max_records:
                         await self._works.any()
-                # What is read behind a batch under way would be old when that is committed.
+                if self._works.keys and self._works.keys >= self._reader.assignment():
+                    # There is nothing to read for: what is read behind a batch under way would be old when that is
+                    # committed.
+                    await self._works.any(POLL_S)
+                    continue
                 found = await self._reader.poll(max_records=self._max_records, timeout_s=self._poll_s(),
                                                 without=self._works.keys)
                 if self._stopped_by is not None:

@@ -61,10 +61,14 @@ def new_key(scopes: Iterable[Scope] = (Scope.ADMIN,), description: str = "") -> 
     """`(key_id, secret, record)`. The secret exists only in this answer: show it once, store the record."""
     key_id = f"lk_{secrets.token_hex(8)}"
     secret = secrets.token_urlsafe(32)
+    return key_id, secret, recorded(key_id, secret, scopes, description)
+
+
+def recorded(key_id: str, secret: str, scopes: Iterable[Scope], description: str = "") -> KeyRecord:
+    """What is stored of a key that exists."""
     salt = secrets.token_bytes(_SALT_BYTES)
-    record = KeyRecord(key_id=key_id, salt=base64.b64encode(salt).decode(), secret_sha256=_hash(salt, secret),
-                       scopes=tuple(sorted(set(scopes))), description=description)
-    return key_id, secret, record
+    return KeyRecord(key_id=key_id, salt=base64.b64encode(salt).decode(), secret_sha256=_hash(salt, secret),
+                     scopes=tuple(sorted(set(scopes))), description=description)
 
 
 def bearer(key_id: str, secret: str) -> str:

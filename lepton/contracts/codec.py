@@ -49,13 +49,13 @@ def encode(topic: Topic, message: Message) -> bytes:
 
 def decode(topic: Topic, value: bytes) -> Message:
     """The message in a record of the topic. Raises Invalid with the field and why; never protobuf's own error."""
-    message = message_type(topic)()
+    kind, checks = _reading(topic)
     try:
-        message.ParseFromString(value)
+        message = kind.FromString(value)
     except DecodeError as failure:
-        raise Invalid(f"not a {message.DESCRIPTOR.full_name}: {len(value)} bytes do not parse",
+        raise Invalid(f"not a {kind.DESCRIPTOR.full_name}: {len(value)} bytes do not parse",
                       place=topic.value) from failure
-    for check in _checks(topic):
+    for check in checks:
         check(message)
     return message
 
@@ -83,6 +83,11 @@ def decode_as(topic: Topic, kind: type[Kind], value: bytes) -> Kind:
 
 def _descriptor(topic: Topic) -> Descriptor:
     return cast(Descriptor, message_type(topic).DESCRIPTOR)
+
+
+@functools.cache
+def _reading(topic: Topic) -> tuple[type[Message], tuple[Check, ...]]:
+    return message_type(topic), _checks(topic)
 
 
 def _expect(topic: Topic, message: Message) -> None:
@@ -173,10 +178,10 @@ def _finite(descriptor: Descriptor, member: str, path: str) -> Check:
 
 def _time(descriptor: Descriptor, member: str, path: str) -> Check:
     def possible(message: Message) -> None:
-        if message.HasField(member):
-            time = getattr(message, member)
-            if not (_FIRST_S <= time.seconds <= _LAST_S and 0 <= time.nanos < 1_000_000_000):
-                raise Invalid(f"{path} lies outside the years 1 to 9999", field=path)
+        # One that is absent reads as 1970.
+        time = getattr(message, member)
+        if not (_FIRST_S <= time.seconds <= _LAST_S and 0 <= time.nanos < 1_000_000_000):
+            raise Invalid(f"{path} lies outside the years 1 to 9999", field=path)
     return possible
 
 

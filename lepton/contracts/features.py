@@ -32,6 +32,7 @@ _OURS: list[pa.Field] = [
     pa.field(SOURCE_OFFSET, pa.int64(), nullable=False),
     pa.field(OUTLIERS, pa.list_(pa.int16()), nullable=False),
 ]
+_OUR_TYPES = {field.name: field.type for field in _OURS}
 # Absent from batches written before there was one.
 _REPAIRS = pa.field(REPAIRS, REPAIRS_TYPE)
 _LABEL_TYPES: dict[str, pa.DataType] = {"float": pa.float64(), "int": pa.float64(), "bool": pa.bool_(),
@@ -61,17 +62,15 @@ def encode_batch(batch: pa.RecordBatch) -> bytes:
 def decode_batch(data: bytes) -> pa.RecordBatch:
     """The batch of `encode_batch`. Raises Invalid on anything else: other bytes, damage, our columns
     absent or of another type."""
-    _, batches = stream.read_batches(data, stream.OWN, what="an Arrow stream of features")
+    schema, batches = stream.read_batches(data, stream.OWN, what="an Arrow stream of features")
     if len(batches) != 1:
         raise Invalid(f"a features record holds one batch, this one {len(batches)}")
     batch = batches[0]
-    for field in _OURS:
-        index = batch.schema.get_field_index(field.name)
-        if index < 0 or batch.schema.field(index).type != field.type:
-            raise Invalid("a features batch lacks one of its columns", field=field.name,
-                          remedy=f"it must be {field.type}")
-    index = batch.schema.get_field_index(REPAIRS)
-    if index >= 0 and batch.schema.field(index).type != _REPAIRS.type:
+    kinds = dict(zip(schema.names, schema.types, strict=True))
+    for name, kind in _OUR_TYPES.items():
+        if kinds.get(name) != kind:
+            raise Invalid("a features batch lacks one of its columns", field=name, remedy=f"it must be {kind}")
+    if kinds.get(REPAIRS, _REPAIRS.type) != _REPAIRS.type:
         raise Invalid("a features batch has one of its columns of another type", field=REPAIRS,
                       remedy=f"it must be {_REPAIRS.type}")
     return batch
@@ -158,9 +157,8 @@ def outcome_table(pipeline: Pipeline, outcomes: Sequence[Outcome]) -> pa.Table:
         if outcome.WhichOneof("label") != member:
             raise Invalid(f"the label of event {outcome.event_id!r} is no {member}", field="label")
     times = [outcome.label_time for outcome in outcomes]
-    return pa.table({
-        "event_id": [outcome.event_id for outcome in outcomes],
-        "entity": [outcome.entity for outcome in outcomes],
-        "label": [getattr(outcome, member) for outcome in outcomes],
-        "label_time": [time.seconds * 1_000_000 + time.nanos // 1000 for time in times],
-    }, schema=schema)
+    columns = ([outcome.event_id for outcome in outcomes], [outcome.entity for outcome in outcomes],
+               [getattr(outcome, member) for outcome in outcomes],
+               [time.seconds * 1_000_000 + time.nanos // 1000 for time in times])
+    return pa.Table.from_arrays([pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)],
+                                schema=schema)

@@ -12,6 +12,7 @@ from lepton.contracts.modelling.blocks import ModelSpec, check_model, task_for
 from lepton.contracts.modelling.disturbances import check_disturbances
 from lepton.contracts.modelling.serving import Serve, check_serve
 from lepton.contracts.modelling.transforms import Features, check_transforms
+from lepton.contracts.modelling.watching import Watching
 from lepton.contracts.pipeline_blocks import (
     NUMERIC,
     SCALARS,
@@ -25,7 +26,6 @@ from lepton.contracts.pipeline_blocks import (
     Metadata,
     MissingPolicy,
     QualityWatch,
-    Watch,
     label_type,
 )
 from lepton.contracts.reading.data_rules import check_data
@@ -39,7 +39,7 @@ __all__ = ["InvalidPipeline", "Pipeline", "Problem", "compatible", "from_json", 
 
 _BLOCKS: dict[str, type[BaseModel]] = {"metadata": Metadata, "events": Events, "clean": Clean, "features": Features,
                                        "sources": Sources, "model": ModelSpec, "gate": Gate, "serve": Serve,
-                                       "watch": Watch, "heal": Heal}
+                                       "watch": Watching, "heal": Heal}
 _MEAN, _MODE = MissingPolicy.model_validate("mean"), MissingPolicy.model_validate("mode")
 _REQUIRED = ("apiVersion", "kind", "metadata", "events")
 
@@ -68,7 +68,7 @@ class Pipeline(Block):
     model: ModelSpec | None = None
     gate: Gate | None = None
     serve: Serve = Serve()
-    watch: Watch = Watch()
+    watch: Watching = Watching()
     heal: Heal = Heal()
 
     @property
@@ -211,7 +211,9 @@ def _build(source: Source, problems: list[Problem]) -> Pipeline:
     findings += check(Blocks(task=task, written_fields=written, **{
         name: blocks.get(name)
         for name in ("events", "clean", "gate", "watch")}))
-    findings += [] if blocks.get("serve") is None else check_serve(blocks["serve"], task)
+    if blocks.get("serve") is not None:
+        model = blocks.get("model")
+        findings += check_serve(blocks["serve"], task, model is not None and model.train.stream is not None)
     findings += check_model(blocks.get("events"), blocks.get("model"))
     findings += check_data(*(blocks.get(name) for name in ("events", "clean", "features")))
     findings += _check_columns(blocks)

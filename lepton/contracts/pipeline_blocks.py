@@ -108,6 +108,9 @@ class FieldSpec(Block):
     """Numbers in a vector; required there."""
     max_length: Annotated[int | None, Field(ge=1, le=65_536)] = None
     """Most numbers in a sequence; 4,096 when left out."""
+    image: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...] | None,
+                     Field(min_length=2, max_length=3, strict=False)] = None
+    """Height, width and, where it is not grey, colours of a vector's pixels: it may then come as a PNG or JPEG too."""
     max_bytes: Annotated[int | None, Field(ge=1, le=4 * 1024 * 1024)] = None
     """Most bytes of an image (base64 of a PNG or JPEG in JSON, bytes in Arrow); 1 MiB when left out."""
     input: bool = True
@@ -319,8 +322,34 @@ class Budget(Block):
     per_s: Annotated[float, Field(gt=0)] = 600
 
 
+class Maintenance(Block):
+    """A time of each day, UTC; over midnight where it ends before it begins."""
+
+    begin: Annotated[str, Field(alias="from", pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+    end: Annotated[str, Field(alias="to", pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+
+
+class Ladders(Block):
+    """Actions by symptom, in the order they are tried; after the last, or with none, a person is told."""
+
+    quality_loss: Annotated[tuple[Literal["roll_back", "retrain"], ...], Field(strict=False, max_length=6)] = (
+        "roll_back", "retrain", "retrain")
+    drift: Annotated[tuple[Literal["retrain"], ...], Field(strict=False, max_length=6)] = ("retrain",)
+    """Only where `watch.drift.then` is `retrain`."""
+    broken_data: Annotated[tuple[Literal["quarantine"], ...], Field(strict=False, max_length=1)] = ("quarantine",)
+
+
 class Heal(Block):
+    ladders: Ladders = Ladders()
     budget: Budget = Budget()
+    dry_run: Annotated[tuple[Literal["roll_back", "retrain", "quarantine"], ...], Field(strict=False)] = ()
+    """Actions that are not taken: a person is told what would have been done."""
+    approval: Annotated[tuple[Literal["roll_back", "retrain", "quarantine"], ...], Field(strict=False)] = ()
+    """Actions that wait for a person's word: `lepton incidents approve ID`, or `deny`."""
+    approval_s: Annotated[float, Field(ge=1, le=604_800)] = 3_600
+    """Seconds they wait; then the incident is left to a person."""
+    maintenance: Annotated[tuple[Maintenance, ...], Field(strict=False, max_length=50)] = ()
+    """When nothing is done about the pipeline; what is wrong waits for the end."""
     cool_down_s: Annotated[float, Field(ge=0)] = 20
     notify: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Apprise URLs, or `log`."""
@@ -352,7 +381,7 @@ class Tried(Block):
 class Search(Block):
     trials: Annotated[int, Field(ge=1, le=200)] = 20
     seconds: Annotated[float, Field(gt=0, le=86_400)] | None = None
-    """Trials end when all took so long together; the last training comes after them."""
+    """What all trials and the training that follows them take together, as far as trials tell how long that is."""
     epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """Most epochs of a trial; absent: as many as the model's."""
     ranges: dict[str, Tried] = Field(default_factory=dict)

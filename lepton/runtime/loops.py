@@ -94,10 +94,10 @@ class Works(Generic[Key, Result]):
         self._tasks.pop(key, None)
         return task.result()
 
-    async def any(self) -> None:
-        """Wait until one of them has ended. Raises what it raised."""
+    async def any(self, timeout_s: float | None = None) -> None:
+        """Wait until one of them has ended, or for so long. Raises what it raised."""
         if self._tasks:
-            await asyncio.wait(set(self._tasks.values()), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(set(self._tasks.values()), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             self.check()
 
     def check(self) -> None:

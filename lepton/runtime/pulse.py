@@ -5,13 +5,12 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable
 
-import psutil
-
 from lepton.clock import Clock
 from lepton.contracts.pb import telemetry_pb2
 from lepton.errors import Busy, Unavailable
 from lepton.runtime.health import Health
 from lepton.runtime.loops import pause
+from lepton.runtime.resources.reading import Resources
 from lepton.runtime.settings import LeptonSettings
 
 ANNOUNCE_EVERY_S = 2.0
@@ -38,15 +37,22 @@ class Pulse:
         self.boot_id = secrets.token_hex(8)
         self._sequence = 0
         self._measurements: dict[tuple[str, Attributes], float] = {}
+        self._counts: dict[tuple[str, Attributes], float] = {}
+        self._sent_counts: frozenset[tuple[str, Attributes]] = frozenset()
         self._errors: dict[tuple[str, str], telemetry_pb2.ErrorReport] = {}
-        self._process = psutil.Process()
-        self._process.cpu_percent()
+        self._resources = Resources(settings.state_dir)
 
     def measure(self, name: str, value: float, attributes: dict[str, str]) -> None:
         """Put a value into the next heartbeat; the last one of a name and its attributes counts."""
         key = (name, tuple(sorted(attributes.items())))
         if key in self._measurements or len(self._measurements) < MAX_MEASUREMENTS:
             self._measurements[key] = value
+
+    def count(self, name: str, amount: float, attributes: dict[str, str]) -> None:
+        """Add to a value of the next heartbeat; one that could not be sent is added to the one after."""
+        key = (name, tuple(sorted(attributes.items())))
+        if key in self._counts or len(self._counts) < MAX_MEASUREMENTS:
+            self._counts[key] = self._counts.get(key, 0.0) + amount
 
     def error(self, kind: str, message: str, place: str) -> None:
         report = self._errors.get((kind, place))
@@ -102,22 +108,27 @@ class Pulse:
 
     def _next(self) -> telemetry_pb2.Telemetry:
         self._sequence += 1
-        self.measure("process_cpu_share", self._process.cpu_percent() / 100, {})
-        self.measure("process_rss_bytes", self._process.memory_info().rss, {})
+        for name, value, attributes in self._resources.read(self._clock.monotonic()):
+            self.measure(name, value, attributes)
         message = telemetry_pb2.Telemetry(
-            instance=self._settings.instance, service=self._service, pid=self._process.pid,
+            instance=self._settings.instance, service=self._service, pid=self._resources.pid,
             sequence=self._sequence, boot_id=self.boot_id, state=self._health.state,
             failing_checks=self._health.failing(), errors=self._errors.values(),
             measurements=[telemetry_pb2.Measurement(name=name, value=value, attributes=dict(attributes))
-                          for (name, attributes), value in self._measurements.items()],
+                          for (name, attributes), value in (self._measurements | self._counts).items()],
         )
         message.at.FromDatetime(self._clock.now())
-        self._measurements, self._errors = {}, {}
+        self._sent_counts = frozenset(self._counts)
+        self._measurements, self._counts, self._errors = {}, {}, {}
         return message
 
     def _keep(self, unsent: telemetry_pb2.Telemetry) -> None:
         for one in unsent.measurements:
-            self._measurements.setdefault((one.name, tuple(sorted(one.attributes.items()))), one.value)
+            key = (one.name, tuple(sorted(one.attributes.items())))
+            if key in self._sent_counts:
+                self._counts[key] = self._counts.get(key, 0.0) + one.value
+            else:
+                self._measurements.setdefault(key, one.value)
         for report in unsent.errors:
             newer = self._errors.setdefault((report.kind, report.place), report)
             if newer is not report:

@@ -45,6 +45,7 @@ class Telemetry:
         self._meter = self._meters.provider.get_meter("lepton")
         self.tracer: Tracer = self._exporters.tracer if self._exporters else NoOpTracer()
         self.admin_address = ""
+        self._exposed: list[Callable[[], bytes]] = []
         self._counters: dict[str, Counter] = {}
         self._histograms: dict[str, Histogram] = {}
         self._errors = self.counter("lepton_errors", "Failures reported by this process, by kind")
@@ -84,6 +85,10 @@ class Telemetry:
         """Put a value into the next heartbeat, for the watchdog; the last one of a name and its attributes counts."""
         self.pulse.measure(name, value, attributes)
 
+    def count(self, name: str, amount: float, **attributes: str) -> None:
+        """Add to a value of the next heartbeat, for the watchdog: it says how many there were since the one before."""
+        self.pulse.count(name, amount, attributes)
+
     def error(self, kind: str, message: str, place: str = "") -> None:
         """Report a failure: a log line, a count, and a line in the next heartbeat. `message` must hold no secret."""
         log.error("%s: %s", kind, message, extra={"place": place} if place else None)
@@ -122,7 +127,14 @@ class Telemetry:
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus text format."""
-        return self._meters.exposition()
+        return b"".join((self._meters.exposition(), *(text() for text in self._exposed)))
+
+    def expose(self, text: Callable[[], bytes]) -> None:
+        """Have /metrics end with what `text` returns: whole families whose names and suffixes are not ours to choose.
+
+        Called on the event loop for each look at /metrics, so that the figures are of that moment.
+        """
+        self._exposed.append(text)
 
     async def start(self) -> None:
         if self._exporters:

@@ -46,11 +46,16 @@ class Database:
 
     async def ensure(self, index: Index) -> None:
         keys = [(field, 1) for field in index.fields]
-        with _outcomes(f"creating an index on {index.collection}"):
+        with outcomes(f"creating an index on {index.collection}"):
             await self._database[index.collection].create_index(keys, unique=index.unique)
 
+    @property
+    def handle(self) -> Any:
+        """The driver's own database, for `lepton.store.copies` alone."""
+        return self._database
+
     async def ping(self) -> None:
-        with _outcomes("reaching the database"):
+        with outcomes("reaching the database"):
             await self._client.admin.command("ping")
 
     async def migrate(self) -> None:
@@ -77,7 +82,7 @@ class Database:
 
     async def drop(self) -> None:
         """Remove the whole database: for tests and `lepton down --purge`."""
-        with _outcomes("dropping the database"):
+        with outcomes("dropping the database"):
             await self._client.drop_database(self._database.name)
 
 
@@ -90,7 +95,7 @@ class MongoDocuments:
 
     async def insert(self, document: Document) -> bool:
         try:
-            with _outcomes(f"adding to {self.name}"):
+            with outcomes(f"adding to {self.name}"):
                 # The driver writes into what it is given.
                 await self._collection.insert_one(dict(document))
         except DuplicateKeyError:
@@ -98,18 +103,18 @@ class MongoDocuments:
         return True
 
     async def put(self, document: Document) -> None:
-        with _outcomes(f"writing to {self.name}"):
+        with outcomes(f"writing to {self.name}"):
             await self._collection.replace_one({"_id": document["_id"]}, document, upsert=True)
 
     async def get(self, key: str) -> Document | None:
-        with _outcomes(f"reading {self.name}"):
+        with outcomes(f"reading {self.name}"):
             found: Document | None = await self._collection.find_one({"_id": key})
             return found
 
     async def find(self, match: Match, *, order: str = "_id", limit: int = 0) -> list[Document]:
         check_match(match)
         field, descending = sort_key(order)
-        with _outcomes(f"reading {self.name}"):
+        with outcomes(f"reading {self.name}"):
             cursor = self._collection.find(_query(match)).sort([(field, -1 if descending else 1)]).limit(limit)
             found: list[Document] = await cursor.to_list(None)
             return found
@@ -117,7 +122,7 @@ class MongoDocuments:
     async def swap(self, key: str, expected: Match, changes: Document) -> bool:
         check_match(expected)
         try:
-            with _outcomes(f"changing {self.name}"):
+            with outcomes(f"changing {self.name}"):
                 result = await self._collection.update_one({**_query(expected), "_id": key}, {"$set": changes})
         except DuplicateKeyError:
             return False
@@ -125,7 +130,7 @@ class MongoDocuments:
 
     async def delete(self, match: Match) -> int:
         check_match(match)
-        with _outcomes(f"deleting from {self.name}"):
+        with outcomes(f"deleting from {self.name}"):
             result = await self._collection.delete_many(_query(match))
             return int(result.deleted_count)
 
@@ -135,7 +140,7 @@ def _query(match: Match) -> dict[str, Any]:
 
 
 @contextmanager
-def _outcomes(doing: str) -> Iterator[None]:
+def outcomes(doing: str) -> Iterator[None]:
     """The driver's errors as outcomes; a duplicate key passes through, for the caller to decide what it means."""
     try:
         yield

@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from aiokafka import errors
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.structs import TopicPartition
 
 from lepton.bus.aio.failures import outcome, unreachable
 from lepton.bus.records import Place, TopicPlan
@@ -82,6 +83,16 @@ class KafkaAdmin:
                 if error is not errors.NoError and error is not errors.UnknownTopicOrPartitionError:
                     raise outcome(error(), f"delete topic {name}")
         await self._wait_until_forgotten(names)
+
+    async def delete_before(self, offsets: Mapping[Place, int]) -> None:
+        """Remove the records of each partition before its offset, which is then its first."""
+        async with self._asking("delete records") as client:
+            await client.delete_records({TopicPartition(place.topic, place.partition): RecordsToDelete(offset)
+                                         for place, offset in offsets.items()})
+
+    async def list_groups(self) -> list[str]:
+        async with self._asking("list groups") as client:
+            return sorted(name for name, *_ in await client.list_consumer_groups())
 
     async def group_offsets(self, group: str) -> dict[Place, int]:
         deadline = self._clock.monotonic() + VISIBLE_WITHIN_S

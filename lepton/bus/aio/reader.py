@@ -36,6 +36,7 @@ class KafkaReader:
         self._clock = clock
         self._consumer: AIOKafkaConsumer | None = None
         self._refreshing: Refreshing
+        self._fetching: buffer.Fetching
         self._held: frozenset[Place] = frozenset()
         self._paused: set[Place] = set()
         # Where a reader without a group goes on when its client is replaced, however long that takes.
@@ -58,7 +59,7 @@ class KafkaReader:
 
     async def _open(self) -> None:
         consumer, counts = await open_consumer(self._connection, self._subscription, self._clock)
-        buffer.install(consumer)
+        self._fetching = buffer.Fetching(consumer)
         self._consumer = consumer
         self._refreshing = Refreshing(consumer)
         self._quiet = _Quiet(self._clock.monotonic())
@@ -108,7 +109,7 @@ class KafkaReader:
     # -- reading ------------------------------------------------------------------------------------------------
 
     async def poll(self, *, max_records: int, timeout_s: float,
-                   without: Collection[Place] = ()) -> Mapping[Place, list[Record]]:
+                   without: Collection[Place] = ()) -> Mapping[Place, Sequence[Record]]:
         if self._listener_error is not None:
             error, self._listener_error = self._listener_error, None
             raise error
@@ -127,7 +128,8 @@ class KafkaReader:
             await self._check_quiet()
         return found
 
-    async def _take(self, max_records: int, timeout_s: float, without: Collection[Place]) -> dict[Place, list[Record]]:
+    async def _take(self, max_records: int, timeout_s: float,
+                    without: Collection[Place]) -> dict[Place, Sequence[Record]]:
         consumer = self._consumer
         if consumer is None:
             return {}
@@ -135,6 +137,7 @@ class KafkaReader:
         if without and not only:
             await self._clock.sleep(timeout_s)
             return {}
+        self._fetching.now([_tp(place) for place in without])
         try:
             # getmany waits without bound for the end of a rebalance; it drains its buffer only after its last await,
             # so a cancelled call loses nothing.
@@ -142,6 +145,8 @@ class KafkaReader:
                 found = await consumer.getmany(*only, timeout_ms=max(1, int(timeout_s * 1000)), max_records=max_records)
         except TimeoutError:
             return {}
+        # Before the fetcher has its turn. What waits on the broker is fetched ahead; what has yet to come is not.
+        self._fetching.later([tp for tp in found if not self.behind(Place(tp.topic, tp.partition))])
         return {Place(tp.topic, tp.partition): raws
                 for tp, raws in found.items() if Place(tp.topic, tp.partition) in self._held and raws}
 
@@ -216,13 +221,25 @@ class KafkaReader:
         return self._held
 
     def position(self, place: Place) -> int:
+        # The public `position` waits until it is known; here the present knowledge is asked for.
+        state = self._state(place)
+        return int(state.position) if state is not None and state.has_valid_position else -1
+
+    def behind(self, place: Place) -> int:
+        state = self._state(place)
+        if state is None or not state.has_valid_position:
+            return 0
+        # Records of transactions that are still open cannot be read yet, so they do not wait for us.
+        end = state.highwater if state.lso is None else state.lso
+        return max(0, int(end) - int(state.position)) if end is not None else 0
+
+    def _state(self, place: Place) -> Any:
+        """What aiokafka knows of a partition; None while it is not ours."""
         consumer = self._consumer
         if consumer is None or consumer._subscription.subscription is None:
-            return -1
-        # The public `position` waits until it is known; here the present knowledge is asked for.
+            return None
         assignment = consumer._subscription.subscription.assignment
-        state = assignment.state_value(_tp(place)) if assignment is not None else None
-        return int(state.position) if state is not None and state.has_valid_position else -1
+        return assignment.state_value(_tp(place)) if assignment is not None else None
 
     async def seek(self, place: Place, offset: int) -> None:
         if self._consumer is not None and place in self._held:

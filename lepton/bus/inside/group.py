@@ -178,6 +178,10 @@ class MemoryReader:
     def position(self, place: Place) -> int:
         return self._positions.get(place, -1)
 
+    def behind(self, place: Place) -> int:
+        position = self._positions.get(place)
+        return 0 if position is None else self._broker.log(place).next_offset - position
+
     async def seek(self, place: Place, offset: int) -> None:
         if place in self._positions:
             self._positions[place] = offset

@@ -2,10 +2,11 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from lepton.bus.letters.letter import AT, ATTEMPTS, FIELD, PLACE, REASON, SERVICE, without_ours
-from lepton.bus.records import Outgoing, Record
+from lepton.bus.records import Headers, Outgoing, Record
 from lepton.clock import Clock
 from lepton.contracts import topics
 from lepton.errors import Invalid, LeptonError
@@ -18,6 +19,22 @@ _log = logging.getLogger(__name__)
 
 class LineStopped(LeptonError):
     """More records were refused within the window than the topic allows: everything turned bad, so nothing moves."""
+
+
+class Refusal(NamedTuple):
+    """A record that is refused, or one row of it.
+
+    `row`: only that row of a record of several; `value` and `headers` are then of the row as if it had come alone.
+    Not `counted`: a refusal that was asked for, such as of a quarantined source, and so is no sign of trouble.
+    """
+
+    record: Record
+    reason: str
+    field: str | None = None
+    row: int | None = None
+    value: bytes | None = None
+    headers: Headers = ()
+    counted: bool = True
 
 
 def limit_of(topic_name: str) -> int | None:
@@ -51,40 +68,76 @@ class DeadLetters:
         """The record to write for one that was refused. Raises LineStopped past the topic's limit.
 
         `row`: only that row of a record of several was refused, and `record` holds it alone; the letter's place then
-        ends in `#row`. `at`: the place of one that never was a record of ours. Not `counted`: a refusal that was asked
-        for, such as of a quarantined source, and so is no sign of trouble.
+        ends in `#row`. `at`: the place of one that never was a record of ours. Not `counted`: see `Refusal`.
         """
-        place = at or (record.place if row is None else f"{record.place}#{row}")
+        place = at or _place(record, row)
         if counted:
-            self._count(record, place)
-        dead = {REASON: error.message, FIELD: error.field, PLACE: place, ATTEMPTS: str(attempts),
-                AT: self._clock.now().isoformat(), SERVICE: self._service}
-        added = tuple((name, value.encode()[:MAX_REASON_BYTES]) for name, value in dead.items() if value)
-        # A record of nothing at all can be read but, by most clients, not be written.
-        value = b"" if record.value is None and record.key is None else record.value
-        return Outgoing(topics.dead_letter_name(record.topic), value, record.key,
-                        without_ours(record.headers) + added)
+            self._count(record.topic, [(place, record)])
+        head = (*without_ours(record.headers), *_said((REASON, error.message), (FIELD, error.field)))
+        tail = self._tail(attempts)
+        return Outgoing(topics.dead_letter_name(record.topic), _value(record), record.key,
+                        (*head, *_said((PLACE, place)), *tail))
+
+    def letters(self, refused: Sequence[Refusal]) -> list[Outgoing]:
+        """The same of many at their first attempt, in their order: what is alike in them is put together once."""
+        places = [_place(one.record, one.row) for one in refused]
+        counted: dict[str, list[tuple[str, Record]]] = {}
+        for place, one in zip(places, refused, strict=True):
+            if one.counted:
+                counted.setdefault(one.record.topic, []).append((place, one.record))
+        for topic_name, found in counted.items():
+            self._count(topic_name, found)
+        tail = self._tail(1)
+        heads: dict[tuple[Headers, str, str | None], Headers] = {}
+        letters = []
+        for place, one in zip(places, refused, strict=True):
+            record, row = one.record, one.row
+            alike = (record.headers if row is None else one.headers, one.reason, one.field)
+            head = heads.get(alike)
+            if head is None:
+                head = heads[alike] = (*without_ours(alike[0]), *_said((REASON, one.reason), (FIELD, one.field)))
+            letters.append(Outgoing(topics.dead_letter_name(record.topic), _value(record) if row is None else one.value,
+                                    record.key, (*head, *_said((PLACE, place)), *tail)))
+        return letters
+
+    def _tail(self, attempts: int) -> Headers:
+        return _said((ATTEMPTS, str(attempts)), (AT, self._clock.now().isoformat()), (SERVICE, self._service))
 
     def lift(self, topic_name: str) -> None:
         """Somebody looked: for one window from now, refusals of the topic do not count."""
         self._refused.pop(topic_name, None)
         self._lifted[topic_name] = self._clock.monotonic() + self._window_s
 
-    def _count(self, record: Record, place: str) -> None:
-        limit = self._limit(record.topic)
+    def _count(self, topic_name: str, refusals: Sequence[tuple[str, Record]]) -> None:
+        """Of one topic, each with its place."""
+        limit = self._limit(topic_name)
         if limit is None:
-            raise Invalid(f"{record.topic} has no dead-letter topic", place=record.place)
+            raise Invalid(f"{topic_name} has no dead-letter topic", place=refusals[0][1].place)
         now = self._clock.monotonic()
-        if now < self._lifted.get(record.topic, now):
+        if now < self._lifted.get(topic_name, now):
             return
-        refused = self._refused.setdefault(record.topic, OrderedDict())
+        refused = self._refused.setdefault(topic_name, OrderedDict())
         while refused and next(iter(refused.values())) <= now - self._window_s:
             refused.popitem(last=False)
-        refused.setdefault(place, now)
-        if len(refused) > limit:
-            raise LineStopped(f"more than {limit} records of {record.topic} were refused within {self._window_s:.0f} s",
-                              place=record.place,
-                              remedy=_remedy(record.topic, self._service))
+        for place, record in refusals:
+            refused.setdefault(place, now)
+            if len(refused) > limit:
+                raise LineStopped(
+                    f"more than {limit} records of {topic_name} were refused within {self._window_s:.0f} s",
+                    place=record.place, remedy=_remedy(topic_name, self._service))
+
+
+def _place(record: Record, row: int | None) -> str:
+    return record.place if row is None else f"{record.place}#{row}"
+
+
+def _value(record: Record) -> bytes | None:
+    """A record of nothing at all can be read but, by most clients, not be written."""
+    return b"" if record.value is None and record.key is None else record.value
+
+
+def _said(*told: tuple[str, str | None]) -> Headers:
+    return tuple((name, value.encode()[:MAX_REASON_BYTES]) for name, value in told if value)
 
 
 def _remedy(topic_name: str, service: str) -> str:

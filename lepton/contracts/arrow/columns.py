@@ -69,7 +69,13 @@ def _is_measure(kind: pa.DataType) -> bool:
                 and _is_number(kind.field(0).type) and _is_text(kind.field(1).type))
 
 
+_PIXELS = Form(lambda kind: FORMS["vector"].accepts(kind) or FORMS["image"].accepts(kind),
+               "list of numbers, or binary of a PNG or JPEG")
+
+
 def form_of(spec: FieldSpec) -> Form:
+    if spec.image is not None:
+        return _PIXELS
     return _MEASURE if spec.accept_units else FORMS[spec.type]
 
 

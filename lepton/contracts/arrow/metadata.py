@@ -16,6 +16,7 @@ _DICTIONARY_DATA, _DICTIONARY_IS_DELTA = 1, 2
 _BATCH_LENGTH, _BATCH_BUFFERS, _BATCH_COMPRESSION = 0, 2, 3
 _BUFFER_BYTES = 16
 _V5 = 4
+_LONG = struct.Struct("<q")
 
 
 class Misshapen(ValueError):
@@ -47,7 +48,7 @@ def sizes_of(message: pa.ipc.Message) -> Sizes:
             raise Misshapen(f"it holds a {message.type}")
         rows = int(batch.number(_BATCH_LENGTH, "<q", 0))
         compressed = batch.has(_BATCH_COMPRESSION)
-        body = message.body
+        body = memoryview(b"" if message.body is None else message.body)
         data_bytes = sum(_size(body, offset, length, compressed) for offset, length in batch.buffers(_BATCH_BUFFERS))
     except struct.error as error:
         raise Misshapen("its metadata points outside itself") from error
@@ -56,15 +57,15 @@ def sizes_of(message: pa.ipc.Message) -> Sizes:
     return Sizes(rows, data_bytes)
 
 
-def _size(body: pa.Buffer | None, offset: int, length: int, compressed: bool) -> int:
+def _size(body: memoryview, offset: int, length: int, compressed: bool) -> int:
     """Bytes of one buffer once read; a compressed one begins with how long it is, -1 meaning it is not."""
-    if body is None or offset < 0 or length < 0 or offset + length > body.size:
+    if offset < 0 or length < 0 or offset + length > len(body):
         raise Misshapen("a buffer lies outside its body")
     if not compressed or length == 0:
         return length
     if length < 8:
         raise Misshapen("a compressed buffer does not say how long it is")
-    told = int(struct.unpack_from("<q", memoryview(body)[offset:offset + 8])[0])
+    told = int(_LONG.unpack_from(body, offset)[0])
     if told < -1:
         raise Misshapen("a compressed buffer says it is shorter than nothing")
     return length - 8 if told == -1 else told

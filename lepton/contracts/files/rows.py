@@ -112,7 +112,7 @@ class Rows:
 
     def from_row(self, row: Row, number: int) -> FileEvent:
         """The event of a row of values as JSON, Arrow or Python know them; None counts as missing."""
-        plain = {name: self._fitted(name, _plain(value)) for name, value in row.items() if value is not None}
+        plain = {name: self._fitted(name, as_json(value)) for name, value in row.items() if value is not None}
         return self._event(plain, number, _encode.encode(plain))
 
     def _renamed(self, members: dict[str, msgspec.Raw], record: bytes) -> tuple[dict[str, msgspec.Raw], bytes]:
@@ -248,10 +248,10 @@ def _json(text: str) -> Any:
         return text
 
 
-def _plain(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """A value as JSON can hold it: times with their zone (UTC where they have none), bytes as base64, no NaN."""
     match value:
-        case bool() | int() | str():
+        case None | bool() | int() | str():
             return value
         case float():
             return value if math.isfinite(value) else None
@@ -264,7 +264,7 @@ def _plain(value: Any) -> Any:
         case bytes():
             return base64.b64encode(value).decode()
         case Mapping():
-            return {str(name): _plain(one) for name, one in value.items()}
+            return {str(name): as_json(one) for name, one in value.items()}
         case Iterable():
-            return [_plain(one) for one in value]
+            return [as_json(one) for one in value]
     return str(value)

@@ -59,8 +59,8 @@ class Parameters(Block):
     l1: Annotated[float, Field(ge=0, le=100)] = 0.0
     clip_norm: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     """Longest gradient that is followed as it is; 0: any."""
-    patience: Annotated[int, Field(ge=1, le=10_000)] = 10
-    """Epochs without improvement on validation rows before a run ends."""
+    patience: Annotated[int, Field(ge=0, le=10_000)] = 10
+    """Epochs without improvement on validation rows before a run ends; 0: all are learnt, from those rows too."""
     class_weights: Literal["none", "balanced"] = "none"
     sampling: Literal["plain", "balanced"] = "plain"
     """`balanced`: every epoch draws rare classes as often as the largest."""

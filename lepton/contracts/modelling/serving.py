@@ -26,6 +26,29 @@ class Batching(Block):
     max_rows: Annotated[int, Field(ge=1, le=65_536)] = 64
     max_delay_ms: Annotated[float, Field(ge=0, le=1000)] = 1
     queue_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+    max_wait_ms: Annotated[float, Field(ge=0, le=3_600_000)] | None = None
+    """A request that would wait longer for its batch is refused at once; by how fast the model is where left out."""
+    preferred_rows: Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...],
+                              Field(strict=False, max_length=16)] = ()
+    """A batch that can have one of these sizes ends there, and does not wait for more."""
+    priority_levels: Annotated[int, Field(ge=0, le=16)] = 0
+    """Levels that the request parameter `priority` may name; of what waits, level 1 runs first. 0: first come."""
+    default_priority: Annotated[int, Field(ge=1, le=16)] | None = None
+    """Level of a request that names none; the last one where this is left out."""
+
+    @property
+    def default_level(self) -> int:
+        """0 where there are no levels."""
+        return min(self.default_priority or self.priority_levels, self.priority_levels)
+
+
+class Remembered(Block):
+    """The newest features of entities, which each predictor keeps for requests that name an entity."""
+
+    remember: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    """Entities of which the newest accepted row is kept; 0: none."""
+    max_age_s: Annotated[float, Field(gt=0, le=604_800)] = 86_400
+    """A row that occurred longer ago does not count any more."""
 
 
 class Trial(Block):
@@ -56,15 +79,30 @@ class Serve(Block):
     """With its defaults where it is left out."""
     replicas: Replicas = Replicas()
     batching: Batching = Batching()
+    entities: Remembered = Remembered()
+    interval: Annotated[float, Field(ge=0.5, lt=1)] | None = None
+    """Share of rows whose number is to lie between the `low` and `high` that are answered beside it; None: no bounds
+    are."""
+    instances: Annotated[int, Field(ge=1, le=16)] = 1
+    """Batches of the model that run at once in one process, where they are long enough for threads."""
 
 
-def check_serve(serve: Serve, task: str | None) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    """What cannot be: path, message and remedy of each."""
+def check_serve(serve: Serve, task: str | None, streamed: bool = False) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """What cannot be: path, message and remedy of each. `streamed`: versions come of `model.train.stream`."""
+    if serve.interval is not None and task != "regression":
+        yield ("serve", "interval"), "only an answered number lies between bounds", "remove it"
+    elif serve.interval is not None and streamed:
+        yield ("serve", "interval"), "what is learnt from a stream has no bounds", "remove it, or model.train.stream"
     if serve.replicas.min > serve.replicas.max:
         yield ("serve", "replicas", "min"), "more than max", "lower it"
     if serve.batching.queue_rows < serve.batching.max_rows:
         yield (("serve", "batching", "queue_rows"), "one full batch does not fit the queue",
                "raise it to at least max_rows")
+    if max(serve.batching.preferred_rows, default=0) > serve.batching.max_rows:
+        yield ("serve", "batching", "preferred_rows"), "no batch may be that large", "raise max_rows, or leave it out"
+    if (serve.batching.default_priority or 0) > serve.batching.priority_levels:
+        yield (("serve", "batching", "default_priority"), "there is no such level",
+               "raise priority_levels, or lower it")
     if serve.rollout == "ab" and task not in ("regression", "classification"):
         yield ("serve", "rollout"), "no label says which of two answers was better", "declare one, or use canary"
     if serve.trial is None:

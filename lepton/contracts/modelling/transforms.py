@@ -81,12 +81,23 @@ class Tfidf(_Transform):
     """Only so many directions along which texts differ most (truncated SVD)."""
 
 
-Transform = Annotated[Scale | QuantileBins | Pca | OneHot | Hashing | TargetEncoding | Tfidf,
+class Lda(_Transform):
+    """A text's shares of topics: words that come together (latent Dirichlet allocation)."""
+
+    kind: Literal["lda"] = "lda"
+    topics: Annotated[int, Field(ge=2, le=64)] = 10
+    max_terms: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    max_words: Annotated[int, Field(ge=1, le=4096)] = 256
+    steps: Annotated[int, Field(ge=1, le=100)] = 20
+    """Of the inference, for every text: more come nearer to where it would end, and take longer."""
+
+
+Transform = Annotated[Scale | QuantileBins | Pca | OneHot | Hashing | TargetEncoding | Tfidf | Lda,
                       Field(discriminator="kind")]
 _TAKES: dict[str, frozenset[str]] = {
     "scale": _NUMBERS, "quantile_bins": _NUMBERS, "pca": _NUMBERS, "one_hot": _CATEGORIES, "hashing": _CATEGORIES,
-    "target_encoding": _CATEGORIES, "tfidf": _TEXTS}
-_ONCE = frozenset({"scale", "one_hot", "hashing", "target_encoding", "tfidf", "quantile_bins"})
+    "target_encoding": _CATEGORIES, "tfidf": _TEXTS, "lda": _TEXTS}
+_ONCE = frozenset({"scale", "one_hot", "hashing", "target_encoding", "tfidf", "lda", "quantile_bins"})
 
 
 class Features(pipeline_blocks.Features):

@@ -60,6 +60,8 @@ class Incident(_message.Message):
     TIMELINE_FIELD_NUMBER: _builtins.int
     COMMAND_IDS_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
+    AWAITING_FIELD_NUMBER: _builtins.int
+    APPROVE_BY_FIELD_NUMBER: _builtins.int
     incident_id: _builtins.str
     revision: _builtins.int
     state: Global___IncidentState.ValueType
@@ -70,6 +72,8 @@ class Incident(_message.Message):
     target: _builtins.str
     pipeline: _builtins.str
     verdict: _builtins.str
+    awaiting: _builtins.str
+    """Action that waits for a person's word: `roll_back`, `retrain`, …; empty while none does."""
     @_builtins.property
     def opened_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -80,6 +84,8 @@ class Incident(_message.Message):
     def timeline(self) -> _containers.RepeatedCompositeFieldContainer[Global___IncidentEvent]: ...
     @_builtins.property
     def command_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def approve_by(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -96,10 +102,12 @@ class Incident(_message.Message):
         timeline: _abc.Iterable[Global___IncidentEvent] | None = ...,
         command_ids: _abc.Iterable[_builtins.str] | None = ...,
         verdict: _builtins.str = ...,
+        awaiting: _builtins.str = ...,
+        approve_by: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at", "decided_at", b"decided_at", "opened_at", b"opened_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approve_by", b"approve_by", "closed_at", b"closed_at", "decided_at", b"decided_at", "opened_at", b"opened_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "closed_at", b"closed_at", "command_ids", b"command_ids", "decided_at", b"decided_at", "incident_id", b"incident_id", "opened_at", b"opened_at", "pipeline", b"pipeline", "revision", b"revision", "state", b"state", "symptom", b"symptom", "target", b"target", "timeline", b"timeline", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approve_by", b"approve_by", "awaiting", b"awaiting", "cause", b"cause", "closed_at", b"closed_at", "command_ids", b"command_ids", "decided_at", b"decided_at", "incident_id", b"incident_id", "opened_at", b"opened_at", "pipeline", b"pipeline", "revision", b"revision", "state", b"state", "symptom", b"symptom", "target", b"target", "timeline", b"timeline", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
@@ -29,6 +30,8 @@ class PredictRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
     ENTITY_FIELD_NUMBER: _builtins.int
+    ENTITIES_FIELD_NUMBER: _builtins.int
+    EACH_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     version: _builtins.int
     """0 means the version in production."""
@@ -38,9 +41,17 @@ class PredictRequest(_message.Message):
     """Answer with what each field did to the score, where the version can."""
     entity: _builtins.str
     """Whom the rows are about; while a candidate is tried, all requests of one entity are answered by the same version."""
+    each: _builtins.bool
+    """Answer every row that can be answered; the others have an `error` instead of failing the request."""
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
         """Each row names fields of the Pipeline; a field left out or null is missing."""
+
+    @_builtins.property
+    def entities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """By row: the entity whose newest features stand where the row names no field; empty for none. As many as `rows`, or
+        alone. Whom the rows are about, too, where `entity` is left out (the first of them).
+        """
 
     def __init__(
         self,
@@ -51,10 +62,12 @@ class PredictRequest(_message.Message):
         request_id: _builtins.str = ...,
         explain: _builtins.bool = ...,
         entity: _builtins.str = ...,
+        entities: _abc.Iterable[_builtins.str] | None = ...,
+        each: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entity", b"entity", "explain", b"explain", "model", b"model", "request_id", b"request_id", "rows", b"rows", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["each", b"each", "entities", b"entities", "entity", b"entity", "explain", b"explain", "model", b"model", "request_id", b"request_id", "rows", b"rows", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -160,10 +173,17 @@ class RowPrediction(_message.Message):
     VALUES_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     ATTRIBUTIONS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    JOINED_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
     number: _builtins.float
     label: _builtins.str
     score: _builtins.float
     """Anomaly: above 1 the row is strange, and `label` is `true`."""
+    low: _builtins.float
+    """Bounds of `number`, where the Pipeline's `serve.interval` asks for them."""
+    high: _builtins.float
     @_builtins.property
     def probabilities(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """By class label; classification only."""
@@ -180,6 +200,14 @@ class RowPrediction(_message.Message):
     def attributions(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """By field, in units of the score; only when asked for."""
 
+    @_builtins.property
+    def error(self) -> Global___RowError:
+        """Instead of an answer; only when `each` was asked for."""
+
+    @_builtins.property
+    def joined(self) -> Global___Joined:
+        """The event the features of the row's entity were taken from; only where one was asked for."""
+
     def __init__(
         self,
         *,
@@ -190,21 +218,87 @@ class RowPrediction(_message.Message):
         values: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         score: _builtins.float | None = ...,
         attributions: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        error: Global___RowError | None = ...,
+        joined: Global___Joined | None = ...,
+        low: _builtins.float | None = ...,
+        high: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "answer", b"answer", "label", b"label", "number", b"number", "score", b"score"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "_score", b"_score", "answer", b"answer", "error", b"error", "high", b"high", "joined", b"joined", "label", b"label", "low", b"low", "number", b"number", "score", b"score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "answer", b"answer", "attributions", b"attributions", "label", b"label", "number", b"number", "probabilities", b"probabilities", "score", b"score", "top", b"top", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "_score", b"_score", "answer", b"answer", "attributions", b"attributions", "error", b"error", "high", b"high", "joined", b"joined", "label", b"label", "low", b"low", "number", b"number", "probabilities", b"probabilities", "score", b"score", "top", b"top", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__high: _TypeAlias = _typing.Literal["high"]  # noqa: Y015
+    _WhichOneofArgType__high: _TypeAlias = _typing.Literal["_high", b"_high"]  # noqa: Y015
+    _WhichOneofReturnType__low: _TypeAlias = _typing.Literal["low"]  # noqa: Y015
+    _WhichOneofArgType__low: _TypeAlias = _typing.Literal["_low", b"_low"]  # noqa: Y015
     _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
     _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
     _WhichOneofReturnType_answer: _TypeAlias = _typing.Literal["number", "label"]  # noqa: Y015
     _WhichOneofArgType_answer: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__high) -> _WhichOneofReturnType__high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__low) -> _WhichOneofReturnType__low | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_answer) -> _WhichOneofReturnType_answer | None: ...
 
 Global___RowPrediction: _TypeAlias = RowPrediction  # noqa: Y015
+
+@_typing.final
+class RowError(_message.Message):
+    """RowError says why one row has no answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    REMEDY_FIELD_NUMBER: _builtins.int
+    outcome: _builtins.str
+    """As the whole request would have failed: `Invalid`, `Missing`, `Unavailable`."""
+    message: _builtins.str
+    field: _builtins.str
+    remedy: _builtins.str
+    def __init__(
+        self,
+        *,
+        outcome: _builtins.str = ...,
+        message: _builtins.str = ...,
+        field: _builtins.str = ...,
+        remedy: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "message", b"message", "outcome", b"outcome", "remedy", b"remedy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RowError: _TypeAlias = RowError  # noqa: Y015
+
+@_typing.final
+class Joined(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    OCCURRED_AT_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.str
+    @_builtins.property
+    def occurred_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.str = ...,
+        occurred_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["occurred_at", b"occurred_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "occurred_at", b"occurred_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Joined: _TypeAlias = Joined  # noqa: Y015
 
 @_typing.final
 class RankedItem(_message.Message):
@@ -227,3 +321,95 @@ class RankedItem(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RankedItem: _TypeAlias = RankedItem  # noqa: Y015
+
+@_typing.final
+class FeedbackRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeedbackOutcome]: ...
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        outcomes: _abc.Iterable[Global___FeedbackOutcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeedbackRequest: _TypeAlias = FeedbackRequest  # noqa: Y015
+
+@_typing.final
+class FeedbackOutcome(_message.Message):
+    """FeedbackOutcome is what became true of one event."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    ENTITY_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    FLAG_FIELD_NUMBER: _builtins.int
+    LABEL_TIME_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.str
+    """The event, which for a predicted row is the `request_id` it was sent with, or the `event_id` it was joined from."""
+    entity: _builtins.str
+    """Instead of `event_id`: the entity's newest event at `at`, or at all."""
+    number: _builtins.float
+    category: _builtins.str
+    flag: _builtins.bool
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def label_time(self) -> _timestamp_pb2.Timestamp:
+        """When it became known; left out, now."""
+
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.str = ...,
+        entity: _builtins.str = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        number: _builtins.float = ...,
+        category: _builtins.str = ...,
+        flag: _builtins.bool = ...,
+        label_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "category", b"category", "flag", b"flag", "label", b"label", "label_time", b"label_time", "number", b"number"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "category", b"category", "entity", b"entity", "event_id", b"event_id", "flag", b"flag", "label", b"label", "label_time", b"label_time", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_label: _TypeAlias = _typing.Literal["number", "category", "flag"]  # noqa: Y015
+    _WhichOneofArgType_label: _TypeAlias = _typing.Literal["label", b"label"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_label) -> _WhichOneofReturnType_label | None: ...
+
+Global___FeedbackOutcome: _TypeAlias = FeedbackOutcome  # noqa: Y015
+
+@_typing.final
+class FeedbackResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def event_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """By outcome: the event it was taken for."""
+
+    def __init__(
+        self,
+        *,
+        event_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_ids", b"event_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeedbackResponse: _TypeAlias = FeedbackResponse  # noqa: Y015

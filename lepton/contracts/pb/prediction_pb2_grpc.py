@@ -40,6 +40,11 @@ class PredictionStub:
                 request_serializer=lepton_dot_contracts_dot_pb_dot_prediction__pb2.PredictRequest.SerializeToString,
                 response_deserializer=lepton_dot_contracts_dot_pb_dot_prediction__pb2.PredictResponse.FromString,
                 _registered_method=True)
+        self.Feedback = channel.unary_unary(
+                '/lepton.v1.Prediction/Feedback',
+                request_serializer=lepton_dot_contracts_dot_pb_dot_prediction__pb2.FeedbackRequest.SerializeToString,
+                response_deserializer=lepton_dot_contracts_dot_pb_dot_prediction__pb2.FeedbackResponse.FromString,
+                _registered_method=True)
 
 
 class PredictionServicer:
@@ -53,6 +58,13 @@ class PredictionServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Feedback(self, request, context):
+        """Feedback says what became true: all outcomes are durable on the labels topic when it answers, or none was taken.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PredictionServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +72,11 @@ def add_PredictionServicer_to_server(servicer, server):
                     servicer.Predict,
                     request_deserializer=lepton_dot_contracts_dot_pb_dot_prediction__pb2.PredictRequest.FromString,
                     response_serializer=lepton_dot_contracts_dot_pb_dot_prediction__pb2.PredictResponse.SerializeToString,
+            ),
+            'Feedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.Feedback,
+                    request_deserializer=lepton_dot_contracts_dot_pb_dot_prediction__pb2.FeedbackRequest.FromString,
+                    response_serializer=lepton_dot_contracts_dot_pb_dot_prediction__pb2.FeedbackResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +107,33 @@ class Prediction:
             '/lepton.v1.Prediction/Predict',
             lepton_dot_contracts_dot_pb_dot_prediction__pb2.PredictRequest.SerializeToString,
             lepton_dot_contracts_dot_pb_dot_prediction__pb2.PredictResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Feedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lepton.v1.Prediction/Feedback',
+            lepton_dot_contracts_dot_pb_dot_prediction__pb2.FeedbackRequest.SerializeToString,
+            lepton_dot_contracts_dot_pb_dot_prediction__pb2.FeedbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,8 @@ class PredictionStub:
     def __new__(cls, channel: _aio.Channel) -> PredictionAsyncStub: ...
     Predict: _grpc.UnaryUnaryMultiCallable[_prediction_pb2.PredictRequest, _prediction_pb2.PredictResponse]
     """Predict answers one row per entry of `rows`, in order, all by the same version."""
+    Feedback: _grpc.UnaryUnaryMultiCallable[_prediction_pb2.FeedbackRequest, _prediction_pb2.FeedbackResponse]
+    """Feedback says what became true: all outcomes are durable on the labels topic when it answers, or none was taken."""
 
 @_typing.type_check_only
 class PredictionAsyncStub(PredictionStub):
@@ -43,6 +45,8 @@ class PredictionAsyncStub(PredictionStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Predict: _aio.UnaryUnaryMultiCallable[_prediction_pb2.PredictRequest, _prediction_pb2.PredictResponse]  # type: ignore[assignment]
     """Predict answers one row per entry of `rows`, in order, all by the same version."""
+    Feedback: _aio.UnaryUnaryMultiCallable[_prediction_pb2.FeedbackRequest, _prediction_pb2.FeedbackResponse]  # type: ignore[assignment]
+    """Feedback says what became true: all outcomes are durable on the labels topic when it answers, or none was taken."""
 
 class PredictionServicer(metaclass=_abc_1.ABCMeta):
     """Prediction answers by the names of a Pipeline's fields; tensors go through inference.GRPCInferenceService."""
@@ -54,5 +58,13 @@ class PredictionServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_prediction_pb2.PredictResponse, _abc.Awaitable[_prediction_pb2.PredictResponse]]:
         """Predict answers one row per entry of `rows`, in order, all by the same version."""
+
+    @_abc_1.abstractmethod
+    def Feedback(
+        self,
+        request: _prediction_pb2.FeedbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_prediction_pb2.FeedbackResponse, _abc.Awaitable[_prediction_pb2.FeedbackResponse]]:
+        """Feedback says what became true: all outcomes are durable on the labels topic when it answers, or none was taken."""
 
 def add_PredictionServicer_to_server(servicer: PredictionServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%lepton/contracts/pb/predictions.proto\x12\tlepton.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbb\x02\n\x10PredictionServed\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0e\n\x06\x65ntity\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x04\x12+\n\x06source\x18\x05 \x01(\x0e\x32\x1b.lepton.v1.PredictionSource\x12\x10\n\x06number\x18\x06 \x01(\x01H\x00\x12\x0f\n\x05label\x18\x07 \x01(\tH\x00\x12\x15\n\rprobabilities\x18\x08 \x03(\x02\x12\x30\n\x0cpredicted_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tlatency_s\x18\n \x01(\x01\x12\x10\n\x08instance\x18\x0b \x01(\t\x12\r\n\x05items\x18( \x03(\t\x12\x0e\n\x06scores\x18) \x03(\x02\x42\x08\n\x06\x61nswer*r\n\x10PredictionSource\x12!\n\x1dPREDICTION_SOURCE_UNSPECIFIED\x10\x00\x12\x1c\n\x18PREDICTION_SOURCE_STREAM\x10\x01\x12\x1d\n\x19PREDICTION_SOURCE_REQUEST\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%lepton/contracts/pb/predictions.proto\x12\tlepton.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x03\n\x10PredictionServed\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0e\n\x06\x65ntity\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x04\x12+\n\x06source\x18\x05 \x01(\x0e\x32\x1b.lepton.v1.PredictionSource\x12\x10\n\x06number\x18\x06 \x01(\x01H\x00\x12\x0f\n\x05label\x18\x07 \x01(\tH\x00\x12\x15\n\rprobabilities\x18\x08 \x03(\x02\x12\x30\n\x0cpredicted_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tlatency_s\x18\n \x01(\x01\x12\x10\n\x08instance\x18\x0b \x01(\t\x12\r\n\x05items\x18( \x03(\t\x12\x0e\n\x06scores\x18) \x03(\x02\x12\x15\n\rinputs_sha256\x18* \x01(\x0c\x12\x10\n\x03low\x18\x46 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04high\x18G \x01(\x01H\x02\x88\x01\x01\x42\x08\n\x06\x61nswerB\x06\n\x04_lowB\x07\n\x05_high*r\n\x10PredictionSource\x12!\n\x1dPREDICTION_SOURCE_UNSPECIFIED\x10\x00\x12\x1c\n\x18PREDICTION_SOURCE_STREAM\x10\x01\x12\x1d\n\x19PREDICTION_SOURCE_REQUEST\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lepton.contracts.pb.predictions_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PREDICTIONSOURCE']._serialized_start=403
-  _globals['_PREDICTIONSOURCE']._serialized_end=517
+  _globals['_PREDICTIONSOURCE']._serialized_start=480
+  _globals['_PREDICTIONSOURCE']._serialized_end=594
   _globals['_PREDICTIONSERVED']._serialized_start=86
-  _globals['_PREDICTIONSERVED']._serialized_end=401
+  _globals['_PREDICTIONSERVED']._serialized_end=478
 # @@protoc_insertion_point(module_scope)

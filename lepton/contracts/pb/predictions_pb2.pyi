@@ -56,6 +56,9 @@ class PredictionServed(_message.Message):
     INSTANCE_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
     SCORES_FIELD_NUMBER: _builtins.int
+    INPUTS_SHA256_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     entity: _builtins.str
     model: _builtins.str
@@ -68,6 +71,13 @@ class PredictionServed(_message.Message):
     latency_s: _builtins.float
     """From the event's arrival on the features topic (stream) or at the door (request) to the answer."""
     instance: _builtins.str
+    inputs_sha256: _builtins.bytes
+    """SHA-256 of the row's inputs as the model got them; only of requests, and only where LEPTON_PREDICTOR_LOG_INPUTS asks
+    for it. docs/observing.md says what it is taken over.
+    """
+    low: _builtins.float
+    """Bounds of `number`, where the Pipeline's `serve.interval` asks for them."""
+    high: _builtins.float
     @_builtins.property
     def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """In the order of the version's `classes`."""
@@ -100,13 +110,25 @@ class PredictionServed(_message.Message):
         instance: _builtins.str = ...,
         items: _abc.Iterable[_builtins.str] | None = ...,
         scores: _abc.Iterable[_builtins.float] | None = ...,
+        inputs_sha256: _builtins.bytes = ...,
+        low: _builtins.float | None = ...,
+        high: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "label", b"label", "number", b"number", "predicted_at", b"predicted_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "answer", b"answer", "high", b"high", "label", b"label", "low", b"low", "number", b"number", "predicted_at", b"predicted_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "entity", b"entity", "event_id", b"event_id", "instance", b"instance", "items", b"items", "label", b"label", "latency_s", b"latency_s", "model", b"model", "number", b"number", "predicted_at", b"predicted_at", "probabilities", b"probabilities", "scores", b"scores", "source", b"source", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "answer", b"answer", "entity", b"entity", "event_id", b"event_id", "high", b"high", "inputs_sha256", b"inputs_sha256", "instance", b"instance", "items", b"items", "label", b"label", "latency_s", b"latency_s", "low", b"low", "model", b"model", "number", b"number", "predicted_at", b"predicted_at", "probabilities", b"probabilities", "scores", b"scores", "source", b"source", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__high: _TypeAlias = _typing.Literal["high"]  # noqa: Y015
+    _WhichOneofArgType__high: _TypeAlias = _typing.Literal["_high", b"_high"]  # noqa: Y015
+    _WhichOneofReturnType__low: _TypeAlias = _typing.Literal["low"]  # noqa: Y015
+    _WhichOneofArgType__low: _TypeAlias = _typing.Literal["_low", b"_low"]  # noqa: Y015
     _WhichOneofReturnType_answer: _TypeAlias = _typing.Literal["number", "label"]  # noqa: Y015
     _WhichOneofArgType_answer: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__high) -> _WhichOneofReturnType__high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__low) -> _WhichOneofReturnType__low | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_answer) -> _WhichOneofReturnType_answer | None: ...
 
 Global___PredictionServed: _TypeAlias = PredictionServed  # noqa: Y015

@@ -41,6 +41,10 @@ class _RecoveryActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Recove
     """arguments: source. Lifts a quarantine. By ingest."""
     RECOVERY_ACTION_RESUME: _RecoveryAction.ValueType  # 7
     """Lets a line go on that the dead-letter limit stopped. By ingest."""
+    RECOVERY_ACTION_APPROVE: _RecoveryAction.ValueType  # 8
+    """arguments: rung (how many commands the incident had when it was asked). A person's word. By the watchdog."""
+    RECOVERY_ACTION_DENY: _RecoveryAction.ValueType  # 9
+    """As APPROVE."""
 
 class RecoveryAction(_RecoveryAction, metaclass=_RecoveryActionEnumTypeWrapper): ...
 
@@ -59,6 +63,10 @@ RECOVERY_ACTION_RESTORE: RecoveryAction.ValueType  # 6
 """arguments: source. Lifts a quarantine. By ingest."""
 RECOVERY_ACTION_RESUME: RecoveryAction.ValueType  # 7
 """Lets a line go on that the dead-letter limit stopped. By ingest."""
+RECOVERY_ACTION_APPROVE: RecoveryAction.ValueType  # 8
+"""arguments: rung (how many commands the incident had when it was asked). A person's word. By the watchdog."""
+RECOVERY_ACTION_DENY: RecoveryAction.ValueType  # 9
+"""As APPROVE."""
 Global___RecoveryAction: _TypeAlias = RecoveryAction  # noqa: Y015
 
 class _RecoveryOutcome:
@@ -121,7 +129,7 @@ class RecoveryCommand(_message.Message):
     command_id: _builtins.str
     action: Global___RecoveryAction.ValueType
     target: _builtins.str
-    """`instance:<name>`, `service:<name>`, `model:<name>` or `pipeline:<name>`."""
+    """`instance:<name>`, `service:<name>`, `model:<name>`, `pipeline:<name>` or `incident:<id>`."""
     cause: _builtins.str
     incident_id: _builtins.str
     issuer: _builtins.str

@@ -9,8 +9,10 @@ from lepton.contracts.reading.text import normaliser
 from lepton.contracts.reading.units import UnfitUnit, conversion
 
 Finding = tuple[PathKey, str, str]
-_ONLY_FOR = {"dims": ("vector",), "max_length": ("sequence",), "max_bytes": ("image",),
+_ONLY_FOR = {"dims": ("vector",), "max_length": ("sequence",), "image": ("vector",),
              "normalise": ("category", "text"), "accept_units": ("float",)}
+# Those that `reading.images` unpacks, which few who check a Pipeline have to load.
+_COLOURS = (1, 3, 4)
 
 
 def check_data(events: Events | None, clean: Clean | None, features: Features | None) -> Iterator[Finding]:
@@ -33,6 +35,15 @@ def _check_type(path: PathKey, spec: FieldSpec, learns: bool) -> Iterator[Findin
     for key, types in _ONLY_FOR.items():
         if getattr(spec, key) and spec.type not in types:
             yield (*path, key), f"{_a(spec.type)} has no {key}", f"remove it; it is for {' and '.join(types)}"
+    if spec.max_bytes and spec.type != "image" and not spec.image:
+        yield (*path, "max_bytes"), f"{_a(spec.type)} has no max_bytes", "remove it; it is for images"
+    if spec.image and spec.type == "vector":
+        colours = (*spec.image, 1)[2]
+        if colours not in _COLOURS:
+            yield (*path, "image"), f"no image has {colours} colours", "write [height, width], or 3 or 4 colours"
+        elif spec.dims is not None and math.prod(spec.image) != spec.dims:
+            yield (*path, "image"), f"it has {math.prod(spec.image)} numbers, the vector {spec.dims}", (
+                f"write dims: {math.prod(spec.image)}, or another size")
     if spec.type == "vector" and spec.dims is None:
         yield (*path, "dims"), "a vector needs its number of dimensions", "add dims"
     if spec.out_of_range is not None and spec.range is None:
@@ -42,7 +53,8 @@ def _check_type(path: PathKey, spec: FieldSpec, learns: bool) -> Iterator[Findin
     if learns and spec.input and spec.type not in SCALARS | LISTS:
         yield (*path, "input"), f"no model family takes {_a(spec.type)} yet", (
             "write `input: false`: it is checked and kept with the row"
-            + ("; a vector of its pixels is taken" if spec.type == "image" else ""))
+            + ("; or make it a vector with `image: [height, width]`, which comes as PNG or JPEG too"
+               if spec.type == "image" else ""))
     if learns and spec.input and spec.type == "sequence" and spec.max_length is None:
         yield (*path, "max_length"), "a model takes a sequence up to a length that is known", (
             "add max_length, or write `input: false`")

@@ -38,6 +38,8 @@ def _changes(name: str, before: FieldSpec, after: FieldSpec) -> Iterator[str]:
         yield f"field {name} gets categories: stored rows may hold others"
     if before.dims != after.dims:
         yield f"field {name} changes from {before.dims} to {after.dims} dimensions"
+    if before.image is not None and before.image != after.image:
+        yield f"the image of field {name} changes: producers send it in the size it had"
     if before.unit is not None and before.unit != after.unit:
         yield f"the unit of field {name} changes from {before.unit} to {after.unit or 'none'}: stored values are in " \
               f"{before.unit}"

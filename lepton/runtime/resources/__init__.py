@@ -1,0 +1,1 @@
+"""What this process and the machine under it have used up."""

@@ -1,0 +1,64 @@
+"""How much of its processors, memory, disk and file handles this process and its machine have used up, as shares."""
+
+import resource
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from lepton.contracts import names
+
+HOST_EVERY_S: Final = 2.0
+"""What the whole machine has used up is said no more often: it moves slowly, and every process says it."""
+LIMIT_FILES: Final = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Where a container is told how much memory it may use: version 2 of control groups, and 1."""
+
+Reading = tuple[str, float, dict[str, str]]
+
+
+class Resources:
+    """Read before each heartbeat. `folder`: its file system is the disk that counts; it need not exist yet."""
+
+    def __init__(self, folder: Path) -> None:
+        self._process = psutil.Process()
+        self._process.cpu_percent()
+        psutil.cpu_percent()
+        self._folder = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.is_dir())
+        self._memory_bytes = memory_limit(LIMIT_FILES, psutil.virtual_memory().total)
+        self._host = socket.gethostname()
+        self._host_at: float | None = None
+
+    @property
+    def pid(self) -> int:
+        return int(self._process.pid)
+
+    def read(self, now: float) -> Iterator[Reading]:
+        """Names, values and attributes of what is to be said at `now`, in monotonic seconds."""
+        rss = self._process.memory_info().rss
+        yield names.CPU_SHARE, self._process.cpu_percent() / 100, {}
+        yield names.RSS_BYTES, rss, {}
+        yield names.MEMORY_SHARE, rss / self._memory_bytes, {}
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if files != resource.RLIM_INFINITY:
+            yield names.FILES_SHARE, self._process.num_fds() / files, {}
+        if self._host_at is not None and now - self._host_at < HOST_EVERY_S:
+            return
+        self._host_at = now
+        where = {"host": self._host}
+        yield names.HOST_CPU_SHARE, psutil.cpu_percent() / 100, where
+        yield names.HOST_MEMORY_SHARE, psutil.virtual_memory().percent / 100, where
+        yield names.HOST_DISK_SHARE, psutil.disk_usage(str(self._folder)).percent / 100, where
+
+
+def memory_limit(limit_files: tuple[Path, ...], total: int) -> int:
+    """Bytes this process may use: what its control group allows, and never more than there are."""
+    for path in limit_files:
+        try:
+            told = path.read_text().strip()
+        except OSError:
+            continue
+        if told.isdigit():
+            return min(total, int(told)) or total
+    return total

@@ -1,0 +1,1 @@
+"""Whole collections as they lie in the database, for backups."""
