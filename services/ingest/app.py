@@ -14,6 +14,7 @@ from lepton.contracts import names, topics
 from lepton.contracts.pb.recovery_pb2 import RecoveryResult
 from lepton.contracts.signing import TrustStore
 from lepton.contracts.topics import Topic
+from lepton.native.choice import use
 from lepton.runtime import tracing
 from lepton.runtime.service import Service, Stage
 from lepton.runtime.settings import secret_of
@@ -51,7 +52,9 @@ ROLLUP_DEADLINE_S = 90.0
 
 
 def build(settings: IngestSettings) -> Service:
-    """The service over the real broker and database. Raises LeptonError when the trusted keys cannot be read."""
+    """The service over the real broker and database. Raises LeptonError when the trusted keys cannot be read, or the
+    native loops were asked for and are not there."""
+    use(settings.loops)
     _collect_rarely()
     broker = kafka.connect(settings.broker_options())
     database = Database.connect(settings.mongo_url.get_secret_value(), settings.mongo_database)

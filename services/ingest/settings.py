@@ -1,6 +1,6 @@
 """What ingest can be told beyond what every service can."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,9 @@ class IngestSettings(LeptonSettings):
 
     batch_records: int = Field(default=64_000, ge=1, le=100_000)
     """Most records of one poll, which holds what was fetched of several partitions; twice as many are in memory."""
+
+    loops: Literal["auto", "native", "python"] = "auto"
+    """What reads records and events: native (lepton/native, where it is built), python, or whichever there is."""
 
     summary_interval_s: float = Field(default=2.0, gt=0, le=3600)
     """Seconds between two summaries of data quality of a pipeline."""

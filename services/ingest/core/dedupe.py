@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from lepton.errors import Invalid
 from services.ingest.core.keys.keys import Keys
 from services.ingest.core.keys.state import StateRecord
-from services.ingest.core.keys.table import Newest
+from services.ingest.core.keys.table import newest
 from services.ingest.core.reading.column import Mask, truth
 
 # A chunk is closed once it holds this many entries; the ring's slots are sized by it.
@@ -150,7 +150,7 @@ class Seen:
 
     def __init__(self, window: int, prefix: str = PREFIX) -> None:
         self.ring = Ring(window, prefix, _KEYS)
-        self._newest = Newest()
+        self._newest = newest()
         # So many were ever added: the number of the next one. The ring holds the last ones of them.
         self._count = 0
         # Numbers of those whose hash was that of another in the window when they came.
@@ -161,7 +161,7 @@ class Seen:
 
     def restore(self, values: Iterable[bytes]) -> None:
         self.ring.restore(values)
-        self._newest, self._count, self._alike = Newest(), 0, {}
+        self._newest, self._count, self._alike = newest(), 0, {}
         for chunk in self.ring.chunks:
             self._count += len(chunk.entries)
             self._add(chunk.entries, 0)

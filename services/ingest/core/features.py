@@ -1,7 +1,6 @@
 """How accepted rows become the columns of a features batch."""
 
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -10,12 +9,12 @@ import pyarrow as pa
 from lepton.contracts import features
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.reading.columns import REPAIRS_TYPE
+from services.ingest.core.reading.columnar import offsets_of
 from services.ingest.core.reading.intake import RawEvent
 from services.ingest.core.reading.lot import Lot
 
 # Half of what the features topic takes in a record.
 MAX_BYTES = 8 * 1024 * 1024
-_OFFSET = attrgetter("offset")
 
 
 class Columns:
@@ -38,7 +37,7 @@ class Columns:
             occurred,
             lot.sources,
             pa.nulls(size, pa.string()),
-            pa.array(np.fromiter(map(_OFFSET, events), np.int64, len(events))[lot.positions]),
+            pa.array(offsets_of(events)[lot.positions]),
             outliers(outlying, size),
             lot.repairs if lot.repairs is not None else pa.nulls(size, REPAIRS_TYPE),
             *lot.values,

@@ -90,8 +90,7 @@ class EventsPartition:
             for step in self.steps:
                 batch, records = step.plan(batch)
                 state += records
-            for name, count in repaired(batch, tuple(self._pipeline.fields)).items():
-                accepted.tally.fields[name].repaired += count
+            accepted.tally.repair(repaired(batch, tuple(self._pipeline.fields)))
         return batch, state
 
     def keep(self) -> None:

@@ -10,7 +10,7 @@ from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.pipeline_blocks import FieldSpec
 
 MAX_ID_CHARS = 256
-_INT64 = (-(2**63), 2**63 - 1)
+INT64 = (-(2**63), 2**63 - 1)
 
 
 def members_of(pipeline: Pipeline) -> list[str]:
@@ -44,7 +44,7 @@ def _kind_of(pipeline: Pipeline, member: str) -> tuple[Any, bool]:
     if member == pipeline.events.time:
         return Annotated[datetime, msgspec.Meta(tz=True)] | int | float, False
     name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARS)]
-    return name | Annotated[int, msgspec.Meta(ge=_INT64[0], le=_INT64[1])], False
+    return name | Annotated[int, msgspec.Meta(ge=INT64[0], le=INT64[1])], False
 
 
 def typed(spec: FieldSpec) -> Any:
@@ -60,8 +60,8 @@ def typed(spec: FieldSpec) -> Any:
     if spec.type == "float":
         return float if low is None else Annotated[float, msgspec.Meta(ge=low, le=high)]
     if spec.type == "int":
-        bounds = _INT64 if low is None or high is None else (
-            max(_INT64[0], math.ceil(low)), min(_INT64[1], math.floor(high)))
+        bounds = INT64 if low is None or high is None else (
+            max(INT64[0], math.ceil(low)), min(INT64[1], math.floor(high)))
         return Annotated[int, msgspec.Meta(ge=bounds[0], le=bounds[1])]
     if spec.type == "bool":
         return bool
@@ -69,7 +69,8 @@ def typed(spec: FieldSpec) -> Any:
 
 
 def _vector(spec: FieldSpec) -> Any:
-    return Annotated[list[float], msgspec.Meta(min_length=spec.dims, max_length=spec.dims)]
+    numbers = Annotated[list[float], msgspec.Meta(min_length=spec.dims, max_length=spec.dims)]
+    return numbers if spec.image is None else numbers | _image(spec)
 
 
 def _sequence(spec: FieldSpec) -> Any:

@@ -5,14 +5,13 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from lepton.bus.letters.refusing import DeadLetters
+from lepton.bus.letters.refusing import DeadLetters, Refusal
 from lepton.bus.records import Headers, Outgoing, Place, Record
 from lepton.bus.table import StateReader
 from lepton.clock import Clock
 from lepton.contracts import codec, features, names
 from lepton.contracts.envelope import CONTENT_TYPE, SPLIT_FROM, TIME, Envelope
 from lepton.contracts.topics import Topic
-from lepton.errors import Invalid
 from lepton.runtime import tracing
 from lepton.runtime.telemetry import Telemetry
 from services.ingest.edge.topics import LineTopics
@@ -110,20 +109,20 @@ class AcceptHandler:
 
     def _letters(self, records: Sequence[Record], results: Results) -> list[Outgoing]:
         """Raises LineStopped when too many were refused lately."""
-        found = []
         alone: dict[tuple[int, str], Headers] = {}
-        for rejection in results.rejections:
-            record = records[rejection.position]
-            why = Invalid(f"{rejection.code}: {rejection.message}", field=rejection.field, place=record.place)
-            if rejection.original is not None:
-                media = JSON if rejection.original.startswith(b"{") else features.CONTENT_TYPE
-                headers = alone.get((rejection.position, media))
-                if headers is None:
-                    headers = alone[rejection.position, media] = _alone(record, media)
-                record = record._replace(value=rejection.original, headers=headers)
-            found.append(self._dead_letters.letter(record, why, row=rejection.row,
-                                                   counted=rejection.code not in ASKED_FOR))
-        return found
+        # Once, though many of its rows may be refused: it may be made anew, bytes and all, each time it is asked for.
+        refused = {place: records[place] for place in {rejection.position for rejection in results.rejections}}
+        found = []
+        for one in results.rejections:
+            record = refused[one.position]
+            headers: Headers = ()
+            if one.original is not None:
+                media = JSON if one.original.startswith(b"{") else features.CONTENT_TYPE
+                headers = alone.get((one.position, media)) or alone.setdefault(
+                    (one.position, media), _alone(record, media))
+            found.append(Refusal(record, f"{one.code}: {one.message}", one.field, one.row, one.original, headers,
+                                 one.code not in ASKED_FOR))
+        return self._dead_letters.letters(found) if found else []
 
     def _strays(self, records: Sequence[Record], results: Results) -> list[Outgoing]:
         """Rows on their way to the partition of their entities, with all that was said of their record."""

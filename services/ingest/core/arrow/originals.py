@@ -1,7 +1,8 @@
 """How a refused row of an Arrow stream is told as it came: as a JSON object, or as a stream of its own."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -33,50 +34,65 @@ def with_originals(lot: Lot) -> list[Rejection]:
         places = [(position, row) for position in positions for row in rows[position]]
         parts = [lot.tables[position].take(pa.array(rows[position], pa.int64())) for position in positions]
         told.update(zip(places, _originals(parts), strict=True))
-    return [one if one.row is None else Rejection(one.position, one.code, one.message, one.field, one.source, one.row,
-                                                  told[one.position, one.row], one.events)
-            for one in lot.rejections]
+    for one in lot.rejections:
+        if one.row is not None:
+            one.original = told[one.position, one.row]
+    return list(lot.rejections)
 
 
 def _originals(parts: Sequence[pa.Table]) -> Iterator[bytes]:
     """Each row of tables with the same columns: a JSON object, or where JSON has no word for a value, a stream."""
     try:
-        whole = pa.concat_tables([_plain(part) for part in parts])
-        told: Iterator[dict[str, Any] | None] = iter(whole.to_pylist())
+        whole = _plain(pa.concat_tables(parts))
+        told: Iterator[_Row | None] = _rows_of(whole)
         sayable = all(map(_has_words, whole.columns))
     except _UNTELLABLE:
         # Some rows are told one table at a time then, and those of a table with what cannot be told as streams.
         told, sayable = (row for part in parts for row in _objects(part)), False
+    names = parts[0].column_names
     for part in parts:
         for number in range(part.num_rows):
             row = next(told)
-            if row is not None and (sayable or all(map(_fits_json, row.values()))):
-                yield _json_of(row)
+            if row is not None and (sayable or all(map(_fits_json, row))):
+                yield msgspec.json.encode({name: value for name, value in zip(names, row, strict=True)
+                                           if value is not None})
             else:
                 yield stream.write_table(part.slice(number, 1).combine_chunks(), for_events=True)
 
 
+# The values of a row, by column.
+_Row = tuple[Any, ...]
+_UTC, _EPOCH = pa.timestamp("us", tz="UTC"), datetime(1970, 1, 1, tzinfo=UTC)
 # No such time, no such zone.
 _UNTELLABLE = (ValueError, OverflowError, LookupError, pa.ArrowException)
 
 
-def _objects(table: pa.Table) -> Sequence[dict[str, Any] | None]:
+def _objects(table: pa.Table) -> Iterable[_Row | None]:
     try:
-        found: Sequence[dict[str, Any] | None] = _plain(table).to_pylist()
+        return _rows_of(_plain(table))
     except _UNTELLABLE:
         return [None] * table.num_rows
-    return found
 
 
 def _plain(table: pa.Table) -> pa.Table:
     """With times in microseconds, as far as Python's go."""
-    return table.cast(pa.schema([
+    schema = pa.schema([
         pa.field(one.name, pa.timestamp("us", one.type.tz)) if pa.types.is_timestamp(one.type) else one
-        for one in table.schema]), safe=False)
+        for one in table.schema])
+    return table if schema.equals(table.schema) else table.cast(schema, safe=False)
 
 
-def _json_of(row: dict[str, Any]) -> bytes:
-    return msgspec.json.encode({name: value for name, value in row.items() if value is not None})
+def _rows_of(table: pa.Table) -> Iterator[_Row]:
+    """All of them are read before the first is given."""
+    return zip(*map(_values, table.columns), strict=True)
+
+
+def _values(column: pa.ChunkedArray) -> Sequence[Any]:
+    if column.type != _UTC:
+        values: Sequence[Any] = column.to_pylist()
+        return values
+    # Looking its zone up for each of them took longer than all else.
+    return [None if us is None else _EPOCH + timedelta(microseconds=us) for us in column.cast(pa.int64()).to_pylist()]
 
 
 def _has_words(column: pa.ChunkedArray) -> bool:

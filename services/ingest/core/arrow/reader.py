@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from operator import attrgetter
 
 import numpy as np
 import pyarrow as pa
@@ -17,13 +16,14 @@ from services.ingest.core.arrow.record import Opened, RecordReader, Refused, Row
 from services.ingest.core.cloudevents import Envelope, Mode, check_version, mode_of
 from services.ingest.core.quality import Validator, explain, header_us, source_of
 from services.ingest.core.reading.column import Wholes
+from services.ingest.core.reading.columnar import odd_of
 from services.ingest.core.reading.intake import UNKNOWN_SOURCE, RawEvent, Rejected, Rejection
 from services.ingest.core.reading.lot import Lot, repeated, some
+from services.ingest.core.reading.plain import Plain
 from services.ingest.core.reading.values import Readings
 
-_HEADERS = attrgetter("headers")
-# Of the columns of records that are read together: enough for every step to be about rows, and in the caches mostly.
-_TOGETHER_BYTES = 4 * 1024 * 1024
+# Of the columns of records that are read together: mostly all of a fetch, which every step then goes over once.
+_TOGETHER_BYTES = 16 * 1024 * 1024
 
 
 class Reader:
@@ -31,6 +31,7 @@ class Reader:
 
     def __init__(self, pipeline: Pipeline, validator: Validator, partitions: int) -> None:
         self._validator = validator
+        self._plain = Plain.of(pipeline)
         self._readings = Readings(pipeline.fields, validator.column)
         self._records = RecordReader(pipeline, partitions)
         label = pipeline.events.label
@@ -38,22 +39,39 @@ class Reader:
         self._label_of = validator.column(label.field) if label is not None and with_event else None
 
     def read(self, events: Sequence[RawEvent], partition: int, quarantined: frozenset[str] = frozenset()) -> Lot:
-        forms = [_is_arrow(event) for event in events] if any(map(_HEADERS, events)) else []
+        odd = odd_of(events)
+        # Once: a record may be made anew each time it is asked for, with its bytes.
+        told = list(events) if any(odd) else []
+        forms = list(map(_is_arrow, told))
         if not any(forms):
-            return self._single(events, quarantined)
+            return self._single(events, odd, quarantined)
         parts: list[Lot] = []
         start = 0
         for is_arrow, run in groupby(forms):
             stop = start + sum(1 for _ in run)
             if is_arrow:
-                parts += self._several(events, range(start, stop), partition, quarantined)
+                parts += self._several(told, range(start, stop), partition, quarantined)
             else:
-                parts.append(self._single(events[start:stop], quarantined).shifted(start))
+                parts.append(self._single(events[start:stop], odd[start:stop], quarantined).shifted(start))
             start = stop
         return Lot.joined(parts)
 
-    def _single(self, events: Sequence[RawEvent], quarantined: frozenset[str]) -> Lot:
+    def _single(self, events: Sequence[RawEvent], odd: bytes, quarantined: frozenset[str]) -> Lot:
         """Of records of one event each."""
+        if self._plain is None or UNKNOWN_SOURCE in quarantined:
+            return self._each(events, quarantined)
+        plain, others = self._plain.read(events, odd)
+        if not len(others):
+            return plain
+        rest = self._each([events[place] for place in others.tolist()], quarantined).placed(others)
+        if not len(rest):
+            plain.rejections += rest.rejections
+            return plain
+        both = Lot.joined([plain, rest])
+        return both.take(np.argsort(both.positions))
+
+    def _each(self, events: Sequence[RawEvent], quarantined: frozenset[str]) -> Lot:
+        """Those of them that are rows as Python objects first."""
         intake = self._validator.read(events, quarantined)
         self._readings.read(intake)
         intake.labels = list(map(self._label_of, intake.rows)) if self._label_of is not None else []

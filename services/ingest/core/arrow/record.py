@@ -25,7 +25,7 @@ MAX_PIECE_ROWS = 100_000
 MAX_ROW_BYTES = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Refused:
     """A row that is not accepted."""
 
@@ -60,6 +60,7 @@ class RecordReader:
 
     def __init__(self, pipeline: Pipeline, partitions: int) -> None:
         self._members = columns.members_of(pipeline)
+        self._good: pa.Schema | None = None
         self._partitions = partitions
         self._events = pipeline.events
         self._fields = [(name, spec.required, KINDS[spec.type], reader_of(spec))
@@ -74,7 +75,10 @@ class RecordReader:
     def open(self, value: bytes) -> "Opened":
         """A record whose columns are what they may be. Raises Invalid, with the column where it is about one."""
         table = stream.read_table(value)
-        columns.check_columns(table.schema, self._members)
+        # Streams mostly have the columns of the one before.
+        if self._good is None or not table.schema.equals(self._good):
+            columns.check_columns(table.schema, self._members)
+            self._good = table.schema
         return Opened(table, {name: columns.dense(table.column(name), name) for name in table.column_names})
 
     def read(self, records: "Sequence[Opened]", partition: int, *, split_before: bool) -> Rows:

@@ -6,7 +6,6 @@ cut the same rows into other batches and must come to the same end.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from services.ingest.core.clean.turned import Turned
 from services.ingest.core.dedupe import keys_of
 from services.ingest.core.keys.keys import Keys
 from services.ingest.core.keys.table import Places
+from services.ingest.core.reading.columnar import broker_us_of
 from services.ingest.core.reading.intake import RawEvent
 from services.ingest.core.reading.lot import Lot
 from services.ingest.core.steps.notes import Note
@@ -30,7 +30,6 @@ from services.ingest.core.steps.statistics import Outlook, matrix
 Array = np.ndarray[Any, np.dtype[Any]]
 TIME = pa.timestamp("us", tz="UTC")
 DUPLICATE_CONTENT = "duplicate_content"
-_BROKER_MS = attrgetter("timestamp_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ class Sifting:
 
     def _time(self, lot: Lot, events: Sequence[RawEvent], past: Past) -> tuple[pa.Array, Timed, Note]:
         occurred = pa.array(lot.times).cast(TIME)
-        broker = np.fromiter(map(_BROKER_MS, events), np.int64, len(events))[lot.positions] * 1000
+        broker = broker_us_of(events)[lot.positions]
         timed = self._times.judge(lot.times, broker, past.watermark)
         if timed.times is lot.times:
             return occurred, timed, Note(None, "future", (), ())
@@ -136,7 +135,7 @@ class Sifting:
     def _outlook(self, sieve: Sieve, rows: "_Rows") -> Outlook:
         if self._cleaning.method == "none" or (rows.champion and not self._trees):
             return Outlook(None, dict(rows.champion), len(rows.numbers) + 1)
-        return rows.past.statistics.outlook(rows.numbers[sieve.newest])
+        return rows.past.statistics.outlook(_at(rows.numbers, sieve.newest))
 
     def _turn(self, turned: dict[int, Turned], away: Sequence[int], outlying: BoolMatrix | None,
               champion: bool) -> None:
@@ -166,3 +165,10 @@ class _Rows:
     """Numeric fields of all rows [rows, numeric], NaN where missing."""
     past: Past
     champion: Bounds
+
+
+def _at(numbers: Array, places: Places) -> Array:
+    """These rows, which mostly follow one another; they are not copied then."""
+    if len(places) and places[-1] - places[0] == len(places) - 1:
+        return numbers[places[0]:places[-1] + 1]
+    return numbers[places]

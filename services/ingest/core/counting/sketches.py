@@ -28,6 +28,7 @@ from datasketches import (
 
 from lepton.contracts.pb.quality_pb2 import FieldQuality, Histogram, ValueCount
 from lepton.errors import Invalid
+from lepton.native import built
 from services.ingest.core.keys.mixing import mixed
 
 KLL_K = 200
@@ -92,7 +93,7 @@ class Sketch:
 
 def of_numbers(numbers: Array) -> Sketch:
     """Of finite or infinite doubles without NaN; infinite ones have no place in a quantile or a histogram."""
-    sketch = Sketch("number", registers=_registers(_mixed(np.ascontiguousarray(numbers + 0.0).view(np.uint64))))
+    sketch = Sketch("number", registers=_registers(np.ascontiguousarray(numbers + 0.0).view(np.uint64)))
     sample = np.ascontiguousarray(numbers[:: _stride(len(numbers))])
     sample = sample[np.isfinite(sample)]
     sketch.quantiles = kll_doubles_sketch(KLL_K)
@@ -149,18 +150,17 @@ def _stride(rows: int) -> int:
     return max(1, -(-rows // SAMPLE_ROWS))
 
 
-def _mixed(bits: Array) -> Array:
-    """Well-spread 64-bit hashes of 64-bit values."""
-    return mixed(bits + np.uint64(0x9E3779B97F4A7C15))
-
-
 def _hashed(texts: Iterable[str]) -> Array:
-    """Hashes of texts, told apart by 32 bits: past ten million of them a sketch tells 0.1 % too few."""
-    return _mixed(np.fromiter((zlib.crc32(text.encode()) for text in texts), np.uint64))
+    """Checksums of texts, which are told apart by 32 bits: past ten million of them a sketch tells 0.1 % too few."""
+    return np.fromiter((zlib.crc32(text.encode()) for text in texts), np.uint64)
 
 
-def _registers(hashes: Array) -> Array:
-    """The greatest rank of a set bit for each of 2^lg_k cells."""
+def _registers(bits: Array) -> Array:
+    """The greatest rank of a set bit for each of 2^lg_k cells, of well-spread 64-bit hashes of 64-bit values."""
+    loops = built()
+    if loops is not None:
+        return np.frombuffer(loops.registers(bits.tobytes(), HLL_LG_K), np.uint8)
+    hashes = mixed(bits + np.uint64(0x9E3779B97F4A7C15))
     registers = np.zeros(_REGISTERS, np.uint8)
     cells = (hashes >> np.uint64(64 - HLL_LG_K)).view(np.int64)
     # The rank is told by the exponent of a double; the bit set at the end bounds it where all others are clear.

@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from lepton.contracts.arrow.entities import Bytes, offsets_and_bytes
+from lepton.contracts.arrow.entities import Bytes, ends_and_bytes, offsets_and_bytes
+from lepton.native import built
 from services.ingest.core.keys.mixing import mixed, mixed_alone
 from services.ingest.core.keys.table import Hashes, Places
 
@@ -56,6 +57,9 @@ class Keys:
 
     def firsts(self) -> Places | None:
         """For each the place of the first with the same text, its own for most; None when no text comes twice."""
+        loops = built()
+        if loops is not None and not loops.repeated(self.hashes.tobytes()):
+            return None
         ordered = np.sort(self.hashes)
         again = ordered[1:][ordered[1:] == ordered[:-1]]
         if not len(again):
@@ -69,13 +73,13 @@ class Keys:
 
     def packed(self, number: int) -> bytes:
         """The msgpack of `[number, texts]`, byte for byte as msgspec writes it."""
-        starts, data = offsets_and_bytes(self.texts)
-        lengths = np.diff(starts)
-        if int(lengths.max(initial=0)) > _MAX_BYTES:
+        loops = built()
+        packed = _packed(self.texts) if loops is None else loops.packed(*ends_and_bytes(self.texts))
+        if packed is None:
             return _encode((number, self.texts.to_pylist()))
         # What comes before the texts is the same whatever they are, and a None is one byte.
         head = _encode((number, [None] * len(self)))
-        return head[:len(head) - len(self)] + _with_heads(lengths, data[starts[0]:starts[-1]])
+        return bytes(head[:len(head) - len(self)] + packed)
 
     @staticmethod
     def unpacked(data: bytes) -> "tuple[int, Keys]":
@@ -88,6 +92,9 @@ def hashes_of(texts: pa.StringArray) -> Hashes:
     """Of each text's UTF-8, eight bytes at a time."""
     if len(texts) <= _FEW:
         return np.array([_hash_of(text.encode()) for text in texts.to_pylist()], np.uint64)
+    loops = built()
+    if loops is not None:
+        return np.frombuffer(loops.hashes(*ends_and_bytes(texts), int(_SEED)), np.uint64)
     starts, data = offsets_and_bytes(texts)
     starts, data = starts - starts[0], data[starts[0]:starts[-1]]
     # Every eight bytes in a row as a number, wherever they begin; the zeros keep the last ones inside.
@@ -117,6 +124,15 @@ def _hash_of(text: bytes) -> int:
     for at in range(0, len(text), 8):
         value = mixed_alone(value ^ int.from_bytes(text[at:at + 8], "little"))
     return mixed_alone(value)
+
+
+def _packed(texts: pa.StringArray) -> bytes | None:
+    """Their msgpack, one after the other; None where one is longer than two bytes can say."""
+    starts, data = offsets_and_bytes(texts)
+    lengths = np.diff(starts)
+    if int(lengths.max(initial=0)) > _MAX_BYTES:
+        return None
+    return _with_heads(lengths, data[starts[0]:starts[-1]])
 
 
 def _with_heads(lengths: Places, data: Bytes) -> bytes:

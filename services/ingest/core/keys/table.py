@@ -1,8 +1,13 @@
 """Which of the newest entries of a growing list has a given hash: open addressing, a column of hashes at a time."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+
+from lepton.native import built
+
+if TYPE_CHECKING:
+    from lepton.native import loops
 
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 Places = np.ndarray[Any, np.dtype[np.int64]]
@@ -11,8 +16,48 @@ _NEVER = -1
 _LEAST_SLOTS = 1024
 
 
-class Newest:
-    """Numbers of entries by hash; an entry whose number is below the `oldest` of a call is as good as gone.
+class Newest(Protocol):
+    """Numbers of entries by hash; an entry whose number is below the `oldest` of a call is as good as gone."""
+
+    @property
+    def slots(self) -> int:
+        """How many entries there is room for, used or not."""
+
+    def find(self, hashes: Hashes, oldest: int) -> Places:
+        """For each hash the number of its living entry, -1 where there is none."""
+
+    def add(self, hashes: Hashes, numbers: Places, oldest: int) -> Places:
+        """Entries with these numbers, none below `oldest`; places of those left out, as a living one has their hash.
+
+        Of several with one hash one is added, whichever.
+        """
+
+
+def newest() -> Newest:
+    """None yet."""
+    loops = built()
+    return PythonNewest() if loops is None else NativeNewest(loops.Newest())
+
+
+class NativeNewest:
+    """The table of the native loops."""
+
+    def __init__(self, table: "loops.Newest") -> None:
+        self._table = table
+
+    @property
+    def slots(self) -> int:
+        return self._table.size
+
+    def find(self, hashes: Hashes, oldest: int) -> Places:
+        return np.frombuffer(self._table.find(hashes.tobytes(), oldest), np.int64)
+
+    def add(self, hashes: Hashes, numbers: Places, oldest: int) -> Places:
+        return np.frombuffer(self._table.add(hashes.tobytes(), numbers.tobytes(), oldest), np.int64)
+
+
+class PythonNewest:
+    """A column of hashes at a time.
 
     A hash of a living entry is here once. What is gone keeps its slot until the table is made anew, which it is, with
     what lives, before more than half of the slots are used: so a look-up ends after two steps in the mean (Knuth 6.4,
@@ -24,8 +69,11 @@ class Newest:
         self._hashes = np.zeros(_LEAST_SLOTS, np.uint64)
         self._used = 0
 
+    @property
+    def slots(self) -> int:
+        return len(self._numbers)
+
     def find(self, hashes: Hashes, oldest: int) -> Places:
-        """For each hash the number of its living entry, -1 where there is none."""
         found = np.full(len(hashes), _NEVER, np.int64)
         rows: Any = slice(None)
         mine, (slots, steps) = hashes, self._way(hashes)
@@ -43,10 +91,6 @@ class Newest:
         return found
 
     def add(self, hashes: Hashes, numbers: Places, oldest: int) -> Places:
-        """Entries with these numbers, none below `oldest`; places of those left out, as a living one has their hash.
-
-        Of several with one hash one is added, whichever.
-        """
         self._make_room(len(hashes), oldest)
         out = []
         rows = np.arange(len(hashes))

@@ -1,8 +1,9 @@
 """A column of a stream as a field's column in a features batch, and which of its values are not accepted and why."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,8 +11,9 @@ import pyarrow.compute as pc
 
 from lepton.contracts.pipeline_blocks import FieldSpec
 from lepton.contracts.reading.columns import FIELD_TYPES
+from lepton.contracts.reading.images import misfit, pixels
+from lepton.errors import Invalid
 from services.ingest.core.reading.column import Mask, Read, truth
-from services.ingest.core.reading.images import misfit
 from services.ingest.core.reading.repairs import conversion_of, into_range, normal_form_of
 
 US = pa.timestamp("us", tz="UTC")
@@ -93,10 +95,39 @@ def _read_text(spec: FieldSpec, column: pa.Array) -> Read:
 
 
 def _read_vector(spec: FieldSpec, column: pa.Array) -> Read:
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        return read_pictures(spec, column.to_pylist())
     read = _read_numbers(column, pa.float32())
     lengths = pc.list_value_length(column)
     read.refuse(pc.not_equal(lengths, spec.dims or 0), "out_of_range", f"Expected {spec.dims} numbers")
     return read
+
+
+def read_pictures(spec: FieldSpec, values: Iterable[Any]) -> Read:
+    """Vectors, each as a list of numbers or as the bytes of a PNG or JPEG."""
+    kept: list[Any] = []
+    wrong: dict[tuple[str, str], list[int]] = {}
+    for row, value in enumerate(values):
+        kept.append(value)
+        if isinstance(value, bytes):
+            kept[-1] = None
+            if len(value) > spec.bytes_limit:
+                wrong.setdefault(("out_of_range", f"Expected at most {spec.bytes_limit} bytes"), []).append(row)
+                continue
+            try:
+                kept[-1] = pixels(value, spec.image or ()).astype(np.float64)
+            except Invalid as error:
+                wrong.setdefault(("malformed", error.message), []).append(row)
+    read = _read_vector(spec, pa.array(kept, pa.list_(pa.float64())))
+    for (code, why), rows in wrong.items():
+        read.refuse(_at(rows, len(kept)), code, why)
+    return read
+
+
+def _at(rows: list[int], size: int) -> Mask:
+    mask = np.zeros(size, np.bool_)
+    mask[rows] = True
+    return mask
 
 
 def _read_sequence(spec: FieldSpec, column: pa.Array) -> Read:
@@ -129,9 +160,7 @@ def _read_image(spec: FieldSpec, column: pa.Array) -> Read:
         if data.is_valid and (why := misfit(data.as_buffer().to_pybytes())) is not None:
             wrong.setdefault(why, []).append(row)
     for why, rows in wrong.items():
-        mask = np.zeros(len(column), np.bool_)
-        mask[rows] = True
-        read.refuse(mask, "malformed", why)
+        read.refuse(_at(rows, len(column)), "malformed", why)
     return read
 
 

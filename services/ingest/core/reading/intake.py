@@ -27,9 +27,12 @@ class RawEvent(Protocol):
     def timestamp_ms(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Rejection:
-    """Why the event at `position` of its batch is not accepted. `code` is one word, stable for filters."""
+    """Why the event at `position` of its batch is not accepted. `code` is one word, stable for filters.
+
+    Not frozen: being so cost more than everything else about it.
+    """
 
     position: int
     code: str

@@ -1,11 +1,6 @@
 """What a number or a time with a zone says about when something was, and which times there are."""
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
-
-import numpy as np
-import pyarrow as pa
 
 from services.ingest.core.reading.intake import Rejected
 
@@ -25,15 +20,3 @@ def epoch_us(value: float, member: str) -> int:
     if not -62_135_596_800 * scale <= value < 253_402_300_800 * scale:
         raise Rejected("out_of_range", f"{repr(value)[:40]} is no time between the years 1 and 9999", member)
     return round(value * 1000) if in_ms else round(value * 1_000_000)
-
-
-def micros_of(times: Sequence[datetime | int]) -> "np.ndarray[Any, np.dtype[np.int64]]":
-    """Microseconds since the epoch of times with a zone, or of numbers that are such already."""
-    if set(map(type, times)) == {datetime}:
-        seconds = np.fromiter(map(datetime.timestamp, times), np.float64, len(times))  # type: ignore[arg-type]
-        # As seconds a double is exact to the microsecond until 2106, and made three times as fast as Arrow reads them.
-        if seconds.min() > -2.0**32 and seconds.max() < 2.0**32:
-            return np.rint(seconds * 1e6).astype(np.int64)
-    found: np.ndarray[Any, np.dtype[np.int64]] = pa.array(times, pa.timestamp("us", tz="UTC")).cast(
-        pa.int64()).to_numpy()
-    return found

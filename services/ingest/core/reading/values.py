@@ -11,7 +11,7 @@ import pyarrow as pa
 from lepton.contracts.pipeline_blocks import FieldSpec
 from lepton.contracts.reading.columns import FIELD_TYPES
 from services.ingest.core.reading.column import Mask, Problem, Read, repairs_of
-from services.ingest.core.reading.fields import reader_of
+from services.ingest.core.reading.fields import read_pictures, reader_of
 from services.ingest.core.reading.intake import Intake, Rejected
 from services.ingest.core.reading.moments import EDGES, epoch_us, no_time
 from services.ingest.core.reading.repairs import MEASURE, UNIT, VALUE
@@ -26,6 +26,8 @@ def values_reader_of(spec: FieldSpec) -> ReadValues | None:
         return _stamps
     if spec.accept_units:
         return _measures(spec)
+    if spec.image is not None:
+        return lambda values: read_pictures(spec, values)
     if spec.type in ("vector", "image") or spec.normalise or spec.out_of_range in ("clip", "null"):
         arrives = pa.list_(pa.float64()) if spec.type == "vector" else FIELD_TYPES[spec.type]
         read = reader_of(spec)
