@@ -33,7 +33,8 @@ def features_of(segments: Iterable[tuple[int, bytes]], fields: Sequence[str]) ->
 
 def rows_of_partition(partition: int, table: pa.Table, fields: Sequence[str]) -> pa.Table:
     """What `features_of` gives for one segment's rows."""
-    kept = [name for name in (EVENT_ID, OCCURRED_AT, SOURCE_OFFSET, *fields) if name in table.column_names]
+    there = set(table.column_names)
+    kept = [name for name in (EVENT_ID, OCCURRED_AT, SOURCE_OFFSET, *fields) if name in there]
     return table.select(kept).replace_schema_metadata(None).append_column(
         _PARTITION, pa.array(np.full(table.num_rows, partition, dtype=np.int32)))
 
@@ -60,25 +61,40 @@ def join(features: pa.Table | None, outcomes: pa.Table | None, fields: dict[str,
     schema = [(EVENT_ID, pa.string()), *fields.items()]
     if features is None or (labelled and outcomes is None):
         return pa.table({name: pa.array([], kind) for name, kind in [*schema, (LABEL, pa.float64())]})
-    ordered = features.sort_by([(OCCURRED_AT, "ascending"), (_PARTITION, "ascending"), (SOURCE_OFFSET, "ascending")])
+    ordered = _ordered(features)
     if not _distinct(ordered.column(EVENT_ID)):
         ordered = ordered.filter(_last_of_each(ordered.column(EVENT_ID)))
     if outcomes is None:
         columns = {name: _column(ordered, name, kind) for name, kind in schema}
         return pa.table({**columns, LABEL: pa.nulls(ordered.num_rows, pa.float64())}).combine_chunks()
+    rows, labels = _labelled(ordered, outcomes, labelled)
+    columns = {name: _column(rows, name, kind) for name, kind in schema}
+    return pa.table({**columns, LABEL: labels}).combine_chunks()
+
+
+def _ordered(features: pa.Table) -> pa.Table:
+    """Rows by time, then by their place in the log. Mostly they came so, which is cheap to see."""
+    times = features.column(OCCURRED_AT).to_numpy().view(np.int64)
+    if (times[1:] > times[:-1]).all():
+        return features
+    return features.sort_by([(OCCURRED_AT, "ascending"), (_PARTITION, "ascending"), (SOURCE_OFFSET, "ascending")])
+
+
+def _labelled(rows: pa.Table, outcomes: pa.Table, labelled: bool) -> tuple[pa.Table, pa.ChunkedArray]:
+    """Rows, each event once, that have an outcome (all, unless `labelled`), and its label."""
+    if rows.column(EVENT_ID).equals(outcomes.column("event_id")):
+        # An outcome for each, in their order: the rule where labels come with their rows.
+        return rows, outcomes.column("label")
     newest = outcomes
     if not _distinct(outcomes.column("event_id")):
         # index_in finds the first, so the newest outcome comes first; the reversal makes the later stored win a tie.
         backwards = outcomes.take(pa.array(np.arange(outcomes.num_rows - 1, -1, -1)))
         newest = backwards.sort_by([("label_time", "descending")])
-    place = pc.index_in(ordered.column(EVENT_ID), value_set=newest.column("event_id").combine_chunks())
-    rows = ordered
+    place = pc.index_in(rows.column(EVENT_ID), value_set=newest.column("event_id").combine_chunks())
     if labelled and place.null_count:
         known = pc.is_valid(place)
-        place, rows = place.filter(known), ordered.filter(known)
-    labels = newest.column("label").take(place.combine_chunks())
-    columns = {name: _column(rows, name, kind) for name, kind in schema}
-    return pa.table({**columns, LABEL: labels}).combine_chunks()
+        place, rows = place.filter(known), rows.filter(known)
+    return rows, newest.column("label").take(place.combine_chunks())
 
 
 def newest(rows: pa.Table, count: int) -> pa.Table:
@@ -86,8 +102,8 @@ def newest(rows: pa.Table, count: int) -> pa.Table:
     return rows.slice(max(0, rows.num_rows - count)) if count else rows
 
 
-def roles(event_ids: Iterable[str], held_out: float) -> npt.NDArray[np.int8]:
-    """TRAIN, VALIDATION or HELD_OUT for each event, by a hash of its id alone.
+def roles(event_ids: Iterable[str], held_out: float, validated: bool = True) -> npt.NDArray[np.int8]:
+    """TRAIN, VALIDATION (only if `validated`) or HELD_OUT for each event, by a hash of its id alone.
 
     An event keeps its role in every run with the same share, so no version is measured on a row its parent learnt from.
     """
@@ -95,14 +111,9 @@ def roles(event_ids: Iterable[str], held_out: float) -> npt.NDArray[np.int8]:
     found = np.full(len(numbers), TRAIN, dtype=np.int8)
     away = numbers[:, 0] < held_out
     found[away] = HELD_OUT
-    if (~away).sum() >= MIN_ROWS_FOR_VALIDATION:
+    if validated and (~away).sum() >= MIN_ROWS_FOR_VALIDATION:
         found[~away & (numbers[:, 1] < VALIDATION_SHARE)] = VALIDATION
     return found
-
-
-def shares(owners: Iterable[str], count: int) -> npt.NDArray[np.int64]:
-    """Which of `count` parts of like size each owner is in, by a hash that has nothing to do with the roles'."""
-    return np.asarray(np.floor(_hashed(f"fold {one}" for one in owners)[:, 0] * count), dtype=np.int64)
 
 
 def _hashed(names: Iterable[str]) -> npt.NDArray[np.float64]:
@@ -140,7 +151,10 @@ def _last_of_each(ids: pa.ChunkedArray) -> pa.Array:
 
 
 def _column(rows: pa.Table, name: str, kind: pa.DataType) -> Any:
-    return rows.column(name).cast(kind) if name in rows.column_names else pa.nulls(rows.num_rows, kind)
+    if name not in rows.column_names:
+        return pa.nulls(rows.num_rows, kind)
+    column = rows.column(name)
+    return column if column.type == kind else column.cast(kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +172,8 @@ class Target:
     std: float = 1.0
     top_k: int = 0
     """Items a recommender answers with."""
+    reach: float | None = None
+    """How far from a number its bounds lie, in `std`; None where none are answered."""
 
     @property
     def outputs(self) -> int:

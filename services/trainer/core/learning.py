@@ -17,6 +17,7 @@ from lepton.contracts.pb.models_pb2 import (
     Search,
     Shrinking,
     SnapshotRange,
+    TensorSpec,
 )
 from services.trainer.core import handlers, loop
 from services.trainer.core.continuing.parent import Parent, transforms_of
@@ -104,11 +105,14 @@ def manifest(plan: Plan, learned: Learned, code_version: str) -> ModelManifest:
         ranges=[SnapshotRange(stream=one.stream, pipeline=one.pipeline, generation=one.generation,
                               partition=one.partition,
                               first_offset=one.first, next_offset=one.next) for one in plan.snapshot.ranges])
+    images = {one.name: one.image for one in plan.fields}
+    inputs = [TensorSpec(name=one.name, datatype=one.datatype, shape=one.shape, optional=one.optional,
+                         padded=one.padded, image=images.get(one.name, ())) for one in learned.exported.inputs]
     return ModelManifest(
         model=plan.model, sha256=sha256(learned.exported.data).hexdigest(), size_bytes=len(learned.exported.data),
         family="imported" if plan.imported else plan.family if plan.stream is None else "stream",
         task=MODEL_TASKS[plan.task],
-        inputs=learned.exported.inputs, outputs=learned.exported.outputs, classes=learned.target.named_classes,
+        inputs=inputs, outputs=learned.exported.outputs, classes=learned.target.named_classes,
         input_schema_digest=plan.input_schema_digest, metrics=learned.metrics,
         champion_metrics=learned.champion_metrics or {}, lineage=lineage, statistics=learned.preparation.statistics,
         origin=plan.imported.origin if plan.imported else "",
@@ -171,7 +175,8 @@ def learn(plan: Plan, given: Given, attached: list[object], crew: Crew = ALONE) 
     metrics = {**shipped.metrics, **lesson.baseline(split.part(TRAIN, VALIDATION), (held.inputs, held.truth),
                                                     preparation, target), **judged.metrics}
     about = About(metrics, champion_metrics(lesson, champion, held.inputs, held.truth, target),
-                  (*run.anew, *_warnings(preparation, shipped.shrinking), *untold), history.losses,
+                  (*run.anew, *_warnings(preparation, shipped.shrinking), *_unbounded(plan, target), *untold),
+                  history.losses,
                   int((split.roles != HELD_OUT).sum()), len(held.truth), taught.epochs)
     return Learned(
         shipped.exported, pack(network.arrays(), {
@@ -188,7 +193,7 @@ def _begin(plan: Plan, given: Given) -> _Begun:
         anew, parent = (f"{parent.name} has other columns: learning began with nothing",), None
     lesson = lesson_of(plan)
     usable = usable_of(plan, given.rows)
-    role = roles(lesson.owners(usable.table), plan.gate.held_out)
+    role = roles(lesson.owners(usable.table), plan.gate.held_out, plan.validated)
     split, preparation, target = prepared(lesson, usable, role, parent)
     return _Begun(lesson, usable, split, preparation, target, parent, anew)
 
@@ -201,12 +206,13 @@ def _taught(lesson: Lesson, split: Split, preparation: Preparation, target: Targ
     work, carried = begun(lesson, preparation, target, (learnt, judging), parent, split.head)
     network = work.network
     adapters = parent.adapters(network, split.head == "parent") if parent else None
-    early = [handlers.EarlyStop(parameters.patience)] if lesson.stops_early else []
+    early = [handlers.EarlyStop(parameters.patience)] if lesson.stops_early and parameters.patience else []
     watchers = [handlers.StopOnNaN(), *early, *attached]
     ended = loop.run(work, watchers, crew) if checkpoint is None else loop.resume(work, checkpoint, watchers, crew)
     if adapters:
         adapters.merge(work.training.inputs)
-    return _Taught(network, lesson.calibrated(target, network, work.training.inputs), ended.epoch, carried)
+    calibrated = lesson.calibrated(target, network, work.training.inputs)
+    return _Taught(network, lesson.bounded(calibrated, network, (judging.inputs, judging.truth)), ended.epoch, carried)
 
 
 def _folds(lesson: Lesson, usable: Usable, attached: Sequence[object]) -> tuple[Folds | None, list[str]]:
@@ -225,7 +231,7 @@ def _folds(lesson: Lesson, usable: Usable, attached: Sequence[object]) -> tuple[
         parts = parts_of(wanted.by, truth, wanted.folds, plan.parameters.seed)
     except RunFailed as failure:
         return None, [f"it was not learnt anew in folds: {failure.message}"]
-    learners = roles(lesson.owners(usable.table), 0.0)
+    learners = roles(lesson.owners(usable.table), 0.0, plan.validated)
     limits = [one for one in attached if isinstance(one, handlers.TimeLimit)]
     for number, part in enumerate(parts, 1):
         try:
@@ -267,6 +273,12 @@ def _check_parity(running: session.Session, network: Network, preparation: Prepa
         with torch.no_grad():
             scores = network(torch.from_numpy(preparation.transform(inputs))).numpy()
         session.check_parity(running.answers(inputs), scores, target, what)
+
+
+def _unbounded(plan: Plan, target: Target) -> list[str]:
+    if plan.interval is None or target.reach is not None:
+        return []
+    return ["numbers are answered without bounds: too few rows were left to judge them by"]
 
 
 def _warnings(preparation: Preparation, shrinking: Shrinking | None) -> list[str]:

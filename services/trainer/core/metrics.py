@@ -1,5 +1,6 @@
 """How good answers are on rows a model has not learnt from; each metric as scikit-learn defines it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,15 @@ class Classification:
         if areas:
             found["roc_auc"] = float(np.mean(areas))
         return found
+
+
+def bounds(answers: Mapping[str, Array], truth: Array) -> dict[str, float]:
+    """Share of the truth that lies between the bounds, and how wide they are; nothing where none were answered."""
+    if "low" not in answers or not len(truth):
+        return {}
+    low, high = answers["low"].astype(np.float64), answers["high"].astype(np.float64)
+    return {"interval_coverage": float(((low <= truth) & (truth <= high)).mean()),
+            "interval_width": float((high - low).mean())}
 
 
 class Regression:

@@ -24,7 +24,7 @@ from lepton.contracts.pipeline_blocks import (
     Task,
 )
 from services.trainer.core.failure import bad_parameter
-from services.trainer.core.preparing.field import PlannedField
+from services.trainer.core.preparing.field import PlannedField, picture_of
 
 MODEL_TASKS: dict[str, models_pb2.ModelTask.ValueType] = {
     "regression": models_pb2.MODEL_TASK_REGRESSION, "classification": models_pb2.MODEL_TASK_CLASSIFICATION,
@@ -107,6 +107,8 @@ class Plan(Block):
     found: str = ""
     """A `lepton.v1.Search` as JSON: how family and parameters were found; empty where they were given."""
     gate: Gate
+    interval: float | None = None
+    """Share of rows whose number is to lie between the bounds answered beside it."""
     rollout: Rollout = "immediate"
     trial: Trial = Trial()
     export: Export | None = None
@@ -114,6 +116,8 @@ class Plan(Block):
     explain: Explain = Explain()
     rows: int
     """Labelled rows beside the plan, the held-out ones included."""
+    counted_rows: int = 0
+    """Labelled rows the pipeline had when these were taken; 0 where they are others than its newest."""
     snapshot: Snapshot
     parent: Rival | None = None
     transfer: Transfer | None = None
@@ -131,6 +135,11 @@ class Plan(Block):
     """Private memory the worker may use; 0: as much as there is."""
     limit_s: float = 3600.0
     """Seconds of training after which the run fails."""
+
+    @property
+    def validated(self) -> bool:
+        """Whether rows are set apart from those learnt from: to say when it is enough, or how far bounds lie."""
+        return self.parameters.patience > 0 or self.interval is not None
 
     def to_json(self) -> str:
         return self.model_dump_json(by_alias=True, exclude_none=True)
@@ -161,6 +170,8 @@ def family_and_parameters(pipeline: Pipeline, command: training_pb2.TrainingComm
             raise bad_parameter(f"`{name}` is for classes, and {pipeline.task} has none", "remove it")
     for name in foreign(family, set(merged) & set(Parameters.model_fields)):
         merged.pop(name)  # the Pipeline's, for its own family
+    if family == "cnn" and "image" not in merged and (image := picture_of(pipeline.inputs.values())):
+        merged["image"] = image
     try:
         return family, Parameters.model_validate(merged)  # type: ignore[return-value]  # membership was checked above
     except ValidationError as error:
@@ -200,7 +211,7 @@ def runs_due(rows: int, first_rows: int, every_rows: int) -> int:
 def planned_fields(pipeline: Pipeline) -> tuple[PlannedField, ...]:
     return tuple(PlannedField(name=name, type=spec.type, missing=pipeline.missing_policy(name),
                               categories=spec.categories,
-                              tail=spec.tail,
+                              tail=spec.tail, image=spec.image or (),
                               coded=pipeline.model is not None and name == pipeline.model.roles.user)
                  for name, spec in pipeline.inputs.items())
 

@@ -103,7 +103,7 @@ class Following:
         progress.stage = figures.pop("stage", "")
         figures.pop("at", None)
         progress.metrics.update(figures)
-        progress.rows = plan.rows
+        progress.rows, progress.counted_rows = plan.rows, plan.counted_rows
         await self._stores.runs.progress(run.run_id, run.fence, progress)
         await self._tell.progress(progress)
 

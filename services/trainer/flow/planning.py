@@ -114,12 +114,12 @@ class Planner:
             generation=data_state.generation, spec_version=state.version, spec_digest=state.spec_digest,
             input_schema_digest=spec.input_schema_digest(), task=cast(Task, spec.task), label=spec.label_field or "",
             label_type=cast(LabelType | None, spec.label_type), label_categories=categories_of(spec), roles=model.roles,
-            fields=planned_fields(spec), outliers=spec.clean.outliers,
-            transforms=spec.features.transforms, augment=model.train.augment, adversarial=model.train.adversarial,
-            scale=scale, device=self._bounds.device,
+            fields=planned_fields(spec), outliers=spec.clean.outliers, transforms=spec.features.transforms,
+            augment=model.train.augment, adversarial=model.train.adversarial, scale=scale, device=self._bounds.device,
             family=family, parameters=parameters, gate=gate, search=search, rollout=spec.serve.rollout,
-            trial=spec.serve.trial or Trial(), found=found, export=model.export, evaluate=model.evaluate,
-            explain=model.explain, rows=taken.learnt or taken.rows.num_rows, snapshot=taken.snapshot,
+            trial=spec.serve.trial or Trial(), interval=spec.serve.interval, found=found, export=model.export,
+            evaluate=model.evaluate, explain=model.explain, rows=taken.learnt or taken.rows.num_rows,
+            counted_rows=0 if command.max_rows or command.data_pipeline else taken.counted, snapshot=taken.snapshot,
             stream=model.train.stream if command.stream_sha256 else None, parent=parent, transfer=transfer,
             champion=champion, champion_version=registry.champion, imported=imported, promote=command.promote,
             reason=command.reason, memory_mb=self._bounds.memory_mb, limit_s=self._bounds.limit_s)
@@ -167,7 +167,7 @@ class Planner:
                   for key, offsets in sorted(about["offsets"].items())]
         return snapshots.Taken(pa.table({}), Snapshot(ranges=tuple(
             Range(stream=stream, pipeline=state.name, generation=state.generation, partition=partition, first=first,
-                  next=end, digests=()) for stream, partition, first, end in places)), int(about["seen"]))
+                  next=end, digests=()) for stream, partition, first, end in places)), learnt=int(about["seen"]))
 
     async def _pipeline(self, name: str) -> PipelineState:
         until = self._clock.monotonic() + ANNOUNCED_WITHIN_S

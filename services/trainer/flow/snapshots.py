@@ -29,6 +29,8 @@ class Taken:
 
     rows: pa.Table
     snapshot: Snapshot
+    counted: int = 0
+    """Labelled rows there were, as `labelled_rows` counts; 0 for rows of a snapshot or a stream."""
     learnt: int = 0
     """Rows that were learnt from the stream already and are not among `rows`."""
 
@@ -48,6 +50,7 @@ async def take(segments: Segments, pipeline: Pipeline, generations: range, wante
     """The newest `wanted` labelled rows (0: all). Raises Unavailable, also when a stored segment is damaged."""
     features, outcomes = [await _heads(segments, stream, pipeline.name, generations) for stream in (FEATURES, OUTCOMES)]
     unlabelled = max(0, _rows(features) - _rows(outcomes))
+    counted = min(_rows(features), _rows(outcomes)) if pipeline.events.label is not None else _rows(features)
     read: dict[str, list[tuple[int, bytes]]] = {}
     ranges: list[Range] = []
     if keeps_unlabelled(pipeline):
@@ -61,7 +64,7 @@ async def take(segments: Segments, pipeline: Pipeline, generations: range, wante
     rows = await asyncio.to_thread(lambda: newest(join(
         features_of(read[FEATURES], list(fields)), outcomes_of(read[OUTCOMES]), fields,
         not keeps_unlabelled(pipeline)), wanted))
-    return Taken(rows, Snapshot(ranges=tuple(ranges)))
+    return Taken(rows, Snapshot(ranges=tuple(ranges)), counted)
 
 
 async def take_frozen(snapshots: Snapshots, frozen: Frozen, pipeline: Pipeline, wanted: int) -> Taken:

@@ -198,7 +198,8 @@ class Training:
         await self._publisher.discard(run)
         progress = progress_of(run, state, self._clock)
         reached = (await self._stores.runs.get(run.run_id)).progress
-        progress.epoch, progress.epochs, progress.rows = reached.epoch, reached.epochs, reached.rows
+        progress.epoch, progress.epochs = reached.epoch, reached.epochs
+        progress.rows, progress.counted_rows = reached.rows, reached.counted_rows
         progress.version = version
         progress.metrics.update(metrics or {})
         progress.explanation = explanation

@@ -36,7 +36,7 @@ def declared(target: Target) -> list[onnx.ValueInfoProto]:
 def specs(target: Target) -> tuple[TensorSpec, ...]:
     """The answers as the manifest declares them. `label` is in all but a number's (ADR 0011)."""
     if target.task == "regression":
-        return (_floats("prediction"),)
+        return (_floats("prediction"), *((_floats("low"), _floats("high")) if target.reach is not None else ()))
     kind = _DATATYPES.get(target.label_type, "BYTES")
     label = TensorSpec(name="label", datatype=kind, shape=[-1])
     if target.task == "ranking":
@@ -104,6 +104,10 @@ def _number(graph: Graph, scores: str, target: Target) -> None:
     spread = graph.add("Mul", [wide, graph.constant("answer:std", np.array(target.std))], "answer:spread")
     number = graph.add("Add", [spread, graph.constant("answer:mean", np.array(target.mean))], "answer:number")
     graph.add("Cast", [number], "prediction", to=TensorProto.FLOAT)
+    if target.reach is not None:
+        reach = graph.constant("answer:reach", np.array(target.reach * target.std))
+        for name, operator in (("low", "Sub"), ("high", "Add")):
+            graph.add("Cast", [graph.add(operator, [number, reach], f"answer:{name}")], name, to=TensorProto.FLOAT)
 
 
 def _classes(graph: Graph, scores: str, target: Target) -> None:

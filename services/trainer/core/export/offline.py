@@ -99,7 +99,8 @@ class Model:
 
     def answer(self, found: dict[str, Any]) -> dict[str, Any]:
         if "prediction" in found:
-            return {"number": float(found["prediction"])}
+            return {"number": float(found["prediction"]),
+                    **{name: float(found[name]) for name in ("low", "high") if name in found}}
         said: dict[str, Any] = {"label": text(found["label"])}
         for name in ("probabilities", "values"):
             if name in found:

@@ -62,6 +62,11 @@ class Lesson(ABC):
         """The target once the network has learnt; `training` are the prepared rows it learnt from."""
         return target
 
+    def bounded(self, target: Target, network: Network, judging: tuple[torch.Tensor, torch.Tensor]) -> Target:
+        """The target with the bounds of its numbers, by prepared rows the network did not learn from and their
+        truth."""
+        return target
+
     @abstractmethod
     def measure(self, running: Session, held: Inputs, truth: Array, target: Target,
                 classes: Sequence[str] = ()) -> dict[str, float]:

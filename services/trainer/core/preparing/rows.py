@@ -54,15 +54,18 @@ def inputs_of(fields: Sequence[PlannedField], rows: pa.Table) -> Inputs:
     """Rows of a table as the graph takes them; an absent value is a neutral one and True in `missing`."""
     values, missing = {}, np.zeros((rows.num_rows, len(fields)), dtype=bool)
     for place, field in enumerate(fields):
-        column = rows.column(field.name).cast(ARROW_TYPES[field.type])
-        missing[:, place] = column.is_null().to_numpy()
+        column = rows.column(field.name)
+        if column.type != ARROW_TYPES[field.type]:
+            column = column.cast(ARROW_TYPES[field.type])
+        if column.null_count:
+            missing[:, place] = column.is_null().to_numpy()
         if field.type in LISTS:
             values[field.name], lengths = padded(column.combine_chunks(), field.tail[0], LISTS[field.type])
             # A vector has all its numbers or says nothing; a sequence ends where it ends.
             missing[:, place] |= (field.type == "vector") & (lengths != field.tail[0])
             continue
         neutral: Any = {"float": float("nan"), "int": 0, "bool": False}.get(field.type, "")
-        filled = column.fill_null(neutral).to_numpy()
+        filled = (column.fill_null(neutral) if column.null_count else column).to_numpy()
         values[field.name] = filled.astype(object) if ARROW_TYPES[field.type] == pa.string() else filled
         if field.type == "float":
             missing[:, place] |= ~np.isfinite(filled)

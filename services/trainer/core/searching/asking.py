@@ -14,7 +14,7 @@ from services.trainer.core.failure import bad_parameter
 from services.trainer.core.plan import given_parameters
 
 BUDGET = Search(trials=40, seconds=240.0)
-"""Of `auto`, where nothing is said: with the training that follows, within five minutes."""
+"""Of `auto`, where nothing is said: with the training that follows, and all that surrounds it, within five minutes."""
 
 
 def asked(pipeline: Pipeline, command: training_pb2.TrainingCommand, family: Family) -> Search | None:
@@ -59,7 +59,8 @@ def as_parent(family: Family, parameters: Parameters, command: training_pb2.Trai
     if not manifest.HasField("search"):
         return manifest.family, parameters, ""  # type: ignore[return-value]  # a version's family is one
     chosen = next(one for one in manifest.search.trials if one.number == manifest.search.chosen)
-    merged = {**parameters.model_dump(exclude_none=True), **json.loads(chosen.parameters_json),
-              **given_parameters(command.parameters_json)}
+    # What learns on begins near its end: rows that say when it gets worse are worth more than learning from them.
+    learnt = {name: value for name, value in json.loads(chosen.parameters_json).items() if name != "patience"}
+    merged = {**parameters.model_dump(exclude_none=True), **learnt, **given_parameters(command.parameters_json)}
     return (manifest.family, Parameters.model_validate(merged),  # type: ignore[return-value]  # as above
             json_format.MessageToJson(manifest.search, preserving_proto_field_name=True, indent=None))

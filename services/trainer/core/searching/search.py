@@ -5,12 +5,16 @@
         draw the next                     from those that ended and the seed alone
         train it, fold by fold            on the first fold it is ended when it falls behind
         save what came of it
+    try the best of each family again     on other folds, from other first weights
     take one, and say why
+
+Of the time asked for so much is left as the training that follows will need, as far as trials tell.
 """
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import optuna
 from pydantic import ValidationError
@@ -22,6 +26,9 @@ from services.trainer.core.searching.space import Space
 
 # The other part of a run's time is left for the training that follows.
 SHARE_OF_LIMIT = 0.5
+# A trial's fold lacks a fifth of the rows; what it took is no promise, and a file is made and measured besides.
+ROWS_OF_FOLD, MARGIN = 0.8, 1.5
+_OTHER_SEED = 104_729
 Tell = Callable[[str, dict[str, float]], None]
 
 log = logging.getLogger(__name__)
@@ -55,52 +62,88 @@ class _Search:
         self._space = Space(plan)
         self._epochs = self._asked.epochs or plan.parameters.epochs
         self._seconds = min(self._asked.seconds or plan.limit_s, SHARE_OF_LIMIT * plan.limit_s)
+        # What a run learns: what was found, and that anew in each fold it is to be evaluated in.
+        self._trainings = 1 + (plan.evaluate.folds or 0)
+        self._preparing_s = 0.0
         self._kept = _kept(notes.kept)
         self._failure: RunFailed | None = None
 
     def found(self, attempts: Callable[[], study.Attempt]) -> Plan:
         if not self._kept.ended:
-            self._try_all(attempts())
+            began = self._notes.monotonic()
+            attempt = attempts()
+            self._preparing_s = self._notes.monotonic() - began
+            self._seconds -= self._preparing_s
+            self._try_all(attempt)
         ended = self._kept.trials
         try:
-            taken = telling.chosen(self._space.families, ended)
+            taken = telling.chosen(self._space.families, ended, self._kept.finals)
         except ValueError:
             raise self._hopeless() from None
         plan = self._plan.model_copy(update={
             "family": taken.family, "parameters": self._space.parameters(taken.parameters), "search": None})
         rows = "folds" if any(one.standard_error for one in ended) else "a fifth"
         return plan.model_copy(update={"found": telling.account(
-            plan, self._space.families, ended, taken, f"{rows} of the training rows")})
+            plan, self._space.families, self._kept, taken, f"{rows} of the training rows")})
 
     def _try_all(self, attempt: study.Attempt) -> None:
-        while len(self._kept.trials) < self._asked.trials and (self._left() > 0 or not self._any_complete()):
+        while len(self._kept.trials) < self._asked.trials and (
+                self._left() > self._following() or not self._any_complete()):
             ended = self._kept.trials
             drawn = study.begin(self._space, self._plan.parameters.seed, self._epochs, ended)
             one = self._try(drawn, attempt)
             self._keep(study.Kept((*ended, one)))
-        self._keep(study.Kept(self._kept.trials, ended=True))
+        finalists = telling.finalists(self._space.families, self._kept.trials)
+        for one in finalists[len(self._kept.finals):]:
+            self._keep(replace(self._kept, finals=(*self._kept.finals, self._try_again(one, attempt))))
+        self._keep(replace(self._kept, ended=True))
 
     def _try(self, drawn: optuna.Trial, attempt: study.Attempt) -> study.Trial:
         family, values = self._space.draw(drawn)
         number, began, course = len(self._kept.trials) + 1, self._notes.monotonic(), list[float]()
+        following = self._following()
         self._notes.tell(f"trial {number} of {self._asked.trials}: {family}", self._least())
 
-        def after_epoch(fold: int, epoch: int, least: float) -> None:
+        def after_epoch(fold: int, epoch: int, loss: float) -> None:
             if fold == 0:
-                course.append(least)
-                drawn.report(least, epoch)
+                course.append(loss)
+                drawn.report(loss, epoch)
                 if drawn.should_prune():
                     raise study.Pruned("behind the others")
-            if self._any_complete() and self._notes.monotonic() - began > self._left():
+            took = self._notes.monotonic() - began
+            own = self._training(took * self._epochs / (fold * self._epochs + epoch))
+            if self._any_complete() and took + max(following, own) > self._left():
                 raise study.Pruned("the search's time is over")
 
+        return self._came_of(study.Trial(number, family, dict(drawn.params), values, "complete", None, 0.0), began,
+                             lambda: attempt(self._tried(family, values), after_epoch), course)
+
+    def _try_again(self, one: study.Trial, attempt: study.Attempt) -> study.Trial:
+        """The very same with another seed: of many trials the best was lucky, and in this its luck has no part."""
+        began = self._notes.monotonic()
+        self._notes.tell(f"trial {one.number} once more: {one.family}", self._least())
+        plan = self._tried(one.family, one.parameters)
+        parameters = plan.parameters.model_copy(update={"seed": (plan.parameters.seed + _OTHER_SEED) % 2**31})
+
+        def after_epoch(fold: int, epoch: int, loss: float) -> None:
+            if self._notes.monotonic() - began + self._training(one.seconds / one.folds) > self._left():
+                raise study.Pruned("the search's time is over")
+
+        return self._came_of(replace(one, course=()), began,
+                             lambda: attempt(plan.model_copy(update={"parameters": parameters}), after_epoch), [])
+
+    def _tried(self, family: str, values: Mapping[str, Any]) -> Plan:
+        """Raises ValidationError where the values do not go together."""
+        parameters = self._space.parameters(values).model_copy(update={"epochs": self._epochs})
+        return self._plan.model_copy(update={"family": family, "parameters": parameters})
+
+    def _came_of(self, one: study.Trial, began: float, attempt: Callable[[], study.Judged],
+                 course: Sequence[float]) -> study.Trial:
         state: study.State = "complete"
-        loss, error, why = None, 0.0, ""
+        judged: study.Judged | None = None
+        why = ""
         try:
-            parameters = self._space.parameters(values)
-            plan = self._plan.model_copy(update={
-                "family": family, "parameters": parameters.model_copy(update={"epochs": self._epochs})})
-            loss, error = attempt(plan, after_epoch)
+            judged = attempt()
         except study.Pruned as behind:
             state, why = "pruned", str(behind)
         except (RunFailed, ValidationError, RuntimeError, MemoryError) as wrong:
@@ -110,17 +153,29 @@ class _Search:
             if self._failure.failure_class == "internal":
                 raise
             state, why = "failed", self._failure.message
-            log.info("trial %d of %s failed: %s", number, family, why)
-        return study.Trial(number, family, dict(drawn.params), values, state, loss, error, tuple(course),
-                           self._notes.monotonic() - began, why)
+            log.info("trial %d of %s failed: %s", one.number, one.family, why)
+        loss, error, folds = (judged.loss, judged.standard_error, judged.folds) if judged else (None, 0.0, 1)
+        return replace(one, state=state, loss=loss, standard_error=error, folds=folds, course=tuple(course),
+                       seconds=self._notes.monotonic() - began, why=why)
 
     def _keep(self, kept: study.Kept) -> None:
         self._kept = kept
         self._notes.save(kept.to_json())
 
     def _left(self) -> float:
-        """Seconds before the trials' time is over."""
-        return self._seconds - sum(one.seconds for one in self._kept.trials)
+        """Seconds before the search's time is over, with the training that follows."""
+        return self._seconds - sum(one.seconds for one in (*self._kept.trials, *self._kept.finals))
+
+    def _following(self) -> float:
+        """Seconds needed yet when no trial follows: any may be taken, and the best of each family are tried again."""
+        finalists = telling.finalists(self._space.families, self._kept.trials)
+        # Their folds are others, which are prepared first.
+        again = MARGIN * sum(one.seconds + self._preparing_s for one in finalists)
+        return again + max((self._training(one.seconds / one.folds) for one in self._kept.trials
+                            if one.state == "complete"), default=0.0)
+
+    def _training(self, fold_s: float) -> float:
+        return MARGIN * self._trainings * fold_s / ROWS_OF_FOLD * self._plan.parameters.epochs / self._epochs
 
     def _any_complete(self) -> bool:
         return any(one.state == "complete" for one in self._kept.trials)

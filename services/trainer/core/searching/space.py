@@ -16,6 +16,7 @@ from lepton.contracts.modelling.blocks import Parameters
 from lepton.contracts.modelling.families import AUTO, FAMILIES, Family, foreign
 from lepton.contracts.pipeline_blocks import Tried
 from services.trainer.core.plan import Plan
+from services.trainer.core.preparing.field import picture_of
 
 _RATE = Tried(low=0.003, high=0.3, log=True)
 _USUAL: dict[Family, dict[str, Tried]] = {
@@ -34,6 +35,17 @@ _LOOKS_ALONG: dict[str, frozenset[str]] = {"cnn": frozenset({"vector", "sequence
                                           "gru": frozenset({"sequence", "text"})}
 """Types of which there must be a field for a family to be worth its trials."""
 _ANY = {"learning_rate": _RATE, "l2": Tried(low=1e-5, high=0.1, log=True)}
+_LINEAR: tuple[dict[str, Any], ...] = tuple({"learning_rate": 0.05, "l2": l2} for l2 in (
+    0.003, 0.01, 0.03, 0.001, 0.1, 0.0003))
+_PROVEN: dict[Family, tuple[dict[str, Any], ...]] = {
+    "linear_regression": _LINEAR, "logistic_regression": _LINEAR,
+    "mlp": ({"learning_rate": 0.005, "l2": 0.01, "dropout": 0.3, "hidden": (64,)},)}
+"""Where a search begins after what the Pipeline says: of linear families the path of penalties in half decades, its
+middle first, at a rate that reaches the minimum (Friedman, Hastie and Tibshirani 2010)."""
+LINEAR: frozenset[Family] = frozenset({"linear_regression", "logistic_regression"})
+"""Families whose loss has one minimum, so that the penalty alone says how simple they are."""
+FEW_ROWS = 2000
+"""Below, `auto` sets no rows apart to say when it is enough: trials do, which are judged by every row."""
 
 
 class Space:
@@ -45,6 +57,8 @@ class Space:
             family for family in _USUAL if plan.task in FAMILIES[family].tasks and (
                 family not in _LOOKS_ALONG or any(field.type in _LOOKS_ALONG[family] for field in plan.fields)))
         self._ranges = {family: self._tried(family) for family in self.families}
+        self._spares_none = plan.family == AUTO and plan.rows < FEW_ROWS and (
+            plan.parameters.patience == Parameters.model_fields["patience"].default)
 
     def draw(self, trial: Trial) -> tuple[Family, dict[str, Any]]:
         """Family and parameters of a trial."""
@@ -54,6 +68,10 @@ class Space:
         for name, tried in self._ranges[family].items():
             value = _suggested(trial, f"{family}.{name}", _distribution(name, tried))
             drawn[name] = json.loads(value) if tried.one_of else value
+        if family == "cnn" and self._plan.parameters.image is None and (image := picture_of(self._plan.fields)):
+            drawn["image"] = list(image)
+        if self._spares_none:
+            drawn["patience"] = 0
         return family, drawn
 
     def distributions(self, drawn: Mapping[str, Any]) -> dict[str, BaseDistribution]:
@@ -64,17 +82,23 @@ class Space:
         return {name: every[name] for name in drawn}
 
     def starts(self) -> list[dict[str, Any]]:
-        """The first trials: each family once, with the plan's own values where they are among those to be tried."""
-        found = []
+        """The first trials: each family once, with the plan's own values where they are among those to be tried; then
+        those that proved good, as far as all their values are."""
+        found = [self._start(family, {name: getattr(self._plan.parameters, name) for name in ranges})
+                 for family, ranges in self._ranges.items()]
         for family, ranges in self._ranges.items():
-            start: dict[str, Any] = {"family": family} if len(self.families) > 1 else {}
-            for name, tried in ranges.items():
-                value = getattr(self._plan.parameters, name)
-                value = json.dumps(value) if tried.one_of else value
-                if value is not None and _holds(_distribution(name, tried), value):
-                    start[f"{family}.{name}"] = value
-            found.append(start)
+            found += [self._start(family, values) for values in _PROVEN.get(family, ())
+                      if set(values) == set(ranges)
+                      and all(_holds(name, tried, values[name]) for name, tried in ranges.items())]
         return found
+
+    def _start(self, family: Family, values: Mapping[str, Any]) -> dict[str, Any]:
+        """A trial with those of the values that are to be tried, the rest being drawn."""
+        start: dict[str, Any] = {"family": family} if len(self.families) > 1 else {}
+        for name, tried in self._ranges[family].items():
+            if _holds(name, tried, values[name]):
+                start[f"{family}.{name}"] = json.dumps(values[name]) if tried.one_of else values[name]
+        return start
 
     def parameters(self, drawn: Mapping[str, Any]) -> Parameters:
         """The plan's, with those drawn. Raises ValidationError where they do not go together."""
@@ -110,8 +134,9 @@ def _suggested(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
     return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
 
 
-def _holds(distribution: BaseDistribution, value: Any) -> bool:
+def _holds(name: str, tried: Tried, value: Any) -> bool:
+    distribution = _distribution(name, tried)
     if isinstance(distribution, CategoricalDistribution):
-        return value in distribution.choices
+        return json.dumps(value) in distribution.choices
     assert isinstance(distribution, FloatDistribution | IntDistribution)
-    return bool(distribution.low <= value <= distribution.high)
+    return value is not None and bool(distribution.low <= value <= distribution.high)

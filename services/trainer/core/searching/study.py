@@ -21,13 +21,19 @@ _SEED_STEP = 7_368_787
 DRAWN_FIRST, COMPARED_FROM = 8, 4
 
 
-AfterEpoch = Callable[[int, int, float], None]
-"""Fold, epoch, and the least loss of that fold so far; may raise Pruned."""
-Attempt = Callable[[Plan, AfterEpoch], tuple[float, float]]
-"""A plan to the mean over the folds of the least loss on their rows, and its standard error (0 for a single fold).
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What came of a trial: the mean of its folds' losses, the error of that (0 of a single fold), and how many."""
 
-Raises RunFailed where training diverges.
-"""
+    loss: float
+    standard_error: float = 0.0
+    folds: int = 1
+
+
+AfterEpoch = Callable[[int, int, float], None]
+"""Fold, epoch, and what that fold's loss would be if it ended here; may raise Pruned."""
+Attempt = Callable[[Plan, AfterEpoch], Judged]
+"""Tries a plan. Raises RunFailed where training diverges."""
 
 
 class Pruned(Exception):
@@ -36,7 +42,7 @@ class Pruned(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """`number` counts from 1; `drawn` are optuna's values; `course` is the first fold's least loss after each epoch."""
+    """`number` counts from 1; `drawn` are optuna's values; `course` is the first fold's loss after each epoch."""
 
     number: int
     family: str
@@ -45,17 +51,22 @@ class Trial:
     state: State
     loss: float | None
     standard_error: float
-    course: tuple[float, ...]
-    seconds: float
+    course: tuple[float, ...] = ()
+    seconds: float = 0.0
     why: str = ""
+    folds: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """All that a search must remember. `ended`: no trial follows, whatever time says when it is looked at again."""
+    """All that a search must remember. `ended`: no trial follows, whatever time says when it is looked at again.
+
+    `finals`: what came of the best of each family when tried again, under the numbers of those.
+    """
 
     trials: tuple[Trial, ...] = ()
     ended: bool = False
+    finals: tuple[Trial, ...] = ()
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self), allow_nan=False).encode()
@@ -64,7 +75,9 @@ class Kept:
     def from_json(cls, data: bytes) -> "Kept":
         """Raises ValueError, KeyError or TypeError for bytes that are none of ours."""
         told = json.loads(data)
-        return cls(tuple(Trial(**{**one, "course": tuple(one["course"])}) for one in told["trials"]), told["ended"])
+        trials, finals = (tuple(Trial(**{**one, "course": tuple(one["course"])}) for one in told.get(name, ()))
+                          for name in ("trials", "finals"))
+        return cls(trials, told["ended"], finals)
 
 
 def begin(space: Space, seed: int, epochs: int, ended: Sequence[Trial]) -> optuna.Trial:

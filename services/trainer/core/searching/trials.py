@@ -10,16 +10,22 @@ import numpy as np
 import pyarrow as pa
 
 from services.trainer.core import handlers, loop
-from services.trainer.core.dataset import HELD_OUT, TRAIN, Target, roles, shares
+from services.trainer.core.dataset import HELD_OUT, TRAIN, Target, roles
 from services.trainer.core.failure import RunFailed, bad_parameter
+from services.trainer.core.judging.folds import Part, by_chance
 from services.trainer.core.lessons.choosing import lesson_of
-from services.trainer.core.lessons.ready import along_of, begun, exactly, prepared, rows_of, usable_of
+from services.trainer.core.lessons.lesson import Lesson
+from services.trainer.core.lessons.ready import Usable, along_of, begun, exactly, prepared, rows_of, usable_of
 from services.trainer.core.plan import Plan
 from services.trainer.core.preparing.preparation import Preparation
-from services.trainer.core.searching.study import AfterEpoch, Attempt
+from services.trainer.core.searching.study import AfterEpoch, Attempt, Judged
 
 # With fewer rows a fifth says too little: each row is then judged once, by the trial that did not see it.
 ROWS_FOR_ONE_FOLD, FOLDS = 2000, 5
+# With fewer still it matters which rows are in a fold together: as many divisions by chance are averaged.
+ROWS_FOR_ONE_DIVISION, DIVISIONS = 500, 3
+# Odd and large, so that divisions of neighbouring seeds do not meet.
+_SEED_STEP = 15_485_863
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +39,18 @@ class Fold:
 
 
 def folds_of(plan: Plan, rows: pa.Table) -> list[Fold]:
-    """The plan's training rows in folds, by a hash of what each row is owned by; held-out rows take no part.
+    """The plan's training rows in stratified folds; held-out rows take no part.
 
     Raises RunFailed where nothing can be learnt from the rows at all.
     """
     lesson = lesson_of(plan)
     usable = usable_of(plan, rows)
     usable = usable.take(np.flatnonzero(roles(lesson.owners(usable.table), plan.gate.held_out) != HELD_OUT))
-    parts = shares(lesson.owners(usable.table), FOLDS)
     found: list[Fold] = []
     unfit: RunFailed | None = None
-    for number in range(1 if len(parts) >= ROWS_FOR_ONE_FOLD else FOLDS):
+    for part in _parts(lesson, usable):
         try:
-            split, preparation, target = prepared(lesson, usable, np.where(parts == number, HELD_OUT, TRAIN), None)
+            split, preparation, target = prepared(lesson, usable, np.where(part.held_out, HELD_OUT, TRAIN), None)
         except RunFailed as error:
             # Too few rows, or all of one class, by the chance of this fold.
             unfit = error
@@ -57,39 +62,52 @@ def folds_of(plan: Plan, rows: pa.Table) -> list[Fold]:
     return found
 
 
+def _parts(lesson: Lesson, usable: Usable) -> list[Part]:
+    everything = np.ones(usable.inputs.rows, dtype=bool)
+    truth = lesson.truth(usable.table, usable.inputs, lesson.target(usable.table, everything))
+    seed, rows = lesson.plan.parameters.seed, len(truth)
+    divisions = DIVISIONS if rows < ROWS_FOR_ONE_DIVISION else 1
+    parts = [part for division in range(divisions) for part in by_chance(truth, FOLDS, seed + division * _SEED_STEP)]
+    return parts if rows < ROWS_FOR_ONE_FOLD else parts[:1]
+
+
 def attempts(plan: Plan, rows: pa.Table) -> Attempt:
-    """What tries a plan on the folds of `rows`, which are prepared once for each way in which families read them.
+    """What tries a plan on the folds of `rows`, which are prepared once for each seed and way families read them in.
 
     Raises RunFailed where nothing can be learnt from the rows at all.
     """
     exactly()
-    folds = {along_of(plan): folds_of(plan, rows)}
+    folds = {(along_of(plan), plan.parameters.seed): folds_of(plan, rows)}
 
-    def attempt(plan: Plan, after_epoch: AfterEpoch) -> tuple[float, float]:
+    def attempt(plan: Plan, after_epoch: AfterEpoch) -> Judged:
         losses = []
-        if (along := along_of(plan)) not in folds:
-            folds[along] = folds_of(plan, rows)
-        for number, fold in enumerate(folds[along]):
+        patience = plan.parameters.patience
+        early = [handlers.EarlyStop(patience)] if patience else []
+        if (divided := (along_of(plan), plan.parameters.seed)) not in folds:
+            folds[divided] = folds_of(plan, rows)
+        for number, fold in enumerate(folds[divided]):
             work, _ = begun(lesson_of(plan), fold.preparation, fold.target, (fold.training, fold.judging))
-            judge = _Judge(partial(after_epoch, number))
-            loop.run(work, [handlers.StopOnNaN(), handlers.EarlyStop(plan.parameters.patience), judge])
-            losses.append(judge.least)
-        error = statistics.stdev(losses) / math.sqrt(len(losses)) if len(losses) > 1 else 0.0
-        return statistics.fmean(losses), error
+            judge = _Judge(partial(after_epoch, number), at_end=not early)
+            loop.run(work, [handlers.StopOnNaN(), *early, judge])
+            losses.append(judge.loss)
+        # Another division of the same rows makes the mean steadier, and says nothing of other rows.
+        error = statistics.stdev(losses) / math.sqrt(min(len(losses), FOLDS)) if len(losses) > 1 else 0.0
+        return Judged(statistics.fmean(losses), error, len(losses))
 
     return attempt
 
 
 class _Judge:
-    """The least loss on the judging rows."""
+    """The loss on the judging rows of the weights a run would end with: those after its last epoch, else the best."""
 
-    def __init__(self, after_epoch: Callable[[int, float], None]) -> None:
+    def __init__(self, after_epoch: Callable[[int, float], None], at_end: bool) -> None:
         self._after_epoch = after_epoch
-        self.least = math.inf
+        self._at_end = at_end
+        self.loss = math.inf
 
     def epoch_done(self, loop: loop.Loop) -> None:
         if not math.isfinite(loop.validation_loss):
             raise bad_parameter(f"the loss is {loop.validation_loss} after epoch {loop.epoch}", "lower learning_rate",
                                 "nan_loss")
-        self.least = min(self.least, loop.validation_loss)
-        self._after_epoch(loop.epoch, self.least)
+        self.loss = loop.validation_loss if self._at_end else min(self.loss, loop.validation_loss)
+        self._after_epoch(loop.epoch, self.loss)

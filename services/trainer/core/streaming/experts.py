@@ -46,6 +46,8 @@ class Experts:
         # Of each only the triangle above the diagonal counts, which is what Fortran sees below it.
         self._gram = np.zeros((len(kinds), size, size))
         self._seen = np.zeros((len(kinds), size, targets))
+        # Room to work in.
+        self._factor = np.empty((size, size))
 
     @property
     def weights(self) -> torch.Tensor:
@@ -65,13 +67,17 @@ class Experts:
         the scale of that. Afterwards all rows are learnt.
         """
         given = features(rows, self.frequencies).numpy()
-        said = np.stack([self._said(place, some, targets) for place, some in enumerate(given)])
-        self._learn(given, targets)
+        said = np.empty((len(given), *targets.shape))
+        # One after the other: what belongs to one expert is then still in the processor's cache when it learns.
+        for place, some in enumerate(given):
+            said[place] = self._said(place, some, targets)
+            self._learn(place, some, targets)
         return said
 
     def teach(self, rows: torch.Tensor, targets: Array) -> None:
         """Learn rows and nothing else."""
-        self._learn(features(rows, self.frequencies).numpy(), targets)
+        for place, some in enumerate(features(rows, self.frequencies).numpy()):
+            self._learn(place, some, targets)
 
     def add_target(self, value: float, constant: int) -> None:
         """One target more, which was `value` in all rows so far; `constant` is the place of a target that was 1."""
@@ -91,21 +97,21 @@ class Experts:
         # Fortran reads rows as columns: what is written [n, features] here is [features, n] there.
         both = np.empty((count + targets.shape[1], given.shape[1]))
         both[:count], both[count:] = given, self._seen[place].T
-        factor, failed = lapack.dpotrf((self._gram[place] + self._ridge).T, lower=1, overwrite_a=1)
+        np.add(self._gram[place], self._ridge, out=self._factor)
+        factor, failed = lapack.dpotrf(self._factor.T, lower=1, overwrite_a=1, clean=0)
         solved = blas.dtrsm(1.0, factor, both.T, lower=1, overwrite_b=1).T
         mine, known = solved[:count], solved[count:]
         spread = blas.dsyrk(1.0, mine.T, trans=1, lower=1)
-        spread[np.diag_indices(count)] += 1.0
-        spread, unsure = lapack.dpotrf(spread, lower=1, overwrite_a=1)
+        spread.ravel(order="K")[::count + 1] += 1.0
+        spread, unsure = lapack.dpotrf(spread, lower=1, overwrite_a=1, clean=0)
         if failed or unsure:
             raise ArithmeticError("the sums of an expert are not positive definite: a value in them is not finite")
         unforeseen = blas.dtrsm(1.0, spread, targets - mine @ known.T, lower=1)
         return np.asarray(targets - np.diagonal(spread)[:, None] * unforeseen)
 
-    def _learn(self, given: Array, targets: Array) -> None:
-        for place, some in enumerate(given):
-            blas.dsyrk(1.0, some.T, beta=1.0, c=self._gram[place].T, lower=1, overwrite_c=1)
-            self._seen[place] += some.T @ targets
+    def _learn(self, place: int, given: Array, targets: Array) -> None:
+        blas.dsyrk(1.0, given.T, beta=1.0, c=self._gram[place].T, lower=1, overwrite_c=1)
+        self._seen[place] += given.T @ targets
 
 
 def _whole(triangles: Array) -> Array:
@@ -117,10 +123,13 @@ def _whole(triangles: Array) -> Array:
 def features(rows: torch.Tensor, frequencies: torch.Tensor) -> torch.Tensor:
     """[experts, n, features]: cosines, sines, the columns, a constant."""
     angles = rows @ frequencies
-    scale = random_scale(frequencies)
-    plain = torch.cat([rows * column_scale(rows.shape[1]), torch.ones((len(rows), 1), dtype=rows.dtype)], 1)
-    return torch.cat([torch.cos(angles) * scale, torch.sin(angles) * scale,
-                      plain.expand(len(angles), -1, -1)], 2)
+    scale, half = random_scale(frequencies), frequencies.shape[2]
+    found = rows.new_empty((len(angles), len(rows), 2 * half + rows.shape[1] + 1))
+    torch.mul(torch.cos(angles), scale, out=found[:, :, :half])
+    torch.mul(torch.sin(angles), scale, out=found[:, :, half:2 * half])
+    found[:, :, 2 * half:-1] = rows * column_scale(rows.shape[1])
+    found[:, :, -1] = 1.0
+    return found
 
 
 def random_scale(frequencies: torch.Tensor) -> float:

@@ -145,7 +145,8 @@ class StreamLearner:
         prepared = self._standard.of(self._preparation.transform(rows).astype(np.float64))
         targets = self._aims(labels)
         said = self._bounded(self._experts.test_then_train(prepared, targets)[:, :, 1:])
-        losses = ((said - targets[:, 1:]) ** 2).mean(axis=2)
+        missed = said - targets[:, 1:]
+        losses = np.einsum("enk,enk->en", missed, missed) / missed.shape[2]
         fading, left = _fading(rows.rows)
         # What a row's answer trusts is known from the rows before it.
         before = self._trust * left[:-1, None] - _TRUST * (fading @ losses.T)

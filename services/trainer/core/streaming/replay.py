@@ -41,6 +41,9 @@ class ReplayBuffer:
                             for name, some in rows.values.items()}
             self._missing = np.zeros((capacity, rows.missing.shape[1]), dtype=bool)
         begin, at_once = 0, len(self._labels) - len(self._labels) // 2
+        if rows.rows <= at_once:
+            self._put(rows, labels)
+            return
         while begin < rows.rows:
             end = min(rows.rows, begin + at_once)
             self._put(rows.take(np.arange(begin, end)), labels[begin:end])

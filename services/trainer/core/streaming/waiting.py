@@ -46,7 +46,7 @@ class WaitingRoom:
         if joined.num_rows and rows is not None and labels is not None:
             if joined.num_rows == rows.num_rows == labels.num_rows:
                 # All have met, each its own: the rule where labels come with their rows.
-                self._tables = {_ROWS: rows.schema.empty_table(), _LABELS: labels.schema.empty_table()}
+                self._tables = {}
                 return joined
             gone = joined.column(EVENT_ID).combine_chunks()
             self._tables = {_ROWS: rows.filter(pc.invert(pc.is_in(rows.column(EVENT_ID), value_set=gone))),

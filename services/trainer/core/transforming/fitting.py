@@ -18,6 +18,7 @@ from services.trainer.core.transforming.categories import Hashed, TargetMeans
 from services.trainer.core.transforming.numeric import Derived
 from services.trainer.core.transforming.shaping import PLAIN, Shaping
 from services.trainer.core.transforming.texts import Tfidf
+from services.trainer.core.transforming.topics import Topics
 
 KINDS: dict[str, Callable[[Mapping[str, Any]], Part]] = {
     "numbers": Numbers.from_data,
@@ -30,6 +31,7 @@ KINDS: dict[str, Callable[[Mapping[str, Any]], Part]] = {
     "hashed": Hashed.from_data,
     "target_means": TargetMeans.from_data,
     "tfidf": Tfidf.from_data,
+    "topics": Topics.from_data,
 }
 """How a part is made again from what was kept of it."""
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from lepton.contracts.modelling.transforms import (
     Hashing,
+    Lda,
     OneHot,
     Pca,
     QuantileBins,
@@ -22,7 +23,7 @@ from services.trainer.core.preparing.field import PlannedField
 from services.trainer.core.preparing.numbers import Numbers
 from services.trainer.core.preparing.part import Part
 from services.trainer.core.preparing.rows import Array, Inputs
-from services.trainer.core.transforming import categories, numeric, texts
+from services.trainer.core.transforming import categories, numeric, texts, topics
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Shaping:
                   for one in asked if isinstance(one, Pca)))
 
     def choices(self, plain: Choices, fields: Sequence[PlannedField], inputs: Inputs) -> list[Part]:
-        """One-hot columns of what is to have them, then buckets, means and words."""
+        """One-hot columns of what is to have them, then buckets, means, words and topics."""
         by_name = {field.name: field for field in fields}
         named = {name for one in self.transforms for name in one.of} & set(by_name)
         hot = {name: choices.choice_of(by_name[name], inputs, one.max_categories, one.min_rows)
@@ -80,6 +81,10 @@ class Shaping:
                  for one in self.transforms if isinstance(one, Tfidf) for name in one.of]
         if found:
             yield texts.Tfidf(tuple(found))
+        mixed = [topics.fit(fields[name], inputs, one) for one in self.transforms if isinstance(one, Lda)
+                 for name in one.of]
+        if mixed:
+            yield topics.Topics(tuple(mixed))
 
 
 PLAIN = Shaping()

@@ -1,6 +1,6 @@
 """Texts as weighted words (TF-IDF), or as the few directions along which such texts differ most."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -39,19 +39,13 @@ class Weighted:
 
     def units(self, inputs: Inputs) -> Array:
         """[rows, words], each row of length 1 or, where no word is known, 0."""
-        blocks = [counts(self.text, inputs.take(np.arange(start, min(start + _AT_ONCE, inputs.rows))))
-                  for start in range(0, max(inputs.rows, 1), _AT_ONCE)]
-        heavy = np.concatenate(blocks) * np.array(self.idf)
+        heavy = np.concatenate(list(counted(self.text, inputs))) * np.array(self.idf)
         return np.asarray(heavy / np.maximum(np.linalg.norm(heavy, axis=1, keepdims=True), _SHORTEST))
 
     def emit(self, emission: Emission) -> str:
         """float32 [rows, width]."""
         graph, name = emission.graph, f"{emission.prefix}:{self.text.name}"
-        codes, size = self.text.emit(emission), len(self.idf)
-        # The operator counts each code of its pool into the column beside it, times its weight.
-        heavy = graph.add("TfIdfVectorizer", [codes], f"{name}:weighted", mode="TFIDF", min_gram_length=1,
-                          max_gram_length=1, max_skip_count=0, ngram_counts=[0], ngram_indexes=list(range(size)),
-                          pool_int64s=list(range(FIRST, FIRST + size)), weights=[float(one) for one in self.idf])
+        heavy = emit_counts(self.text, emission, self.idf)
         axis = graph.constant(f"{name}:across", np.array([1], dtype=np.int64))
         length = graph.add("ReduceL2", [heavy, axis], f"{name}:length", keepdims=1)
         shortest = graph.constant(f"{name}:shortest", np.array(_SHORTEST, dtype=np.float32))
@@ -103,27 +97,51 @@ def fit(field: PlannedField, inputs: Inputs, terms: int, length: int, components
     With `components` a truncated singular value decomposition (Deerwester et al. 1990). Raises RunFailed(data) where no
     word came twice.
     """
-    text = words.fit([field], inputs, Along(terms, length)).texts[0]
-    if not text.words:
-        raise bad_data(f"no word of `{field.name}` came twice in the training rows",
-                       "wait for more rows, or remove its tfidf from features.transforms")
-    present = inputs.take(np.flatnonzero(~inputs.absent([field.name])[:, 0]))
+    text, present = known_words(field, inputs, "tfidf", terms, length)
     holding = np.zeros(len(text.words))
-    for start in range(0, present.rows, _AT_ONCE):
-        some = present.take(np.arange(start, min(start + _AT_ONCE, present.rows)))
-        holding += (counts(text, some) > 0).sum(axis=0)
+    for block in counted(text, present):
+        holding += (block > 0).sum(axis=0)
     found = Weighted(text, tuple((np.log((1 + present.rows) / (1 + holding)) + 1).tolist()))
     if components is None:
         return found
     products = np.zeros((len(text.words), len(text.words)))
-    for start in range(0, present.rows, _AT_ONCE):
-        unit = found.units(present.take(np.arange(start, min(start + _AT_ONCE, present.rows))))
+    for some in _blocks(present):
+        unit = found.units(some)
         products += unit.T @ unit
     _, vectors = np.linalg.eigh(products)
     weights = vectors[:, ::-1][:, :components]
     largest = np.take_along_axis(weights, np.abs(weights).argmax(axis=0)[None, :], axis=0)
     weights = weights * np.where(largest < 0, -1.0, 1.0)
     return Weighted(text, found.idf, tuple(tuple(row) for row in weights.tolist()))
+
+
+def known_words(field: PlannedField, inputs: Inputs, kind: str, terms: int, length: int) -> tuple[Text, Inputs]:
+    """The words that are counted, and the rows that have a text. Raises RunFailed(data) where no word came twice."""
+    text = words.fit([field], inputs, Along(terms, length)).texts[0]
+    if not text.words:
+        raise bad_data(f"no word of `{field.name}` came twice in the training rows",
+                       f"wait for more rows, or remove its {kind} from features.transforms")
+    return text, inputs.take(np.flatnonzero(~inputs.absent([field.name])[:, 0]))
+
+
+def emit_counts(text: Text, emission: Emission, weights: Sequence[float] = ()) -> str:
+    """How often each word comes, times its weight where there are some: float32 [rows, words]."""
+    codes, size = text.emit(emission), len(text.words)
+    heavy = {"mode": "TFIDF", "weights": [float(one) for one in weights]} if weights else {"mode": "TF"}
+    # The operator counts each code of its pool into the column beside it.
+    return emission.graph.add("TfIdfVectorizer", [codes], f"{emission.prefix}:{text.name}:weighted", min_gram_length=1,
+                              max_gram_length=1, max_skip_count=0, ngram_counts=[0], ngram_indexes=list(range(size)),
+                              pool_int64s=list(range(FIRST, FIRST + size)), **heavy)
+
+
+def counted(text: Text, inputs: Inputs) -> Iterator[Array]:
+    """`counts` of some rows after the other: one block at least."""
+    return (counts(text, some) for some in _blocks(inputs))
+
+
+def _blocks(inputs: Inputs) -> Iterator[Inputs]:
+    for start in range(0, max(inputs.rows, 1), _AT_ONCE):
+        yield inputs.take(np.arange(start, min(start + _AT_ONCE, inputs.rows)))
 
 
 def counts(text: Text, inputs: Inputs) -> Array:
