@@ -3,11 +3,14 @@
 import gc
 from collections.abc import Callable
 
+import psutil
+
 from lepton.bus import kafka
 from lepton.bus.care import Care
 from lepton.bus.presence import Connection, announce
 from lepton.bus.producer import Producer
 from lepton.bus.records import Broker
+from lepton.clock import Clock
 from lepton.contracts.pb.telemetry_pb2 import Instance
 from lepton.contracts.signing import TrustStore
 from lepton.runtime.service import Service, Stage
@@ -17,32 +20,33 @@ from lepton.store.keys import Keys
 from lepton.store.mongo import Database
 from services.predictor.core.engine import Setup
 from services.predictor.core.keyring import Keyring
+from services.predictor.core.room import Room
 from services.predictor.core.session import Options, provider_of, settle_device
+from services.predictor.edge.entities import EntityFeeds
 from services.predictor.edge.keys import KeyCare
 from services.predictor.edge.measures import Measures
 from services.predictor.edge.memory import SharedMemory
 from services.predictor.edge.pipelines import Pipelines
-from services.predictor.edge.rpc import prediction, protocol
-from services.predictor.edge.rpc.auth import Gatekeeper
-from services.predictor.edge.rpc.calls import Calls
-from services.predictor.edge.rpc.control import Operating
-from services.predictor.edge.rpc.server import GrpcDoor, Socket
+from services.predictor.edge.rpc.doors import Behind, Terms, opened_by
+from services.predictor.edge.rpc.server import GrpcDoor
+from services.predictor.edge.rpc.wire import WireDoor
 from services.predictor.edge.scoring import Desk, scoring
+from services.predictor.edge.seen.spans import BatchSpans
+from services.predictor.edge.seen.triton import Exposition
 from services.predictor.edge.served import ServedLog
 from services.predictor.edge.updates import Updates
 from services.predictor.flow.access import Access
+from services.predictor.flow.answered import Logging
 from services.predictor.flow.beside import Beside
-from services.predictor.flow.library import Library, Sources
+from services.predictor.flow.entities import Entities
+from services.predictor.flow.feedback import Feedback
+from services.predictor.flow.files import Sources
+from services.predictor.flow.library import Library
 from services.predictor.flow.predictor import Predictor
 from services.predictor.settings import PredictorSettings
 
 FOLLOW_S = 10.0
 """A topic that is followed shows within this time that nothing of it waits."""
-
-
-EXTENSIONS = ("classification", "model_repository", "model_repository(unload_dependents)", "model_configuration",
-              "system_shared_memory", "binary_tensor_data", "parameters", "statistics", "trace", "logging")
-"""What the door speaks beyond the core of the inference protocol."""
 
 
 def build(settings: PredictorSettings) -> Service:
@@ -58,38 +62,35 @@ def build(settings: PredictorSettings) -> Service:
 def assemble(settings: PredictorSettings, service: Service, broker: Broker, database: DocumentDatabase) -> Service:
     """The service over any broker and database."""
     telemetry, clock = service.telemetry, service.clock
-    options = settle_device(Options(settings.device, settings.intra_op_threads))
+    options = _options(settings)
     provider = provider_of(options)
 
     memory = SharedMemory(settings.request_bytes) if settings.shared_memory == "local" else None
     producer = Producer(broker, settings.instance)
-    library = Library(Sources(Artifacts(database), FileArtifacts(settings.state_dir / settings.instance / "models"),
-                              TrustStore.load(settings.trust_dir)),
-                      Setup(options, settings.request_rows, memory), clock)
-    measures = Measures(telemetry, library, clock, provider)
-    generations: dict[str, int] = {}
+    library = _library(settings, Setup(options, settings.request_rows, memory,
+                                       BatchSpans(telemetry, clock).of if telemetry.exporting else None),
+                       database, clock)
+    measures, generations = Measures(telemetry, library, clock, provider), dict[str, int]()
     served = ServedLog(producer, generations, measures, settings.instance, clock)
-    beside = Beside(library, clock)
-    predictor = Predictor(library, beside, clock, served.offer, settings.log_share)
+    beside, entities = Beside(library, clock), Entities(clock)
+    logging = Logging(settings.log_share, settings.log_inputs == "digest")
+    predictor = Predictor(library, beside, entities, clock, served.offer, logging)
+    telemetry.expose(Exposition(predictor).text)
     access = Access(Keys(database), Keyring(settings.key_cache_s), clock)
-
     desk = Desk(predictor, measures, telemetry, clock, service.health, settings.instance)
     pipelines = Pipelines(
         broker, settings.instance, library, Care(clock, service.health.check("pipelines", FOLLOW_S), telemetry),
         service.spawn, lambda name, generation: scoring(broker, desk, name, generation), generations)
+    pipelines.also.append(EntityFeeds(broker, settings.instance, entities, Care(clock, telemetry=telemetry),
+                                      service.spawn).changed)
     updates = Updates(broker, settings.instance, library,
                       Care(clock, service.health.check("registry", FOLLOW_S), telemetry), measures, telemetry)
 
-    gate = Gatekeeper(access, measures)
-    calls = Calls(telemetry, measures, clock, settings.request_timeout_s)
-    inference = protocol.Protocol(predictor, library, calls, gate, service.health,
-                                  protocol.Shown(settings.server_name, [*EXTENSIONS, f"provider:{provider}"]),
-                                  Operating(memory, _tracing(settings)))
-    answers = prediction.Prediction(predictor, calls)
-    door = GrpcDoor(Socket(settings.host, settings.port, settings.request_bytes, settings.drain_s / 2), gate,
-                    [lambda server: protocol.register(inference, server),
-                     lambda server: prediction.register(answers, server)],
-                    inference.drain, service.health, clock)
+    feedback = Feedback(producer, lambda: pipelines.table.values, entities, clock, f"predictor/{settings.instance}")
+    terms = Terms(settings.port, settings.door, settings.request_bytes, settings.request_timeout_s,
+                  settings.server_name, logging)
+    door = opened_by(service, terms, Behind(library, predictor, feedback, access, measures, memory, served.offer),
+                     provider)
 
     if memory is not None:
         service.add(Stage.STORE, "shared memory", memory)
@@ -101,27 +102,32 @@ def assemble(settings: PredictorSettings, service: Service, broker: Broker, data
     service.add(Stage.BUS, "registry", updates)
     service.spawn("follow registry", updates.table.run)
     service.spawn("take up models", updates.run)
+    service.spawn("load again what is asked", library.parking.run)
     service.spawn("follow pipelines", pipelines.table.run)
-    service.spawn("log answers", served.run)
-    service.spawn("measures", measures.run)
-    service.spawn("answer beside", beside.run)
+    for name, loop in (("log answers", served.run), ("measures", measures.run), ("answer beside", beside.run)):
+        service.spawn(name, loop)
     service.spawn("keys", KeyCare(access, clock).run)
     service.spawn("show readiness", door.follow)
     service.add(Stage.DOOR, "grpc", door)
     return service
 
 
-def _tracing(settings: PredictorSettings) -> dict[str, list[str]]:
-    """How requests are traced, in the protocol's words: 1 of `trace_rate`, and no end to their number."""
-    traced = bool(settings.otlp_endpoint) and settings.trace_ratio > 0
-    return {"trace_mode": ["opentelemetry"], "trace_level": ["TIMESTAMPS" if traced else "OFF"],
-            "trace_rate": [str(round(1 / settings.trace_ratio) if traced else 0)], "trace_count": ["-1"]}
+def _library(settings: PredictorSettings, setup: Setup, database: DocumentDatabase, clock: Clock) -> Library:
+    cache = FileArtifacts(settings.state_dir / settings.instance / "models")
+    return Library(Sources(Artifacts(database), cache, TrustStore.load(settings.trust_dir)), setup, clock,
+                   Room(settings.memory_mib, lambda: int(psutil.Process().memory_info().rss)))
 
 
-def _describing(library: Library, door: GrpcDoor, provider: str) -> Callable[[Instance], None]:
+def _options(settings: PredictorSettings) -> Options:
+    """Where models run. Raises Unavailable for what was asked for and is not to be had."""
+    return settle_device(Options(settings.device, settings.intra_op_threads, settings.tensorrt,
+                                 settings.allowed_domains, settings.libraries))
+
+
+def _describing(library: Library, door: GrpcDoor | WireDoor, provider: str) -> Callable[[Instance], None]:
     """What the process announces of itself: where it answers, with what, and what it counts of a rollout."""
     def describe(message: Instance) -> None:
-        message.address, message.provider, message.load = door.address, provider, library.in_use()
+        message.address, message.provider, message.load = door.address, provider, library.in_use() + door.under_way()
         for shown in library.shown():
             if shown.serving:
                 trial = library.trial(shown.model)

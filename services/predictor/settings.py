@@ -15,8 +15,24 @@ class PredictorSettings(LeptonSettings):
     port: int = Field(default=8081, ge=0, le=65535)
     """Port of the gRPC door; 0 takes a free one."""
 
+    door: Literal["auto", "native", "python"] = "auto"
+    """Which gRPC door answers: native (services/predictor/wire, where it is built), python, or whichever there is."""
+
     intra_op_threads: int = Field(default=1, ge=1, le=256)
     """Threads that compute one run of a model."""
+
+    tensorrt: bool = False
+    """Whether TensorRT runs what it can of each model; needs a GPU, and fails at start where a session lacks it."""
+
+    operator_domains: str = ""
+    """Operator domains beside ONNX's own that models may use, separated by commas, such as `com.microsoft`."""
+
+    operator_libraries: str = ""
+    """Files with operators that onnxruntime does not have itself, separated by commas."""
+
+    memory_mib: int = Field(default=0, ge=0, le=2**31 - 1)
+    """Memory that models may take together; the one asked longest ago leaves for another, and is loaded again when it
+    is asked. 0: no bound."""
 
     request_bytes: int = Field(default=16 * 1024 * 1024, ge=1024, le=2**31 - 1)
     """Largest request message; a larger one ends with RESOURCE_EXHAUSTED before it is read whole."""
@@ -38,3 +54,18 @@ class PredictorSettings(LeptonSettings):
 
     log_share: float = Field(default=0.05, ge=0, le=1)
     """Share of requests whose answers go to the predictions topic; streamed rows always do."""
+
+    log_inputs: Literal["none", "digest"] = "none"
+    """Whether those answers carry a SHA-256 of the inputs. Whoever can guess the inputs can check the guess by it."""
+
+    @property
+    def allowed_domains(self) -> frozenset[str]:
+        return frozenset(_parts(self.operator_domains))
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        return _parts(self.operator_libraries)
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(one.strip() for one in text.split(",") if one.strip())

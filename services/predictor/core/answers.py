@@ -12,6 +12,7 @@ from lepton.errors import Refused
 from services.predictor.core.signature import Array, Signature
 
 NUMBER, LABEL, PROBABILITIES = "prediction", "label", "probabilities"
+LOW, HIGH = "low", "high"
 ITEMS, SCORES, VALUES, SCORE = "items", "scores", "values", "score"
 
 
@@ -31,12 +32,17 @@ class Answers:
     scores: Array | None = None
     values: Array | None = None
     score: Array | None = None
+    bounds: Array | None = None
+    """[rows, 2]: below and above a number."""
 
     def __len__(self) -> int:
         return len(self.numbers if self.numbers is not None else self.labels or ())
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """For each row the members of a PredictionServed that hold its answer."""
+        if self.numbers is not None and self.bounds is not None:
+            return ({"number": number, "low": low, "high": high}
+                    for number, (low, high) in zip(self.numbers, self.bounds.tolist(), strict=True))
         if self.numbers is not None:
             return ({"number": number} for number in self.numbers)
         labels = self.labels or ()
@@ -57,7 +63,7 @@ def check(manifest: models_pb2.ModelManifest, signature: Signature) -> None:
     tails = {name: tensor.tail for name, tensor in signature.outputs.items()}
     classes = (len(manifest.classes),)
     if manifest.task == models_pb2.MODEL_TASK_REGRESSION:
-        fits = tails.get(NUMBER) == ()
+        fits = tails.get(NUMBER) == () and tails.get(LOW, ()) == tails.get(HIGH, ()) == ()
     elif manifest.task == models_pb2.MODEL_TASK_RANKING:
         fits = tails.get(LABEL) == () and len(tails.get(ITEMS, ())) == 1 and tails[ITEMS] == tails.get(SCORES)
     elif manifest.task == models_pb2.MODEL_TASK_POLICY:
@@ -77,7 +83,8 @@ def check(manifest: models_pb2.ModelManifest, signature: Signature) -> None:
 def read(outputs: Mapping[str, Array], classes: tuple[str, ...]) -> Answers:
     """Answers of one run; which kind follows from the outputs, as `check` has established."""
     if NUMBER in outputs:
-        return Answers(outputs[NUMBER].tolist(), None, None, ())
+        bounds = np.stack([outputs[LOW], outputs[HIGH]], axis=1) if LOW in outputs and HIGH in outputs else None
+        return Answers(outputs[NUMBER].tolist(), None, None, (), bounds=bounds)
     labels = _texts(outputs[LABEL])
     if ITEMS in outputs:
         items = outputs[ITEMS]
@@ -89,7 +96,7 @@ def read(outputs: Mapping[str, Array], classes: tuple[str, ...]) -> Answers:
 def named(answers: Answers) -> list[RowPrediction]:
     """One message a row: probabilities by class, expected returns by action, items with their scores."""
     if answers.numbers is not None:
-        return [RowPrediction(number=number) for number in answers.numbers]
+        return [RowPrediction(**members) for members in answers.rows()]
     labels, classes = answers.labels or (), answers.classes
     if answers.probabilities is not None:
         return [RowPrediction(label=label, probabilities=dict(zip(classes, row, strict=True)))

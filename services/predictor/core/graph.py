@@ -4,7 +4,7 @@ Only lengths and a few tags of the protobuf wire format are followed, so that a 
 hostile one meets no native parser before its operators were compared with the signed list.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from lepton.errors import Refused
@@ -22,6 +22,7 @@ _ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 5, 
 _ATTRIBUTE_SPARSE, _ATTRIBUTE_SPARSES = 22, 23
 _SPARSE_VALUES, _SPARSE_INDICES = 1, 2
 _TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
+_ENTRY_KEY, _ENTRY_VALUE = 1, 2
 
 STANDARD_DOMAINS = frozenset({"ai.onnx", "ai.onnx.ml"})
 """Domains whose operators are defined by ONNX itself; everything else is custom code."""
@@ -33,6 +34,8 @@ class Contents:
 
     operators: set[str] = field(default_factory=set)
     external_data: bool = False
+    files: set[str] = field(default_factory=set)
+    """Files outside the model that it names."""
     functions: int = 0
     nodes: int = 0
 
@@ -56,17 +59,23 @@ def contents(data: bytes) -> Contents:
     return found
 
 
-def check(data: bytes, allowed: Iterable[str]) -> None:
-    """Raises Refused unless the file is self-contained and uses exactly standard operators of the `allowed` list."""
+def check(data: bytes, allowed: Iterable[str], domains: Collection[str] = ()) -> None:
+    """Raises Refused unless the file is self-contained and uses exactly operators of the `allowed` list.
+
+    They must be ONNX's own, or of one of the other `domains`.
+    """
     found = contents(data)
     if found.external_data:
-        raise Refused("the model points to data outside its file", remedy="export it with its weights inside")
+        named = ", ".join(f"`{name}`" for name in sorted(found.files)) or "without a name"
+        raise Refused(f"the model points to data outside its file: {named}",
+                      remedy="export it with its weights inside")
     if found.functions:
         raise Refused("the model defines functions of its own", remedy="inline them when exporting")
-    custom = sorted(name for name in found.operators if name.partition("::")[0] not in STANDARD_DOMAINS)
+    custom = sorted(name for name in found.operators if name.partition("::")[0] not in STANDARD_DOMAINS.union(domains))
     if custom:
         raise Refused(f"the model uses operators outside ONNX: {', '.join(custom)}", field="operators",
-                      remedy="export it with standard operators only")
+                      remedy="export it with standard operators only, or allow their domain by name in "
+                             "LEPTON_PREDICTOR_OPERATOR_DOMAINS")
     unlisted = sorted(found.operators - {_normal(name) for name in allowed})
     if unlisted:
         raise Refused(f"the model uses operators its signed manifest does not list: {', '.join(unlisted)}",
@@ -128,6 +137,10 @@ def _tensor(data: memoryview, found: Contents) -> None:
     for number, value in _members(data):
         if number == _TENSOR_EXTERNAL or (number == _TENSOR_LOCATION and value == 1):
             found.external_data = True
+        if number == _TENSOR_EXTERNAL:
+            entry = {part: str(_message(text), "utf-8") for part, text in _members(_message(value))}
+            if entry.get(_ENTRY_KEY) == "location":
+                found.files.add(entry.get(_ENTRY_VALUE, ""))
 
 
 def _message(value: memoryview | int) -> memoryview:

@@ -33,6 +33,8 @@ class Keyring:
         self._headers: OrderedDict[bytes, str] = OrderedDict()
         self._keys: dict[str, _Known] = {}
         self._unknown: OrderedDict[str, float] = OrderedDict()
+        self.revision = 0
+        """Another one whenever what `entries` says may have changed."""
 
     def recall(self, header: str, now: float) -> KeyRecord | None:
         """The record of a header that was verified before; None when it must be looked up."""
@@ -56,6 +58,7 @@ class Keyring:
         self._keys[record.key_id] = _Known(record, now if known is None else known.checked_at, now)
         self._headers[_fingerprint(header)] = record.key_id
         self._unknown.pop(record.key_id, None)
+        self.revision += 1
         if len(self._headers) > MAX_REMEMBERED:
             _, key_id = self._headers.popitem(last=False)
             if key_id not in self._headers.values():
@@ -85,8 +88,22 @@ class Keyring:
             self.forget(key_id)
         else:
             known.record, known.checked_at = record, now
+            self.revision += 1
+
+    def entries(self) -> list[tuple[bytes, KeyRecord]]:
+        """SHA-256 of every header that is remembered, and its record."""
+        return [(fingerprint, self._keys[key_id].record) for fingerprint, key_id in self._headers.items()
+                if key_id in self._keys]
+
+    def used(self, fingerprint: bytes, now: float) -> None:
+        """A header that is remembered came again, elsewhere than through `recall`."""
+        known = self._keys.get(self._headers.get(fingerprint, ""))
+        if known is not None:
+            self._headers.move_to_end(fingerprint)
+            known.used_at = now
 
     def forget(self, key_id: str) -> None:
+        self.revision += 1
         self._keys.pop(key_id, None)
         for fingerprint in [one for one, owner in self._headers.items() if owner == key_id]:
             del self._headers[fingerprint]

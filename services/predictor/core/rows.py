@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from google.protobuf import struct_pb2
 
 from lepton.contracts.arrow.lists import padded
+from lepton.contracts.reading.images import from_base64, pixels
 from lepton.errors import Invalid
 from services.predictor.core.signature import EXPLAIN, MISSING, Array, Feed, Signature, TensorType, check_explained
 
@@ -24,6 +25,8 @@ _ARROW = {"BOOL": pa.bool_(), "BYTES": pa.string(), "INT64": pa.int64(), "INT32"
 _LISTS = {pa.list_(pa.float32()): "FP32", pa.list_(pa.float64()): "FP64"}
 """Types of a column of vectors or sequences, and the datatype of the tensor that each becomes."""
 
+EXPLAIN_REMEDY = "set model.explain.rows: true in the Pipeline and train again"
+
 _FILLERS: dict[str, float | bool | str] = {"f": math.nan, "i": 0, "u": 0, "b": False, "O": ""}
 """What stands where a value is missing, by the kind of numpy type; the mask says that it is."""
 
@@ -31,26 +34,8 @@ _FILLERS: dict[str, float | bool | str] = {"f": math.nan, "i": 0, "u": 0, "b": F
 def from_structs(rows: Sequence[struct_pb2.Struct], signature: Signature, max_rows: int,
                  explain: bool = False) -> Feed:
     """A field left out or null is missing. Raises Invalid naming the field and, as place, the row."""
-    if explain:
-        if not signature.explains:
-            raise Invalid("this version cannot say what each field did", field="explain",
-                          remedy="set model.explain.rows: true in the Pipeline and train again")
-        check_explained(len(rows))
-    if not 0 < len(rows) <= max_rows:
-        raise Invalid(f"the request has {len(rows)} rows, it may hold 1 to {max_rows}", field="rows",
-                      remedy="split the request")
-    members = [row.fields for row in rows]
-    for index, row in enumerate(members):
-        for name in row:
-            if name not in signature.inputs or name in (MISSING, EXPLAIN):
-                raise _unknown(name, index, signature)
-    columns = [_column(members, declared, signature.takes_mask) for declared in signature.fields]
-    arrays = {declared.name: values for declared, (values, _) in zip(signature.fields, columns, strict=True)}
-    if signature.takes_mask:
-        arrays[MISSING] = np.array([missing for _, missing in columns], dtype=np.bool_).T.copy()
-    if signature.explains:
-        arrays[EXPLAIN] = np.full(len(rows), explain)
-    return Feed(arrays, len(rows))
+    check_count(len(rows), max_rows, signature, explain)
+    return finished(*read_structs(rows, signature), signature, explain)
 
 
 def from_batch(batch: pa.RecordBatch, signature: Signature) -> Feed:
@@ -58,6 +43,34 @@ def from_batch(batch: pa.RecordBatch, signature: Signature) -> Feed:
 
     Raises Invalid when a column has another type than the model takes, or lacks values the model cannot do without.
     """
+    return finished(*read_batch(batch, signature), signature, by_row=False)
+
+
+def check_count(count: int, max_rows: int, signature: Signature, explain: bool) -> None:
+    """Raises Invalid for rows that one request may not hold."""
+    if explain:
+        if not signature.explains:
+            raise Invalid("this version cannot say what each field did", field="explain", remedy=EXPLAIN_REMEDY)
+        check_explained(count)
+    if not 0 < count <= max_rows:
+        raise Invalid(f"the request has {count} rows, it may hold 1 to {max_rows}", field="rows",
+                      remedy="split the request")
+
+
+def read_structs(rows: Sequence[struct_pb2.Struct], signature: Signature) -> tuple[dict[str, Array], Array]:
+    """Arrays of the fields, and [rows, fields] which values are missing. Raises Invalid as `from_structs`."""
+    members = [row.fields for row in rows]
+    for index, row in enumerate(members):
+        for name in row:
+            if name not in signature.inputs or name in (MISSING, EXPLAIN):
+                raise _unknown(name, index, signature)
+    columns = [_column(members, declared) for declared in signature.fields]
+    arrays = {declared.name: values for declared, (values, _) in zip(signature.fields, columns, strict=True)}
+    return arrays, np.array([missing for _, missing in columns], dtype=np.bool_).T.copy()
+
+
+def read_batch(batch: pa.RecordBatch, signature: Signature) -> tuple[dict[str, Array], Array]:
+    """The same from columns."""
     arrays: dict[str, Array] = {}
     mask = np.zeros((batch.num_rows, len(signature.fields)), dtype=np.bool_)
     for column, declared in enumerate(signature.fields):
@@ -70,13 +83,22 @@ def from_batch(batch: pa.RecordBatch, signature: Signature) -> Feed:
             arrays[declared.name] = _lists_of(values, declared) if declared.tail else _from_arrow(values, declared)
             if values.null_count:
                 mask[:, column] = values.is_null().to_numpy(zero_copy_only=False)
-        if not signature.takes_mask and declared.dtype.kind != "f" and mask[:, column].any():
-            raise _needed(declared.name, None)
+    return arrays, mask
+
+
+def finished(arrays: dict[str, Array], missing: Array, signature: Signature, explain: bool = False, *,
+             by_row: bool = True) -> Feed:
+    """All inputs of the model. Raises Invalid where a value is missing that it cannot do without, with its row unless
+    the rows are not the caller's own."""
     if signature.takes_mask:
-        arrays[MISSING] = mask
+        arrays[MISSING] = missing
+    else:
+        for column, declared in enumerate(signature.fields):
+            if declared.dtype.kind != "f" and missing[:, column].any():
+                raise _needed(declared.name, int(missing[:, column].argmax()) if by_row else None)
     if signature.explains:
-        arrays[EXPLAIN] = np.zeros(batch.num_rows, dtype=np.bool_)
-    return Feed(arrays, batch.num_rows)
+        arrays[EXPLAIN] = np.full(len(missing), explain)
+    return Feed(arrays, len(missing))
 
 
 def _from_arrow(values: pa.Array, declared: TensorType) -> Array:
@@ -111,7 +133,7 @@ def _absent(declared: TensorType, rows: int) -> Array:
     return filled
 
 
-def _column(rows: Sequence[Any], declared: TensorType, maskable: bool) -> tuple[Array, list[bool]]:
+def _column(rows: Sequence[Any], declared: TensorType) -> tuple[Array, list[bool]]:
     if declared.tail and (len(declared.tail) != 1 or declared.tail[0] < 1 or declared.dtype.kind != "f"):
         raise Invalid(f"the field takes {list(declared.shape)} values", field=declared.name,
                       remedy="send it as a tensor through ModelInfer")
@@ -120,21 +142,30 @@ def _column(rows: Sequence[Any], declared: TensorType, maskable: bool) -> tuple[
     for index, row in enumerate(rows):
         value = _value(row[declared.name]) if declared.name in row else None
         if value is None:
-            if not maskable and declared.dtype.kind != "f":
-                raise _needed(declared.name, index)
             missing[index] = True
         elif declared.tail:
-            numbers = _numbers(value, declared, index)
+            numbers = _picture(value, declared, index) if isinstance(value, str) and declared.image else _numbers(
+                value, declared, index)
             array[index, :len(numbers)] = numbers
         else:
             array[index] = _checked(value, declared, index)
     return array, missing
 
 
+def _picture(value: str, declared: TensorType, row: int) -> Array:
+    """The pixels of a PNG or JPEG, in base64."""
+    try:
+        return pixels(from_base64(value), declared.image)
+    except Invalid as error:
+        raise Invalid(f"the image {error.message}", field=declared.name, place=f"row {row}",
+                      remedy=error.remedy) from error
+
+
 def _numbers(value: Any, declared: TensorType, row: int) -> list[float]:
     """A list as the field takes it: of its length or, where the rest is filled up, of any length up to it."""
     length, limit = declared.tail[0], float(np.finfo(declared.dtype).max)
-    remedy = f"send a list of {'at most ' if declared.padded else ''}{length} numbers"
+    remedy = f"send a list of {'at most ' if declared.padded else ''}{length} numbers" + (
+        ", or base64 of a PNG or JPEG" if declared.image else "")
     if not isinstance(value, struct_pb2.ListValue):
         raise Invalid("the value is no list", field=declared.name, place=f"row {row}", remedy=remedy)
     count = len(value.values)

@@ -1,9 +1,10 @@
 """The only place that knows onnxruntime: where a model really runs, how it is warmed up, and how one batch is run."""
 
 import contextlib
+import importlib
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import numpy as np
@@ -16,7 +17,10 @@ from services.predictor.core.signature import Array, Signature, TensorType
 
 Device = Literal["auto", "cuda", "cpu"]
 
-CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
+
+EXTENSIONS = "ai.onnx.contrib"
+"""Domain of the operators in onnxruntime-extensions."""
 
 _NATIVE_ERRORS = (native.Fail, native.RuntimeException, native.NotImplemented, native.InvalidGraph,
                   native.InvalidProtobuf, native.EPFail, native.EngineError, native.NoModel, native.NoSuchFile,
@@ -43,10 +47,17 @@ _WARM_UP_RUNS = 3
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`device` as asked for; `intra_op_threads` computing threads of one run."""
+    """`device` as asked for; `intra_op_threads` computing threads of one run.
+
+    `tensorrt`: it runs what it can of a model on the GPU, CUDA the rest. Models may use operators of `domains` beside
+    ONNX's own; `libraries` are files with operators that onnxruntime itself does not have.
+    """
 
     device: Device = "auto"
     intra_op_threads: int = 1
+    tensorrt: bool = False
+    domains: frozenset[str] = frozenset()
+    libraries: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,33 +72,67 @@ class Timing:
 def settle_device(options: Options) -> Options:
     """`auto` settled to what a session really gets on this machine, so that later loads do not try in vain.
 
-    Raises Unavailable when CUDA was asked for and a session does not get it: the available providers list CUDA
-    whenever the build has it, and onnxruntime falls back to the CPU without raising.
+    Raises Unavailable when CUDA or TensorRT was asked for and a session does not get it: the available providers list
+    them whenever the build has them, and onnxruntime falls back to the CPU without raising. The same when a library of
+    operators is not to be had.
     """
-    if options.device == "cpu":
-        return options
+    options = _with_libraries(options)
+    settled = replace(options, device=_settled(options)) if options.device != "cpu" else options
+    if not options.tensorrt:
+        return settled
+    found = _open(_PROBE, settled).get_providers()[0] if settled.device == "cuda" else CPU
+    if found != TENSORRT:
+        raise Unavailable(f"TensorRT was asked for, but a session gets {found}", field="LEPTON_PREDICTOR_TENSORRT",
+                          remedy="install TensorRT beside onnxruntime-gpu, or leave the setting out")
+    return settled
+
+
+def _settled(options: Options) -> Literal["cuda", "cpu"]:
     if CUDA in ort.get_available_providers():
         # That a library is absent is told below, in one line; the runtime would print its own in colour.
         ort.set_default_logger_severity(_FATAL)
         notes = _preload()
         try:
+            # What is refused here is no library of operators: they were tried before.
             provider = _open(_PROBE, Options("cuda", options.intra_op_threads)).get_providers()[0]
         except _NATIVE_ERRORS as error:
             provider, notes = CPU, f"{notes} {error}".strip()
     else:
         provider, notes = CPU, "this build of onnxruntime has no CUDA provider"
     if provider == CUDA:
-        return Options("cuda", options.intra_op_threads)
+        return "cuda"
     if options.device == "cuda":
         reason = f": {notes}" if notes else ""
         raise Unavailable(f"CUDA was asked for, but a session does not get it{reason}", field="LEPTON_DEVICE",
                           remedy="install a GPU driver and onnxruntime-gpu with its CUDA libraries, or set auto or cpu")
-    return Options("cpu", options.intra_op_threads)
+    return "cpu"
+
+
+def _with_libraries(options: Options) -> Options:
+    """The same with the library of onnxruntime-extensions, where its domain is allowed; every library was opened."""
+    if EXTENSIONS in options.domains:
+        try:
+            extensions = importlib.import_module("onnxruntime_extensions")
+        except ImportError as error:
+            raise Unavailable(f"operators of `{EXTENSIONS}` are allowed, but onnxruntime-extensions is not installed",
+                              field="LEPTON_PREDICTOR_OPERATOR_DOMAINS",
+                              remedy="install it, or leave the domain out") from error
+        options = replace(options, libraries=(*options.libraries, extensions.get_library_path()))
+    for library in options.libraries:
+        try:
+            ort.SessionOptions().register_custom_ops_library(library)
+        except (*_NATIVE_ERRORS, native.InvalidArgument) as error:
+            raise Unavailable(f"operators cannot be had from `{library}`: {_first_line(error)}",
+                              field="LEPTON_PREDICTOR_OPERATOR_LIBRARIES",
+                              remedy="name a library built for this onnxruntime, or leave it out") from error
+    return options
 
 
 def provider_of(settled: Options) -> str:
     """The execution provider that sessions use under settled options."""
-    return CUDA if settled.device == "cuda" else CPU
+    if settled.device != "cuda":
+        return CPU
+    return TENSORRT if settled.tensorrt else CUDA
 
 
 class Session:
@@ -102,8 +147,8 @@ class Session:
             raise Refused(f"onnxruntime does not load the model: {_first_line(error)}",
                           remedy="publish the model again") from error
         self.provider: str = self._session.get_providers()[0]
-        if options.device == "cuda" and self.provider != CUDA:
-            raise Unavailable(f"the session runs on {self.provider} although CUDA was asked for",
+        if self.provider != provider_of(options):
+            raise Unavailable(f"the session runs on {self.provider} although {provider_of(options)} was asked for",
                               field="LEPTON_DEVICE", remedy="free the GPU, or set auto or cpu")
         _compare("input", signature.inputs, self._session.get_inputs() + self._session.get_overridable_initializers())
         _compare("output", signature.outputs, self._session.get_outputs())
@@ -112,7 +157,7 @@ class Session:
         numeric = all(tensor.datatype != "BYTES" for tensor in (*signature.inputs.values(),
                                                                 *signature.outputs.values()))
         # Text never leaves the host, so binding it to a device gains nothing.
-        self._bound = self.provider == CUDA and numeric
+        self._bound = self.provider != CPU and numeric
 
     def run(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs by name. Raises Invalid when the runtime refuses these values, Unavailable when it fails."""
@@ -164,7 +209,11 @@ def _open(data: bytes, options: Options) -> ort.InferenceSession:
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Whatever the bytes begin with, they are read as ONNX: another format would pass by the operator check.
     settings.add_session_config_entry("session.load_model_format", "ONNX")
+    for library in options.libraries:
+        settings.register_custom_ops_library(library)
     providers = [CUDA, CPU] if options.device == "cuda" else [CPU]
+    if options.device == "cuda" and options.tensorrt:
+        providers.insert(0, TENSORRT)
     return ort.InferenceSession(data, settings, providers=providers)
 
 

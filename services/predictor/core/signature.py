@@ -1,8 +1,10 @@
 """What a model takes and gives: the tensors its signed manifest declares, ready to check a message against."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import inf
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,8 @@ Array = npt.NDArray[Any]
 MISSING = "_missing"
 EXPLAIN, ATTRIBUTIONS = "_explain", "attributions"
 """Input that says which rows to explain, and the output that says what each field did: zeros where nobody asked."""
+# Those that `lepton.contracts.reading.images` unpacks.
+_COLOURS = (1, 3, 4)
 MAX_EXPLAINED_ROWS = 256
 """In a request that explains: each row is run at every point of its path, which takes memory."""
 
@@ -43,6 +47,8 @@ class TensorType:
     plain: bool
     padded: bool = False
     """A list of fewer numbers is one too: what follows its last is NaN."""
+    image: tuple[int, ...] = ()
+    """Height, width and colours of the pixels it is; by name it may come as a PNG or JPEG too."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -56,6 +62,17 @@ class TensorType:
         return np.zeros((rows, *tail), dtype=self.dtype)
 
 
+class Course(Protocol):
+    """A request that is traced, told each of its steps when that is over. Times are monotonic seconds."""
+
+    def step(self, name: str, began: float, ended: float) -> None: ...
+
+
+Observe = Callable[[Sequence[Course], float, float, Mapping[str, int], Exception | None], None]
+"""Called after a batch that holds traced requests: those, when it began and ended, its `rows` and `requests`, what it
+raised."""
+
+
 @dataclass(slots=True)  # not frozen, which would make each request dearer
 class Feed:
     """One array per input of the model, all with `rows` rows."""
@@ -66,6 +83,11 @@ class Feed:
     queue_s: float = 0.0
     infer_s: float = 0.0
     """Seconds that reading the request, waiting for its batch, and the batch itself took; once they are known."""
+    course: Course | None = None
+    priority: int = 0
+    """1 runs first; 0: none was asked for."""
+    patience_s: float = inf
+    """Seconds that the caller would have it wait for its batch."""
 
 
 def check_explained(rows: int) -> None:
@@ -121,7 +143,11 @@ def _tensors(specs: Iterable[models_pb2.TensorSpec], what: str) -> dict[str, Ten
             raise Refused(f"{what} `{spec.name}` is declared twice", field=spec.name)
         tail = tuple(spec.shape[1:])
         tensors[spec.name] = TensorType(spec.name, spec.datatype, dtype, tail, spec.optional,
-                                        dtype.kind in "iuf", spec.padded)
+                                        dtype.kind in "iuf", spec.padded, tuple(spec.image))
+        if spec.image and (len(spec.image) > 3 or (*spec.image, 1)[2] not in _COLOURS or dtype.kind != "f"
+                           or tail != (math.prod(spec.image),)):
+            raise Refused(f"{what} `{spec.name}` is no image of {list(spec.image)}", field=spec.name,
+                          remedy="declare it with as many numbers as the image has")
         if spec.padded and (dtype.kind != "f" or len(tail) != 1 or tail[0] < 1):
             raise Refused(f"{what} `{spec.name}` is padded, and no list of floating point numbers", field=spec.name,
                           remedy="declare it as FP64 with the largest length as its second dimension")

@@ -4,6 +4,7 @@ A version is put here loaded and warm, takes over by a flip, stays while it is k
 closed once nobody holds a lease on it. Nothing here can fail half-way, so a load that fails elsewhere changes nothing.
 """
 
+from collections.abc import Callable
 from enum import Enum
 from types import TracebackType
 from typing import Generic, Protocol, TypeVar
@@ -32,15 +33,23 @@ class State(Enum):
 class Lease(Generic[E]):
     """The right to use one engine inside a `with` block; it is not closed before the block ends."""
 
-    __slots__ = ("_slot", "_slots")
+    __slots__ = ("_lasting", "_slot", "_slots")
 
     def __init__(self, slots: "Slots[E]", slot: "_Slot[E]") -> None:
         self._slots = slots
         self._slot = slot
+        self._lasting = False
 
     @property
     def version(self) -> int:
         return self._slot.version
+
+    def last(self) -> E:
+        """Begin a lease that is held for requests to come, and is no sign that the engine is in use now. Ended by
+        `__exit__`."""
+        self._slot.lasting += 1
+        self._lasting = True
+        return self.__enter__()
 
     def __enter__(self) -> E:
         self._slot.leases += 1
@@ -49,12 +58,13 @@ class Lease(Generic[E]):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
         self._slot.leases -= 1
+        self._slot.lasting -= self._lasting
         if self._slot.state is State.DRAINING:
             self._slots.free(self._slot)
 
 
 class _Slot(Generic[E]):
-    __slots__ = ("engine", "leases", "model", "state", "version")
+    __slots__ = ("engine", "lasting", "leases", "model", "state", "version")
 
     def __init__(self, model: str, version: int, engine: E) -> None:
         self.model = model
@@ -62,6 +72,7 @@ class _Slot(Generic[E]):
         self.engine = engine
         self.state = State.WARM
         self.leases = 0
+        self.lasting = 0
 
 
 class Slots(Generic[E]):
@@ -71,6 +82,8 @@ class Slots(Generic[E]):
         self._resident: dict[str, dict[int, _Slot[E]]] = {}
         self._serving: dict[str, _Slot[E]] = {}
         self._draining: set[_Slot[E]] = set()
+        self.changed: Callable[[], None] = lambda: None
+        """Called after each change of what is in memory, and which of it answers."""
 
     def put(self, model: str, version: int, engine: E) -> None:
         """Add a loaded, warm engine. The version must not be resident already."""
@@ -78,6 +91,7 @@ class Slots(Generic[E]):
         if version in versions:
             raise ValueError(f"{model} v{version} is in memory already")
         versions[version] = _Slot(model, version, engine)
+        self.changed()
 
     def flip(self, model: str, version: int, keep: frozenset[int] = frozenset()) -> None:
         """From now on `version`, which must be resident, answers; of the others only `keep` stay."""
@@ -92,12 +106,14 @@ class Slots(Generic[E]):
                 self._drain(other)
         slot.state = State.SERVING
         self._serving[model] = slot
+        self.changed()
 
     def forget(self, model: str) -> None:
         """Drain every version of the model."""
         self._serving.pop(model, None)
         for slot in list(self._resident.get(model, {}).values()):
             self._drain(slot)
+        self.changed()
 
     def lease(self, model: str, version: int = 0) -> Lease[E]:
         """Of the version that answers, or of the resident one named.
@@ -128,10 +144,14 @@ class Slots(Generic[E]):
         """Models with a version in memory."""
         return sorted(model for model, versions in self._resident.items() if versions)
 
-    def engines(self) -> list[E]:
-        """Every engine not yet closed, the draining ones too."""
+    def engines(self, *, draining: bool = True) -> list[E]:
+        """Every engine not yet closed, the draining ones too unless told otherwise."""
         resident = [slot.engine for versions in self._resident.values() for slot in versions.values()]
-        return resident + [slot.engine for slot in self._draining]
+        return resident + [slot.engine for slot in self._draining] if draining else resident
+
+    def busy(self, model: str) -> bool:
+        """Whether a version of the model is leased; lasting leases count for nothing."""
+        return any(slot.leases > slot.lasting for slot in self._resident.get(model, {}).values())
 
     def leases(self) -> int:
         """Leases held now."""

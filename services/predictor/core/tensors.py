@@ -134,7 +134,7 @@ class Tensors:
             response = oip.ModelInferResponse()
             response.CopyFrom(asked.empty)
         response.id = asked.request_id
-        response.raw_output_contents.extend([_to_raw(outputs[name]) for name in asked.outputs])
+        response.raw_output_contents.extend([to_raw(outputs[name]) for name in asked.outputs])
         return response
 
     def _write_more(self, outputs: Mapping[str, Array], asked: Asked, extras: Extras,
@@ -146,7 +146,7 @@ class Tensors:
         for output in response.outputs:
             if output.name in extras.classes:
                 output.datatype = "BYTES"
-            raw = _to_raw(told[output.name])
+            raw = to_raw(told[output.name])
             if output.name in extras.places:
                 place_output(output, raw, extras.places[output.name], self._memory())
                 # An entry for each output, so that the others keep their places.
@@ -198,12 +198,12 @@ def decode(request: oip.ModelInferRequest, raw: Sequence[bytes], signature: Sign
             raise Invalid(f"tensor `{name}` has contents beside raw contents", field=name,
                           remedy="send either `contents` or `raw_input_contents`")
         else:
-            arrays[name] = _from_raw(raw[index], declared, shape)
+            arrays[name] = from_raw(raw[index], declared, shape)
         sent.append((declared, shape))
     if rows < 0:
         raise Invalid("the request has no inputs", field="inputs", remedy=f"send {_listing(signature)}")
     if len(arrays) != len(signature.inputs):
-        _fill(arrays, signature, rows)
+        fill(arrays, signature, rows)
     return Feed(arrays, rows), tuple(sent)
 
 
@@ -214,7 +214,7 @@ def _again(form: _Form, raw: Sequence[bytes]) -> Feed:
         if declared.plain and len(shape) == 1 and len(item) == form.rows * declared.dtype.itemsize:
             arrays[declared.name] = np.frombuffer(item, declared.dtype)
         else:
-            arrays[declared.name] = _from_raw(item, declared, shape)
+            arrays[declared.name] = from_raw(item, declared, shape)
     return Feed(arrays, form.rows)
 
 
@@ -270,7 +270,7 @@ def _checked_rows(shape: tuple[int, ...], declared: TensorType, rows: int, max_r
     return shape[0]
 
 
-def _from_raw(raw: bytes, declared: TensorType, shape: tuple[int, ...]) -> Array:
+def from_raw(raw: bytes, declared: TensorType, shape: tuple[int, ...]) -> Array:
     if declared.datatype == "BYTES":
         return _texts(_prefixed(raw, declared.name), declared, shape)
     count = shape[0]
@@ -348,7 +348,7 @@ def _narrowed(wide: Array, declared: TensorType) -> Array:
     return wide.astype(declared.dtype)
 
 
-def _fill(arrays: dict[str, Array], signature: Signature, rows: int) -> None:
+def fill(arrays: dict[str, Array], signature: Signature, rows: int) -> None:
     """Complete `arrays` with what may be left out; a left-out field is missing in every row."""
     absent = []
     for name, declared in signature.inputs.items():
@@ -366,7 +366,7 @@ def _fill(arrays: dict[str, Array], signature: Signature, rows: int) -> None:
         arrays[MISSING] = mask
 
 
-def _to_raw(array: Array) -> bytes:
+def to_raw(array: Array) -> bytes:
     if array.dtype != np.object_:
         return array.tobytes()
     parts: list[bytes] = []

@@ -3,10 +3,7 @@
 import grpc
 
 from lepton.errors import Busy, Invalid, LeptonError, Missing, Refused, Unavailable
-
-
-class Unsupported(Invalid):
-    """The protocol has this, and this server does not."""
+from services.predictor.flow.entities import Unsupported
 
 
 class Taken(Refused):

@@ -5,28 +5,56 @@ inference does.
 """
 
 import asyncio
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from typing import Protocol
 
 from lepton.clock import Clock
 from lepton.contracts import names
+from lepton.contracts.modelling.watching import LATENCIES_MS
 from lepton.runtime.loops import pause
 from lepton.runtime.telemetry import Telemetry
-from services.predictor.flow.library import Library
 
 FLUSH_EVERY_S = 0.5
 
 MAX_TIMED = 100
 """Requests whose length is recorded an interval: enough for quantiles; `lepton_predictor_requests` counts all."""
 
+UNKNOWN_MODEL = "(unknown)"
+"""What requests for models that do not exist are counted under: callers must not be able to make up series."""
+
+
+class Shown(Protocol):
+    """One version of one model, whether it answers, and by what it is computed."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def serving(self) -> bool: ...
+    @property
+    def provider(self) -> str: ...
+
+
+class Works(Protocol):
+    """What is asked about its work: the library, whose promises are its own."""
+
+    def take_work(self) -> Mapping[str, tuple[int, int]]: ...
+    def waiting_rows(self) -> int: ...
+    def shown(self) -> Iterable[Shown]: ...
+
 
 class Measures:
     """`provider` is the execution provider models are loaded with here."""
 
-    def __init__(self, telemetry: Telemetry, library: Library, clock: Clock, provider: str) -> None:
+    def __init__(self, telemetry: Telemetry, library: Works, clock: Clock, provider: str) -> None:
         self._library = library
         self._clock = clock
         self._telemetry = telemetry
         self._requests = telemetry.counter(names.PREDICTION_REQUESTS, "Requests answered, by outcome")
+        self._by_wire = telemetry.counter(names.WIRE_REQUESTS, "Requests that the native wire answered by itself")
         self._seconds = telemetry.histogram(names.PREDICTION_SECONDS, "From a request's arrival to its answer, sampled")
         self._scored = telemetry.counter(names.SCORED_ROWS, "Streamed rows answered")
         self._unscored = telemetry.counter(names.ROWS_WITHOUT_MODEL, "Streamed rows passed over for want of a model")
@@ -43,6 +71,8 @@ class Measures:
         self._timed: list[tuple[str, float]] = []
         self._versions: tuple[tuple[float, Mapping[str, str]], ...] = ()
         self._waiting_rows = 0.0
+        self.gather: Callable[[], float] = lambda: 0.0
+        """Called before each flush: whoever counts by itself hands it in, and says how many rows wait there."""
 
     def request(self, model: str, version: str, outcome: str, took_s: float) -> None:
         """One request was answered or refused; called for each, so it must stay cheap."""
@@ -51,13 +81,21 @@ class Measures:
         if outcome == "ok" and len(self._timed) < MAX_TIMED:
             self._timed.append((model, took_s))
 
+    def requests(self, model: str, version: str, outcomes: Mapping[str, int], timed: Iterable[float]) -> None:
+        """Requests that the wire counted, by outcome, and the seconds some of those took that went well."""
+        self._by_wire.add(sum(outcomes.values()), {"model": model})
+        for outcome, number in outcomes.items():
+            key = (model, version, outcome)
+            self._counted[key] = self._counted.get(key, 0) + number
+        self._timed.extend((model, took_s) for took_s in islice(timed, max(0, MAX_TIMED - len(self._timed))))
+
     def scored(self, model: str, version: int, rows: int) -> None:
         self._scored.add(rows, {"model": model, "version": str(version)})
-        self._telemetry.measure(names.SCORED_ROWS, rows, model=model)
+        self._telemetry.count(names.SCORED_ROWS, rows, model=model)
 
     def unscored(self, pipeline: str, rows: int) -> None:
         self._unscored.add(rows, {"pipeline": pipeline})
-        self._telemetry.measure(names.ROWS_WITHOUT_MODEL, rows, pipeline=pipeline)
+        self._telemetry.count(names.ROWS_WITHOUT_MODEL, rows, pipeline=pipeline)
 
     def refused(self, model: str) -> None:
         """A version, or a whole registry state, was not taken up."""
@@ -68,18 +106,22 @@ class Measures:
 
     def flush(self) -> None:
         """Hand on what was counted since the last flush."""
+        waiting = self.gather()
         counted, self._counted = self._counted, {}
         for (model, version, outcome), number in counted.items():
             self._requests.add(number, {"model": model, "version": version, "outcome": outcome})
-            self._telemetry.measure(names.PREDICTION_REQUESTS, number, model=model, outcome=outcome)
+            self._telemetry.count(names.PREDICTION_REQUESTS, number, model=model, outcome=outcome)
 
         timed, self._timed = self._timed, []
         for model, took_s in timed:
             self._seconds.record(took_s, {"model": model})
+            place = bisect_left(LATENCIES_MS, took_s * 1000)
+            up_to_ms = f"{LATENCIES_MS[place]:g}" if place < len(LATENCIES_MS) else "more"
+            self._telemetry.count(names.PREDICTION_TIMES, 1, model=model, up_to_ms=up_to_ms)
         for model, (batches, rows) in self._library.take_work().items():
             self._batches.add(batches, {"model": model})
             self._rows.add(rows, {"model": model})
-        self._waiting_rows = float(self._library.waiting_rows())
+        self._waiting_rows = float(self._library.waiting_rows()) + waiting
         self._telemetry.measure(names.WAITING_ROWS, self._waiting_rows)
         self._versions = tuple((float(shown.version), {"model": shown.model, "provider": shown.provider})
                                for shown in self._library.shown() if shown.serving)

@@ -1,7 +1,7 @@
 """The pipelines' topic in: how each wants its requests batched, and the scoring loop each one gets while it exists."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from lepton.bus.care import Care
 from lepton.bus.records import Broker, Record
@@ -31,6 +31,8 @@ class Pipelines:
         self._scoring = scoring
         self._generations = generations
         self._loops: dict[str, tuple[int, Loop]] = {}
+        self.also: list[Callable[[str, pipelines_pb2.PipelineState | None], Awaitable[None]]] = []
+        """Who else follows each change."""
         self.table: Table[pipelines_pb2.PipelineState] = Table(
             broker, topics.name(Topic.PIPELINES), decode, client_id=f"{client_id}-pipelines", care=care,
             on_change=self.changed)
@@ -50,6 +52,8 @@ class Pipelines:
     async def changed(self, name: str, state: pipelines_pb2.PipelineState | None) -> None:
         """Follow one change: begin, end or restart its scoring, and batch as it says."""
         self._configure(name, state)
+        for follow in self.also:
+            await follow(name, state)
         generation = self._generations.get(name)
         running = self._loops.get(name)
         if running is not None and running[0] == generation:
@@ -66,8 +70,7 @@ class Pipelines:
             self._library.configure(name, None)
             return
         self._generations[name] = state.generation
-        batching = pipeline.from_json(state.spec_json).serve.batching
-        self._library.configure(name, (batching.max_rows, batching.max_delay_ms / 1000, batching.queue_rows))
+        self._library.configure(name, pipeline.from_json(state.spec_json).serve)
 
     async def _end(self, name: str) -> None:
         running = self._loops.pop(name, None)

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 import pyarrow as pa
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -140,19 +139,18 @@ class Scorer:
 
     def _predictions(self, group: _Group, batch: pa.RecordBatch, scored: Scored,
                      started_at: datetime) -> Iterator[Outgoing]:
-        """One record a row. What all rows of a features record share is serialised once and appended to each:
-        in protobuf, the concatenation of two messages is the message with the members of both."""
+        """One record a row, in the partition of its features, which is its entity's in both topics. What all rows of a
+        features record share is serialised once and appended to each."""
         headers = Envelope(source=f"lepton/{self._desk.instance}", event_type=EVENT_TYPE).to_headers()
         traces = self._spans.of(batch, scored.version_at, started_at)
-        rows = zip(batch.column(features.EVENT_ID).to_pylist(), batch.column(features.ENTITY).to_pylist(), traces,
-                   _answers(scored), strict=True)
+        event_ids, entities = _texts(batch, features.EVENT_ID), _texts(batch, features.ENTITY)
+        rows = zip(event_ids, entities, traces, scored.written(event_ids, entities), strict=True)
         for record, part in zip(group.records, group.batches, strict=True):
             shared = {version: self._shared(record, version) for version in scored.counts()}
-            for event_id, entity, trace, (version, answer) in itertools.islice(rows, part.num_rows):
-                own = predictions_pb2.PredictionServed(event_id=event_id, entity=entity, **answer)
-                more = ((ID, event_id.encode()), *headers)
-                yield Outgoing(self._topic, own.SerializeToString() + shared[version], entity.encode(),
-                               more if trace is None else (*more, (TRACEPARENT, trace.encode())))
+            for event_id, entity, trace, (version, own) in itertools.islice(rows, part.num_rows):
+                more = ((ID, event_id), *headers)
+                yield Outgoing(self._topic, own + shared[version], entity,
+                               more if trace is None else (*more, (TRACEPARENT, trace.encode())), record.partition)
 
     def _shared(self, record: Record, version: int) -> bytes:
         now = self._desk.clock.now()
@@ -164,13 +162,10 @@ class Scorer:
         ).SerializeToString()
 
 
-def _answers(scored: Scored) -> Iterator[tuple[int, dict[str, Any]]]:
-    """For each row the version that answered it and what it said."""
-    mine = itertools.chain.from_iterable(part.rows() for part in scored.parts)
-    if not scored.picked:
-        return zip(itertools.repeat(scored.version), mine)
-    theirs = itertools.chain.from_iterable(part.rows() for part in scored.tried)
-    return ((scored.candidate, next(theirs)) if tried else (scored.version, next(mine)) for tried in scored.picked)
+def _texts(batch: pa.RecordBatch, name: str) -> list[bytes]:
+    """A column of texts in UTF-8."""
+    texts: list[bytes] = batch.column(name).cast(pa.binary()).to_pylist()
+    return texts
 
 
 def scoring(broker: Broker, desk: Desk, pipeline: str, generation: int) -> LoopBody:

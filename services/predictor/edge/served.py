@@ -18,13 +18,10 @@ from lepton.contracts.topics import Topic
 from lepton.errors import LeptonError
 from lepton.runtime.loops import pause
 from services.predictor.edge.measures import Measures
-from services.predictor.flow.predictor import Answered
+from services.predictor.flow.answered import MAX_LOGGED_ROWS, Answered
 
 QUEUE = 2000
 """Answers that may wait; a bus that is away for longer costs log lines, never requests."""
-
-MAX_ROWS = 100
-"""Rows of one request that are logged: a large request must not push out all others."""
 
 SEND_EVERY_S = 0.1
 
@@ -78,13 +75,14 @@ class ServedLog:
         answers = answered.answers
         request_id = answered.request_id or uuid.uuid4().hex
         found = []
-        for row, answer in enumerate(itertools.islice(answers.rows(), MAX_ROWS)):
+        for row, answer in enumerate(itertools.islice(answers.rows(), MAX_LOGGED_ROWS)):
             event_id = request_id if len(answers) == 1 else f"{request_id}#{row}"
+            entity = answered.entity or event_id
             message = predictions_pb2.PredictionServed(
-                event_id=event_id, entity=event_id, model=answered.model, version=answered.version,
+                event_id=event_id, entity=entity, model=answered.model, version=answered.version,
                 source=predictions_pb2.PREDICTION_SOURCE_REQUEST, predicted_at=at, latency_s=answered.latency_s,
-                instance=self._instance, **answer)
-            found.append(outgoing(Topic.PREDICTIONS, message, key=event_id, pipeline=answered.model,
+                instance=self._instance, inputs_sha256=answered.digests[row] if answered.digests else b"", **answer)
+            found.append(outgoing(Topic.PREDICTIONS, message, key=entity, pipeline=answered.model,
                                   generation=generation,
                                   envelope=Envelope(event_id=event_id, traceparent=answered.traceparent)))
         return found

@@ -12,7 +12,7 @@ from lepton.clock import Clock
 from lepton.contracts import codec, topics
 from lepton.contracts.pb import models_pb2
 from lepton.contracts.topics import Topic
-from lepton.errors import Refused, Unavailable
+from lepton.errors import Busy, Refused, Unavailable
 from lepton.runtime.loops import pause
 from lepton.runtime.telemetry import Telemetry
 from services.predictor.edge.measures import Measures
@@ -84,7 +84,7 @@ class Updates:
         except Refused as error:
             self._measures.refused(model)
             self._telemetry.error("model_refused", f"v{before or '-'} goes on: {error}", place)
-        except Unavailable as error:
+        except (Busy, Unavailable) as error:
             pause_s = self._retry.pause_s(waiting.attempt + 1, error)
             self._telemetry.error("model_unavailable", f"tried again in {pause_s:.1f} s: {error}", place)
             # A newer state that came meanwhile goes first.

@@ -1,7 +1,7 @@
 """Who a caller is, by API key: looked up once, then remembered, and kept while the database is away."""
 
 from lepton.clock import Clock
-from lepton.contracts.apikeys import KeyRecord, matches, parse_bearer
+from lepton.contracts.apikeys import KeyRecord, Scope, matches, parse_bearer
 from lepton.errors import Missing, Refused
 from lepton.store.keys import Keys
 from services.predictor.core.keyring import Keyring
@@ -18,6 +18,19 @@ class Access:
     def recall(self, header: str) -> KeyRecord | None:
         """The key of a header that was identified before, without asking the database."""
         return self._keyring.recall(header, self._clock.monotonic())
+
+    @property
+    def revision(self) -> int:
+        """Another one whenever `admitted` may say something else."""
+        return self._keyring.revision
+
+    def admitted(self, scope: Scope) -> list[bytes]:
+        """SHA-256 of each header that was identified and may be used for `scope`."""
+        return [fingerprint for fingerprint, record in self._keyring.entries() if record.allows(scope)]
+
+    def used(self, fingerprint: bytes) -> None:
+        """A header of `admitted` came by another way than `recall`."""
+        self._keyring.used(fingerprint, self._clock.monotonic())
 
     async def identify(self, header: str | None) -> KeyRecord:
         """Raises Refused for a missing, malformed, unknown, wrong or revoked key; Unavailable when a key not seen

@@ -1,9 +1,10 @@
 """What is done while a candidate is tried: it answers its share, or in the shadow; both versions are counted."""
 
 import asyncio
+import itertools
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -14,12 +15,13 @@ from lepton.contracts.pb import grpc_service_pb2 as oip
 from lepton.errors import Busy, Invalid, LeptonError
 from lepton.runtime.loops import pause
 from services.predictor.core.answers import Answers
-from services.predictor.core.batcher import Arrays
+from services.predictor.core.batching.batcher import Arrays
 from services.predictor.core.engine import Engine
 from services.predictor.core.oip.tally import Timed
 from services.predictor.core.rollout.arms import Arm, Trial
 from services.predictor.core.rollout.comparing import agreed, sound, sound_answers
 from services.predictor.core.signature import Feed
+from services.predictor.core.streamed import rowbytes
 from services.predictor.flow.library import Library
 
 ENTITY = "entity"
@@ -34,11 +36,14 @@ ANSWER_WITHIN_S = 30.0
 log = logging.getLogger(__name__)
 
 
+def entity_of(request: oip.ModelInferRequest) -> str:
+    """Whom the request says it is about; empty when it says nothing."""
+    return request.parameters[ENTITY].string_param if ENTITY in request.parameters else ""
+
+
 def key_of(request: oip.ModelInferRequest) -> str:
     """What a request is kept together with others by: the entity it names, else its id."""
-    if ENTITY in request.parameters:
-        return request.parameters[ENTITY].string_param or request.id
-    return request.id
+    return entity_of(request) or request.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,15 @@ class Scored:
 
     def version_at(self, row: int) -> int:
         return self.candidate if self.picked and self.picked[row] else self.version
+
+    def written(self, event_ids: Sequence[bytes], entities: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:
+        """For each row the version that answered it, and the members of its PredictionServed that are its own."""
+        whose, mine = map(rowbytes.whose, event_ids, entities), rowbytes.answered(self.parts)
+        if not self.picked:
+            return zip(itertools.repeat(self.version), map(bytes.__add__, whose, mine))
+        theirs = rowbytes.answered(self.tried)
+        return ((self.candidate, row + next(theirs)) if tried else (self.version, row + next(mine))
+                for row, tried in zip(whose, self.picked, strict=True))
 
     def counts(self) -> dict[int, int]:
         """Rows by the version that answered them."""

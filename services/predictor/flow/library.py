@@ -1,47 +1,27 @@
 """Which versions of which models are here: taken up from the registry verified and warm, kept, and let go."""
 
 import asyncio
-import hashlib
 import logging
 import re
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from lepton.clock import Clock
+from lepton.contracts.modelling.serving import Serve
 from lepton.contracts.pb import models_pb2
-from lepton.contracts.signing import TrustStore, verify_manifest, verify_message
-from lepton.errors import Invalid, Missing, Refused, Unavailable
-from lepton.store.artifacts import Artifacts, Damaged, FileArtifacts
-from services.predictor.core.batcher import Limits
+from lepton.contracts.signing import verify_manifest, verify_message
+from lepton.errors import Busy, Missing, Refused, Unavailable
+from services.predictor.core.batching.limits import Limits
 from services.predictor.core.engine import Engine, Setup
 from services.predictor.core.rollout.arms import Trial
+from services.predictor.core.room import Room
 from services.predictor.core.slots import Lease, Slots
+from services.predictor.flow.files import Sources
+from services.predictor.flow.parking import PARKED, Parking, Standing
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """Where model files come from: `cache` on this machine first, then the `store`; `trust` says whose count."""
-
-    store: Artifacts
-    cache: FileArtifacts
-    trust: TrustStore
-
-
-@dataclass(slots=True)
-class Standing:
-    """What the registry says of a model and what became of it. `settled`: waiting changes nothing any more."""
-
-    revision: int = 0
-    champion: int = 0
-    settled: bool = False
-    reason: str = "it is being loaded"
-    state: models_pb2.ModelState | None = None
-    unloaded: bool = False
-    """An operator had it leave this process, until it is loaded again."""
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +38,14 @@ class Shown:
     settled: bool
     reason: str
     provider: str
+    parked: bool = False
+    """The version answers, but is loaded first: it left memory for want of room."""
 
 
 class Library:
     """Belongs to the event loop."""
 
-    def __init__(self, sources: Sources, setup: Setup, clock: Clock) -> None:
+    def __init__(self, sources: Sources, setup: Setup, clock: Clock, room: Room | None = None) -> None:
         self._sources = sources
         self._setup = setup
         self._clock = clock
@@ -71,6 +53,11 @@ class Library:
         self._limits: dict[str, Limits] = {}
         self._standings: dict[str, Standing] = {}
         self._trials: dict[str, Trial] = {}
+        self.parking = Parking(room or Room(), self._slots, self._standings, self._trials, self._bring, clock)
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Have `changed` called after each change of which version answers a request, and how it is batched."""
+        self._slots.changed = changed
 
     async def adopt(self, state: models_pb2.ModelState) -> None:
         """Serve what a registry state names, try its candidate beside it, and keep the champion before it in memory.
@@ -111,6 +98,7 @@ class Library:
                           remedy="roll the model back, or delete the pipeline")
         async with standing.turn:
             standing.unloaded, standing.settled = True, True
+            standing.unpark()
             standing.reason = "an operator unloaded it here"
             self._trials.pop(model, None)
             self._slots.forget(model)
@@ -131,10 +119,13 @@ class Library:
         tried, trial = state.rollout.candidate if _tries(state) else 0, self._trials.get(state.model)
         if trial is not None and (trial.candidate, trial.champion) != (tried, state.champion):
             del self._trials[state.model]
+            self._slots.changed()
         if standing.unloaded:
             standing.settled = True
             return
+        self.parking.asked(state.model)
         if not state.champion:
+            standing.unpark()
             self._slots.forget(state.model)
             standing.settled, standing.reason = True, "the registry names no champion"
             return
@@ -146,8 +137,9 @@ class Library:
             raise
         self._slots.flip(state.model, state.champion, frozenset({state.previous_champion, tried}))
         standing.settled, standing.reason = True, ""
+        standing.unpark()
         if state.previous_champion:
-            await self._bring(state, state.previous_champion)
+            await self._keep(state)
         if tried:
             await self._try(state)
 
@@ -155,17 +147,19 @@ class Library:
         """The registry has the model no more."""
         self._standings.pop(model, None)
         self._trials.pop(model, None)
+        self.parking.forget(model)
         self._slots.forget(model)
 
-    def configure(self, model: str, batching: tuple[int, float, int] | None) -> None:
-        """How requests are batched from now on: max_rows, max_delay_s, queue_rows; None: by default."""
-        if batching:
-            self._limits[model] = Limits(*batching)
+    def configure(self, model: str, serve: Serve | None) -> None:
+        """How requests wait and run from now on; None: by default."""
+        if serve:
+            self._limits[model] = _limits(serve)
         else:
             self._limits.pop(model, None)
         for version in self._slots.resident(model):
             with self._slots.lease(model, version) as engine:
                 engine.limit(self._limits.get(model, Limits()))
+        self._slots.changed()
 
     def trial(self, model: str) -> Trial | None:
         """The rollout this process takes part in, for what both versions do to be counted; None while there is none."""
@@ -234,7 +228,9 @@ class Library:
                 with self._slots.lease(model, version) as engine:
                     found.append(Shown(model, version, standing.revision, version == serving, standing.settled,
                                        standing.reason if version == serving else "", engine.provider))
-            if not self._slots.resident(model):
+            if standing.parked:
+                found.append(Shown(model, standing.parked, standing.revision, True, True, PARKED, "", parked=True))
+            elif not self._slots.resident(model):
                 found.append(Shown(model, 0, standing.revision, False, standing.settled, standing.reason, ""))
         return found
 
@@ -257,6 +253,7 @@ class Library:
         finally:
             if arm.refused or rollout.candidate in self._slots.resident(state.model):
                 self._trials[state.model] = trial
+                self._slots.changed()
 
     async def _stand_in(self, state: models_pb2.ModelState) -> None:
         """Where nothing answers, the champion before is better than no answer: it was good once."""
@@ -278,53 +275,44 @@ class Library:
             raise Refused(f"the registry names version {number} of {state.model}, but keeps none that may be served",
                           field="champion", remedy="publish the model again")
         verify_manifest(self._sources.trust, version, self._clock.now())
-        data = await self._file(version.manifest)
-        limits = self._limits.get(state.model, Limits())
+        data = await self._sources.file(version.manifest)
+        self._slots.put(state.model, number, await self.parking.load(
+            version.manifest, lambda: self._loaded(version.manifest, data)))
+
+    async def install(self, manifest: models_pb2.ModelManifest, data: bytes) -> None:
+        """Serve one version, whose signatures the caller has verified, without a registry. Raises Refused."""
+        self._slots.put(manifest.model, manifest.version, await self._loaded(manifest, data))
+        self._slots.flip(manifest.model, manifest.version)
+        self._standings[manifest.model] = Standing(champion=manifest.version, settled=True, reason="")
+
+    async def _loaded(self, manifest: models_pb2.ModelManifest, data: bytes) -> Engine:
+        limits = self._limits.get(manifest.model, Limits())
         try:
-            engine = await asyncio.to_thread(Engine.load, version.manifest, data, self._setup, limits, self._clock)
+            engine = await asyncio.to_thread(Engine.load, manifest, data, self._setup, limits, self._clock)
         except (Refused, Unavailable):
             raise
         except Exception as error:
             # Whatever one file makes the loader raise, the process goes on serving the others.
-            log.exception("loading %s v%d", state.model, number)
+            log.exception("loading %s v%d", manifest.model, manifest.version)
             raise Refused(f"loading failed: {type(error).__name__}: {error}",
                           remedy="publish the model again") from error
-        self._slots.put(state.model, number, engine)
+        log.info("%s v%d is in memory: %s, %s", manifest.model, manifest.version, engine.provider,
+                 ", ".join(f"{name} {value}" for name, value in engine.measured.items()))
+        return engine
 
-    async def _file(self, manifest: models_pb2.ModelManifest) -> bytes:
-        data = await self._cached(manifest.sha256)
-        if data is None:
-            data = await self._from_store(manifest.sha256)
-            await self._keep(data)
-        if hashlib.sha256(data).hexdigest() != manifest.sha256 or len(data) != manifest.size_bytes:
-            raise Refused("the file is not the one that was signed", field="sha256", remedy="publish the model again")
-        return data
-
-    async def _cached(self, digest: str) -> bytes | None:
+    async def _keep(self, state: models_pb2.ModelState) -> None:
+        """Have the champion before in memory, for a roll back without a load, where there is room."""
         try:
-            return await self._sources.cache.get(digest)
-        except Missing:
-            return None
-        except Invalid as error:
-            raise Refused("the manifest names no SHA-256", field="sha256") from error
-        except OSError as error:
-            log.warning("the cache of model files cannot be read: %s", error.strerror)
-            return None
+            await self._bring(state, state.previous_champion)
+        except Busy as busy:
+            log.info("the champion before %s is not kept in memory: %s", state.model, busy)
 
-    async def _from_store(self, digest: str) -> bytes:
-        try:
-            return await self._sources.store.get(digest)
-        except Missing as error:
-            raise Unavailable(f"the model file {digest} is not in the store", remedy="store it again") from error
-        except Damaged as error:
-            raise Refused(f"the model file {digest} was changed since it was signed", field="sha256",
-                          remedy="publish the model again") from error
 
-    async def _keep(self, data: bytes) -> None:
-        try:
-            await self._sources.cache.put(data)
-        except OSError as error:
-            log.warning("the model file is not kept on this machine: %s", error.strerror)
+def _limits(serve: Serve) -> Limits:
+    one = serve.batching
+    return Limits(one.max_rows, one.max_delay_ms / 1000, one.queue_rows, frozenset(one.preferred_rows),
+                  one.priority_levels, one.default_level, serve.instances,
+                  None if one.max_wait_ms is None else one.max_wait_ms / 1000)
 
 
 def _tries(state: models_pb2.ModelState) -> bool:

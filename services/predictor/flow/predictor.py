@@ -1,7 +1,8 @@
 """What a model answers: to tensors, to rows of named fields, to batches of a stream; and what it says of itself."""
 
 import asyncio
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +14,11 @@ from lepton.contracts.pb import prediction_pb2
 from lepton.errors import Refused, Unavailable
 from services.predictor.core.answers import Answers, named
 from services.predictor.core.engine import Engine
-from services.predictor.flow.beside import Beside, Scored, key_of
+from services.predictor.core.signature import Course, Feed
+from services.predictor.flow import asking
+from services.predictor.flow.answered import MAX_LOGGED_ROWS, Answered, Logging
+from services.predictor.flow.beside import Beside, Scored, entity_of, key_of
+from services.predictor.flow.entities import Entities
 from services.predictor.flow.library import Library
 
 PLATFORM = "onnxruntime_onnx"
@@ -25,6 +30,10 @@ class Asked(Protocol):
     deadline: float
     arrived: float
 
+    @property
+    def course(self) -> Course | None:
+        """What is told of the request's steps; None when it is not traced."""
+
     def traceparent(self) -> str | None:
         """The caller's trace, if any."""
 
@@ -33,39 +42,46 @@ class Asked(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """A request's answer, as it is offered to the log of predictions."""
+class Observed:
+    """What one version in memory did for requests: as the protocol tells it, and beyond.
 
-    model: str
-    version: int
-    request_id: str
-    answers: Answers
-    latency_s: float
-    traceparent: str | None
+    `failures` by reason (`tally.REASONS`), together those of the statistics. `pending`: requests that wait for a batch.
+    """
+
+    statistics: oip.ModelStatistics
+    failures: Mapping[str, int]
+    pending: int
 
 
 class Predictor:
-    """`offer` is given `log_share` of requests' answers, for the log; it must not wait."""
+    """`offer` is given answers to requests, for the log; it must not wait."""
 
-    def __init__(self, library: Library, beside: Beside, clock: Clock, offer: Callable[[Answered], None],
-                 log_share: float) -> None:
+    def __init__(self, library: Library, beside: Beside, entities: Entities, clock: Clock,
+                 offer: Callable[[Answered], None], logging: Logging) -> None:
         self._library = library
         self._beside = beside
+        self._entities = entities
         self._clock = clock
         self._offer = offer
-        self._log_share = log_share
+        self._logging = logging
         self._log_due = 0.0
+        self.gather: Callable[[], object] = lambda: None
+        """Called before statistics are told: whoever else answers requests hands in what it counted."""
+        self.pending: Callable[[str, int], int] = lambda model, version: 0
+        """Requests for a version that wait elsewhere than in its engine."""
 
     async def infer(self, request: oip.ModelInferRequest, asked: Asked) -> oip.ModelInferResponse:
         """Raises Invalid, Missing, Busy, Unavailable, and TimeoutError past the deadline (then nothing was run).
 
         `request` is taken apart.
         """
+        await self.awake(request.model_name, asked.deadline)
         trial = None if request.model_version else self._library.trial(request.model_name)
-        key = "" if trial is None else key_of(request)
+        key, entity = "" if trial is None else key_of(request), entity_of(request)
         with (self._library.lease(request.model_name, request.model_version, key) as engine,
               engine.tally.request(self._clock.monotonic, asked.arrived) as timed):
             read = engine.prepare(request)
+            read.feed.course = asked.course
             if read.extras is not None and read.extras.shared and not asked.local():
                 raise Refused("shared memory is for callers on the same machine", field="shared_memory_region",
                               remedy="send tensors in the request")
@@ -74,30 +90,34 @@ class Predictor:
             else:
                 engine, outputs = await self._beside.answer(trial, engine, timed, read.feed, asked.deadline)
             if self._log_is_due():
-                self._log(engine, read.request_id, engine.read(outputs), asked)
+                self._log(engine, read.request_id, engine.read(outputs), asked, entity, read.feed)
             timed.answered()
             return engine.respond(outputs, read)
 
     async def predict(self, request: prediction_pb2.PredictRequest, asked: Asked) -> prediction_pb2.PredictResponse:
-        """The same by named fields."""
+        """The same by named fields, and by what is remembered of entities."""
+        await self.awake(request.model, asked.deadline)
         trial = None if request.version else self._library.trial(request.model)
-        key = request.entity or request.request_id
-        with (self._library.lease(request.model, str(request.version or ""), key) as engine,
+        with (self._library.lease(request.model, str(request.version or ""), asking.key_of(request)) as engine,
               engine.tally.request(self._clock.monotonic, asked.arrived) as timed):
-            feed = engine.prepare_rows(request.rows, request.explain)
-            if trial is None:
-                outputs = await engine.answer(timed.read(feed), asked.deadline)
-            else:
-                engine, outputs = await self._beside.answer(trial, engine, timed, feed, asked.deadline)
-            answers = engine.read(outputs)
-            if self._log_is_due():
-                self._log(engine, request.request_id, answers, asked)
-            timed.answered()
-            rows = named(answers)
-            if request.explain:
-                engine.explain(outputs, rows)
+            gathered = asking.gather(request, engine, self._entities)
+            feed, rows = gathered.feed, list[prediction_pb2.RowPrediction]()
+            if feed is not None:
+                feed.course = asked.course
+                if trial is None:
+                    outputs = await engine.answer(timed.read(feed), asked.deadline)
+                else:
+                    engine, outputs = await self._beside.answer(trial, engine, timed, feed, asked.deadline)
+                answers = engine.read(outputs)
+                # The log numbers the rows of a request; where some have no answer, the numbers would be others.
+                if not gathered.errors and self._log_is_due():
+                    self._log(engine, request.request_id, answers, asked, asking.about(request), feed)
+                timed.answered()
+                rows = named(answers)
+                if request.explain:
+                    engine.explain(outputs, rows)
             return prediction_pb2.PredictResponse(model=request.model, version=engine.manifest.version,
-                                                  request_id=request.request_id, rows=rows)
+                                                  request_id=request.request_id, rows=gathered.told(rows))
 
     async def score(self, model: str, batch: pa.RecordBatch) -> Scored | None:
         """Answers for a features batch; None when the model has no version that answers.
@@ -105,6 +125,7 @@ class Predictor:
         Raises Unavailable while the registry's champion is still to be loaded, or the model fails; Invalid when the
         rows are not what the version takes.
         """
+        await self.awake(model)
         if self._library.awaits(model):
             raise Unavailable(f"the champion of {model} is not in memory yet", remedy="wait until it is")
         if not self._library.serving(model):
@@ -118,6 +139,11 @@ class Predictor:
             else:
                 parts = await asyncio.to_thread(engine.score, batch)
             return Scored(engine.manifest.version, parts)
+
+    async def awake(self, model: str, deadline: float = math.inf) -> None:
+        """Wait until a model that left memory for want of room is back. Raises as `infer`."""
+        if self._library.parking.asked(model):
+            await self._library.parking.wake(model, deadline)
 
     def describe(self, model: str, version: str = "") -> tuple[oip.ModelMetadataResponse, str]:
         """Metadata, and the execution provider in use. Raises as `infer` for what does not answer."""
@@ -140,24 +166,35 @@ class Predictor:
 
         Raises as `infer` for a model or version that does not answer.
         """
-        if model:
+        parked = {(name, number) for name, number, _ in self._library.parking.parked()}
+        if model and not any(name == model and version in ("", str(number)) for name, number in parked):
             # Says what is missing: the model, its version, or that it is still being loaded.
             self._library.lease(model, version)
-        found = oip.ModelStatisticsResponse()
+        return oip.ModelStatisticsResponse(model_stats=[one.statistics for one in self.observe(model, version)])
+
+    def observe(self, model: str = "", version: str = "") -> list[Observed]:
+        """`statistics`, and what the protocol has no words for."""
+        self.gather()
+        found = []
         now, wall_s = self._clock.monotonic(), self._clock.now().timestamp()
         for name in [model] if model else self._library.models():
             for number in [int(version)] if model and version else self._library.resident(name):
                 with self._library.lease(name, str(number)) as engine:
-                    found.model_stats.append(engine.tally.report(name, number, now, wall_s))
+                    found.append(Observed(engine.tally.report(name, number, now, wall_s), dict(engine.tally.failures),
+                                          engine.pending + self.pending(name, number)))
+        found += [Observed(tally.report(name, number, now, wall_s), dict(tally.failures), 0)
+                  for name, number, tally in self._library.parking.parked()
+                  if model in ("", name) and version in ("", str(number))]
         return found
 
     def _log_is_due(self) -> bool:
-        self._log_due += self._log_share
+        self._log_due += self._logging.share
         if self._log_due < 1:
             return False
         self._log_due -= 1
         return True
 
-    def _log(self, engine: Engine, request_id: str, answers: Answers, asked: Asked) -> None:
+    def _log(self, engine: Engine, request_id: str, answers: Answers, asked: Asked, entity: str, feed: Feed) -> None:
+        told = engine.digests(feed.arrays, 0, min(feed.rows, MAX_LOGGED_ROWS)) if self._logging.digested else ()
         self._offer(Answered(engine.manifest.model, engine.manifest.version, request_id, answers,
-                             self._clock.monotonic() - asked.arrived, asked.traceparent()))
+                             self._clock.monotonic() - asked.arrived, asked.traceparent(), entity, told))

@@ -5,14 +5,32 @@ in each step, and the steps last no longer than the whole; rows are those of req
 are not counted here.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 
 from lepton.contracts.pb import grpc_service_pb2 as oip
+from lepton.errors import Busy, Invalid, Missing, Refused
 from services.predictor.core.signature import Feed
 
 _NS = 1_000_000_000
 _MS = 1000
+
+REJECTED, CANCELED, BACKEND, OTHER = REASONS = ("REJECTED", "CANCELED", "BACKEND", "OTHER")
+"""Why a request failed, in Triton's words: it waited too long or did not fit the queue; its caller left; the model
+failed, or left memory; and what was wrong with the request itself."""
+
+_REASONS: dict[str, str] = {
+    **dict.fromkeys((Busy.__name__, TimeoutError.__name__), REJECTED),
+    **dict.fromkeys(("cancelled", asyncio.CancelledError.__name__), CANCELED),
+    **dict.fromkeys((Invalid.__name__, Missing.__name__, Refused.__name__), OTHER),
+}
+
+
+def reason_of(outcome: str) -> str:
+    """Of REASONS, for the name of what was raised; what nobody foresaw is the model's fault."""
+    return _REASONS.get(outcome, BACKEND)
 
 
 class Steps:
@@ -31,13 +49,44 @@ class Steps:
         self.output_s += output_s
 
 
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """Batches of `rows` rows, and the seconds of joining, running and taking apart in sum."""
+
+    rows: int
+    count: int
+    join_s: float
+    infer_s: float
+    split_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What was done for one version on another thread, in sum. `last`: when the last request succeeded.
+
+    `outcomes`: requests by how they ended, those answered among them as `ok`.
+    """
+
+    answered: int
+    outcomes: Mapping[str, int]
+    rows: int
+    success_s: float
+    fail_s: float
+    queue_s: float
+    input_s: float
+    infer_s: float
+    output_s: float
+    last: float
+    batches: tuple[Batches, ...]
+
+
 class Tally:
     """Belongs to the event loop; only ever grows. Times are monotonic seconds of one clock."""
 
     def __init__(self) -> None:
         self.steps = Steps()
         self.rows = 0
-        self.failed = 0
+        self.failures = dict.fromkeys(REASONS, 0)
         self.executions = 0
         self.last = 0.0
         """When the last request succeeded; meaningless before the first did."""
@@ -56,9 +105,13 @@ class Tally:
         self._queue_s += feed.queue_s
         self._success_s += took_s
 
-    def gave_up(self, took_s: float) -> None:
-        """A request got no answer."""
-        self.failed += 1
+    @property
+    def failed(self) -> int:
+        return sum(self.failures.values())
+
+    def gave_up(self, took_s: float, outcome: str) -> None:
+        """A request got no answer; `outcome` is the name of what was raised."""
+        self.failures[reason_of(outcome)] += 1
         self._fail_s += took_s
 
     def ran(self, rows: int, join_s: float, infer_s: float, split_s: float) -> None:
@@ -68,6 +121,29 @@ class Tally:
             steps = self._batches[rows] = Steps()
         steps.add(join_s, infer_s, split_s)
         self.executions += 1
+
+    def add(self, work: Work) -> None:
+        """Requests that another thread answered."""
+        steps = self.steps
+        steps.count += work.answered
+        steps.input_s += work.input_s
+        steps.infer_s += work.infer_s
+        steps.output_s += work.output_s
+        self.rows += work.rows
+        self.last = max(self.last, work.last)
+        for outcome, number in work.outcomes.items():
+            if outcome != "ok":
+                self.failures[reason_of(outcome)] += number
+        self._queue_s += work.queue_s
+        self._success_s += work.success_s
+        self._fail_s += work.fail_s
+        for one in work.batches:
+            kept = self._batches.setdefault(one.rows, Steps())
+            kept.count += one.count
+            kept.input_s += one.join_s
+            kept.infer_s += one.infer_s
+            kept.output_s += one.split_s
+            self.executions += one.count
 
     def report(self, model: str, version: int, now: float, wall_s: float) -> oip.ModelStatistics:
         """As the protocol says it. `now` and `wall_s` (seconds since the epoch) are the same moment."""
@@ -101,13 +177,16 @@ class Timed:
         self._feed: Feed | None = None
 
     def read(self, feed: Feed) -> Feed:
-        feed.input_s = self._clock() - self._begun
+        ended = self._clock()
+        feed.input_s = ended - self._begun
+        if feed.course is not None:
+            feed.course.step("input", self._begun, ended)
         self._feed = feed
         return feed
 
     def handed_to(self, other: Tally) -> None:
         """Another version answers instead: this one failed."""
-        self._tally.gave_up(self._clock() - self._arrived)
+        self._tally.gave_up(self._clock() - self._arrived, "failed")
         self._tally = other
 
     def answered(self) -> None:
@@ -121,8 +200,10 @@ class Timed:
         ended = self._clock()
         if error is None and self._feed is not None:
             self._tally.succeeded(self._feed, ended - self._answered, ended, ended - self._arrived)
+            if self._feed.course is not None:
+                self._feed.course.step("output", self._answered, ended)
         else:
-            self._tally.gave_up(ended - self._arrived)
+            self._tally.gave_up(ended - self._arrived, "unread" if kind is None else kind.__name__)
 
 
 def _duration(count: int, seconds: float) -> oip.StatisticDuration:

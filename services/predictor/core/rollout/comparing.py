@@ -18,7 +18,7 @@ def sound(outputs: Mapping[str, Array]) -> bool:
 
 def sound_answers(answers: Answers) -> bool:
     """The same of what was read from them."""
-    beside = (answers.probabilities, answers.scores, answers.values, answers.score)
+    beside = (answers.probabilities, answers.scores, answers.values, answers.score, answers.bounds)
     return (answers.numbers is None or bool(np.isfinite(answers.numbers).all())) and all(
         array is None or bool(np.isfinite(array).all()) for array in beside)
 

@@ -8,8 +8,7 @@ import grpc
 from lepton.contracts.apikeys import Scope
 from lepton.errors import LeptonError, Refused
 from services.predictor.edge import errors
-from services.predictor.edge.measures import Measures
-from services.predictor.edge.rpc.calls import UNKNOWN_MODEL
+from services.predictor.edge.measures import UNKNOWN_MODEL, Measures
 from services.predictor.flow.access import Access
 
 AUTHORIZATION = "authorization"
@@ -24,6 +23,9 @@ ADMIN_CALLS = frozenset(f"/inference.GRPCInferenceService/{name}" for name in (
     "SystemSharedMemoryStatus", "SystemSharedMemoryRegister", "SystemSharedMemoryUnregister",
     "CudaSharedMemoryStatus", "CudaSharedMemoryRegister", "CudaSharedMemoryUnregister"))
 """What changes the server, or tells of its machine."""
+
+WRITE_CALLS = frozenset({"/lepton.v1.Prediction/Feedback"})
+"""What models will learn from."""
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 Details = grpc.HandlerCallDetails
@@ -45,8 +47,7 @@ class Gatekeeper(grpc.aio.ServerInterceptor):
         if method in OPEN_CALLS or method.startswith(OPEN_SERVICES):
             return await continuation(handler_call_details)
         try:
-            await self.admit(authorization(handler_call_details.invocation_metadata),
-                             Scope.ADMIN if method in ADMIN_CALLS else Scope.PREDICT)
+            await self.admit(authorization(handler_call_details.invocation_metadata), _scope(method))
         except LeptonError as error:
             self._measures.request(UNKNOWN_MODEL, "", "unauthorized", 0.0)
             return _ending(_status(error), errors.details(error))
@@ -59,6 +60,10 @@ class Gatekeeper(grpc.aio.ServerInterceptor):
             record = await self._access.identify(header)
         if not record.allows(scope):
             raise Refused(f"this key has no scope `{scope}`", field="scope", remedy=f"use a key with scope `{scope}`")
+
+
+def _scope(method: str) -> Scope:
+    return Scope.ADMIN if method in ADMIN_CALLS else Scope.WRITE if method in WRITE_CALLS else Scope.PREDICT
 
 
 def authorization(metadata: Iterable[tuple[str, str | bytes]] | None) -> str | None:

@@ -7,22 +7,22 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 import grpc
-from opentelemetry.trace import Span, SpanKind
+from opentelemetry.trace import Span
 
 from lepton.clock import Clock
 from lepton.errors import LeptonError, Missing
 from lepton.runtime.telemetry import Telemetry
 from services.predictor.edge import errors
-from services.predictor.edge.measures import Measures
+from services.predictor.edge.measures import UNKNOWN_MODEL, Measures
+from services.predictor.edge.seen.spans import Followed, Spans
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 TRACEPARENT = "traceparent"
+CALLER = "lepton-caller"
+"""Metadata the wire adds for a caller on another machine, who comes by its Unix socket like all others."""
 LOCAL_PEERS = ("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")
 """How gRPC names callers on this machine."""
-
-UNKNOWN_MODEL = "(unknown)"
-"""What requests for models that do not exist are counted under: callers must not be able to make up series."""
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +30,10 @@ log = logging.getLogger(__name__)
 class Call:
     """One call while it is answered: a `with` block that spans, times and counts it; whatever is raised goes on.
 
-    Times are monotonic seconds. Set `version` once it is known.
+    Times are monotonic seconds. Set `version` once it is known. `course`: its steps, where its trace is sampled.
     """
 
-    __slots__ = ("_calls", "_context", "_model", "_name", "_span", "arrived", "deadline", "version")
+    __slots__ = ("_calls", "_context", "_model", "_name", "_span", "arrived", "course", "deadline", "version")
 
     def __init__(self, calls: "Calls", context: Context, name: str, model: str, timeout_s: float) -> None:
         left_s = context.time_remaining()
@@ -45,6 +45,7 @@ class Call:
         self._name = name
         self._model = model
         self._span: AbstractContextManager[Span] | None = None
+        self.course: Followed | None = None
 
     def traceparent(self) -> str | None:
         """The caller's trace, from the call's metadata."""
@@ -58,12 +59,14 @@ class Call:
 
     def __enter__(self) -> "Call":
         if self._calls.traced:
-            self._span = self._calls.span(self._name, self.traceparent())
-            self._span.__enter__()
+            self._span = self._calls.spans.call(self._name, self.traceparent())
+            self.course = self._calls.spans.follow(self._span.__enter__())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
+        if self.course is not None:
+            self._calls.spans.end(self.course, self._model, self.version)
         if self._span is not None:
             self._span.__exit__(kind, error, traceback)
         outcome = "ok" if error is None else self._calls.outcome(self._name, error)
@@ -80,12 +83,10 @@ class Calls:
         self.count = measures.request
         self.monotonic = clock.monotonic
         self.traced = telemetry.exporting
+        self.spans = Spans(telemetry, clock)
 
     def begin(self, context: Context, name: str, model: str) -> Call:
         return Call(self, context, name, model, self._timeout_s)
-
-    def span(self, name: str, parent: str | None) -> AbstractContextManager[Span]:
-        return self._telemetry.span_from(parent, name, kind=SpanKind.SERVER)
 
     def outcome(self, name: str, error: BaseException) -> str:
         """The word for how a call failed; what is no outcome is reported."""
@@ -100,7 +101,8 @@ class Calls:
 
 def is_local(context: Context) -> bool:
     """Whether the caller is on this machine, as its connection tells."""
-    return str(context.peer()).startswith(LOCAL_PEERS)
+    away = any(key == CALLER for key, _ in context.invocation_metadata() or ())
+    return str(context.peer()).startswith(LOCAL_PEERS) and not away
 
 
 async def end(context: Context, error: Exception) -> NoReturn:

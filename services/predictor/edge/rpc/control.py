@@ -8,9 +8,9 @@ from typing import Any
 from lepton.contracts.pb import grpc_service_pb2 as oip
 from lepton.contracts.pb import grpc_service_pb2_grpc as oip_grpc
 from lepton.errors import Invalid, LeptonError, Refused
-from services.predictor.edge.errors import Unsupported
 from services.predictor.edge.memory import SharedMemory
 from services.predictor.edge.rpc.calls import Context, end, is_local
+from services.predictor.flow.entities import Unsupported
 from services.predictor.flow.library import Library
 from services.predictor.flow.library import Shown as Held
 
@@ -39,7 +39,8 @@ class Control(oip_grpc.GRPCInferenceServiceServicer):
     async def RepositoryIndex(self, request: oip.RepositoryIndexRequest,
                               context: Context) -> oip.RepositoryIndexResponse:
         shown = self._library.shown()
-        return oip.RepositoryIndexResponse(models=[_index(one) for one in shown if one.version or not request.ready])
+        return oip.RepositoryIndexResponse(models=[
+            _index(one) for one in shown if (one.version and not one.parked) or not request.ready])
 
     async def RepositoryModelLoad(self, request: oip.RepositoryModelLoadRequest,
                                   context: Context) -> oip.RepositoryModelLoadResponse:
@@ -131,7 +132,7 @@ class Control(oip_grpc.GRPCInferenceServiceServicer):
 
 
 def _index(one: Held) -> Any:
-    state = "READY" if one.version else "UNAVAILABLE" if one.settled else "LOADING"
+    state = "READY" if one.version and not one.parked else "UNAVAILABLE" if one.settled else "LOADING"
     return oip.RepositoryIndexResponse.ModelIndex(
         name=one.model, version=str(one.version) if one.version else "", state=state, reason=one.reason)
 

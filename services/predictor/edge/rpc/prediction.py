@@ -1,17 +1,20 @@
-"""lepton.v1.Prediction over gRPC: answers by the names of a Pipeline's fields."""
+"""lepton.v1.Prediction over gRPC: answers by the names of a Pipeline's fields, and what became true of them."""
 
 import grpc
 
 from lepton.contracts.pb import prediction_pb2, prediction_pb2_grpc
 from services.predictor.edge.rpc.calls import Calls, Context, end
+from services.predictor.flow.feedback import TakesFeedback
 from services.predictor.flow.predictor import Predictor
 
 _PREDICT = "lepton.v1.Prediction/Predict"
+_FEEDBACK = "lepton.v1.Prediction/Feedback"
 
 
 class Prediction(prediction_pb2_grpc.PredictionServicer):
-    def __init__(self, predictor: Predictor, calls: Calls) -> None:
+    def __init__(self, predictor: Predictor, feedback: TakesFeedback, calls: Calls) -> None:
         self._predictor = predictor
+        self._feedback = feedback
         self._calls = calls
 
     async def Predict(self, request: prediction_pb2.PredictRequest, context: Context) -> prediction_pb2.PredictResponse:
@@ -21,6 +24,14 @@ class Prediction(prediction_pb2_grpc.PredictionServicer):
                 call.version = str(response.version)
                 return response
         except Exception as error:  # noqa: BLE001 - the call has been counted, a bug reported; the caller gets its status
+            await end(context, error)
+
+    async def Feedback(self, request: prediction_pb2.FeedbackRequest,
+                       context: Context) -> prediction_pb2.FeedbackResponse:
+        try:
+            with self._calls.begin(context, _FEEDBACK, request.model):
+                return prediction_pb2.FeedbackResponse(event_ids=await self._feedback.take(request))
+        except Exception as error:  # noqa: BLE001 - as above
             await end(context, error)
 
 

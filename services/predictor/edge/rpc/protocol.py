@@ -14,6 +14,7 @@ from services.predictor.edge import errors
 from services.predictor.edge.rpc.auth import Gatekeeper, authorization
 from services.predictor.edge.rpc.calls import Calls, Context, end
 from services.predictor.edge.rpc.control import Control, Operating
+from services.predictor.edge.rpc.unreadable import SAID, takes_none
 from services.predictor.flow.library import Library
 from services.predictor.flow.predictor import Predictor
 
@@ -47,7 +48,7 @@ class Protocol(Control):
         self._gate = gate
         self._health = health
         self._shown = shown
-        self._readers: set[asyncio.Task[None]] = set()
+        self._readers: set[asyncio.Task[bool]] = set()
         self._draining = False
 
     async def ServerLive(self, request: oip.ServerLiveRequest, context: Context) -> oip.ServerLiveResponse:
@@ -60,6 +61,9 @@ class Protocol(Control):
         return oip.ServerMetadataResponse(name=self._shown.name, version="1", extensions=self._shown.extensions)
 
     async def ModelReady(self, request: oip.ModelReadyRequest, context: Context) -> oip.ModelReadyResponse:
+        if self._library.parking.asked(request.name):
+            # It answers, once its first request has had it loaded.
+            return oip.ModelReadyResponse(ready=True)
         try:
             self._predictor.describe(request.name, request.version)
         except (Missing, Unavailable):
@@ -68,6 +72,7 @@ class Protocol(Control):
 
     async def ModelMetadata(self, request: oip.ModelMetadataRequest, context: Context) -> oip.ModelMetadataResponse:
         try:
+            await self._predictor.awake(request.name)
             found, provider = self._predictor.describe(request.name, request.version)
         except LeptonError as error:
             await end(context, error)
@@ -76,6 +81,7 @@ class Protocol(Control):
 
     async def ModelConfig(self, request: oip.ModelConfigRequest, context: Context) -> oip.ModelConfigResponse:
         try:
+            await self._predictor.awake(request.name)
             return oip.ModelConfigResponse(config=self._predictor.config(request.name, request.version))
         except LeptonError as error:
             await end(context, error)
@@ -96,9 +102,10 @@ class Protocol(Control):
         except Exception as error:  # noqa: BLE001 - the call has been counted, a bug reported; the caller gets its status
             await end(context, error)
 
-    async def ModelStreamInfer(self, request_iterator: AsyncIterator[oip.ModelInferRequest],  # type: ignore[override]
+    @takes_none
+    async def ModelStreamInfer(self, request_iterator: AsyncIterator[oip.ModelInferRequest | None],
                                context: Context) -> None:
-        """Answer in the order asked, many at a time. A stop answers what was read, then ends the stream."""
+        """Answer in the order asked, many at a time. A stop, or what is no request, ends it after the rest."""
         answers: asyncio.Queue[Answer | None] = asyncio.Queue(MAX_PIPELINED)
         async with asyncio.TaskGroup() as group:
             reader = group.create_task(self._read(request_iterator, context, answers, group))
@@ -108,6 +115,8 @@ class Protocol(Control):
                     await context.write(await answer)
             finally:
                 self._readers.discard(reader)
+        if not reader.cancelled() and not reader.result():
+            await context.abort(grpc.StatusCode.INTERNAL, SAID)
         if self._draining:
             await end(context, Unavailable("this server is stopping", remedy="open the stream again elsewhere"))
 
@@ -117,13 +126,17 @@ class Protocol(Control):
         for reader in self._readers:
             reader.cancel()
 
-    async def _read(self, requests: AsyncIterator[oip.ModelInferRequest], context: Context,
-                    answers: asyncio.Queue[Answer | None], group: asyncio.TaskGroup) -> None:
+    async def _read(self, requests: AsyncIterator[oip.ModelInferRequest | None], context: Context,
+                    answers: asyncio.Queue[Answer | None], group: asyncio.TaskGroup) -> bool:
+        """Whether all was read that came."""
         try:
             async for request in requests:
+                if request is None:
+                    return False
                 await answers.put(group.create_task(self._answer(request, context)))
         finally:
             await answers.put(None)
+        return True
 
     async def _answer(self, request: oip.ModelInferRequest, context: Context) -> oip.ModelStreamInferResponse:
         # The flow takes the request apart.

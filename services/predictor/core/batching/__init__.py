@@ -1,0 +1,1 @@
+"""Which waiting requests run together, in which order, and when."""

@@ -1,0 +1,1 @@
+"""Requests that are plain enough to be run without being read one by one."""

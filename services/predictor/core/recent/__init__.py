@@ -1,0 +1,1 @@
+"""The newest accepted row of each entity, and how a request's row is filled up from it."""

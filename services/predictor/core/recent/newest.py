@@ -1,0 +1,15 @@
+"""One remembered row, and whose event it is of."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """One row of a features batch, its fields and windows by name."""
+
+    row: pa.RecordBatch
+    event_id: str
+    occurred_at: datetime

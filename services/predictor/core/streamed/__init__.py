@@ -1,0 +1,1 @@
+"""What becomes of the rows of a stream that is scored."""

@@ -1,0 +1,1 @@
+"""One process that answers with one exported version: no broker, no database, no registry."""

@@ -1,0 +1,160 @@
+//! The threads that run Python: one call a batch, in turn for whoever has something to run.
+
+use std::collections::VecDeque;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
+
+use bytes::Bytes;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::counts::{Counts, Times};
+use crate::group::{Answer, Group, Job, Outputs};
+use crate::grpc::{self, Status};
+use crate::lock;
+
+pub type Done = Vec<(oneshot::Sender<Answer>, Answer)>;
+
+/// What a worker does next.
+pub enum Turn {
+    Run(Arc<Group>),
+    /// Tell Python of a form that is new: its key and a request of it.
+    Ask(Vec<u8>, Bytes),
+}
+
+#[derive(Default)]
+struct Turns {
+    waiting: VecDeque<Turn>,
+    idle: bool,
+    rung: bool,
+    stopped: bool,
+}
+
+/// The queue of one thread that runs Python.
+pub struct Worker {
+    turns: Mutex<Turns>,
+    bell: Condvar,
+    runtime: tokio::runtime::Handle,
+}
+
+/// What worker threads share.
+pub struct Shop {
+    pub ask: Py<PyAny>,
+    pub done: mpsc::UnboundedSender<Done>,
+    pub counts: Mutex<Counts>,
+}
+
+impl Worker {
+    pub fn new(runtime: tokio::runtime::Handle) -> Worker {
+        Worker { turns: Mutex::default(), bell: Condvar::new(), runtime }
+    }
+
+    /// Queue a turn. A sleeping thread is woken once what the I/O thread has read already is queued too.
+    pub fn ready(self: &Arc<Worker>, turn: Turn) {
+        let mut turns = lock(&self.turns);
+        turns.waiting.push_back(turn);
+        if turns.idle && !std::mem::replace(&mut turns.rung, true) {
+            drop(turns);
+            let worker = self.clone();
+            self.runtime.spawn(async move { worker.bell.notify_one() });
+        }
+    }
+
+    pub fn stop(&self) {
+        lock(&self.turns).stopped = true;
+        self.bell.notify_one();
+    }
+
+    fn next(&self) -> Option<Turn> {
+        let mut turns = lock(&self.turns);
+        loop {
+            if let Some(turn) = turns.waiting.pop_front() {
+                return Some(turn);
+            }
+            if turns.stopped {
+                return None;
+            }
+            turns.idle = true;
+            turns = self.bell.wait(turns).unwrap_or_else(std::sync::PoisonError::into_inner);
+            (turns.idle, turns.rung) = (false, false);
+        }
+    }
+
+    /// The thread's work, until `stop`.
+    pub fn work(self: Arc<Worker>, shop: Arc<Shop>) {
+        Python::attach(|py| {
+            while let Some(turn) = py.detach(|| self.next()) {
+                // What panics has written why, and costs the requests of this turn alone: whoever waits is told.
+                let _ = catch_unwind(AssertUnwindSafe(|| self.turn(py, &shop, turn)));
+            }
+        });
+    }
+
+    fn turn(self: &Arc<Worker>, py: Python<'_>, shop: &Shop, turn: Turn) {
+        match turn {
+            Turn::Run(group) => self.run(py, shop, group),
+            Turn::Ask(key, message) => {
+                let asked = shop.ask.bind(py).call1((PyBytes::new(py, &key), PyBytes::new(py, &message)));
+                if let Err(error) = asked {
+                    error.write_unraisable(py, None);
+                }
+            }
+        }
+    }
+
+    fn run(self: &Arc<Worker>, py: Python<'_>, shop: &Shop, group: Arc<Group>) {
+        let began = Instant::now();
+        let mut dropped = Vec::new();
+        let (batch, more, since) = group.take(&mut dropped);
+        let mut joined = began;
+        let outputs = if batch.is_empty() { Ok(Vec::new()) } else { group.call(py, &batch, &mut joined) };
+        py.detach(|| {
+            let inferred = Instant::now();
+            group.ended(outputs.is_ok().then(|| inferred - since));
+            let times = Times { began, joined, inferred, ended: inferred };
+            let done = finish(shop, &group, batch, dropped, outputs, times);
+            // The receiver is gone once the door has closed; whoever waited is gone too.
+            let _ = shop.done.send(done);
+            if more {
+                lock(&self.turns).waiting.push_back(Turn::Run(group));
+            }
+        });
+    }
+}
+
+/// Count a batch and what was dropped beside it, and say who gets what.
+fn finish(shop: &Shop, group: &Group, batch: Vec<Job>, dropped: Vec<Job>, outputs: Outputs, mut times: Times) -> Done {
+    let mut done = Vec::with_capacity(batch.len() + dropped.len());
+    let answers = outputs.and_then(|outputs| group.answers(&batch, &outputs).ok_or_else(|| {
+        let said = "the model answered with another number of rows; remedy: roll the model back";
+        (Status::new(grpc::UNAVAILABLE, said), "Unavailable".to_owned())
+    }));
+    times.ended = Instant::now();
+    let mut counts = lock(&shop.counts);
+    let counted = counts.entry((group.lane.model.clone(), group.lane.version.clone())).or_default();
+    for job in dropped {
+        let outcome = if job.deadline <= times.began { "TimeoutError" } else { "cancelled" };
+        counted.failed(outcome, job.arrived.elapsed().as_secs_f64());
+        let late = Status::new(grpc::DEADLINE_EXCEEDED, "the deadline passed before the request could run");
+        done.push((job.reply, Err(late)));
+    }
+    match answers {
+        _ if batch.is_empty() => {}
+        Ok(answers) => {
+            counted.answered(&batch, &times);
+            done.extend(batch.into_iter().zip(answers).map(|(mut job, answer)| {
+                job.held.set(answer.len());
+                (job.reply, Ok((answer, job.held)))
+            }));
+        }
+        Err((status, outcome)) => {
+            for job in batch {
+                counted.failed(&outcome, job.arrived.elapsed().as_secs_f64());
+                done.push((job.reply, Err(status.clone())));
+            }
+        }
+    }
+    done
+}
