@@ -1,5 +1,7 @@
 """Everything the watchdog is made of, in start order."""
 
+import msgspec
+
 from lepton.bus import kafka
 from lepton.bus.care import Care
 from lepton.bus.letters.refusing import DeadLetters
@@ -7,6 +9,7 @@ from lepton.bus.presence import Connection, announce
 from lepton.bus.producer import Producer
 from lepton.bus.records import Broker
 from lepton.contracts import names
+from lepton.contracts.admission import Admission
 from lepton.contracts.signing import Identity, TrustStore
 from lepton.contracts.topics import Topic
 from lepton.runtime.loops import Loop
@@ -15,15 +18,18 @@ from lepton.store.announce import Announcement, Relay
 from lepton.store.documents import DocumentDatabase
 from lepton.store.incidents import Incidents, Lease
 from lepton.store.mongo import Database
+from services.watchdog.core.alerting.grouping import Timing
 from services.watchdog.core.inputs import Command, Decision, Thresholds
-from services.watchdog.edge import announced, quality, results, telemetry
+from services.watchdog.core.thresholds.limits import Limits
+from services.watchdog.edge import announced, approvals, quality, results, telemetry
 from services.watchdog.edge.announced import AnnouncedPipelines
 from services.watchdog.edge.feeds import Feed, Refusals
-from services.watchdog.edge.notify import Notifier
+from services.watchdog.edge.notify import send
 from services.watchdog.edge.records import Audit, JournalLog
 from services.watchdog.edge.recovery import Commands
 from services.watchdog.flow.acting import Acting, Voice
 from services.watchdog.flow.observing import Observing
+from services.watchdog.flow.telling import Telling
 from services.watchdog.flow.watching import Watching
 from services.watchdog.settings import WatchdogSettings
 
@@ -57,15 +63,16 @@ def assemble(settings: WatchdogSettings, service: Service, broker: Broker, datab
         return Care(clock, service.health.check(what, FOLLOW_DEADLINE_S), service.telemetry)
 
     relay = Relay([incidents.announcing], publish, clock)
-    notifier = Notifier(settings.notify.get_secret_value().split())
     observing = Observing(own, clock)
+    telling = _telling(settings, service, observing)
     voice = _voice(service, Commands(producer, identity, own, clock, service.telemetry), Audit(producer, own, clock),
-                   relay, notifier)
+                   relay, telling)
     acting = Acting(incidents, Lease(database, clock), observing, voice, clock, owner=own, lease_s=settings.lease_s)
     watching = Watching(_thresholds(settings), observing, acting.decide, JournalLog(scribe, own).write, clock,
                         settings.tick_s)
     refusals = Refusals(broker, DeadLetters("watchdog", clock), Care(clock, telemetry=service.telemetry), own)
-    platform = Feed(broker, {**telemetry.source(observing), **results.source(observing)}, refusals, care("platform"),
+    platform = Feed(broker, {**telemetry.source(observing), **results.source(observing),
+                             **approvals.source(observing, Admission(trust), clock)}, refusals, care("platform"),
                     GROUP, f"{own}-platform")
 
     def follow(pipeline: str, generation: int) -> Loop:
@@ -86,7 +93,7 @@ def assemble(settings: WatchdogSettings, service: Service, broker: Broker, datab
     for name, table in (("instances", instances), ("models", models), ("pipelines", pipelines)):
         service.add(Stage.BUS, name, table)
     service.spawn("announce incidents", relay.run)
-    service.spawn("notify", notifier.run)
+    service.spawn("notify", telling.run)
     service.spawn("write journal", watching.write)
     service.spawn("follow instances", instances.run)
     service.spawn("follow models", models.run)
@@ -102,10 +109,12 @@ def assemble(settings: WatchdogSettings, service: Service, broker: Broker, datab
 def _thresholds(settings: WatchdogSettings) -> Thresholds:
     return Thresholds(own=settings.instance, silence_s=settings.silence_s, start_grace_s=settings.start_grace_s,
                       unheard_s=settings.unheard_s, verify_s=settings.verify_s, restart_actions=settings.restarts,
-                      all_restarts=settings.all_restarts)
+                      all_restarts=settings.all_restarts, dry_run=settings.dry_run,
+                      approval=tuple(settings.approval), approval_s=settings.approval_s,
+                      limits=msgspec.convert(settings.limits, Limits, strict=False))
 
 
-def _voice(service: Service, commands: Commands, audit: Audit, relay: Relay, notifier: Notifier) -> Voice:
+def _voice(service: Service, commands: Commands, audit: Audit, relay: Relay, telling: Telling) -> Voice:
     reached = service.telemetry.counter(names.INCIDENTS)
 
     async def command(one: Command, fence: int) -> None:
@@ -118,8 +127,18 @@ def _voice(service: Service, commands: Commands, audit: Audit, relay: Relay, not
     def tell(decision: Decision) -> None:
         incident = decision.incident
         reached.add(1, {"symptom": incident.symptom, "state": incident.state})
-        if decision.alert:
-            notifier.tell(f"{incident.symptom} of {incident.cause} ({incident.state})", decision.alert,
-                          decision.notify)
+        telling.tell(decision)
 
-    return Voice(command, audit.record, relay.kick, tell)
+    return Voice(command, audit.record, relay.kick, tell, telling.standing)
+
+
+def _telling(settings: WatchdogSettings, service: Service, observing: Observing) -> Telling:
+    told = service.telemetry.counter(names.NOTICES)
+
+    def report(outcome: str, scheme: str, why: str) -> None:
+        told.add(1, {"outcome": outcome, "scheme": scheme})
+        if why:
+            service.telemetry.error("notice_not_sent", f"a {scheme} address could not be told ({outcome}): {why}")
+
+    timing = Timing(settings.alert_group_s, settings.alert_repeat_s, settings.alert_rate)
+    return Telling(settings.alert_routes(), timing, send, report, observing.named, service.clock)

@@ -1,14 +1,20 @@
 """What the watchdog can be told beyond what every service can."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from pydantic import Field, SecretStr
+import msgspec
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import SettingsConfigDict
 
 from lepton.runtime.settings import LeptonSettings
+from services.watchdog.core.alerting.routes import Route
+from services.watchdog.core.thresholds.limits import Limits
 
 
 class WatchdogSettings(LeptonSettings):
     """Defaults fit two busy cores: five missed heartbeats are silence, and a restart has fifteen seconds to show."""
+
+    model_config = SettingsConfigDict(hide_input_in_errors=True)
 
     service: ClassVar[str] = "watchdog"
 
@@ -36,5 +42,50 @@ class WatchdogSettings(LeptonSettings):
     lease_s: float = Field(default=5.0, ge=1, le=300)
     """Seconds after which another watchdog may act when this one falls silent."""
 
+    dry_run: bool = False
+    """Command nothing: tell a person what would have been done."""
+
+    approval: list[Literal["restart", "roll_back", "retrain", "quarantine"]] = Field(default_factory=list)
+    """Actions that wait for a person's word, whatever a Pipeline says, as JSON: `["restart"]`."""
+
+    approval_s: float = Field(default=3600.0, ge=1, le=604_800)
+    """Seconds such an action waits; then it is left to a person."""
+
+    limits: dict[str, float] = Field(default_factory=dict)
+    """From where on load is a symptom, as JSON: `{"cpu": 0.95, "disk_ahead_s": 7200}`; see docs/watchdog/signals.md."""
+
     notify: SecretStr = SecretStr("")
     """Apprise addresses that are told of every alert, separated by spaces; a Pipeline names its own besides."""
+
+    routes: SecretStr = SecretStr("")
+    """Who is told of what, as JSON: `[{"to": ["mailtos://u:p@h"], "severity": ["critical"]}]`; see alerts.md."""
+
+    alert_group_s: float = Field(default=5.0, ge=0, le=3600)
+    """Seconds that an alert waits for others of its group, to be told in one message."""
+
+    alert_repeat_s: float = Field(default=14_400.0, ge=0)
+    """Seconds after which an incident that is still open is told again; 0: never."""
+
+    alert_rate: int = Field(default=20, ge=1, le=10_000)
+    """Messages that one address gets in a minute at most; what is more waits and is told together."""
+
+    def alert_routes(self) -> list[Route]:
+        """Addresses that are told of everything, then those of `routes`."""
+        text = self.routes.get_secret_value()
+        told = msgspec.json.decode(text, type=list[Route]) if text else []
+        everything = tuple(self.notify.get_secret_value().split())
+        return [Route(everything), *told] if everything else told
+
+    @field_validator("routes")
+    @classmethod
+    def _routed(cls, given: SecretStr) -> SecretStr:
+        # The decoder's words name a place and no value: addresses do not show.
+        if given.get_secret_value():
+            msgspec.json.decode(given.get_secret_value(), type=list[Route])
+        return given
+
+    @field_validator("limits")
+    @classmethod
+    def _known(cls, given: dict[str, float]) -> dict[str, float]:
+        msgspec.convert(given, Limits, strict=False)
+        return given

@@ -3,7 +3,27 @@
 from collections.abc import Iterable
 
 from services.watchdog.core.inputs import Incident
-from services.watchdog.core.rules import BROKEN_DATA, BUS, QUALITY_LOSS, SILENCE, Symptom
+from services.watchdog.core.symptom import (
+    ANSWER_DRIFT,
+    AVAILABILITY,
+    BROKEN_DATA,
+    BUS,
+    DRIFT,
+    LAG,
+    LATENCY,
+    NO_ROWS,
+    OF_HOSTS,
+    OF_PROCESSES,
+    QUALITY_LOSS,
+    QUEUE,
+    SILENCE,
+    UNUSUAL_ROWS,
+    Symptom,
+)
+
+EFFECTS_OF_BAD_ROWS = frozenset({QUALITY_LOSS, DRIFT, ANSWER_DRIFT, UNUSUAL_ROWS})
+
+EFFECTS_OF_SILENCE = frozenset({NO_ROWS, AVAILABILITY, LATENCY, QUEUE, LAG})
 
 
 def cause(symptom: Symptom) -> str:
@@ -17,6 +37,20 @@ def cause(symptom: Symptom) -> str:
             return f"data:{symptom.about}/{symptom.source}" if symptom.source else f"data:{symptom.about}"
         case "training_failure":
             return f"training:{symptom.about}"
+        case kind if kind in OF_HOSTS:
+            return f"resources:{kind}/{symptom.about}"
+        case "drift" | "no_rows" | "unusual_rows":
+            return f"data:{symptom.about}"
+        case "availability" | "latency":
+            return f"serving:{symptom.about}"
+        case "lag" | "queue" | "surge":
+            return f"surge:{symptom.about}"
+        case "outside_alert":
+            return f"outside:{symptom.about}"
+        case "dead_letters":
+            return f"data:{symptom.about}"
+        case kind if kind in OF_PROCESSES:
+            return f"process:{symptom.about}"
     return f"model:{symptom.about}"
 
 
@@ -31,17 +65,35 @@ def target(symptom: Symptom) -> str:
             return f"instance:{symptom.about}"
         case "broken_data":
             return f"pipeline:{symptom.about}"
+        case "no_rows" | "unusual_rows" | "surge" | "availability" | "latency":
+            return f"pipeline:{symptom.about}"
+        case "outside_alert":
+            return f"outside:{symptom.about}"
+        case kind if kind in OF_HOSTS:
+            return f"host:{symptom.about}"
+        case "lag":
+            return f"instance:{symptom.about.partition('/')[0]}"
+        case kind if kind in OF_PROCESSES:
+            return f"instance:{symptom.about}"
     return f"model:{symptom.about}"
 
 
 def explained(symptom: Symptom, open_incidents: Iterable[Incident]) -> bool:
     """Whether an incident that is open already accounts for it, so that acting on it would treat an effect.
 
-    A bus fault explains every silence. Broken data that is not yet dealt with explains a loss of quality.
+    A bus fault explains every silence. Broken data that is not yet dealt with explains a loss of quality and whatever
+    else is unusual of rows; where a process is silent, rows may only be late. Fields that drifted explain answers that
+    did.
     """
     for incident in open_incidents:
         if incident.symptom == SILENCE and incident.cause == BUS and symptom.kind == SILENCE and symptom.about != BUS:
             return True
-        if symptom.kind == QUALITY_LOSS and incident.symptom == BROKEN_DATA and incident.pipeline == symptom.pipeline:
+        if incident.symptom == SILENCE and symptom.kind in EFFECTS_OF_SILENCE:
+            return True
+        if incident.pipeline != symptom.pipeline:
+            continue
+        if symptom.kind in EFFECTS_OF_BAD_ROWS and incident.symptom == BROKEN_DATA:
             return incident.state != "escalated"
+        if symptom.kind == ANSWER_DRIFT and incident.symptom == DRIFT:
+            return True
     return False

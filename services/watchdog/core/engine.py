@@ -10,10 +10,12 @@ from msgspec.structs import replace
 from services.watchdog.core import incident as life
 from services.watchdog.core import remedy, verify
 from services.watchdog.core.diagnose import cause, explained, target
+from services.watchdog.core.diagnosis.ranking import ranked, told
 from services.watchdog.core.inputs import (
     AlreadyOpen,
     Answered,
     AnyInput,
+    Approval,
     Command,
     Decision,
     Incident,
@@ -22,8 +24,11 @@ from services.watchdog.core.inputs import (
     Tick,
 )
 from services.watchdog.core.remedy import Budget, Permit
-from services.watchdog.core.rules import BUS, LINE_STOPPED, SILENCE, TRAINING_FAILURE, Symptom, symptoms
+from services.watchdog.core.rules import symptoms
+from services.watchdog.core.safety.blast import spares
+from services.watchdog.core.safety.policy import Flaps, awaited_s, only_told, under_maintenance
 from services.watchdog.core.state import State
+from services.watchdog.core.symptom import BUS, OUTSIDE, SILENCE, TOLD_AT_ONCE, Symptom
 from services.watchdog.core.verify import Finding
 
 
@@ -35,6 +40,7 @@ class Engine:
         self.fence = 0
         self.open: dict[str, Incident] = {}
         self._budget = Budget()
+        self._flaps = Flaps()
         self._decisions: list[Decision] = []
 
     def step(self, tick: Tick, inputs: Sequence[AnyInput]) -> list[Decision]:
@@ -47,9 +53,11 @@ class Engine:
                     self._lead(one, tick)
                 case Answered() if self.fence:
                     self._answered(one, tick)
+                case Approval() if self.fence:
+                    self._decided(one, tick)
                 case AlreadyOpen() if self.fence:
                     self._go_on_with(one.incident, tick)
-        self.state.lives.look(tick)
+        self.state.look(tick)
         if self.fence:
             self._judge(tick)
         return self._decisions
@@ -82,15 +90,35 @@ class Engine:
                 self._put(life.answered(incident, one.outcome, one.evidence, tick))
                 return
 
+    def _decided(self, word: Approval, tick: Tick) -> None:
+        """A person's word counts once, and only on what was asked of them; a yes is bound by the budget alone."""
+        for incident in list(self.open.values()):
+            if incident.id != word.incident_id or not incident.awaiting or len(incident.command_ids) != word.rung:
+                continue
+            rungs = remedy.ladder(incident, self.state)
+            rung = rungs[incident.rung] if incident.rung < len(rungs) else None
+            if not word.approved:
+                self._escalate(incident, f"{incident.awaiting} was denied by {word.by}", tick)
+            elif rung is None or rung.action != incident.awaiting:
+                self._escalate(incident, f"{incident.awaiting} is no longer what helps", tick)
+            elif self._budget.permit(incident, rung, self.state, tick.monotonic_s) is Permit.SPENT:
+                self._escalate(incident, "the budget of actions is spent", tick)
+            else:
+                self._command(life.noted(incident, "approved", f"{rung.action} by {word.by}", tick), rung, tick)
+
     def _judge(self, tick: Tick) -> None:
-        for symptom in symptoms(self.state, tick):
+        seen = symptoms(self.state, tick)
+        self.state.standing = frozenset((symptom.kind, cause(symptom)) for symptom in seen)
+        for symptom in seen:
             if f"{symptom.kind}:{cause(symptom)}" not in self.open and not explained(symptom, self.open.values()):
-                self._put(self._opened(symptom, tick), alert=_first_alert(symptom))
+                self._put(self._opened(symptom, seen, tick), alert=_first_alert(symptom))
         for incident in list(self.open.values()):
             self._go_on(incident, tick)
 
-    def _opened(self, symptom: Symptom, tick: Tick) -> Incident:
+    def _opened(self, symptom: Symptom, seen: Sequence[Symptom], tick: Tick) -> Incident:
         opened = life.opened(symptom.kind, cause(symptom), target(symptom), symptom.pipeline, symptom.detail, tick)
+        causes = ranked(symptom, seen, self.state, tick.monotonic_s)
+        opened = life.noted(opened, "diagnosed", told(causes), tick)
         return replace(opened, boot_id=symptom.boot_id, from_version=symptom.version,
                        labels=self.state.labels.get(symptom.pipeline, 0))
 
@@ -101,6 +129,9 @@ class Engine:
             self._close(life.verified(incident, verdict.why, tick), tick)
         elif verdict.finding is Finding.WAIT:
             return
+        elif incident.awaiting:
+            if tick.wall_s >= incident.approve_by_s:
+                self._escalate(incident, f"nobody approved {incident.awaiting} in time", tick)
         elif incident.state == life.SUSPECTED:
             self._climb(incident, "no command can cure it", tick)
         elif incident.state == life.ESCALATED:
@@ -111,6 +142,7 @@ class Engine:
     def _close(self, incident: Incident, tick: Tick) -> None:
         if incident.cause == BUS:
             self.state.lives.forgive(tick.monotonic_s)
+        self._flaps.ended(incident, tick.monotonic_s)
         self._put(incident, alert=f"well again: {incident.verdict}")
 
     def _climb(self, incident: Incident, why: str, tick: Tick) -> None:
@@ -118,16 +150,42 @@ class Engine:
         if explained(_symptom_of(incident), [other for other in self.open.values() if other.key != incident.key]):
             return
         rungs = remedy.ladder(incident, self.state)
+        if incident.symptom == OUTSIDE and not self.state.outside.urgent(incident.cause):
+            return
         if incident.rung >= len(rungs):
             if rungs or tick.monotonic_s >= incident.since + self._patience_s(incident):
                 self._escalate(incident, why, tick)
             return
         rung = rungs[incident.rung]
+        rules = self.state.rules.get(incident.pipeline)
+        if under_maintenance(rules, tick.wall_s):
+            return
+        unwanted = only_told(incident, rung.action, rules, self.state.thresholds) or self._flaps.flapping(
+            incident, self.state.thresholds, tick.monotonic_s)
+        if unwanted:
+            self._escalate(incident, unwanted, tick)
+            return
         permit = self._budget.permit(incident, rung, self.state, tick.monotonic_s)
         if permit is Permit.SPENT:
             self._escalate(incident, "the budget of actions is spent", tick)
-        elif permit is Permit.GO:
+        elif permit is Permit.GO and self._spares(incident, rung, tick):
+            self._command_or_ask(incident, rung, tick)
+
+    def _command_or_ask(self, incident: Incident, rung: remedy.Rung, tick: Tick) -> None:
+        within_s = awaited_s(rung.action, self.state.rules.get(incident.pipeline), self.state.thresholds)
+        if not within_s:
             self._command(incident, rung, tick)
+            return
+        what = f"{rung.action} of {incident.target}"
+        self._put(life.asked(incident, rung.action, within_s, tick),
+                  alert=f"{what} waits for a person's word for {within_s:g} s: `lepton incidents approve {incident.id}`"
+                        f" or `deny`; {incident.timeline[0].detail}")
+
+    def _spares(self, incident: Incident, rung: remedy.Rung, tick: Tick) -> bool:
+        """Who is silent serves nobody; one that still works waits until the others of its service can stand in."""
+        if rung.action != "restart" or incident.symptom == SILENCE:
+            return True
+        return spares(self.state, incident.target.removeprefix("instance:"), tick.monotonic_s)
 
     def _command(self, incident: Incident, rung: remedy.Rung, tick: Tick) -> None:
         incident = self._aimed(incident)
@@ -146,7 +204,8 @@ class Engine:
     def _retry(self, incident: Incident, tick: Tick) -> None:
         """A process that stays silent is restarted again, slowly: what kept it down may be gone by now."""
         rungs = remedy.ladder(incident, self.state)
-        if incident.symptom != SILENCE or not rungs:
+        limits = self.state.thresholds
+        if incident.symptom != SILENCE or not rungs or limits.dry_run or awaited_s(rungs[-1].action, None, limits):
             return
         if tick.monotonic_s - incident.commanded_at < self.state.thresholds.retry_s:
             return
@@ -171,7 +230,7 @@ class Engine:
 
 
 def _first_alert(symptom: Symptom) -> str:
-    return symptom.detail if symptom.kind in (LINE_STOPPED, TRAINING_FAILURE) or symptom.about == BUS else ""
+    return symptom.detail if symptom.kind in TOLD_AT_ONCE or symptom.about == BUS else ""
 
 
 def _symptom_of(incident: Incident) -> Symptom:

@@ -12,7 +12,7 @@ SUSPECTED, COMMANDED, VERIFIED, ESCALATED = "suspected", "commanded", "verified"
 FOLLOWS: dict[str, frozenset[str]] = {
     SUSPECTED: frozenset({COMMANDED, VERIFIED, ESCALATED}),
     COMMANDED: frozenset({COMMANDED, VERIFIED, ESCALATED}),
-    ESCALATED: frozenset({COMMANDED, VERIFIED}),
+    ESCALATED: frozenset({COMMANDED, VERIFIED, ESCALATED}),
     VERIFIED: frozenset(),
 }
 
@@ -33,16 +33,24 @@ def commanded(incident: Incident, command_id: str, what: str, verify_s: float, t
     """The next rung was taken: `what` was commanded, to be proven within `verify_s`."""
     return _move(incident, COMMANDED, f"commanded {what}", command_id, tick, decided_s=tick.wall_s,
                  command_ids=(*incident.command_ids, command_id), rung=incident.rung + 1, action=what,
-                 commanded_at=tick.monotonic_s, deadline=tick.monotonic_s + verify_s, answered="")
+                 commanded_at=tick.monotonic_s, deadline=tick.monotonic_s + verify_s, answered="",
+                 awaiting="", approve_by_s=0.0)
 
 
 def verified(incident: Incident, verdict: str, tick: Tick) -> Incident:
-    return _move(incident, VERIFIED, "verified", verdict, tick, closed_s=tick.wall_s, verdict=verdict)
+    return _move(incident, VERIFIED, "verified", verdict, tick, closed_s=tick.wall_s, verdict=verdict,
+                 awaiting="", approve_by_s=0.0)
+
+
+def asked(incident: Incident, action: str, within_s: float, tick: Tick) -> Incident:
+    """`action` waits for a person's word for `within_s`."""
+    return _move(incident, ESCALATED, "asked", action, tick, verdict=f"{action} waits for a person's word",
+                 awaiting=action, approve_by_s=tick.wall_s + within_s)
 
 
 def escalated(incident: Incident, verdict: str, tick: Tick) -> Incident:
     """The ladder ended: a person has to act. The incident stays open until its symptom is gone."""
-    return _move(incident, ESCALATED, "escalated", verdict, tick, verdict=verdict)
+    return _move(incident, ESCALATED, "escalated", verdict, tick, verdict=verdict, awaiting="", approve_by_s=0.0)
 
 
 def answered(incident: Incident, outcome: str, evidence: str, tick: Tick) -> Incident:

@@ -4,6 +4,16 @@ from typing import Final
 
 import msgspec
 
+from services.watchdog.core.thresholds.limits import (
+    DriftRule,
+    Ladders,
+    Limits,
+    QualityRule,
+    SharesRule,
+    SloRule,
+    VolumeRule,
+)
+
 READY: Final = "ready"
 STARTING: Final = "starting"
 LEAVING: Final = frozenset({"draining", "stopped"})
@@ -52,17 +62,11 @@ class Announced(Input, frozen=True):
     gone: bool = False
 
 
-class QualityRule(msgspec.Struct, frozen=True):
-    """A Pipeline's `watch.quality`."""
-
-    metric: str
-    window: int
-    min_labels: int
-    drop: float
-
-
 class Rules(Input, frozen=True):
-    """What a Pipeline says of watching and healing; `quality` None: it has no label."""
+    """What a Pipeline says of watching and healing; `quality` None: it has no label.
+
+    `maintenance`: first minute and the one after the last of each time of the day, UTC.
+    """
 
     pipeline: str
     deleted: bool = False
@@ -74,6 +78,15 @@ class Rules(Input, frozen=True):
     budget_per_s: float = 600.0
     cool_down_s: float = 20.0
     notify: tuple[str, ...] = ()
+    drift: DriftRule = DriftRule()
+    shares: SharesRule = SharesRule()
+    volume: VolumeRule = VolumeRule()
+    slo: SloRule | None = None
+    dry_run: tuple[str, ...] = ()
+    maintenance: tuple[tuple[int, int], ...] = ()
+    approval: tuple[str, ...] = ()
+    approval_s: float = 3_600.0
+    ladders: Ladders = Ladders()
 
 
 class ModelSeen(Input, frozen=True):
@@ -97,12 +110,52 @@ class SourceRows(msgspec.Struct, frozen=True):
     missing: int
 
 
+class FieldRows(msgspec.Struct, frozen=True):
+    """Values of one field in one interval. `histogram`: edges and counts of numbers; `top`: frequent names.
+
+    `counted`: values that these were taken of; `mean` and `std` are 0 of a field that is no number.
+    """
+
+    name: str
+    missing: int = 0
+    invalid: int = 0
+    mean: float = 0.0
+    std: float = 0.0
+    histogram: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
+    top: tuple[tuple[str, int], ...] = ()
+    counted: int = 0
+
+
 class RowsSeen(Input, frozen=True):
     """A data-quality summary of a pipeline; `age_s` after its interval ended."""
 
     pipeline: str
     sources: tuple[SourceRows, ...]
     age_s: float = 0.0
+    fields: tuple[FieldRows, ...] = ()
+    duplicates: int = 0
+    late: int = 0
+
+
+class Predicted(Input, frozen=True):
+    """Answers of a version since the tick before: how often each name, or some of the numbers."""
+
+    pipeline: str
+    version: int
+    names: tuple[tuple[str, int], ...] = ()
+    numbers: tuple[float, ...] = ()
+
+
+class Requests(Input, frozen=True):
+    """Requests for a model since the tick before; `failed` by a fault of ours. `times`: (up to so many ms, how many).
+
+    Those that took longer than any length that is counted are at 1e9.
+    """
+
+    model: str
+    ok: int
+    failed: int
+    times: tuple[tuple[float, int], ...] = ()
 
 
 class Judged(Input, frozen=True):
@@ -130,12 +183,55 @@ class RunEnded(Input, frozen=True):
     command_id: str = ""
 
 
+class Figures(Input, frozen=True):
+    """What a process measured of itself: (name, what it is about, value); a machine's figures are about its name.
+
+    Values hold until they are said again; only those that changed are given, and all of them every ten seconds.
+    """
+
+    instance: str
+    service: str
+    boot_id: str
+    readings: tuple[tuple[str, str, float], ...]
+
+
+class Failures(Input, frozen=True):
+    """What went wrong in a process since its heartbeat before: (kind, how often, the last one's message)."""
+
+    instance: str
+    service: str
+    kinds: tuple[tuple[str, int, str], ...]
+
+
+class Alerted(Input, frozen=True):
+    """Another monitoring system says that something is wrong, until `ends_s` (wall time) unless it says so again.
+
+    `about`: its name and what it is about (`HighErrorRate/web-1`). `severity`: its own word, as `critical`.
+    """
+
+    fingerprint: str
+    about: str
+    severity: str
+    pipeline: str
+    summary: str
+    ends_s: float
+
+
 class Answered(Input, frozen=True):
     """What became of a command: done, refused or failed."""
 
     command_id: str
     outcome: str
     evidence: str = ""
+
+
+class Approval(Input, frozen=True):
+    """A person's word on the action an incident asked for; `rung`: how many commands it had then."""
+
+    incident_id: str
+    approved: bool
+    rung: int
+    by: str
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -149,7 +245,8 @@ class Note(msgspec.Struct, frozen=True):
 class Incident(msgspec.Struct, frozen=True):
     """One thing that is or was wrong. `state`: suspected, commanded, verified, escalated.
 
-    From `rung` on: working memory, which a watchdog that takes over does without.
+    `awaiting`: the action that waits for a person's word, until `approve_by_s`. From `rung` on: working memory,
+    which a watchdog that takes over does without.
     """
 
     id: str
@@ -164,6 +261,8 @@ class Incident(msgspec.Struct, frozen=True):
     timeline: tuple[Note, ...] = ()
     command_ids: tuple[str, ...] = ()
     verdict: str = ""
+    awaiting: str = ""
+    approve_by_s: float = 0.0
     rung: int = 0
     action: str = ""
     commanded_at: float = 0.0
@@ -219,6 +318,10 @@ class Thresholds(Input, frozen=True):
 
     `own`: name of this instance, whose heartbeats show that the bus carries. `canary_s`: how old the newest of them
     may be while others are judged. `reconnect_s`: longest time granted to clients of a broker that came back.
+    `approval`: actions that wait for a person's word, for `approval_s` at most.
+    `dry_run`: nothing is commanded, a person is told what would have been. What was cured `flaps` times within
+    `flap_s` and comes back is not cured again. `renew_verify_s`: time a process that still
+    worked has until its restart shows.
     """
 
     own: str
@@ -239,7 +342,14 @@ class Thresholds(Input, frozen=True):
     quarantine_verify_s: float = 30.0
     no_labels_s: float = 20.0
     patience_s: float = 30.0
+    renew_verify_s: float = 90.0
+    limits: Limits = Limits()
+    dry_run: bool = False
+    flaps: int = 6
+    flap_s: float = 3_600.0
+    approval: tuple[str, ...] = ()
+    approval_s: float = 3_600.0
 
 
-AnyInput = (Tick | Beat | Again | Announced | Rules | ModelSeen | RowsSeen | Judged | RunEnded | Answered | Leads
-            | AlreadyOpen | Thresholds)
+AnyInput = (Tick | Beat | Again | Announced | Rules | ModelSeen | RowsSeen | Predicted | Requests | Judged | RunEnded
+            | Figures | Failures | Alerted | Answered | Approval | Leads | AlreadyOpen | Thresholds)

@@ -28,12 +28,13 @@ class Journal:
         self._said: dict[str, Beat] = {}
 
     def note(self, tick: Tick, inputs: Sequence[AnyInput], decisions: Sequence[Decision]) -> list[tuple[str, str]]:
-        """Entries to write now: (kind, body) pairs; with every decision, and after MAX_TICKS without one."""
+        """Entries to write now: (kind, body) pairs; with every decision, when one is full, and after MAX_TICKS."""
         self._pending.append(tick)
         for one in inputs:
             self._add(one)
         self._ticks += 1
-        if not decisions and self._ticks < MAX_TICKS:
+        # An entry that is full is written at once: then no tick writes the many before it.
+        if not decisions and self._ticks < MAX_TICKS and len(self._pending) < MAX_IN_ENTRY:
             return []
         entries = [(INPUTS, msgspec.json.encode(self._pending[start:start + MAX_IN_ENTRY]).decode())
                    for start in range(0, len(self._pending), MAX_IN_ENTRY)]

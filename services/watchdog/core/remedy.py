@@ -6,11 +6,15 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from services.watchdog.core.inputs import Command, Incident, Rules, Thresholds, Tick
-from services.watchdog.core.rules import BROKEN_DATA, BUS, QUALITY_LOSS, SILENCE
 from services.watchdog.core.state import State
+from services.watchdog.core.symptom import BROKEN_DATA, BUS, DRIFT, FILES, LEAK, QUALITY_LOSS, SILENCE
 
 # Restarted by the process manager alone: the watchdog cannot command itself, and without the actuator nobody obeys.
 SELF_HEALING = frozenset({"watchdog", "actuator"})
+# A process that still works may finish what it has in hand.
+RENEW_GRACE_S = 10.0
+# Restarts of a process within the time of its budget that do not yet look like a loop.
+FREE_RESTARTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +41,43 @@ def ladder(incident: Incident, state: State) -> tuple[Rung, ...]:
         if life is not None and life.service in SELF_HEALING:
             return ()
         return (Rung("restart", limits.verify_s), Rung("restart", limits.verify_s))
+    if incident.symptom in (LEAK, FILES):
+        alive = state.lives.by_name.get(incident.target.removeprefix("instance:"))
+        renewable = alive is not None and alive.service not in SELF_HEALING
+        return (Rung("restart", limits.renew_verify_s),) if renewable else ()
+    rules = state.rules.get(incident.pipeline, Rules(incident.pipeline))
+    return tuple(_rung(action, limits) for action in _wanted(incident, rules, state))
+
+
+def _wanted(incident: Incident, rules: Rules, state: State) -> tuple[str, ...]:
+    """What the Pipeline's ladder says, as far as it can be done."""
     if incident.symptom == QUALITY_LOSS:
-        retrain = Rung("retrain", limits.retrain_verify_s)
-        model = state.models.get(incident.pipeline)
-        has_previous = model is not None and model.previous > 0
-        roll_back = (Rung("roll_back", limits.rollback_verify_s),)
-        # Decided at the first rung; later ones must keep their place.
-        return (*(roll_back if has_previous or incident.rung else (retrain,)), retrain, retrain)
+        return _possible(rules.ladders.quality_loss, incident, state)
+    if incident.symptom == DRIFT and rules.drift.then == "retrain" and incident.pipeline in state.models:
+        return rules.ladders.drift
     if incident.symptom == BROKEN_DATA and "/" in incident.cause:
-        return (Rung("quarantine", limits.quarantine_verify_s),)
+        return rules.ladders.broken_data
     return ()
+
+
+def _possible(actions: tuple[str, ...], incident: Incident, state: State) -> tuple[str, ...]:
+    """Where there is no version to go back to, what follows takes the place; rungs that were tried keep theirs."""
+    model = state.models.get(incident.pipeline)
+    if model is not None and model.previous > 0:
+        return actions
+    found = []
+    for place, action in enumerate(actions):
+        if action == "roll_back" and place >= incident.rung:
+            action = next((later for later in actions[place:] if later != "roll_back"), "")
+        if action:
+            found.append(action)
+    return tuple(found)
+
+
+def _rung(action: str, limits: Thresholds) -> Rung:
+    verify_s = {"roll_back": limits.rollback_verify_s, "retrain": limits.retrain_verify_s,
+                "quarantine": limits.quarantine_verify_s}
+    return Rung(action, verify_s[action])
 
 
 def command(incident: Incident, rung: Rung, state: State, tick: Tick) -> Command:
@@ -60,12 +91,15 @@ def command(incident: Incident, rung: Rung, state: State, tick: Tick) -> Command
 def _arguments(incident: Incident, rung: Rung, state: State, tick: Tick) -> dict[str, str]:
     match rung.action:
         case "restart":
-            # A process that is silent answers no polite request.
-            return {"grace_s": "0"}
+            # A process that is silent answers no polite request; one that still works is let finish.
+            return {"grace_s": "0" if incident.symptom == SILENCE else f"{RENEW_GRACE_S:g}"}
         case "roll_back":
             return {"from_version": str(incident.from_version)}
         case "quarantine":
             return {"source": incident.cause.partition("/")[2]}
+    if incident.symptom == DRIFT:
+        rule = state.rules[incident.pipeline].drift
+        return {"max_rows": str(rule.rows * rule.windows), "since": f"{incident.opened_s:.3f}"}
     # Rows from before the loss would teach the new version the old truth.
     return {"max_rows": str(labels_since(incident, state)), "since": f"{incident.opened_s:.3f}"}
 
@@ -93,9 +127,16 @@ class Budget:
         for scope, (actions, per_s) in zip(_scopes(incident), _limits(incident, rules, state.thresholds), strict=True):
             if self._count(scope, now, per_s) >= actions:
                 return Permit.SPENT
-        cool_down_s = rules.cool_down_s if rules is not None else state.thresholds.restart_cool_down_s
+        cool_down_s = self._cool_down_s(incident, rules, state.thresholds, now)
         last = self.last.get((incident.target, rung.action + _which(incident)))
         return Permit.WAIT if last is not None and now - last < cool_down_s else Permit.GO
+
+    def _cool_down_s(self, incident: Incident, rules: Rules | None, limits: Thresholds, now: float) -> float:
+        """Of a process that dies again and again, twice as long each time, up to `retry_s`."""
+        if rules is not None:
+            return rules.cool_down_s
+        before = self._count(incident.target, now, limits.restart_per_s)
+        return float(min(limits.retry_s, limits.restart_cool_down_s * 2 ** max(0, before - FREE_RESTARTS)))
 
     def charge(self, incident: Incident, action: str, at: float) -> None:
         for scope in _scopes(incident):
@@ -123,11 +164,15 @@ def _which(incident: Incident) -> str:
 
 def _scopes(incident: Incident) -> tuple[str, ...]:
     """What an action counts against: a restart against its instance and against all restarts."""
-    return (incident.target, "restarts") if incident.symptom == SILENCE else (f"pipeline:{incident.pipeline}",)
+    return (incident.target, "restarts") if _of_process(incident) else (f"pipeline:{incident.pipeline}",)
+
+
+def _of_process(incident: Incident) -> bool:
+    return incident.target.startswith("instance:") or incident.target == BUS
 
 
 def _limits(incident: Incident, rules: Rules | None, limits: Thresholds) -> tuple[tuple[int, float], ...]:
     """Actions, and in how many seconds, of each scope."""
-    if incident.symptom == SILENCE:
+    if _of_process(incident):
         return (limits.restart_actions, limits.restart_per_s), (limits.all_restarts, limits.restart_per_s)
     return ((rules.budget_actions, rules.budget_per_s) if rules is not None else (0, 0.0),)

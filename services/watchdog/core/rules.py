@@ -1,35 +1,25 @@
 """Which signals are symptoms: thresholds as data, one function a kind of symptom."""
 
-from dataclasses import dataclass
-
 from services.watchdog.core.inputs import Tick
 from services.watchdog.core.quality.loss import judge
 from services.watchdog.core.state import State
-
-SILENCE, QUALITY_LOSS, BROKEN_DATA = "silence", "quality_loss", "broken_data"
-LINE_STOPPED, TRAINING_FAILURE = "line_stopped", "training_failure"
-
-BUS = "dependency:broker"
-
-
-@dataclass(frozen=True, slots=True)
-class Symptom:
-    """Something that is wrong now. `about`: instance, model or pipeline; `source` for broken data only."""
-
-    kind: str
-    about: str
-    detail: str
-    pipeline: str = ""
-    source: str = ""
-    boot_id: str = ""
-    version: int = 0
+from services.watchdog.core.symptom import (
+    BROKEN_DATA,
+    BUS,
+    LINE_STOPPED,
+    QUALITY_LOSS,
+    SILENCE,
+    TRAINING_FAILURE,
+    Symptom,
+)
 
 
 def symptoms(state: State, tick: Tick) -> list[Symptom]:
     """All that is wrong at this tick, worst first."""
     now = tick.monotonic_s
     return [*silence(state, now), *stopped_lines(state), *broken_data(state, now), *quality_loss(state),
-            *training_failures(state)]
+            *training_failures(state), *state.patterns.symptoms(now), *state.promises.symptoms(now),
+            *state.usage.symptoms(now), *state.outside.symptoms(state.rules)]
 
 
 def silence(state: State, now: float) -> list[Symptom]:

@@ -2,21 +2,30 @@
 
 from dataclasses import dataclass, field
 
+from services.watchdog.core.alerting.outside import Outside
 from services.watchdog.core.inputs import (
+    Alerted,
     Announced,
     AnyInput,
     Beat,
+    Failures,
+    Figures,
     Judged,
     ModelSeen,
+    Predicted,
+    Requests,
     RowsSeen,
     Rules,
     RunEnded,
     Thresholds,
     Tick,
 )
+from services.watchdog.core.load.usage import Usage
 from services.watchdog.core.quality.loss import Reference, Window
 from services.watchdog.core.quality.sources import Sources
+from services.watchdog.core.rows.patterns import AllPatterns
 from services.watchdog.core.signals import Lives
+from services.watchdog.core.slo.promises import Promises
 
 
 @dataclass(slots=True)
@@ -25,6 +34,9 @@ class State:
 
     thresholds: Thresholds
     lives: Lives = field(init=False)
+    usage: Usage = field(init=False)
+    standing: frozenset[tuple[str, str]] = frozenset()
+    """Kind and cause of all that is wrong at this tick."""
     rules: dict[str, Rules] = field(default_factory=dict)
     models: dict[str, ModelSeen] = field(default_factory=dict)
     windows: dict[str, Window] = field(default_factory=dict)
@@ -34,18 +46,28 @@ class State:
     news: dict[str, float] = field(default_factory=dict)
     """By pipeline, when a labelled prediction or a new champion was seen last."""
     sources: dict[str, Sources] = field(default_factory=dict)
+    patterns: AllPatterns = field(default_factory=AllPatterns)
+    promises: Promises = field(default_factory=Promises)
+    outside: Outside = field(default_factory=Outside)
+    promoted: dict[str, float] = field(default_factory=dict)
+    """By model, when its champion changed while we watched."""
     runs: dict[str, RunEnded] = field(default_factory=dict)
     """By model, the run that ended last."""
 
     def __post_init__(self) -> None:
         self.lives = Lives(self.thresholds)
+        self.usage = Usage(self.thresholds.limits)
 
     def fold(self, one: AnyInput, tick: Tick) -> None:
         """Take in an input that came by this tick."""
         now = tick.monotonic_s
         match one:
             case Beat():
-                self.lives.beat(one, now)
+                self._beat(one, now)
+            case Figures():
+                self.usage.figures(one, now)
+            case Failures():
+                self.usage.failures(one, now)
             case Announced():
                 self.lives.announce(one, now)
             case Rules():
@@ -53,14 +75,28 @@ class State:
             case ModelSeen():
                 self._model(one, now)
             case RowsSeen() if one.pipeline in self.rules:
-                self.sources.setdefault(one.pipeline, Sources()).see(one, self.rules[one.pipeline], now)
+                sources = self.sources.setdefault(one.pipeline, Sources())
+                sources.see(one, self.rules[one.pipeline], now)
+                self.patterns.rows(one, now, sources.bad(self.rules[one.pipeline], now))
+            case Predicted():
+                self.patterns.answered(one, now)
+            case Requests():
+                self.promises.see(one, now)
             case Judged():
                 self._judged(one, now)
+            case Alerted():
+                self.outside.see(one)
             case RunEnded():
                 self.runs[one.model] = one
             case _:
                 # Tick, Leads and what concerns incidents are the engine's.
                 return
+
+    def look(self, tick: Tick) -> None:
+        """Take note of the time that passed."""
+        self.lives.look(tick)
+        self.outside.look(tick)
+        self.usage.look(tick.monotonic_s, self.lives.may_judge(tick.monotonic_s))
 
     def reference(self, model: str) -> Reference | None:
         """What the champion's watched metric was at publication; None when it was not measured then."""
@@ -76,7 +112,15 @@ class State:
         if rules is not None and rules.quality is not None:
             self.windows[model] = Window(rules.quality)
 
+    def _beat(self, beat: Beat, now: float) -> None:
+        before = self.lives.by_name.get(beat.instance)
+        if before is not None and before.boot_id not in ("", beat.boot_id) and not before.leaving:
+            self.usage.crashed(beat.instance, now)
+        self.lives.beat(beat, now)
+
     def _rule(self, rules: Rules) -> None:
+        self.patterns.rule(rules)
+        self.promises.rule(rules)
         if rules.deleted:
             for known in (self.rules, self.windows, self.sources, self.runs):
                 known.pop(rules.pipeline, None)
@@ -93,6 +137,10 @@ class State:
             return
         self.models[seen.model] = seen
         if before is None or before.champion != seen.champion:
+            if before is not None:
+                self.promoted[seen.model] = now
+            if before is not None and seen.champion > before.champion:
+                self.patterns.retrained(seen.model)
             self.fresh_window(seen.model)
             self.news[seen.model] = now
 

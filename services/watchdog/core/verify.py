@@ -5,9 +5,10 @@ from enum import Enum
 
 from services.watchdog.core.inputs import READY, STARTING, Incident, Tick
 from services.watchdog.core.quality.loss import judge
-from services.watchdog.core.rules import BUS, pipeline_of
+from services.watchdog.core.rules import pipeline_of
 from services.watchdog.core.signals import Life
 from services.watchdog.core.state import State
+from services.watchdog.core.symptom import BUS, OUTSIDE, STANDING
 
 # Summaries come every two seconds and take a moment: rows counted before a quarantine took hold are not held
 # against it.
@@ -44,12 +45,35 @@ def look(incident: Incident, state: State, tick: Tick) -> Verdict:
             return _refused(incident) or _data(incident, state, now)
         case "line_stopped":
             return _line(incident, state)
+        case kind if kind in STANDING:
+            return _quiet(incident, state, now)
     return _training(incident, state)
 
 
 def _refused(incident: Incident) -> Verdict | None:
     refused = incident.state == "commanded" and incident.answered in ("refused", "failed")
     return Verdict(Finding.WORSE, f"the command was {incident.answered}") if refused else None
+
+
+def _run_failed(incident: Incident, state: State) -> Verdict | None:
+    """Whether the run that we commanded ended without a new version."""
+    run = state.runs.get(incident.pipeline)
+    if run is None or incident.state != "commanded" or run.state == "succeeded":
+        return None
+    # Runs by row count may end meanwhile, or be cancelled for ours: they say nothing.
+    ours = run.command_id.endswith(incident.command_ids[-1])
+    return Verdict(Finding.WORSE, f"run {run.run_id} {run.state}: {run.why}") if ours else None
+
+
+def _quiet(incident: Incident, state: State, now: float) -> Verdict:
+    """Well once nothing shows it any more; while nothing is heard, that shows nothing either."""
+    if not state.lives.may_judge(now):
+        return WAIT
+    if incident.symptom == OUTSIDE and not state.outside.known(incident.cause):
+        return OPEN
+    if (incident.symptom, incident.cause) in state.standing:
+        return _refused(incident) or _run_failed(incident, state) or OPEN
+    return Verdict(Finding.WELL, "the signal is quiet")
 
 
 def _bus(state: State, now: float) -> Verdict:
@@ -99,12 +123,7 @@ def _quality(incident: Incident, state: State, now: float) -> Verdict:
     loss = judge(window, state.reference(incident.pipeline))
     replaced = model.champion != incident.from_version
     if incident.state == "commanded" and not replaced:
-        run = state.runs.get(incident.pipeline)
-        # Runs by row count may end meanwhile, or be cancelled for ours: they say nothing.
-        ours = run is not None and run.command_id.endswith(incident.command_ids[-1])
-        if run is not None and ours and run.state != "succeeded":
-            return Verdict(Finding.WORSE, f"run {run.run_id} {run.state}: {run.why}")
-        return OPEN
+        return _run_failed(incident, state) or OPEN
     if loss is not None:
         told = f"version {model.champion}: {loss.text(window.rule.metric)}"
         return Verdict(Finding.WORSE if loss.lost else Finding.WELL, told)

@@ -28,6 +28,8 @@ class Voice:
     audit: Callable[[str, str, str], Awaitable[None]]
     announce: Callable[[], None]
     tell: Callable[[Decision], None]
+    standing: Callable[[Sequence[Incident]], None]
+    """What is known when we begin to lead; nothing when we no longer do."""
 
 
 class Acting:
@@ -101,12 +103,15 @@ class Acting:
             self._revisions = {name: one.revision for name, one in known.items()}
             self._fence, self._held_until = fence, asked_at + self._lease_s
             log.info("%s leads, fence %d", self._owner, fence)
-            self._observing.put(Leads(fence, tuple(translate.from_message(one) for one in known.values())))
+            incidents = tuple(translate.from_message(one) for one in known.values())
+            self._observing.put(Leads(fence, incidents))
+            self._voice.standing(incidents)
 
     def _lose(self) -> None:
         log.warning("%s no longer leads", self._owner)
         self._fence = 0
         self._observing.put(Leads(0))
+        self._voice.standing(())
 
     async def _carry_out(self, fence: int, decision: Decision, stop: asyncio.Event) -> None:
         """Store, record, command, tell; tried again while database or bus are away and the lease holds."""

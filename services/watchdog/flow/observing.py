@@ -1,5 +1,9 @@
 """What reaches the watchdog between two ticks: messages in, inputs of the core out; predictions joined on the way."""
 
+import math
+from dataclasses import dataclass, field
+from zlib import crc32
+
 from lepton.clock import Clock
 from lepton.contracts.pb import (
     models_pb2,
@@ -11,12 +15,41 @@ from lepton.contracts.pb import (
     training_pb2,
 )
 from lepton.contracts.pipeline import Pipeline
-from services.watchdog.core.inputs import Answered, AnyInput, Rules
+from lepton.errors import Invalid
+from services.watchdog.core.inputs import Answered, AnyInput, Approval, Figures, Predicted, Rules
 from services.watchdog.core.quality.join import Joiner, Prediction
 from services.watchdog.flow import translate
 
 # Far above what ticks a quarter of a second apart see; a bound for the time in which nobody takes.
 MAX_INPUTS = 20_000
+# Figures that did not change are said again after this time.
+SAY_ALL_S = 10.0
+# Different names and numbers that a version answered with, of a tick and pipeline.
+MAX_NAMES, MAX_NUMBERS = 100, 50
+
+
+@dataclass(slots=True)
+class _Said:
+    """What of a process's figures was handed on; `at`: when all of them were."""
+
+    boot_id: str
+    at: float
+    values: dict[tuple[str, str], float]
+
+
+@dataclass(slots=True)
+class Answers:
+    """What a version answered since the tick before; of names all are counted, of numbers the first are kept."""
+
+    names: dict[str, int] = field(default_factory=dict)
+    numbers: list[float] = field(default_factory=list)
+
+    def add(self, answer: str | float) -> None:
+        if isinstance(answer, str):
+            if answer in self.names or len(self.names) < MAX_NAMES:
+                self.names[answer] = self.names.get(answer, 0) + 1
+        elif len(self.numbers) < MAX_NUMBERS and math.isfinite(answer):
+            self.numbers.append(float(f"{answer:.6g}"))
 
 
 class Observing:
@@ -27,25 +60,68 @@ class Observing:
         self._clock = clock
         self._inputs: list[AnyInput] = []
         self._joiners: dict[str, Joiner] = {}
+        self._said: dict[str, _Said] = {}
+        self._answers: dict[tuple[str, int], Answers] = {}
+        self._notify: dict[str, tuple[str, ...]] = {}
         self.dropped = 0
 
     def heartbeat(self, message: telemetry_pb2.Telemetry) -> None:
+        if message.alerts:
+            for alerted in translate.alerted(message):
+                self.put(alerted)
+            return
         lag_s = None
         if message.instance == self._own:
             lag_s = self._clock.now().timestamp() - message.at.ToNanoseconds() / 1e9
         self.put(translate.beat(message, lag_s))
+        failures = translate.failures(message)
+        if failures is not None:
+            self.put(failures)
+        for requests in translate.requests(message):
+            self.put(requests)
+        self._figures(message)
+
+    def _figures(self, message: telemetry_pb2.Telemetry) -> None:
+        """Hand on what changed since it was last said, and everything now and then, so that silence shows."""
+        readings = translate.readings(message)
+        if not readings:
+            return
+        now = self._clock.monotonic()
+        said = self._said.get(message.instance)
+        if said is None:
+            # Not all at the same moment, where many began at the same.
+            early_s = crc32(message.instance.encode()) % 1000 / 1000 * SAY_ALL_S
+            self._said[message.instance] = _Said(message.boot_id, now - early_s, dict(readings))
+            changed = readings
+        elif said.boot_id != message.boot_id or now - said.at >= SAY_ALL_S:
+            self._said[message.instance] = _Said(message.boot_id, now, dict(readings))
+            changed = readings
+        else:
+            changed = {key: value for key, value in readings.items() if said.values.get(key) != value}
+            said.values.update(changed)
+        if changed:
+            self.put(Figures(message.instance, message.service, message.boot_id,
+                             tuple((name, about, value) for (name, about), value in changed.items())))
 
     def instance(self, name: str, message: telemetry_pb2.Instance | None) -> None:
+        if message is None:
+            self._said.pop(name, None)
         self.put(translate.announced(name, message))
 
     def pipeline(self, name: str, pipeline: Pipeline | None) -> None:
         """A pipeline as it is now; None: it was deleted."""
         if pipeline is None:
             self._joiners.pop(name, None)
+            self._notify.pop(name, None)
             self.put(Rules(name, deleted=True))
             return
         self._joiners.setdefault(name, Joiner(name))
+        self._notify[name] = pipeline.heal.notify
         self.put(translate.rules(pipeline))
+
+    def named(self, pipeline: str) -> tuple[str, ...]:
+        """Addresses that a pipeline names itself."""
+        return self._notify.get(pipeline, ())
 
     def model(self, state: models_pb2.ModelState) -> None:
         joiner = self._joiners.setdefault(state.model, Joiner(state.model))
@@ -60,6 +136,7 @@ class Observing:
         if joiner is not None:
             answer = served.label if served.WhichOneof("answer") == "label" else served.number
             joiner.predicted(served.event_id, Prediction(served.version, answer, tuple(served.probabilities)))
+            self._answers.setdefault((pipeline, served.version), Answers()).add(answer)
 
     def turned_out(self, pipeline: str, outcome: outcomes_pb2.Outcome) -> None:
         joiner = self._joiners.get(pipeline)
@@ -75,6 +152,14 @@ class Observing:
         outcome = recovery_pb2.RecoveryOutcome.Name(result.outcome).removeprefix("RECOVERY_OUTCOME_").lower()
         self.put(Answered(result.command_id, outcome, result.evidence))
 
+    def approval(self, command: recovery_pb2.RecoveryCommand) -> None:
+        """A person's word; raises Invalid for one that does not say which of the incident's steps it is about."""
+        rung = command.arguments.get("rung", "")
+        if not rung.isdecimal():
+            raise Invalid("it does not say which step is approved", field="arguments.rung", place=command.command_id)
+        self.put(Approval(command.target.partition(":")[2], command.action == recovery_pb2.RECOVERY_ACTION_APPROVE,
+                          int(rung), command.issuer))
+
     def put(self, one: AnyInput) -> None:
         if len(self._inputs) >= MAX_INPUTS:
             self.dropped += 1
@@ -86,4 +171,7 @@ class Observing:
         taken, self._inputs = self._inputs, []
         for joiner in self._joiners.values():
             taken += joiner.take()
+        for (pipeline, version), answers in self._answers.items():
+            taken.append(Predicted(pipeline, version, tuple(sorted(answers.names.items())), tuple(answers.numbers)))
+        self._answers = {}
         return taken

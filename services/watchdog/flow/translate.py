@@ -1,25 +1,48 @@
 """What messages mean to the core, and what an incident of the core is on the wire."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from lepton.contracts import names
 from lepton.contracts.pb import incidents_pb2, models_pb2, outcomes_pb2, quality_pb2, telemetry_pb2, training_pb2
 from lepton.contracts.pipeline import Pipeline
 from services.watchdog.core.inputs import (
+    Alerted,
     Announced,
     Beat,
+    Failures,
+    FieldRows,
     Incident,
     ModelSeen,
     Note,
-    QualityRule,
+    Requests,
     RowsSeen,
     Rules,
     RunEnded,
     SourceRows,
 )
+from services.watchdog.core.thresholds.limits import DriftRule, Ladders, QualityRule, SharesRule, SloRule, VolumeRule
 
 LINE_STOPPED = "line_stopped"
+MAX_TOLD = 200
+"""Letters of a failure's message that are kept."""
+
+ALERT_NAME = "alertname"
+ABOUT, SUMMARY = ("instance", "service", "job"), ("summary", "description", "message")
+"""Labels and annotations that say what an outside alert is about and what is wrong: the first that is there."""
+
+PREDICTOR = "predictor"
+MORE_MS = 1e9
+FAULTS_OF_CALLERS = frozenset({"Invalid", "Missing", "Refused", "cancelled"})
+"""Outcomes of requests that are nobody's failure but the caller's."""
+
+_TOLD: Mapping[str, tuple[str, int]] = {
+    names.MEMORY_SHARE: ("", 2), names.FILES_SHARE: ("", 2), names.WAITING_ROWS: ("", 0),
+    names.HOST_CPU_SHARE: ("host", 2), names.HOST_MEMORY_SHARE: ("host", 2), names.HOST_DISK_SHARE: ("host", 2),
+    names.CONSUMER_LAG: ("topic", 0)}
+"""The figures that are judged: the attribute that says what each is about (none: the process itself), and its digits.
+"""
 
 ENDED: Mapping["training_pb2.RunState.ValueType", str] = {
     training_pb2.RUN_STATE_SUCCEEDED: "succeeded",
@@ -44,6 +67,58 @@ def beat(message: telemetry_pb2.Telemetry, lag_s: float | None) -> Beat:
     return Beat(message.instance, message.service, message.boot_id, _state(message.state), stopped, lag_s, standing)
 
 
+def readings(message: telemetry_pb2.Telemetry) -> dict[tuple[str, str], float]:
+    """What was measured, by name and by what it is about, as exact as it is judged."""
+    found: dict[tuple[str, str], float] = {}
+    for one in message.measurements:
+        name = one.name
+        told = _TOLD.get(name)
+        if told is not None:
+            about, digits = told
+            found[(name, one.attributes[about] if about else "")] = round(one.value, digits)
+    return found
+
+
+def requests(message: telemetry_pb2.Telemetry) -> Iterator[Requests]:
+    """What a predictor answered since its heartbeat before, by model."""
+    if message.service != PREDICTOR:
+        return
+    counted: dict[str, tuple[int, int, dict[float, int]]] = {}
+    for one in message.measurements:
+        if one.name not in (names.PREDICTION_REQUESTS, names.PREDICTION_TIMES):
+            continue
+        model, count = one.attributes["model"], round(one.value)
+        ok, failed, times = counted.get(model, (0, 0, {}))
+        if one.name == names.PREDICTION_TIMES:
+            told = one.attributes["up_to_ms"]
+            up_to_ms = float(told) if told != "more" else MORE_MS
+            times[up_to_ms] = times.get(up_to_ms, 0) + count
+        elif one.attributes["outcome"] not in FAULTS_OF_CALLERS:
+            well = one.attributes["outcome"] == "ok"
+            ok, failed = ok + count * well, failed + count * (not well)
+        counted[model] = ok, failed, times
+    for model, (ok, failed, times) in counted.items():
+        if ok or failed or times:
+            yield Requests(model, ok, failed, tuple(sorted(times.items())))
+
+
+def failures(message: telemetry_pb2.Telemetry) -> Failures | None:
+    if not message.errors:
+        return None
+    return Failures(message.instance, message.service,
+                    tuple((one.kind, one.count, one.message[:MAX_TOLD]) for one in message.errors))
+
+
+def alerted(message: telemetry_pb2.Telemetry) -> Iterator[Alerted]:
+    """What other monitoring systems said to a gateway."""
+    for one in message.alerts:
+        labels, notes = one.labels, one.annotations
+        about = next((labels[name] for name in ABOUT if name in labels), "")
+        summary = next((notes[name] for name in SUMMARY if notes.get(name)), labels[ALERT_NAME])
+        yield Alerted(one.fingerprint, f"{labels[ALERT_NAME]}/{about}" if about else labels[ALERT_NAME],
+                      labels.get("severity", ""), labels.get("pipeline", ""), summary[:MAX_TOLD], _seconds(one.ends_at))
+
+
 def announced(name: str, message: telemetry_pb2.Instance | None) -> Announced:
     return Announced(name, gone=True) if message is None else Announced(name, message.service, _state(message.state))
 
@@ -55,7 +130,20 @@ def rules(pipeline: Pipeline) -> Rules:
         rule = QualityRule(quality.metric, quality.window, quality.min_labels, quality.drop)
     return Rules(pipeline.name, quality=rule, bad_share=data.bad_share, window_s=data.window_s,
                  min_rows=data.min_rows, budget_actions=heal.budget.actions, budget_per_s=heal.budget.per_s,
-                 cool_down_s=heal.cool_down_s, notify=heal.notify)
+                 cool_down_s=heal.cool_down_s, notify=heal.notify,
+                 drift=DriftRule(**pipeline.watch.drift.model_dump()),
+                 shares=SharesRule(**pipeline.watch.shares.model_dump()),
+                 volume=VolumeRule(**pipeline.watch.volume.model_dump()),
+                 slo=SloRule(**pipeline.watch.slo.model_dump()) if pipeline.watch.slo is not None else None,
+                 dry_run=heal.dry_run, approval=heal.approval, approval_s=heal.approval_s,
+                 ladders=Ladders(**heal.ladders.model_dump()),
+                 maintenance=tuple((_minute(one.begin), _minute(one.end)) for one in heal.maintenance))
+
+
+def _minute(time: str) -> int:
+    """Of the day, from `HH:MM`."""
+    hours, _, minutes = time.partition(":")
+    return 60 * int(hours) + int(minutes)
 
 
 def model(state: models_pb2.ModelState) -> ModelSeen:
@@ -69,7 +157,20 @@ def rows(summary: quality_pb2.QualitySummary, now_s: float) -> RowsSeen:
     age_s = max(0.0, now_s - _seconds(summary.interval_end))
     return RowsSeen(summary.pipeline, tuple(
         SourceRows(one.source, one.accepted, one.rejected, one.outliers, one.missing) for one in summary.sources),
-        age_s)
+        age_s, tuple(_field(one) for one in summary.fields), summary.duplicates + summary.content_duplicates,
+        summary.late)
+
+
+def _field(told: quality_pb2.FieldQuality) -> FieldRows:
+    """Numbers to six digits: a journal holds them, and nothing depends on more."""
+    edges, counts = told.histogram.edges, told.histogram.counts
+    histogram = (tuple(_short(one) for one in edges), tuple(_short(one) for one in counts))
+    return FieldRows(told.field, told.missing, told.invalid, _short(told.mean), _short(told.std), histogram,
+                     tuple((one.value, one.count) for one in told.top if one.value), told.sketched)
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")
 
 
 def run_ended(progress: training_pb2.TrainingProgress) -> RunEnded | None:
@@ -93,8 +194,9 @@ def to_message(incident: Incident) -> incidents_pb2.Incident:
     message = incidents_pb2.Incident(
         incident_id=incident.id, state=STATES[incident.state], symptom=incident.symptom, cause=incident.cause,
         target=incident.target, pipeline=incident.pipeline, command_ids=incident.command_ids,
-        verdict=incident.verdict, opened_at=_stamp(incident.opened_s))
-    for field, at_s in ((message.decided_at, incident.decided_s), (message.closed_at, incident.closed_s)):
+        verdict=incident.verdict, opened_at=_stamp(incident.opened_s), awaiting=incident.awaiting)
+    for field, at_s in ((message.decided_at, incident.decided_s), (message.closed_at, incident.closed_s),
+                        (message.approve_by, incident.approve_by_s)):
         if at_s:
             field.CopyFrom(_stamp(at_s))
     for note in incident.timeline:
@@ -109,7 +211,8 @@ def from_message(message: incidents_pb2.Incident) -> Incident:
         pipeline=message.pipeline, state=_NAMES[message.state], opened_s=_seconds(message.opened_at),
         decided_s=_seconds(message.decided_at), closed_s=_seconds(message.closed_at),
         timeline=tuple(Note(_seconds(one.at), one.what, one.detail) for one in message.timeline),
-        command_ids=tuple(message.command_ids), verdict=message.verdict, action=actions[-1] if actions else "")
+        command_ids=tuple(message.command_ids), verdict=message.verdict, awaiting=message.awaiting,
+        approve_by_s=_seconds(message.approve_by), action=actions[-1] if actions else "")
 
 
 def _state(state: "telemetry_pb2.InstanceState.ValueType") -> str:

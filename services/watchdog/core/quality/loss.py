@@ -13,7 +13,8 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from services.watchdog.core.inputs import Judged, QualityRule
+from services.watchdog.core.inputs import Judged
+from services.watchdog.core.thresholds.limits import QualityRule
 
 # One false alarm in a thousand looks, and a look only counts once the effect itself is large.
 ALPHA = 0.001

@@ -1,0 +1,68 @@
+"""What is known beforehand: how likely each class of cause is behind each symptom, and what depends on what."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from services.watchdog.core import symptom as kinds
+
+DATA, PARAMETERS, RESOURCES = "data", "parameters", "resources"
+SURGE, PROCESS, DEPENDENCY = "surge", "process", "dependency"
+
+LIKELY: Final[Mapping[str, Mapping[str, float]]] = {
+    kinds.SILENCE: {PROCESS: 0.9, DEPENDENCY: 0.1, RESOURCES: 0.1},
+    kinds.QUALITY_LOSS: {PARAMETERS: 0.6, DATA: 0.4},
+    kinds.BROKEN_DATA: {DATA: 0.95},
+    kinds.UNUSUAL_ROWS: {DATA: 0.9},
+    kinds.DRIFT: {DATA: 0.9},
+    kinds.ANSWER_DRIFT: {PARAMETERS: 0.5, DATA: 0.5},
+    kinds.NO_ROWS: {DATA: 0.7, DEPENDENCY: 0.3, PROCESS: 0.3},
+    kinds.SURGE: {SURGE: 0.95},
+    kinds.LINE_STOPPED: {DATA: 0.8, PROCESS: 0.2},
+    kinds.DEAD_LETTERS: {DATA: 0.8, PARAMETERS: 0.1, PROCESS: 0.1},
+    kinds.TRAINING_FAILURE: {PARAMETERS: 0.6, DATA: 0.4, RESOURCES: 0.3},
+    kinds.CPU: {RESOURCES: 0.6, SURGE: 0.4, PROCESS: 0.2},
+    kinds.MEMORY: {RESOURCES: 0.6, PROCESS: 0.4, SURGE: 0.2},
+    kinds.DISK: {RESOURCES: 0.9},
+    kinds.LEAK: {PROCESS: 0.9, SURGE: 0.1},
+    kinds.FILES: {PROCESS: 0.7, SURGE: 0.3},
+    kinds.CRASH_LOOP: {PROCESS: 0.8, RESOURCES: 0.3, DATA: 0.2},
+    kinds.LAG: {SURGE: 0.5, RESOURCES: 0.3, PROCESS: 0.3},
+    kinds.QUEUE: {SURGE: 0.6, RESOURCES: 0.3, PARAMETERS: 0.2},
+    kinds.FAILURES: {PROCESS: 0.6, DEPENDENCY: 0.4},
+    kinds.AVAILABILITY: {PROCESS: 0.4, SURGE: 0.4, DEPENDENCY: 0.3, PARAMETERS: 0.2},
+    kinds.OUTSIDE: {},
+    kinds.LATENCY: {SURGE: 0.5, RESOURCES: 0.4, PARAMETERS: 0.3},
+}
+"""How likely a symptom of a kind is brought about by a cause of a class, each by itself; what is left is unknown."""
+
+DEPENDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "gateway": ("predictor", "broker", "database"),
+    "ingest": ("broker", "database"),
+    "trainer": ("broker", "database"),
+    "predictor": ("broker", "database"),
+    "watchdog": ("broker", "database"),
+    "actuator": ("broker",),
+    "rows": ("ingest", "broker"),
+    "answers": ("predictor", "rows"),
+    "model": ("trainer", "rows", "answers"),
+}
+"""What each part needs to work. Broker and database need nothing of ours."""
+
+PART_OF: Final[Mapping[str, str]] = {
+    kinds.BROKEN_DATA: "rows", kinds.UNUSUAL_ROWS: "rows", kinds.DRIFT: "rows", kinds.NO_ROWS: "rows",
+    kinds.SURGE: "rows", kinds.LINE_STOPPED: "rows", kinds.ANSWER_DRIFT: "answers", kinds.AVAILABILITY: "answers",
+    kinds.LATENCY: "answers", kinds.QUEUE: "answers", kinds.QUALITY_LOSS: "model", kinds.TRAINING_FAILURE: "model",
+}
+"""Which part a symptom shows in, where its kind says it; others show in the service of their process."""
+
+
+def below(part: str) -> frozenset[str]:
+    """All parts that `part` depends on, directly or by others."""
+    found: set[str] = set()
+    ahead = list(DEPENDS.get(part, ()))
+    while ahead:
+        one = ahead.pop()
+        if one not in found:
+            found.add(one)
+            ahead += DEPENDS.get(one, ())
+    return frozenset(found)

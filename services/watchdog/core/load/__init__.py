@@ -1,0 +1,1 @@
+"""Resources, queues, lag and failures: what each process and machine says it has used up or could not do."""

@@ -1,0 +1,1 @@
+"""What is usual of the rows of each pipeline."""

@@ -1,0 +1,1 @@
+"""What bounds every action, whatever asked for it."""

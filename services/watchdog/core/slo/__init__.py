@@ -1,0 +1,1 @@
+"""Whether requests are answered as a Pipeline promises."""

@@ -1,0 +1,38 @@
+"""What can be wrong: the kinds of symptoms, and one that was seen."""
+
+from dataclasses import dataclass
+from typing import Final
+
+SILENCE, QUALITY_LOSS, BROKEN_DATA = "silence", "quality_loss", "broken_data"
+LINE_STOPPED, TRAINING_FAILURE = "line_stopped", "training_failure"
+CPU, MEMORY, DISK = "cpu", "memory", "disk"
+LEAK, FILES, CRASH_LOOP = "leak", "files", "crash_loop"
+LAG, QUEUE, FAILURES, DEAD_LETTERS = "lag", "queue", "failures", "dead_letters"
+UNUSUAL_ROWS, SURGE, NO_ROWS = "unusual_rows", "surge", "no_rows"
+DRIFT, ANSWER_DRIFT = "drift", "answer_drift"
+AVAILABILITY, LATENCY = "availability", "latency"
+OUTSIDE = "outside_alert"
+
+BUS: Final = "dependency:broker"
+
+OF_HOSTS: Final = frozenset({CPU, MEMORY, DISK})
+OF_PROCESSES: Final = frozenset({LEAK, FILES, CRASH_LOOP, QUEUE, FAILURES, DEAD_LETTERS})
+OF_ROWS: Final = frozenset({UNUSUAL_ROWS, SURGE, NO_ROWS, DRIFT, ANSWER_DRIFT})
+STANDING: Final = OF_HOSTS | OF_PROCESSES | OF_ROWS | {LAG, AVAILABILITY, LATENCY, OUTSIDE}
+"""Kinds that are well again once their signal is quiet; their detectors themselves hold on for a while."""
+
+TOLD_AT_ONCE: Final = frozenset({LINE_STOPPED, TRAINING_FAILURE, OUTSIDE})
+"""Kinds of which a person is told when they are first seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Symptom:
+    """Something that is wrong now. `about`: instance, host, model, topic or pipeline; `source` for broken data only."""
+
+    kind: str
+    about: str
+    detail: str
+    pipeline: str = ""
+    source: str = ""
+    boot_id: str = ""
+    version: int = 0

@@ -1,0 +1,87 @@
+"""From where on something is a symptom: what a Pipeline says of it, what the installation says, and the defaults."""
+
+import msgspec
+
+
+class Ladders(msgspec.Struct, frozen=True):
+    """A Pipeline's `heal.ladders`: actions by symptom, in the order they are tried."""
+
+    quality_loss: tuple[str, ...] = ("roll_back", "retrain", "retrain")
+    drift: tuple[str, ...] = ("retrain",)
+    broken_data: tuple[str, ...] = ("quarantine",)
+
+
+class QualityRule(msgspec.Struct, frozen=True):
+    """A Pipeline's `watch.quality`."""
+
+    metric: str
+    window: int
+    min_labels: int
+    drop: float
+
+
+class DriftRule(msgspec.Struct, frozen=True):
+    """A Pipeline's `watch.drift`."""
+
+    rows: int = 500
+    reference_rows: int = 2_000
+    reference_s: float = 3_600.0
+    psi: float = 0.25
+    chance: float = 0.001
+    windows: int = 3
+    then: str = "notify"
+
+
+class SharesRule(msgspec.Struct, frozen=True):
+    """A Pipeline's `watch.shares`."""
+
+    missing: float = 0.2
+    invalid: float = 0.2
+    rejected: float = 0.2
+    duplicates: float = 0.3
+    late: float = 0.3
+
+
+class VolumeRule(msgspec.Struct, frozen=True):
+    """A Pipeline's `watch.volume`."""
+
+    low: float = 0.1
+    high: float = 5.0
+    over_s: float = 60.0
+    learn_s: float = 600.0
+
+
+class SloRule(msgspec.Struct, frozen=True):
+    """A Pipeline's `watch.slo`; None: nothing is promised of it."""
+
+    availability: float | None = None
+    latency_ms: float | None = None
+    latency_share: float = 0.99
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """From where on load is a symptom. Shares are of all there is; `..._s`: for how long, or within which time.
+
+    `lag` records wait and ever more of them do; `queue` rows wait in a predictor; `failures`, `dead_letters` within
+    `failures_s`, `crashes` within `crashes_s`. `..._ahead_s`: also when the slope leads there within this time.
+    """
+
+    cpu: float = 0.9
+    cpu_s: float = 300.0
+    memory: float = 0.8
+    memory_s: float = 60.0
+    leak_ahead_s: float = 1800.0
+    disk: float = 0.9
+    disk_s: float = 60.0
+    disk_ahead_s: float = 3600.0
+    files: float = 0.8
+    files_s: float = 15.0
+    lag: float = 10_000.0
+    lag_s: float = 60.0
+    queue: float = 2_000.0
+    queue_s: float = 30.0
+    failures: int = 60
+    dead_letters: int = 600
+    failures_s: float = 60.0
+    crashes: int = 5
+    crashes_s: float = 600.0

@@ -1,0 +1,1 @@
+"""Ways out for alerts that apprise does not have."""
