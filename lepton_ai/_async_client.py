@@ -1,5 +1,6 @@
 """The verbs of the SDK, for programs that run an event loop; `LeptonClient` offers the same to those that do not."""
 
+import base64
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from lepton_ai._loading import Loading
 from lepton_ai._models import AsyncDeployment, Deployment, Model, Row, Run
 from lepton_ai._monitor.health import Health, health_from
 from lepton_ai._monitor.traffic import Looks
+from lepton_ai._predicting.messages import Question
 from lepton_ai._runs import serving
 from lepton_ai._runs.verbs import AsyncRuns
 from lepton_ai._transport import Transport
@@ -168,20 +170,32 @@ class AsyncLeptonClient:
         await self._promote(model)
         return Deployment(model.name, model.version, self._urls(model.name), self.predict)
 
-    async def predict(self, model: str | Model | AsyncDeployment, rows: Sequence[Row], *,
-                      over: Literal["rest", "grpc"] = "rest", explain: bool = False) -> list[dict[str, Any]]:
+    async def predict(self, model: str | Model | AsyncDeployment, rows: Sequence[Row] = (), *,
+                      over: Literal["rest", "grpc"] = "rest", explain: bool = False, entities: Sequence[str] = (),
+                      each: bool = False) -> list[dict[str, Any]]:
         """Answers in the order of `rows`, all by one version. Names may be those of fields or of columns.
 
-        `explain`: with `attributions`, what each field did; Invalid from a version that cannot say.
+        Bytes, as of a PNG where the field has pixels, are sent as base64.
+        `explain`: with `attributions`, what each field did; Invalid from a version that cannot say. `entities`: by
+        row, whose newest features stand where the row names no field; without rows, they are the rows. `each`: a row
+        that cannot be answered has an `error` instead of failing the call.
         """
         name = model if isinstance(model, str) else model.model if isinstance(model, Deployment) else model.name
         version = 0 if isinstance(model, str) else model.version
-        named = [{field_name(column): value for column, value in row.items()} for row in rows]
+        named = [{field_name(column): base64.b64encode(value).decode() if isinstance(value, bytes) else value
+                  for column, value in row.items()} for row in rows]
+        question = Question(name, named, version, explain, entities, each)
         if over == "grpc":
-            return await self._transport.predict(name, version, named, explain)
-        answer = await self._transport.post(f"/v1/models/{name}/predict", {
-            "rows": named, "version": version, **({"explain": True} if explain else {})})
-        return list(answer["rows"])
+            return await self._transport.predict(question)
+        return list((await self._transport.post(f"/v1/models/{name}/predict", question.body()))["rows"])
+
+    async def feedback(self, model: str, outcomes: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Say what became true: each with `label`, and `event_id`, or `entity` (and `at`) for its newest event.
+
+        Returns the event ids once all are durable; the same again changes nothing. Raises Missing, Invalid, Refused.
+        """
+        told = await self._transport.post(f"/v1/models/{model}/feedback", {"outcomes": list(outcomes)})
+        return list(told["event_ids"])
 
     async def monitor_model(self, deployment: AsyncDeployment | Model | str) -> Health:
         """The health of a deployment at this moment: a text, and a picture where a notebook shows it."""

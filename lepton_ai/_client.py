@@ -105,10 +105,19 @@ class LeptonClient:
         served = self._run(self._client.deploy_model(model))
         return Deployment(served.model, served.version, served.urls, self.predict)
 
-    def predict(self, model: str | Model | SyncDeployment, rows: Sequence[Row], *,
-                over: Literal["rest", "grpc"] = "rest", explain: bool = False) -> list[dict[str, Any]]:
-        """Answers in the order of `rows`, all by one version; with `attributions` where they are to `explain`."""
-        return self._run(self._client.predict(_asked(model), rows, over=over, explain=explain))
+    def predict(self, model: str | Model | SyncDeployment, rows: Sequence[Row] = (), *,
+                over: Literal["rest", "grpc"] = "rest", explain: bool = False, entities: Sequence[str] = (),
+                each: bool = False) -> list[dict[str, Any]]:
+        """Answers in the order of `rows`, all by one version; with `attributions` where they are to `explain`.
+
+        `entities`: by row, whose newest features fill it up; alone, they are the rows. `each`: rows fail alone.
+        """
+        return self._run(self._client.predict(_asked(model), rows, over=over, explain=explain, entities=entities,
+                                              each=each))
+
+    def feedback(self, model: str, outcomes: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Say what became true: each with `label`, and `event_id`, or `entity` for its newest event; the event ids."""
+        return self._run(self._client.feedback(model, outcomes))
 
     def monitor_model(self, deployment: SyncDeployment | Model | str) -> Health:
         """Live health in a terminal until Ctrl-C; elsewhere the health of the moment, printed unless in a notebook.

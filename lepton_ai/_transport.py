@@ -1,17 +1,17 @@
 """How a call reaches Lepton and what its answer means: deadlines, retries on Busy and Unavailable, typed errors."""
 
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import grpc
 import httpx
-from google.protobuf import json_format, struct_pb2
 
 from lepton.clock import Clock, SystemClock
-from lepton.contracts.pb import prediction_pb2, prediction_pb2_grpc
+from lepton.contracts.pb import prediction_pb2_grpc
 from lepton.errors import Busy, Invalid, LeptonError, Missing, Refused, Unavailable
 from lepton_ai._credentials import Credentials
+from lepton_ai._predicting.messages import Question, plain
 
 Answer = TypeVar("Answer")
 TIMEOUT_S: Final = 30.0
@@ -24,7 +24,8 @@ _BY_STATUS: Final[dict[int, type[LeptonError]]] = {
     404: Missing, 410: Missing, 429: Busy, 502: Unavailable, 503: Unavailable, 504: Unavailable,
 }
 _BY_CODE: Final[dict[grpc.StatusCode, type[LeptonError]]] = {
-    grpc.StatusCode.INVALID_ARGUMENT: Invalid, grpc.StatusCode.UNAUTHENTICATED: Refused,
+    grpc.StatusCode.INVALID_ARGUMENT: Invalid, grpc.StatusCode.UNIMPLEMENTED: Invalid,
+    grpc.StatusCode.UNAUTHENTICATED: Refused,
     grpc.StatusCode.PERMISSION_DENIED: Refused, grpc.StatusCode.FAILED_PRECONDITION: Refused,
     grpc.StatusCode.NOT_FOUND: Missing, grpc.StatusCode.RESOURCE_EXHAUSTED: Busy,
     grpc.StatusCode.UNAVAILABLE: Unavailable, grpc.StatusCode.DEADLINE_EXCEEDED: Unavailable,
@@ -115,23 +116,20 @@ class Transport:
             raise Unavailable(f"the answer from {self.credentials.rest} broke off ({type(failure).__name__})",
                               remedy="ask again; the gateway's log says why") from failure
 
-    async def predict(self, model: str, version: int, rows: Sequence[Mapping[str, Any]],
-                      explain: bool = False) -> list[dict[str, Any]]:
-        """Answers of the region's predictor over gRPC, by named fields, in the order of `rows`."""
+    async def predict(self, question: Question) -> list[dict[str, Any]]:
+        """Answers of the region's predictor over gRPC, by named fields, in the order of the rows."""
         if not self.credentials.grpc:
             raise Missing("the region names no predictor", field="grpc", remedy="leave out over=\"grpc\"")
         if self._channel is None:
             self._channel = grpc.aio.insecure_channel(self.credentials.grpc)
-        request = prediction_pb2.PredictRequest(model=model, version=version, rows=[_struct(row) for row in rows],
-                                                explain=explain)
         stub = prediction_pb2_grpc.PredictionStub(self._channel)
         try:
-            answer = await stub.Predict(request, timeout=self._timeout_s,
+            answer = await stub.Predict(question.message(), timeout=self._timeout_s,
                                         metadata=(("authorization", self.credentials.authorization),))
         except grpc.aio.AioRpcError as failure:
             outcome = _BY_CODE.get(failure.code(), LeptonError)
             raise outcome(failure.details() or failure.code().name, place=self.credentials.grpc) from failure
-        return [_answer(row) | ({"attributions": dict(row.attributions)} if explain else {}) for row in answer.rows]
+        return [plain(row, explain=question.explain) for row in answer.rows]
 
 
 def problem(answer: httpx.Response) -> LeptonError:
@@ -165,20 +163,3 @@ def _seconds(text: str | None) -> float:
     except ValueError:
         return 1.0
 
-
-def _struct(row: Mapping[str, Any]) -> struct_pb2.Struct:
-    try:
-        return json_format.ParseDict(dict(row), struct_pb2.Struct())
-    except json_format.ParseError as failure:
-        raise Invalid(f"a row is not made of JSON values: {failure}", field="rows") from failure
-
-
-def _answer(row: prediction_pb2.RowPrediction) -> dict[str, Any]:
-    if row.WhichOneof("answer") == "number":
-        return {"number": row.number}
-    found: dict[str, Any] = {"label": row.label}
-    if row.top:
-        return found | {"top": [{"item": one.item, "score": one.score} for one in row.top]}
-    if row.values:
-        return found | {"values": dict(row.values)}
-    return found | ({"score": row.score} if row.HasField("score") else {"probabilities": dict(row.probabilities)})

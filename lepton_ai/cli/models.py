@@ -1,4 +1,4 @@
-"""Commands of models: the list of them and their cards, predict, train, promote, rollback."""
+"""Commands of models: the list of them and their cards, train, promote, rollback."""
 
 import uuid
 from pathlib import Path
@@ -8,14 +8,14 @@ import typer
 from typer.core import TyperGroup
 
 from lepton.errors import Invalid, Missing
-from lepton_ai import AsyncLeptonClient, _progress
+from lepton_ai import _progress
 from lepton_ai._library.exporting import version_named
 from lepton_ai._runs import serving
 from lepton_ai._transport import Transport
 from lepton_ai.cli import data
 from lepton_ai.cli.library import commands as library
 from lepton_ai.cli.runs import live
-from lepton_ai.cli.session import Form, Output, ask, parse_json, read_rows, say, show, with_client
+from lepton_ai.cli.session import Form, Output, ask, parse_json, say, show
 
 Name = Annotated[str, typer.Argument(help="Name of a model; it is its pipeline's.")]
 VERSIONS = ("version", "status", "family", "metrics", "lineage.parent_version", "lineage.train_rows", "created_at")
@@ -35,7 +35,7 @@ models = typer.Typer(cls=_Named, help="Models, the versions of one (`lepton mode
 def add_to(app: typer.Typer) -> None:
     library.add_to(models)
     app.add_typer(models, name="models")
-    for command in (predict, train, promote, rollback):
+    for command in (train, promote, rollback):
         app.command()(command)
 
 
@@ -79,24 +79,6 @@ def card(which: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="Th
         return
     save.write_bytes(found)
     say(f"{save}: {len(found)} bytes")
-
-
-def predict(name: Name, rows: Annotated[list[str] | None, typer.Argument(help="Rows as JSON objects.")] = None,
-            file: Annotated[Path | None, typer.Option("--file", "-f", help="Rows in a file; - is stdin.")] = None,
-            over_grpc: Annotated[bool, typer.Option("--grpc", help="Ask the region's predictor itself.")] = False,
-            explain: Annotated[bool, typer.Option("--explain", help="Say what each field did.")] = False,
-            output: Output = Form.TABLE) -> None:
-    """Predict rows by named fields."""
-    wanted = [parse_json(row, "argument") for row in rows or []] + (read_rows(file) if file is not None else [])
-    if not wanted or not all(isinstance(row, dict) for row in wanted):
-        raise Invalid("needs rows as JSON objects", field="rows", remedy="""lepton predict NAME '{"field": 1.5}'""")
-
-    async def asked(client: AsyncLeptonClient) -> list[dict[str, Any]]:
-        return await client.predict(name, wanted, over="grpc" if over_grpc else "rest", explain=explain)
-    answers = with_client(asked)
-    show(answers, output, [column for column in ("number", "label", "probabilities", "top", "values", "score",
-                                        "attributions")
-                           if column in answers[0]])
 
 
 def train(name: Name, family: Annotated[str, typer.Option(help="The Pipeline's, when left out.")] = "",

@@ -25,10 +25,18 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(keys, name="keys")
 
 
-def incidents(incident_id: Annotated[str, typer.Argument(help="Show everything of this one.")] = "",
+WORDS = ("approve", "deny")
+
+
+def incidents(incident_id: Annotated[str, typer.Argument(
+                  help="Show everything of this one; `approve ID`, `deny ID`: your word on what it asks.")] = "",
+              asked: Annotated[str, typer.Argument(help="After approve or deny: the incident.")] = "",
               follow: Annotated[bool, typer.Option("--follow", "-f", help="Show what happens, until Ctrl-C.")] = False,
               output: Output = Form.TABLE, limit: Limit = 20) -> None:
     """Show what went wrong and what was done about it."""
+    if incident_id in WORDS:
+        _decide(incident_id, asked)
+        return
     if follow:
         ask(lambda transport: _follow(transport, incident_id, limit))
     data.get(data.Kind.INCIDENTS, incident_id, output, limit)
@@ -70,6 +78,16 @@ def keys_revoke(key_id: Annotated[str, typer.Argument(help="As `lepton keys list
         await transport.call("DELETE", f"/v1/keys/{key_id}")
     ask(remove)
     say(f"{key_id}: revoked")
+
+
+def _decide(word: str, incident_id: str) -> None:
+    if not incident_id:
+        raise typer.BadParameter(f"lepton incidents {word} ID: the incident is missing")
+
+    async def post(transport: Transport) -> Any:
+        return await transport.post(f"/v1/incidents/{incident_id}/{word}", {}, repeatable=True)
+    told = ask(post)
+    say(f"{incident_id}: {word} {told['awaiting']} of {told['target']}; see `lepton incidents {incident_id}`")
 
 
 def _order(action: str, pipeline: str, source: str) -> None:

@@ -1,4 +1,4 @@
-"""Commands of the stack on this machine: up, down, status, pid, key, and the logs of its processes."""
+"""Commands of the stack on this machine: up, down, status, pid, key, logs of its processes, and faults by plan."""
 
 import asyncio
 import shlex
@@ -20,10 +20,14 @@ Home = Annotated[Path | None, typer.Option(help="Where the stack keeps its state
 _FOLLOW_S = 0.25
 
 
+chaos = typer.Typer(help="Break the stack on this machine by plan, and see it heal.", no_args_is_help=True)
+
+
 def add_to(app: typer.Typer) -> None:
     app.callback()(remember)
     for command in (up, down, status, pid, key, logs):
         app.command()(command)
+    app.add_typer(chaos, name="chaos")
 
 
 def up(home: Home = None, example: Annotated[bool, typer.Option(help="Then replay the example.")] = False) -> None:
@@ -46,13 +50,28 @@ def pid(name: Annotated[str, typer.Argument(help="As `lepton status` names it.")
     _local("pid", home, name)
 
 
-def key(shell: Annotated[bool, typer.Option("--shell", help="Print KEY (a header) and REST (the gateway's address), "
-                                                           "for `eval` or `source`.")] = False) -> None:
+@chaos.command("run")
+def chaos_run(plan: Annotated[Path, typer.Argument(help="A plan of faults, see docs/chaos.md.")],
+              rows: Annotated[Path | None, typer.Option(help="Events are made of these, .csv or .jsonl, instead of the "
+                                                             "plan's.")] = None,
+              out: Annotated[Path | None, typer.Option(help="Write the table here, as Markdown.")] = None,
+              home: Home = None) -> None:
+    """Run a plan: each fault in turn while events flow; exit 1 when something was not as it expects."""
+    files = [("--rows", rows), ("--out", out)]
+    more = [text for name, path in files if path is not None for text in (name, str(path.resolve()))]
+    _run("deploy.chaos", "run", home, str(plan.resolve()), *more)
+
+
+def key(shell: Annotated[bool, typer.Option("--shell", help="Print KEY (a header), REST (the gateway's address) and "
+                                                           "GRPC (a predictor's), for `eval` or `source`.")] = False
+        ) -> None:
     """Print the API key, as it stands after `Bearer`."""
     known = caller.credentials()
     if shell:
         say(f"KEY={shlex.quote(f'authorization: {known.authorization}')}")
         say(f"REST={shlex.quote(known.rest)}")
+        if known.grpc:
+            say(f"GRPC={shlex.quote(known.grpc)}")
         return
     say(known.authorization.removeprefix("Bearer "))
 
@@ -76,8 +95,17 @@ def logs(names: Annotated[list[str] | None, typer.Argument(help="Processes; all 
 
 
 def _local(verb: str, home: Path | None, *more: str) -> None:
+    _run("deploy.local", verb, home, *more)
+
+
+def _run(module: str, verb: str, home: Path | None, *more: str) -> None:
     where = ["--home", str(home.resolve())] if home is not None else []
-    done = subprocess.run([sys.executable, "-m", "deploy.local", verb, *where, *more], cwd=checkout(), check=False)
+    in_checkout(module, verb, *where, *more)
+
+
+def in_checkout(module: str, *words: str) -> None:
+    """Run a module of the checkout as a command, and end as it ended."""
+    done = subprocess.run([sys.executable, "-m", module, *words], cwd=checkout(), check=False)
     # A child ended by a signal is told as shells tell it.
     raise typer.Exit(done.returncode if done.returncode >= 0 else 128 - done.returncode)
 

@@ -47,6 +47,7 @@ from services.gateway.flow.data import Data
 from services.gateway.flow.datasets.datasets import Datasets
 from services.gateway.flow.datasets.orders import Orders
 from services.gateway.flow.gateway import Gateway
+from services.gateway.flow.intake.alerts import Alerts
 from services.gateway.flow.intake.letters import Letters
 from services.gateway.flow.intake.parts import Parts
 from services.gateway.flow.intake.uploads import Uploads
@@ -121,6 +122,7 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
         uploads=Uploads(catalogue, UploadStore(database, clock), RowWriter(producer, service.telemetry, clock),
                         Parts(settings.state_dir / "uploads"), clock, settings.max_upload_bytes),
         letters=Letters(catalogue, broker, audit),
+        alerts=Alerts(producer, settings.instance, service.telemetry.boot_id, clock),
         predictions=predictions,
         models=Models(registry.values, Runs(database, clock), Snapshots(database), catalogue, producer, audit, clock),
         cards=Cards(registry.values, Artifacts(database)),

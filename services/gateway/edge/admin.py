@@ -1,6 +1,6 @@
 """REST routes of operators: keys, incidents, instances, and the state of the whole on one page."""
 
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -72,6 +72,17 @@ async def incidents(gateway: TheGateway, _: Reads, limit: Count = 50) -> Respons
     200: described("What was seen, done and proven.", _INCIDENT, _INCIDENT_EXAMPLE)})
 async def incident(incident_id: str, gateway: TheGateway, _: Reads) -> Response:
     return answer(plain(await gateway.operations.incident(incident_id)))
+
+
+@router.post("/incidents/{incident_id}/{word}", summary="Approve or deny what an incident asks for", status_code=202,
+             responses={202: described("The signed word is durable; the incident's timeline shows what came of it.",
+                                       _INCIDENT, _INCIDENT_EXAMPLE)})
+async def decide(incident_id: str, word: Literal["approve", "deny"], gateway: TheGateway,
+                 caller: Administers) -> Response:
+    """Only while its `awaiting` names an action. Saying it twice counts once."""
+    asked = await gateway.operations.incident(incident_id)
+    await gateway.commands.decide(caller, asked, word == "approve")
+    return answer(plain(asked), 202)
 
 
 @keys_router.post("", summary="Make a key", status_code=201, responses={

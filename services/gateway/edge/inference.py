@@ -10,6 +10,7 @@ from services.gateway.edge import tensors
 from services.gateway.edge.errors import Malformed
 from services.gateway.edge.http.answers import Responses, answer, body, described, plain
 from services.gateway.edge.http.callers import Administers, Predicts, TheGateway
+from services.gateway.edge.protocol import sharing
 from services.gateway.flow.gateway import Gateway
 
 router = APIRouter(prefix="/v2", tags=["inference protocol"])
@@ -170,6 +171,8 @@ def _read(content: bytes, form: type[Form]) -> Form:
 async def _infer(request: Request, gateway: Gateway, model: str, version: str) -> Response:
     header = request.headers.get(tensors.BINARY_HEADER)
     asked, wanted = tensors.read(model, version, await request.body(), header)
+    if sharing.names_memory(asked):
+        sharing.require_here(request)
     content, json_length = tensors.write(await gateway.predictions.infer(_authorization(request), asked), wanted)
     if json_length is None:
         return Response(content, media_type="application/json")

@@ -1,19 +1,22 @@
 """REST routes of models: read, predict, train, promote, roll back; and of the runs that make them."""
 
+from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from google.protobuf import json_format
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool
 
 from lepton.contracts.pb.models_pb2 import ModelManifest, ModelState, ModelVersion
-from lepton.contracts.pb.prediction_pb2 import PredictRequest
+from lepton.contracts.pb.prediction_pb2 import FeedbackRequest, Joined, PredictRequest, RowError
 from lepton.contracts.pb.training_pb2 import CoursePoint, TrainingProgress
+from lepton.contracts.pipeline import Problem
 from services.gateway.edge.errors import Malformed
 from services.gateway.edge.http.answers import Responses, answer, described, plain, schema
-from services.gateway.edge.http.callers import Count, Predicts, Reads, TheGateway, Trains
+from services.gateway.edge.http.callers import Count, Predicts, Reads, TheGateway, Trains, Writes
 from services.gateway.edge.http.context import request_id
 from services.gateway.edge.registry.ordered import COMMAND, COMMAND_EXAMPLE, asked
+from services.gateway.flow.data import InvalidBody
 from services.gateway.flow.models import Run, Training
 
 router = APIRouter(prefix="/v1", tags=["models"])
@@ -29,13 +32,31 @@ class _Request(BaseModel):
 class Predict(_Request):
     """Rows to predict, by the names of the Pipeline's fields."""
 
-    rows: list[dict[str, Any]] = Field(min_length=1, max_length=100_000, examples=[[_ROW]],
+    rows: list[dict[str, Any]] = Field(default=[], max_length=100_000, examples=[[_ROW]],
                                        description="A field left out or null is missing.")
     version: int = Field(default=0, ge=0, description="0: the version in production.")
     request_id: str = Field(default="", max_length=256, description="Echoed; the event id of a single row.")
     entity: str = Field(default="", max_length=256,
                         description="Whom the rows are about: answered by one version while another is tried.")
     explain: bool = Field(default=False, description="Answer with what each field did; 422 from a version that cannot.")
+    entities: list[str] = Field(default=[], max_length=100_000, description="By row: the entity whose newest features "
+                                "stand where the row names no field; empty for none. May come without rows.")
+    each: bool = Field(default=False, description="A row that cannot be answered has an `error`, and the others do not "
+                                                  "fail with it.")
+
+
+class Outcome(_Request):
+    """What became true of one event."""
+
+    event_id: str = Field(default="", max_length=256)
+    entity: str = Field(default="", max_length=256, description="Instead of `event_id`: the entity's newest event.")
+    at: AwareDatetime | None = Field(default=None, description="The newest event at this time; Missing for an earlier.")
+    label: StrictBool | float | str = Field(description="Of the type of the pipeline's label.")
+    label_time: AwareDatetime | None = Field(default=None, description="When it became known; left out, now.")
+
+
+class Told(_Request):
+    outcomes: list[Outcome] = Field(min_length=1, max_length=10_000, examples=[[{"event_id": "e-1", "label": True}]])
 
 
 class Train(_Request):
@@ -95,6 +116,8 @@ _PREDICTED: dict[str, Any] = {
         "model": {"type": "string"}, "version": {"type": "integer"}, "request_id": {"type": "string"},
         "rows": {"type": "array", "items": {"type": "object", "properties": {
             "number": {"type": "number"}, "label": {"type": "string"},
+            "low": {"type": "number", "description": "Bound of `number`, where `serve.interval` is set."},
+            "high": {"type": "number"},
             "probabilities": {"type": "object", "additionalProperties": {"type": "number"}},
             "top": {"type": "array", "description": "Items, best first.", "items": {
                 "type": "object", "properties": {"item": {"type": "string"}, "score": {"type": "number"}}}},
@@ -102,7 +125,10 @@ _PREDICTED: dict[str, Any] = {
                        "additionalProperties": {"type": "number"}},
             "score": {"type": "number", "description": "Above 1 the row is strange."},
             "attributions": {"type": "object", "description": "What each field did to the score; when asked for.",
-                             "additionalProperties": {"type": "number"}}}}}}}
+                             "additionalProperties": {"type": "number"}},
+            "joined": schema(Joined), "error": schema(RowError)}}}}}
+_TAKEN: dict[str, Any] = {"title": "Taken", "type": "object", "properties": {
+    "event_ids": {"type": "array", "items": {"type": "string"}}}}
 
 
 def model_view(state: ModelState) -> dict[str, Any]:
@@ -139,8 +165,10 @@ async def get(model: str, gateway: TheGateway, _: Reads) -> Response:
         "rows": [{"label": "true", "probabilities": {"false": 0.08, "true": 0.92}}]})})
 async def predict(model: str, wanted: Predict, request: Request, gateway: TheGateway, _: Predicts) -> Response:
     """Ask the least loaded predictor; one that does not answer is replaced by another once."""
+    if not wanted.rows and not wanted.entities:
+        raise InvalidBody([Problem("rows", 0, "there is nothing to predict", "send rows, or name entities")])
     message = PredictRequest(model=model, version=wanted.version, request_id=wanted.request_id or request_id(),
-                             explain=wanted.explain, entity=wanted.entity)
+                             explain=wanted.explain, entity=wanted.entity, entities=wanted.entities, each=wanted.each)
     try:
         for row in wanted.rows:
             json_format.ParseDict(row, message.rows.add())
@@ -151,6 +179,23 @@ async def predict(model: str, wanted: Predict, request: Request, gateway: TheGat
     rows = [{name: value for name, value in plain(row).items() if value not in ([], {})} for row in response.rows]
     return answer({"model": response.model, "version": response.version, "request_id": response.request_id,
                    "rows": rows})
+
+
+@router.post("/models/{model}/feedback", summary="Say what became true of events", status_code=202, responses={
+    202: described("All are durable on the labels topic.", _TAKEN, {"event_ids": ["e-1"]})})
+async def feedback(model: str, wanted: Told, request: Request, gateway: TheGateway, _: Writes) -> Response:
+    """All outcomes are taken, or none. The same again changes nothing."""
+    message = FeedbackRequest(model=model)
+    for told in wanted.outcomes:
+        outcome = message.outcomes.add(event_id=told.event_id, entity=told.entity)
+        # A bool is a number too, so it is looked for first.
+        member = "flag" if isinstance(told.label, bool) else "category" if isinstance(told.label, str) else "number"
+        setattr(outcome, member, told.label)
+        for moment, into in ((told.at, outcome.at), (told.label_time, outcome.label_time)):
+            if moment is not None:
+                into.FromDatetime(moment)
+    response = await gateway.predictions.feedback(request.headers["authorization"], message)
+    return answer({"event_ids": list(response.event_ids)}, HTTPStatus.ACCEPTED)
 
 
 @router.post("/models/{model}/train", summary="Train a model", status_code=202, responses=_ASKED)

@@ -1,7 +1,7 @@
 """How predictors are called: a gRPC channel each; deadline, key and trace on every call; statuses as outcomes."""
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -9,7 +9,7 @@ from opentelemetry.trace import SpanKind
 
 from lepton.contracts.pb import grpc_service_pb2 as inference
 from lepton.contracts.pb.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from lepton.contracts.pb.prediction_pb2 import PredictRequest, PredictResponse
+from lepton.contracts.pb.prediction_pb2 import FeedbackRequest, FeedbackResponse, PredictRequest, PredictResponse
 from lepton.contracts.pb.prediction_pb2_grpc import PredictionStub
 from lepton.errors import Busy, Invalid, LeptonError, Missing, Refused, Unavailable
 from lepton.runtime import tracing
@@ -52,6 +52,9 @@ class Predictors:
     async def predict(self, address: str, request: PredictRequest, call: Call) -> PredictResponse:
         return await self._call("Predict", address, PredictionStub(self._channel(address)).Predict, request, call)
 
+    async def feedback(self, address: str, request: FeedbackRequest, call: Call) -> FeedbackResponse:
+        return await self._call("Feedback", address, PredictionStub(self._channel(address)).Feedback, request, call)
+
     async def infer(self, address: str, request: inference.ModelInferRequest,
                     call: Call) -> inference.ModelInferResponse:
         return await self._call("ModelInfer", address, self._protocol(address).ModelInfer, request, call)
@@ -85,6 +88,10 @@ class Predictors:
     async def unload(self, address: str, request: inference.RepositoryModelUnloadRequest, call: Call) -> None:
         await self._call("RepositoryModelUnload", address, self._protocol(address).RepositoryModelUnload, request,
                          call)
+
+    async def operate(self, address: str, request: Message, call: Call) -> Any:
+        name = request.DESCRIPTOR.name.removesuffix("Request")
+        return await self._call(name, address, getattr(self._protocol(address), name), request, call)
 
     def _protocol(self, address: str) -> "GRPCInferenceServiceAsyncStub":
         return GRPCInferenceServiceStub(self._channel(address))

@@ -17,7 +17,8 @@ from services.gateway.edge.datasets import reading as dataset_reading
 from services.gateway.edge.errors import Malformed
 from services.gateway.edge.http.answers import problem
 from services.gateway.edge.http.context import RequestContext, bug, failure, too_large
-from services.gateway.edge.intake import letters, uploads
+from services.gateway.edge.intake import alerts, letters, uploads
+from services.gateway.edge.protocol import operating
 from services.gateway.edge.registry import cards, exports, imports, rollouts, versions
 from services.gateway.flow.data import InvalidBody
 from services.gateway.flow.gateway import Gateway
@@ -37,6 +38,7 @@ _TAGS = [
     {"name": "models", "description": "Versions, predictions by named fields, training, promotion, roll back."},
     {"name": "runs", "description": "Training runs and how far they are."},
     {"name": "operations", "description": "Processes, incidents, the state of everything."},
+    {"name": "alerts", "description": "Alerts of other monitoring systems, in the form of Alertmanager's API."},
     {"name": "recovery", "description": "Healing actions ordered by a person."},
     {"name": "keys", "description": "API keys and their scopes."},
     {"name": "inference protocol", "description": "The Open Inference Protocol, version 2."},
@@ -70,9 +72,9 @@ def create(gateway: Gateway, telemetry: Telemetry, clock: Clock, max_body_bytes:
     )
     app.state.gateway = gateway
     for router in (pipelines.router, data.router, dataset_reading.router, dataset_orders.router, uploads.router,
-                   letters.router, quality.router, models.router, versions.router, rollouts.router, cards.router,
-                   exports.router, imports.router, models.runs_router, admin.router,
-                   recovery.router, admin.keys_router, inference.router):
+                   letters.router, alerts.router, quality.router, models.router, versions.router, rollouts.router,
+                   cards.router, exports.router, imports.router, models.runs_router, admin.router,
+                   recovery.router, admin.keys_router, inference.router, operating.router):
         app.include_router(router)
     app.add_exception_handler(LeptonError, _outcome)
     app.add_exception_handler(RequestValidationError, _invalid)

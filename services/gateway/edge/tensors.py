@@ -11,6 +11,7 @@ import numpy as np
 from lepton.contracts.pb.grpc_service_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
 from lepton.errors import Invalid
 from services.gateway.edge.errors import Malformed
+from services.gateway.edge.protocol import sharing
 
 CLASSIFICATION = "classification"
 BINARY_HEADER = "inference-header-content-length"
@@ -65,8 +66,13 @@ def read(model: str, version: str, body: bytes, header_length: str | None) -> tu
     request = ModelInferRequest(model_name=model, model_version=version, id=told.id)
     rest = memoryview(body)[head_bytes:]
     for tensor in told.inputs:
+        given = request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+        if sharing.is_shared(tensor.parameters):
+            if tensor.data is not None or "binary_data_size" in tensor.parameters:
+                raise Invalid("has data and names a region of shared memory", field=tensor.name)
+            _set_parameters(given, sharing.place_of(tensor.parameters))
+            continue
         raw, rest = _input(tensor, rest)
-        request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
         request.raw_input_contents.append(raw)
     if rest:
         raise Malformed(f"{len(rest)} bytes belong to no input", field="binary_data_size")
@@ -74,6 +80,7 @@ def read(model: str, version: str, body: bytes, header_length: str | None) -> tu
         wanted = request.outputs.add(name=output.name)
         if CLASSIFICATION in output.parameters:
             _set_parameters(wanted, {CLASSIFICATION: output.parameters[CLASSIFICATION]})
+        _set_parameters(wanted, sharing.place_of(output.parameters))
     _set_parameters(request, told.parameters)
     binary = frozenset(output.name for output in told.outputs if output.parameters.get("binary_data") is True)
     return request, WantedOutputs(binary, told.parameters.get("binary_data_output") is True and not told.outputs)
@@ -85,7 +92,9 @@ def write(response: ModelInferResponse, wanted: WantedOutputs) -> tuple[bytes, i
     tail: list[bytes] = []
     for output, raw in zip(response.outputs, response.raw_output_contents, strict=True):
         shown: dict[str, Any] = {"name": output.name, "datatype": output.datatype, "shape": list(output.shape)}
-        if wanted.is_binary(output.name):
+        if place := sharing.shown(output.parameters):
+            shown["parameters"] = place
+        elif wanted.is_binary(output.name):
             shown["parameters"] = {"binary_data_size": len(raw)}
             tail.append(raw)
         else:
@@ -166,8 +175,8 @@ def _listed(datatype: str, raw: bytes) -> list[Any]:
     return texts
 
 
-def _set_parameters(request: ModelInferRequest | ModelInferRequest.InferRequestedOutputTensor,
-                    told: Mapping[str, Any]) -> None:
+def _set_parameters(request: ModelInferRequest | ModelInferRequest.InferInputTensor
+                    | ModelInferRequest.InferRequestedOutputTensor, told: Mapping[str, Any]) -> None:
     for name, value in told.items():
         if name == "binary_data_output":
             continue

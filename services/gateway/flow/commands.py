@@ -2,11 +2,12 @@
 
 import secrets
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, timedelta
 
 from lepton.bus.producer import Producer
 from lepton.clock import Clock
 from lepton.contracts import topics
+from lepton.contracts.pb.incidents_pb2 import Incident
 from lepton.contracts.pb.models_pb2 import ModelState
 from lepton.contracts.pb.recovery_pb2 import RecoveryAction, RecoveryCommand, RecoveryResult
 from lepton.contracts.signing import Identity, sign_message
@@ -18,7 +19,7 @@ from services.gateway.flow.streams import Streams
 
 # Long enough to wait out a broker restart, short enough that nobody is surprised by an old command.
 VALID_S = 120
-KINDS = ("instance", "service", "model", "pipeline")
+KINDS = ("instance", "service", "model", "pipeline", "incident")
 
 
 def name_of(action: RecoveryAction.ValueType) -> str:
@@ -70,6 +71,15 @@ class Commands:
                           remedy=f"the champion is version {state.champion}")
         return await self.send(caller, RecoveryAction.RECOVERY_ACTION_ROLL_BACK, f"model:{state.model}",
                                {"from_version": str(leaving)}, note)
+
+    async def decide(self, caller: Caller, incident: Incident, approved: bool, note: str = "") -> RecoveryCommand:
+        """A person's word on the action that waits for it. Raises Refused where none does (any more)."""
+        if not incident.awaiting or incident.approve_by.ToDatetime(UTC) <= self._clock.now():
+            raise Refused(f"nothing of incident {incident.incident_id} waits for a person's word", field="awaiting",
+                          remedy="`lepton incidents` shows what does")
+        action = RecoveryAction.RECOVERY_ACTION_APPROVE if approved else RecoveryAction.RECOVERY_ACTION_DENY
+        return await self.send(caller, action, f"incident:{incident.incident_id}",
+                               {"rung": str(len(incident.command_ids))}, note)
 
     async def results(self, count: int) -> list[RecoveryResult]:
         """The newest answers to recovery commands, whoever sent them, newest first."""

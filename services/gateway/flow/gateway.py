@@ -8,6 +8,7 @@ from services.gateway.flow.commands import Commands
 from services.gateway.flow.data import Data
 from services.gateway.flow.datasets.datasets import Datasets
 from services.gateway.flow.datasets.orders import Orders
+from services.gateway.flow.intake.alerts import Alerts
 from services.gateway.flow.intake.letters import Letters
 from services.gateway.flow.intake.uploads import Uploads
 from services.gateway.flow.models import Models
@@ -34,6 +35,7 @@ class Gateway:
     orders: Orders
     uploads: Uploads
     letters: Letters
+    alerts: Alerts
     quality: Quality
     predictions: Predictions
     models: Models

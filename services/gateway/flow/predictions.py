@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
+
+from google.protobuf.message import Message
 
 from lepton.clock import Clock
 from lepton.contracts.pb import grpc_service_pb2 as inference
 from lepton.contracts.pb.models_pb2 import ModelState
-from lepton.contracts.pb.prediction_pb2 import PredictRequest, PredictResponse
+from lepton.contracts.pb.prediction_pb2 import FeedbackRequest, FeedbackResponse, PredictRequest, PredictResponse
 from lepton.contracts.pb.telemetry_pb2 import Instance
 from lepton.errors import LeptonError, Missing, Unavailable
 from services.gateway.core.routing import Replica, Routing
@@ -41,6 +44,8 @@ class PredictorPool(Protocol):
 
     async def predict(self, address: str, request: PredictRequest, call: Call) -> PredictResponse: ...
 
+    async def feedback(self, address: str, request: FeedbackRequest, call: Call) -> FeedbackResponse: ...
+
     async def infer(self, address: str, request: inference.ModelInferRequest,
                     call: Call) -> inference.ModelInferResponse: ...
 
@@ -64,6 +69,9 @@ class PredictorPool(Protocol):
 
     async def unload(self, address: str, request: inference.RepositoryModelUnloadRequest, call: Call) -> None: ...
 
+    async def operate(self, address: str, request: Message, call: Call) -> Any:
+        """The call that takes this request, one of the protocol's for operators."""
+
 
 class Predictions:
     """A prediction changes nothing, so a request that met a dead predictor is tried once more, on another."""
@@ -86,6 +94,10 @@ class Predictions:
     async def predict(self, authorization: str, request: PredictRequest) -> PredictResponse:
         """Raises Missing (no such model), Invalid (the rows), Busy, Unavailable, TooLate."""
         return await self._ask(request.model, authorization, lambda at, call: self._pool.predict(at, request, call))
+
+    async def feedback(self, authorization: str, request: FeedbackRequest) -> FeedbackResponse:
+        """Raises Missing (no such pipeline or entity), Invalid, Unavailable; twice has the effect of once."""
+        return await self._ask(None, authorization, lambda at, call: self._pool.feedback(at, request, call))
 
     async def infer(self, authorization: str, request: inference.ModelInferRequest) -> inference.ModelInferResponse:
         return await self._ask(request.model_name, authorization, lambda at, call: self._pool.infer(at, request, call))
@@ -127,6 +139,29 @@ class Predictions:
     async def unload(self, authorization: str, request: inference.RepositoryModelUnloadRequest) -> None:
         """Have every predictor let the model go until it is loaded, or the predictor started, again."""
         await self._ask_all(None, authorization, lambda at, call: self._pool.unload(at, request, call))
+
+    async def operate(self, authorization: str, request: Message, undo: Message | None = None) -> Any:
+        """Have every predictor do what an operator asks; what the last of them said.
+
+        Where one raises, those asked before it are asked to `undo`, if that is given.
+        """
+        call = Call(authorization, self._timeout_s)
+        done: list[Replica] = []
+        said: Any = None
+        for replica in self._routing.everyone(None, self._clock.monotonic()):
+            try:
+                said = await self._try(replica, lambda at, call: self._pool.operate(at, request, call), call)
+            except LeptonError:
+                for one in done:
+                    await self._undo(one, undo, call)
+                raise
+            done.append(replica)
+        return said
+
+    async def _undo(self, replica: Replica, request: Message | None, call: Call) -> None:
+        if request is not None:
+            with suppress(LeptonError):
+                await self._try(replica, lambda at, call: self._pool.operate(at, request, call), call)
 
     def ready(self) -> bool:
         """Whether any predictor can be asked now."""

@@ -1,0 +1,1 @@
+"""Commands of servers that run away from the platform."""
