@@ -48,14 +48,16 @@ integration: setup  ## One real process each, real Kafka and database
 system: setup  ## The whole stack
 	@$(PYTEST) tests/system
 
-chaos: setup  ## Processes killed and frozen, effects counted
+chaos: setup  ## Processes killed and frozen, effects counted; then the matrix of faults, into docs/reliability
 	@$(PYTEST) tests/chaos
+	@tools/chaos.sh
 
 bench: setup  ## Speed and memory, peers beside
 	@$(BIN)/python -m tests.bench
 
 fuzz: setup  ## Search for bytes that break a decoder; 30 s each, FUZZ="event_arrow --seconds 600" for more
 	@tools/fuzz.sh $(FUZZ)
+	@tools/wirecheck.sh 10
 
 gpu: setup  ## What needs a GPU; skipped with a reason where there is none
 	@$(PYTEST) -m gpu tests/gpu

@@ -30,5 +30,8 @@ compile database --no-annotate
 compile keras --no-annotate
 # For measurements, for tests with other projects' clients and for fuzzing, in environments of their own.
 compile bench-peers --no-annotate
+for peer in triton mlserver litserve bentoml ray; do  # each apart: they hold numpy and protobuf to different versions
+  compile "peer-$peer" --no-annotate
+done
 compile clients --no-annotate
 compile fuzz -c "$pins" --no-annotate

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 stamp=.venv/.set-up
 want=$(cat requirements/dev.lock requirements/tools.lock pyproject.toml tools/setup.sh | sha256sum | cut -d' ' -f1)
-[ -x .venv/bin/lepton ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && exit 0
+[ -x .venv/bin/lepton ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && exec tools/wire.sh --quietly
 
 problems=()
 have() { command -v "$1" > /dev/null 2>&1; }
@@ -63,4 +63,5 @@ step "$(grep -c '^[a-z]' requirements/dev.lock) packages, each checked against i
   .venv/bin/uv pip sync -q --compile-bytecode --require-hashes --python .venv/bin/python requirements/dev.lock
 step "Lepton itself, and its command .venv/bin/lepton" install_checkout
 echo "$want" > "$stamp"
+tools/wire.sh
 echo "set up in $((SECONDS - began)) s"

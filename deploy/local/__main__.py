@@ -8,10 +8,8 @@ from pathlib import Path
 
 from deploy.local import credentials, down, greeting, processes, programs, status, up
 from deploy.local.servers import grpcurl, jaeger
-from deploy.local.steps import say, step
-from lepton.errors import LeptonError, Missing
-
-DEFAULT_HOME = programs.ROOT / ".local"
+from deploy.local.steps import ended, say, step
+from lepton.errors import Missing
 
 
 def main() -> int:
@@ -20,14 +18,7 @@ def main() -> int:
     # What libraries warn of while something is away would stand around the one line that says it.
     logging.getLogger().addHandler(logging.NullHandler())
     home = arguments.home.expanduser().resolve()
-    try:
-        return int(arguments.run(home, arguments))
-    except LeptonError as error:
-        print(f"lepton {arguments.command}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"lepton {arguments.command}: interrupted", file=sys.stderr)
-        return 130
+    return ended(f"lepton {arguments.command}", lambda: arguments.run(home, arguments))
 
 
 def _up(home: Path, arguments: argparse.Namespace) -> int:
@@ -96,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m deploy.local", description="Lepton's stack on this machine")
     commands = parser.add_subparsers(dest="command", required=True)
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--home", type=Path, default=DEFAULT_HOME, help="where its state is (default: .local)")
+    shared.add_argument("--home", type=Path, default=programs.HOME, help="where its state is (default: .local)")
     for name, run, about in (("up", _up, "start what does not run and wait until all is ready"),
                              ("down", _down, "stop everything; data is kept"),
                              ("status", _status, "processes, lag, models; exit 1 when something is down"),

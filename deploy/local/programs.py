@@ -9,16 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local.ports import PREDICTOR_NAMES, PREDICTORS, Stack
-from deploy.local.processes import HOME_MARK, socket_path
-from deploy.local.servers import database, kafka
+from deploy.local.processes import HOME_MARK, manager, socket_path
+from deploy.local.servers import cache, database, kafka
+from lepton.runtime.settings import LeptonSettings, load
 
 ROOT = Path(__file__).parents[2]
+HOME = ROOT / ".local"
+"""Where the stack is kept that nobody named another place for."""
 
 # Two cores are shared by ten processes: no library may start a thread a core, and malloc need not keep an arena a
 # thread. The variables are read by numpy, torch and onnxruntime, and by glibc.
 _QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2",
           "PYTHONUNBUFFERED": "1"}
 _PROBE_S = 2.0
+_OF_MACHINE = frozenset({"LEPTON_DEVICE", "LEPTON_PREDICTOR_DOOR"})
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,15 @@ def services(stack: Stack) -> list[Program]:
     ]
 
 
+def backups(stack: Stack) -> list[Program]:
+    """What takes backups by itself, once LEPTON_BACKUP_DIR says where to."""
+    if not os.environ.get("LEPTON_BACKUP_DIR"):
+        return []
+    command = [sys.executable, "-m", "deploy.backup", "schedule", "--home", str(stack.home)]
+    return [Program("backup", command, {}, (), lambda: manager(stack.home).process("backup").state == "RUNNING",
+                    restarted=True)]
+
+
 def shared_environment(stack: Stack) -> dict[str, str]:
     """What every process is told: the caller's environment, then what this installation decides."""
     # Without it, every start of every service would compile all of its own modules.
@@ -79,6 +92,19 @@ def shared_environment(stack: Stack) -> dict[str, str]:
     return {"LEPTON_LOG_FORMAT": "text", **_QUIET, **passed, HOME_MARK: str(stack.home), "LEPTON_HOST": "127.0.0.1",
             "LEPTON_KAFKA_BOOTSTRAP": stack.kafka, "LEPTON_MONGO_URL": stack.mongo,
             "LEPTON_KEYS_DIR": str(stack.home / "keys"), "LEPTON_TRUST_DIR": str(stack.home / "trust")}
+
+
+def settings(stack: Stack, instance: str) -> LeptonSettings:
+    """Those of the environment, for a command that talks to the stack's broker under the name `instance`."""
+    return load(LeptonSettings).model_copy(update={"kafka_bootstrap": stack.kafka, "instance": instance})
+
+
+def bare_environment(config_home: Path) -> dict[str, str]:
+    """The environment of a stack that has nothing to do with the caller's: no setting of his, his own credentials file
+    left alone."""
+    passed = {name: value for name, value in os.environ.items()
+              if not name.startswith("LEPTON_") or name in _OF_MACHINE}
+    return {**passed, "XDG_CONFIG_HOME": str(config_home), "LEPTON_CACHE": str(cache.cache_dir())}
 
 
 def _service(stack: Stack, instance: str, service: str, own: Mapping[str, str], *, doors: Sequence[int] = (),

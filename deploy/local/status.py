@@ -15,10 +15,10 @@ from rich.table import Table
 
 from deploy.local import credentials, ports, processes, programs
 from deploy.local.ports import Stack
+from deploy.local.programs import Program
 from lepton.bus import kafka as broker
 from lepton.bus.records import Broker, Place
 from lepton.errors import LeptonError, Missing, Unavailable
-from lepton.runtime.settings import LeptonSettings, load
 
 SERVICES = ("gateway", "ingest", "trainer", "predictor", "watchdog", "actuator")
 _TIMEOUT_S = 5.0
@@ -60,7 +60,8 @@ def status(home: Path) -> bool:
 
 
 def _process_table(stack: Stack) -> tuple[Table, bool]:
-    known = {program.name: program for program in [*programs.servers(stack), *programs.services(stack)]}
+    known = {program.name: program for program in [*programs.servers(stack), *programs.services(stack),
+                                                        *programs.backups(stack)]}
     table = Table(title="processes", title_justify="left")
     for heading in ("name", "state", "ready", "pid", "up", "CPU s", "MB", "ports"):
         table.add_column(heading, justify="left" if heading in ("name", "state", "ready", "ports") else "right",
@@ -69,7 +70,8 @@ def _process_table(stack: Stack) -> tuple[Table, bool]:
                          min_width=max(map(len, known)) if heading == "name" else None)
     healthy = True
     for process in processes.manager(stack.home).processes():
-        program = known[process.name]
+        # A unit that this shell's settings do not name was started by another's.
+        program = known.get(process.name) or Program(process.name, (), {}, (), lambda: True)
         idle = program.spare and not process.pid
         ready = bool(process.pid) and program.ready()
         healthy = healthy and (ready or idle)
@@ -100,8 +102,7 @@ def _span(seconds: float) -> str:
 
 async def lags(stack: Stack) -> list[Lag]:
     """Of every group that has committed on every topic it reads. Raises Unavailable when the broker is away."""
-    settings = load(LeptonSettings).model_copy(update={"kafka_bootstrap": stack.kafka, "instance": "status"})
-    cluster = broker.connect(settings.broker_options())
+    cluster = broker.connect(programs.settings(stack, "status").broker_options())
     try:
         async with asyncio.timeout(20):
             await cluster.ping()

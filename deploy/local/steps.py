@@ -1,8 +1,11 @@
-"""How progress is told: a line a step, with what came of it and how long it took."""
+"""How a command tells its progress, a line a step, and how it ended."""
 
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from lepton.errors import LeptonError
 
 
 class Step:
@@ -19,6 +22,18 @@ def step(what: str) -> Iterator[Step]:
     yield current
     told = f"{what} {current.note}".strip()
     print(f"  {told:<72} {time.monotonic() - started:6.1f} s", flush=True)
+
+
+def ended(command: str, work: Callable[[], int | None]) -> int:
+    """Exit code of a command: what `work` gives, 0 for nothing, 1 with one line on stderr, 130 when interrupted."""
+    try:
+        return work() or 0
+    except LeptonError as error:
+        print(f"{command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{command}: interrupted", file=sys.stderr)
+        return 130
 
 
 def say(line: str) -> None:

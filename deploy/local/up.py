@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,6 @@ from deploy.supervisor import ProcessManager
 from lepton.bus import kafka as broker
 from lepton.clock import SystemClock
 from lepton.errors import LeptonError, Unavailable
-from lepton.runtime.settings import LeptonSettings, load
 
 SERVER_START_S = 60.0
 SERVICE_START_S = 90.0
@@ -27,9 +26,10 @@ _HOME_MB = 1024  # room for some hours of events; Kafka keeps a day of them
 _DEAD = frozenset({"BACKOFF", "EXITED", "FATAL", "UNKNOWN"})
 
 
-def up(home: Path) -> Stack:
+def up(home: Path, *, fill: Callable[[Stack], None] | None = None, only: Collection[str] = ()) -> Stack:
     """Everything of the installation under `home` runs and is ready when this returns; what ran is left as it is.
 
+    `fill` is called once broker and database run, before any service is started; `only` names the services that are.
     Raises a LeptonError whose text is one line (cause, place, remedy) when that cannot be; then nothing runs that did
     not run before.
     """
@@ -41,7 +41,7 @@ def up(home: Path) -> Stack:
             stack = ports.load(home) or ports.create(home)
             told.note = f"REST {stack.ports['rest']}, gRPC {stack.ports['predictor-0']}, Kafka {stack.kafka}"
         kafka.write_console_producer(stack.console_producer)
-        run = _Run(stack)
+        run = _Run(stack, fill, only)
         try:
             run.bring_up()
         except BaseException:
@@ -55,19 +55,25 @@ class _Run:
     """One bringing up, and what it has begun."""
 
     stack: Stack
+    fill: Callable[[Stack], None] | None
+    only: Collection[str]
     control: ProcessManager = field(init=False)
     began_manager: bool = False
     began: list[str] = field(default_factory=list)
     log_sizes: dict[str, int] = field(default_factory=dict)
 
     def bring_up(self) -> None:
-        servers, services = programs.servers(self.stack), programs.services(self.stack)
+        servers = programs.servers(self.stack)
+        services = [*programs.services(self.stack), *programs.backups(self.stack)]
         self._manage([*servers, *services])
         self._start_all(servers, SERVER_START_S)
+        if self.fill is not None:
+            self.fill(self.stack)
         with step("topics") as told:
             created = asyncio.run(_create_topics(self.stack))
             told.note = f"{len(created)} created" if created else "as they were"
-        self._start_all([program for program in services if not program.spare], SERVICE_START_S)
+        self._start_all([program for program in services if program.name in self.only or
+                         not (self.only or program.spare)], SERVICE_START_S)
         with step("credentials") as told:
             written = credentials.write(self.stack, _first_key(self.stack))
             told.note = f"written to {credentials.path()}" if written else "as they were"
@@ -161,7 +167,7 @@ def _prepare(home: Path) -> None:
 
 
 async def _create_topics(stack: Stack) -> list[str]:
-    settings = load(LeptonSettings).model_copy(update={"kafka_bootstrap": stack.kafka, "instance": "deploy"})
+    settings = programs.settings(stack, "deploy")
     cluster = broker.connect(settings.broker_options())
     try:
         await cluster.ping()

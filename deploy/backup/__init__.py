@@ -1,0 +1,1 @@
+"""Backups of a stack: taken, kept, checked, and brought back."""

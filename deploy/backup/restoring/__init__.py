@@ -1,0 +1,1 @@
+"""Bringing a backup back, also with the events that came after it."""

@@ -1,0 +1,69 @@
+"""`python -m deploy.chaos run PLAN`: runs a plan of faults against the stack of this machine, and says how it went."""
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+import httpx
+
+from deploy.chaos import report
+from deploy.chaos.plan import Plan, read
+from deploy.chaos.run import Stack, run, spent
+from deploy.local import credentials, ports, processes, programs
+from deploy.local.steps import ended, say
+from lepton.bus import kafka
+from lepton.clock import SystemClock
+from lepton.errors import Missing
+
+
+async def work(plan: Plan, home: Path) -> list[report.Outcome]:
+    """The outcomes, told as they are known. Raises Missing where no stack runs, and as `run`."""
+    found = ports.load(home)
+    if found is None or not processes.manager(home).alive():
+        raise Missing("no stack runs here", place=str(home), remedy="`lepton up`")
+    ready = {one.name: one.ready for one in [*programs.servers(found), *programs.services(found)]}
+    broker = kafka.connect(programs.settings(found, "chaos").broker_options())
+
+    async def is_ready(name: str) -> bool:
+        # What has no readiness to tell, such as the unit of backups, is ready as long as it runs.
+        return name not in ready or await asyncio.to_thread(ready[name])
+
+    def told(outcome: report.Outcome) -> None:
+        say(f"{outcome.fault}, round {outcome.round} of {plan.rounds}")
+        say(f"  {report.line(outcome)}")
+
+    try:
+        async with httpx.AsyncClient(base_url=found.rest, headers=credentials.from_bootstrap(found).header,
+                                     timeout=10) as rest:
+            stack = Stack(processes.manager(home), broker, rest, is_ready, SystemClock(), plan.ignore)
+            return await run(plan, stack, told)
+    finally:
+        await broker.close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="lepton chaos", description="Break the stack on this machine by plan")
+    commands = parser.add_subparsers(dest="command", required=True)
+    running = commands.add_parser("run", help="run a plan; exit 1 when something was not as it expects")
+    running.add_argument("plan", type=Path)
+    running.add_argument("--home", type=Path, default=programs.HOME)
+    running.add_argument("--rows", type=Path, help="events are made of these, .csv or .jsonl, instead of the plan's")
+    running.add_argument("--out", type=Path, help="write the table here, as Markdown")
+    given = parser.parse_args()
+    return ended("lepton chaos", lambda: _run(given))
+
+
+def _run(given: argparse.Namespace) -> int:
+    plan = read(given.plan, given.rows)
+    outcomes = asyncio.run(work(plan, given.home.expanduser().resolve()))
+    over = spent(plan, outcomes)
+    say(report.summary(outcomes) + (f". Ended before its time: {over}" if over else ""))
+    if given.out is not None:
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        given.out.write_text(report.table(outcomes), "utf-8")
+    return 1 if over or any(one.shortcomings for one in outcomes) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""What a plan of faults may say, as the YAML file has it; knows nothing of how a fault is brought about."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lepton.errors import Invalid
+
+Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9][a-z0-9 ._-]*$")]
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Expected(_Block):
+    """What the watchdog is to say and bring about. `cause` is what is blamed: `process:ingest`, `data:phishing`.
+
+    A cause matches by its whole text, or by its beginning where this ends in `*`. `healed` False: somebody is told,
+    and no more is expected. Nothing at all is expected of a control.
+    """
+
+    symptom: tuple[str, ...] = ()
+    cause: tuple[str, ...] = ()
+    detected_s: Seconds = 60
+    healed: bool = True
+    healed_s: Seconds = 120
+
+
+class _Fault(_Block):
+    name: Name
+    expect: Expected | None = None
+
+
+class Strike(_Fault):
+    """A signal to a process (as `lepton status` names it): `kill` ends it, `hang` stops it for `for_s` seconds."""
+
+    do: Literal["kill", "hang"]
+    target: Name
+    for_s: Seconds = 20
+
+
+class Starve(_Fault):
+    """Less of the machine: `cpu` is wanted by `processes` others too, or `files` is all that the target may open more.
+    """
+
+    do: Literal["cpu", "files"]
+    target: Name = "host"
+    for_s: Seconds = 30
+    processes: Annotated[int, Field(ge=1, le=64)] = 2
+    files: Annotated[int, Field(ge=0, le=1000)] = 0
+
+
+class Spoil(_Fault):
+    """Events and labels that are not as usual for `for_s` seconds.
+
+    `missing`: `field` is left out. `scale`: times `by`. `constant`: always `value`. `rename`: under another name.
+    `poison`: the field is a text that means nothing. `duplicates`: every event twice more. `late`: an hour old.
+    `flip`, `no_labels`: labels are inverted, or do not come. `surge`: `by` times the events. `silence`: none.
+    """
+
+    do: Literal["missing", "scale", "constant", "rename", "poison", "duplicates", "late", "flip", "no_labels", "surge",
+                "silence"]
+    field: str = ""
+    by: Annotated[float, Field(gt=0, le=1e9)] = 5
+    value: float = 0
+    for_s: Seconds = 30
+    source: str = ""
+    """Who the spoilt events say they come from; other events flow beside where this is another source than theirs.
+
+    Left out: `chaos/` and a name of this time's own, for a source that was quarantined stays so.
+    """
+
+
+class Wait(_Fault):
+    """The control: nothing happens for `for_s` seconds, and nothing may be done about it."""
+
+    do: Literal["nothing"]
+    for_s: Seconds = 20
+
+
+Fault = Annotated[Strike | Starve | Spoil | Wait, Field(discriminator="do")]
+
+
+class Flow(_Block):
+    """What flows all the time: numbered events with labels, made of a file's rows, and requests for predictions.
+
+    `rows`: .csv or .jsonl, fields and label as the Pipeline names them; may be given to the command instead.
+    """
+
+    rows: Path | None = None
+    label: str
+    events_per_s: Annotated[float, Field(gt=0, le=10_000)] = 50
+    entities: Annotated[int, Field(ge=1, le=100_000)] = 50
+    label_after_s: Annotated[float, Field(ge=0, le=600)] = 1
+    calls_per_s: Annotated[float, Field(ge=0, le=1000)] = 5
+
+
+class Budget(_Block):
+    """When to stop breaking things: more lost or doubled events, failed calls, or faults that were not healed."""
+
+    lost: Annotated[int, Field(ge=0)] = 0
+    doubled: Annotated[int, Field(ge=0)] = 0
+    failed_calls: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """A share of the calls of one fault."""
+    unhealed: Annotated[int, Field(ge=0)] = 1
+
+
+class Plan(_Block):
+    """Faults in their order, `rounds` times; with `shuffle` each round in an order drawn from `seed`."""
+
+    name: Name
+    pipeline: Name
+    flow: Flow
+    faults: Annotated[tuple[Fault, ...], Field(min_length=1)]
+    budget: Budget = Budget()
+    rounds: Annotated[int, Field(ge=1, le=100)] = 1
+    shuffle: bool = False
+    seed: int = 7
+    ignore: tuple[str, ...] = ()
+    """Causes that are not looked at, such as those of a machine that others use too: `resources:*`."""
+    learn_s: Annotated[float, Field(ge=0, le=86_400)] = 0
+    """How long events flow before the first fault, where what is usual has to be learnt first."""
+    settle_s: Seconds = 10
+    """How long all must be well before the next fault."""
+
+
+def matches(cause: str, patterns: tuple[str, ...]) -> bool:
+    """Whether one of the patterns is the cause, or its beginning where the pattern ends in `*`."""
+    return any(cause.startswith(one[:-1]) if one.endswith("*") else cause == one for one in patterns)
+
+
+def read(path: Path, rows: Path | None = None) -> Plan:
+    """The plan in a YAML file, `rows` in place of its own, which are looked for beside it. Raises Invalid."""
+    try:
+        document: Any = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as failure:
+        raise Invalid(f"the plan cannot be read: {failure}", place=str(path)) from failure
+    if not isinstance(document, dict) or document.get("kind") != "Chaos" or document.get("apiVersion") != "lepton/v1":
+        raise Invalid("this is no plan of faults", place=str(path), field="kind",
+                      remedy="begin it with `apiVersion: lepton/v1` and `kind: Chaos`")
+    told = {key: value for key, value in document.items() if key not in ("apiVersion", "kind", "metadata")}
+    try:
+        plan = Plan.model_validate({"name": (document.get("metadata") or {}).get("name"), **told})
+    except ValidationError as failure:
+        first = failure.errors()[0]
+        raise Invalid(first["msg"], field=".".join(str(one) for one in first["loc"]), place=str(path),
+                      remedy="see docs/chaos.md") from failure
+    twice = [one.name for at, one in enumerate(plan.faults) if one.name in {other.name for other in plan.faults[:at]}]
+    if twice:
+        raise Invalid(f"two faults are called {twice[0]}", field="faults", place=str(path), remedy="name them apart")
+    if rows is None and plan.flow.rows is None:
+        raise Invalid("it is not said which rows flow", field="flow.rows", place=str(path),
+                      remedy="name a file there, or with --rows")
+    found = rows or path.parent / (plan.flow.rows or "")
+    return plan.model_copy(update={"flow": plan.flow.model_copy(update={"rows": found})})

@@ -1,0 +1,89 @@
+"""How a fault is brought about on this machine: signals, other wishes for the processor, fewer file handles."""
+
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import psutil
+
+from deploy.chaos.plan import Spoil, Starve, Strike, Wait
+from deploy.chaos.traffic import Traffic
+from deploy.supervisor import ProcessManager
+from lepton.clock import Clock
+from lepton.errors import Missing
+
+_BUSY = "while True: pass"
+
+
+@asynccontextmanager
+async def struck(fault: Strike | Starve | Spoil | Wait, control: ProcessManager, traffic: Traffic,
+                 clock: Clock) -> AsyncIterator[int]:
+    """The fault begins, the block runs, and the fault ends; the pid that was struck, 0 where none was.
+
+    A kill has no end; whoever waits for the others' ends calls `clock.sleep(fault.for_s)` in the block.
+    Raises Missing where the target does not run.
+    """
+    match fault:
+        case Strike(do="kill"):
+            pid = pid_of(control, fault.target)
+            os.kill(pid, signal.SIGKILL)
+            yield pid
+        case Strike():
+            pid = pid_of(control, fault.target)
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                yield pid
+            finally:
+                # Who was ended meanwhile needs no waking.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+        case Starve(do="cpu"):
+            with _busy(fault.processes):
+                yield 0
+        case Starve():
+            pid = pid_of(control, fault.target)
+            with _few_files(pid, fault.files):
+                yield pid
+        case Spoil():
+            traffic.spoilt = fault
+            try:
+                yield 0
+            finally:
+                traffic.spoilt = None
+        case Wait():
+            yield 0
+
+
+def pid_of(control: ProcessManager, target: str) -> int:
+    pid = control.process(target).pid
+    if not pid:
+        raise Missing("it does not run", field=target, remedy="`lepton status`")
+    return pid
+
+
+@contextmanager
+def _busy(count: int) -> Iterator[None]:
+    others = [subprocess.Popen([sys.executable, "-c", _BUSY]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for one in others:
+            one.kill()
+            one.wait()
+
+
+@contextmanager
+def _few_files(pid: int, more: int) -> Iterator[None]:
+    """The process may open `more` files and no others."""
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (psutil.Process(pid).num_fds() + more, hard))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))

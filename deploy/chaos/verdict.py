@@ -1,0 +1,81 @@
+"""What a fault came to: whether it was seen, rightly named, healed, and what it cost; pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from deploy.chaos.plan import Expected, matches
+
+Incident = Mapping[str, Any]
+OPEN = ("SUSPECTED", "COMMANDED", "ESCALATED")
+HEALED = "VERIFIED"
+_SLACK_S = 0.5
+"""Clocks of one machine, and times told in whole milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the watchdog said of a fault. Seconds since it was struck; None for what did not happen."""
+
+    detected_s: float | None = None
+    cause: str = ""
+    right: bool = False
+    actions: tuple[str, ...] = ()
+    healed_s: float | None = None
+    escalated: bool = False
+    others: tuple[str, ...] = ()
+    """Causes of incidents that were not expected, with what was done about them."""
+
+
+def seconds(text: str) -> float:
+    """Seconds since the epoch of an RFC 3339 time."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+def look(expected: Expected | None, incidents: Sequence[Incident], struck_at: float) -> Seen:
+    """What is known now; incidents that were opened before do not count."""
+    new = sorted((one for one in incidents if seconds(one["opened_at"]) >= struck_at - _SLACK_S),
+                 key=lambda one: seconds(one["opened_at"]))
+    ours = [one for one in new if expected is not None and (not expected.symptom or one["symptom"] in expected.symptom)]
+    others = tuple(f"{one['cause']} ({', '.join(_actions(one)) or one['symptom']})" for one in new if one not in ours)
+    if not ours:
+        return Seen(others=others)
+    named = next((one for one in ours if expected is not None and matches(one["cause"], expected.cause)), None)
+    told = named or ours[0]
+    healed = all(one["state"] == HEALED for one in ours)
+    return Seen(
+        detected_s=max(0.0, seconds(ours[0]["opened_at"]) - struck_at), cause=told["cause"], right=named is not None,
+        actions=tuple(action for one in ours for action in _actions(one)),
+        healed_s=max(seconds(one["closed_at"]) for one in ours) - struck_at if healed else None,
+        escalated=any(event["what"] == "escalated" for one in ours for event in one["timeline"]), others=others)
+
+
+def is_over(expected: Expected | None, seen: Seen) -> bool:
+    """Whether nothing more is waited for."""
+    if expected is None:
+        return True
+    return seen.healed_s is not None or (not expected.healed and seen.detected_s is not None)
+
+
+def shortcomings(expected: Expected | None, seen: Seen) -> list[str]:
+    """What is not as the plan expects; empty where all is."""
+    if expected is None:
+        return [f"nothing was to be seen, and {other} was" for other in seen.others]
+    found = []
+    if seen.detected_s is None:
+        return ["it was not detected"]
+    if seen.detected_s > expected.detected_s:
+        found.append(f"detected in {seen.detected_s:.1f} s, not {expected.detected_s:g}")
+    if expected.cause and not seen.right:
+        found.append(f"{seen.cause} was blamed, not {' or '.join(expected.cause)}")
+    if expected.healed and seen.healed_s is None:
+        found.append("it was not healed")
+    elif expected.healed and seen.healed_s is not None and seen.healed_s > expected.healed_s:
+        found.append(f"healed in {seen.healed_s:.1f} s, not {expected.healed_s:g}")
+    return found
+
+
+def _actions(incident: Incident) -> list[str]:
+    return [event["what"].removeprefix("commanded ") for event in incident["timeline"]
+            if event["what"].startswith("commanded ")]
