@@ -1,6 +1,7 @@
 """Every benchmark, one after the other, nothing else running: `make bench`. Figures also go to .local/bench/*.json.
 
-    python -m tests.bench [latency] [predictor] [ingest] [windows] [streaming] [trainer] [scores] [platform]
+    python -m tests.bench [latency] [predictor] [wire] [peers] [flat] [ingest] [windows] [streaming] [trainer] [scores]
+                          [platform] [watchdog]
 
 Those named, or all.
 """
@@ -35,16 +36,19 @@ def platform() -> None:
         stack = LocalStack(Path(folder) / "home", Path(folder) / "config", {"LEPTON_TRACE_RATIO": "0"})
         print(stack.up(), flush=True)
         try:
-            run("tests.bench.bench_streaming", stack, "--through-platform")
+            run("tests.bench.streams", stack)
         finally:
             stack.down()
 
 
 ALL: Mapping[str, Callable[[], None]] = {
     "latency": latency, "predictor": lambda: run("tests.bench.bench_predictor"),
+    "wire": lambda: run("tests.bench.wire"), "peers": lambda: run("tests.bench.peers"),
+    "flat": lambda: run("tests.bench.peers.flat"),
     "ingest": lambda: run("tests.bench.bench_ingest"), "windows": lambda: run("tests.bench.bench_windows"),
     "streaming": lambda: run("tests.bench.bench_streaming"), "trainer": lambda: run("tests.bench.bench_trainer"),
-    "scores": lambda: run("tests.bench.bench_scores"), "platform": platform}
+    "scores": lambda: run("tests.bench.bench_scores"), "platform": platform,
+    "watchdog": lambda: run("tests.bench.watchdog.decisions")}
 
 
 def main() -> None:

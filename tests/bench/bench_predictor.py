@@ -10,29 +10,21 @@ import argparse
 import asyncio
 import itertools
 import json
-import os
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import psutil
 
-from lepton.bus import kafka
 from lepton.contracts.pb import grpc_service_pb2 as oip
-from lepton.runtime.settings import BrokerOptions
-from lepton.store.mongo import Database
 from tests.bench.results import machine, write
+from tests.bench.wire.served import Place, echo, in_place, with_cpu
 from tests.harness.onnx_models import Linear, OneTensor
-from tests.harness.registry import Registry, specify, trainer
-from tests.harness.servers import free_ports, start_database, start_kafka
-from tests.harness.wait import apoll_until, poll_until
+from tests.harness.registry import Registry, specify
+from tests.harness.wait import apoll_until
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 CLIENTS = (1, 16, 64)
@@ -64,60 +56,23 @@ REQUESTS = {"one tensor of 30, MLP 30-64-64-2": one_tensor, f"{len(FIELDS)} fiel
 
 
 def measure(address: str, server: psutil.Process, request: bytes, clients: int, seconds: float,
-            key: str) -> dict[str, float]:
+            key: str) -> dict[str, Any]:
     """What the load generator saw, and the server's CPU a request."""
-    before = sum(server.cpu_times()[:2])
-    done = subprocess.run([sys.executable, "-m", "tests.bench.load", address, METHOD, str(clients), str(seconds), key],
-                          input=request, capture_output=True, check=True)
-    seen: dict[str, float] = json.loads(done.stdout)
-    seen["cpu_us"] = (sum(server.cpu_times()[:2]) - before) / max(1, seen["requests"]) * 1e6
-    return seen
+    def _load() -> dict[str, Any]:
+        command = [sys.executable, "-m", "tests.bench.load", address, METHOD, str(clients), str(seconds), key]
+        done = subprocess.run(command, input=request, capture_output=True, check=True)
+        seen: dict[str, Any] = json.loads(done.stdout)
+        return seen
 
-
-@contextmanager
-def echo() -> Iterator[tuple[str, psutil.Process]]:
-    process = subprocess.Popen([sys.executable, "-m", "tests.bench.echo"], stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().strip(), psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        process.wait()
-
-
-@contextmanager
-def predictor(home: Path, environment: dict[str, str]) -> Iterator[tuple[str, str, psutil.Process]]:
-    """gRPC address, admin address and process of a predictor that is ready."""
-    grpc_port, admin_port = free_ports(2)
-    with (home / "predictor.log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "services.predictor"], stdout=log, stderr=log,
-            env={**os.environ, **environment, "LEPTON_PREDICTOR_PORT": str(grpc_port),
-                 "LEPTON_ADMIN_PORT": str(admin_port), "LEPTON_DEVICE": "cpu"})
-    admin = f"127.0.0.1:{admin_port}"
-    try:
-        poll_until(lambda: process.poll() is not None or ready(admin), "the predictor", 60)
-        assert process.poll() is None, (home / "predictor.log").read_text()[-2000:]
-        yield f"127.0.0.1:{grpc_port}", admin, psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def ready(admin: str) -> bool:
-    try:
-        return httpx.get(f"http://{admin}/readyz", timeout=1).status_code == 200
-    except httpx.HTTPError:
-        return False
+    return with_cpu(server, _load)
 
 
 def unary(address: str, process: psutil.Process, key: str, seconds: float) -> list[dict[str, Any]]:
     """For each request and number of clients the better round of both servers, which take turns."""
     table = []
-    with echo() as (echo_address, echo_process):
+    with echo(sys.executable, "-m", "tests.bench.echo") as (echo_address, echo_process):
         for (kind, build), clients in itertools.product(REQUESTS.items(), CLIENTS):
-            rounds: dict[str, list[dict[str, float]]] = {"echo": [], "predictor": []}
+            rounds: dict[str, list[dict[str, Any]]] = {"echo": [], "predictor": []}
             for _ in range(ROUNDS):
                 rounds["echo"].append(measure(echo_address, echo_process, build(), clients, seconds, ""))
                 rounds["predictor"].append(measure(address, process, build(), clients, seconds, key))
@@ -162,26 +117,13 @@ async def streamed(admin: str, process: psutil.Process, registry: Registry, rows
             "cpu_us": (sum(process.cpu_times()[:2]) - before) / rows * 1e6}
 
 
-async def run(home: Path, bootstrap: str, mongo_url: str, seconds: float, rows: int) -> dict[str, Any]:
-    broker = kafka.connect(BrokerOptions(bootstrap, "bench"))
-    database = Database.connect(mongo_url, "bench")
-    await database.start()
-    registry = Registry(broker, database, trainer(home))
-    await registry.start()
-    key = await registry.key()
-    await registry.publish(MODEL, Linear(FIELDS, classes=("no", "yes")))
-    await registry.publish(PLAIN_MODEL, OneTensor())
-    environment = {"LEPTON_KAFKA_BOOTSTRAP": bootstrap, "LEPTON_MONGO_URL": mongo_url, "LEPTON_MONGO_DATABASE": "bench",
-                   "LEPTON_TRUST_DIR": str(home / "trust"), "LEPTON_STATE_DIR": str(home / "state")}
-    try:
-        with predictor(home, environment) as (address, admin, process):
-            table = await asyncio.to_thread(unary, address, process, key, seconds)
-            rss_bytes = process.memory_info().rss
-            stream = await streamed(admin, process, registry, rows)
-    finally:
-        await registry.stop()
-        await broker.close()
-        await database.close()
+async def run(place: Place, seconds: float, rows: int) -> dict[str, Any]:
+    await place.registry.publish(MODEL, Linear(FIELDS, classes=("no", "yes")))
+    await place.registry.publish(PLAIN_MODEL, OneTensor())
+    with place.predictor() as (address, admin, process):
+        table = await asyncio.to_thread(unary, address, process, place.key, seconds)
+        rss_bytes = process.memory_info().rss
+        stream = await streamed(admin, process, place.registry, rows)
     return {"machine": machine(), "unary": table, "rss_bytes": rss_bytes, "stream": stream}
 
 
@@ -204,16 +146,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--rows", type=int, default=200_000)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        for name in ("kafka", "database"):
-            (home / name).mkdir()
-        broker, database = start_kafka(home / "kafka"), start_database(home / "database")
-        try:
-            result = asyncio.run(run(home, broker.address, f"mongodb://{database.address}", given.seconds, given.rows))
-        finally:
-            broker.stop()
-            database.stop()
+    result = in_place(lambda place: run(place, given.seconds, given.rows))
     show(result)
     write("predictor", result)
 

@@ -3,6 +3,7 @@
     python -m tests.bench scores
     python -m tests.bench.bench_scores [--folds 10] [--repeats 5] [--only wine,digits] [--ours]
     python -m tests.bench.bench_scores --search 300 [--only wine]      what `auto` finds in so many seconds
+    python -m tests.bench.bench_scores --search 300 --folded           ... and that over the folds
 
 Ours go the whole way of a run: `learn` with `model.evaluate.folds`, so each fold's figure is of the exported file. A
 tenth of the rows learnt from tells ours when to stop; scikit-learn's models learn from all of them. Both get the very
@@ -36,6 +37,7 @@ from lepton.contracts.pipeline import Pipeline
 from services.trainer.core.dataset import LABEL
 from services.trainer.core.judging.folds import by_chance
 from services.trainer.core.learning import Given, learn
+from services.trainer.core.plan import Plan
 from services.trainer.core.searching.search import Notes, find
 from services.trainer.core.searching.trials import attempts
 from tests.bench import results
@@ -78,10 +80,11 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(SETS), help="sets, with commas between")
     parser.add_argument("--ours", action="store_true", help="leave scikit-learn's models out")
     parser.add_argument("--search", type=float, default=0.0, help="seconds `auto` has for a set, instead of the folds")
+    parser.add_argument("--folded", action="store_true", help="with --search: what was found over all folds too")
     given = parser.parse_args()
     for name in given.only.split(","):
         print(f"{name} ({results.machine()})", flush=True)
-        found = searched(name, given.search) if given.search else compared(name, given)
+        found = searched(name, given) if given.search else compared(name, given)
         results.write(f"{'auto' if given.search else 'scores'}_{name}", {"machine": results.machine(), **found})
 
 
@@ -128,37 +131,53 @@ def error_of(values: list[float]) -> float:
 def cross_validated(name: str, model: str, folds: int, seed: int) -> list[float]:
     """The metric of the file of each fold of a real run. Raises RunFailed, or ValueError where a fold was left out."""
     of, rows = spec_of(name, model, f"evaluate: {{folds: {folds}}}")
-    learned = learn(alone.plan(of, seed), Given(rows), [])
+    return values_of(name, alone.plan(of, seed), rows, folds)
+
+
+def values_of(name: str, plan: Plan, rows: pa.Table, folds: int) -> list[float]:
+    learned = learn(plan, Given(rows), [])
     values = [float(one[SETS[name].metric]) for one in learned.report["folds"]["folds"]]
     if len(values) != folds:
         raise ValueError(f"{len(values)} of {folds} folds of {name}: {learned.warnings}")
     return values
 
 
-def searched(name: str, seconds: float) -> dict[str, Any]:
+def searched(name: str, given: argparse.Namespace) -> dict[str, Any]:
     """What the family `auto` takes within the time, and its score on rows that neither trials nor learning had.
 
-    It picks among families of plain columns: to it an image is so many numbers.
+    An image is to it a field that says its size. Over the folds what it took is learnt
+    anew in each; of the choice itself they are not independent, since it was made on the same rows.
     """
     one = SETS[name]
-    of, rows = spec_of(name, f"{{family: auto, search: {{trials: 200, seconds: {seconds}}}}}", image=False)
+    of, rows = spec_of(name, f"{{family: auto, search: {{trials: 200, seconds: {given.search}}}}}")
     began = time.monotonic()
-    plan = alone.plan(of, 0)
+    plan = alone.plan(of, 0).model_copy(update={"rows": rows.num_rows})
     taken = find(plan, lambda: attempts(plan, rows), Notes(None, lambda _: None, lambda *_: None, time.monotonic))
     learned = learn(taken, Given(rows), [])
     took, score, account = time.monotonic() - began, learned.metrics[one.metric], json.loads(taken.found)
     print(f"  auto takes {taken.family} {taken.parameters.model_dump(exclude_defaults=True, mode='json')}\n"
           f"  {one.metric} {score:.4f} on {learned.held_out_rows} held-out rows, {took:.0f} s in all", flush=True)
     print(f"  {account.get('explanation', '')}", flush=True)
-    return {"family": taken.family, "metric": one.metric, "score": score, "seconds": took, "account": account}
+    values = told(f"{taken.family} over {given.repeats} times {given.folds} folds", given.repeats,
+                  partial(folded, name, taken, given.folds)) if given.folded else []
+    return {"family": taken.family, "metric": one.metric, "score": score, "seconds": took, "account": account,
+            **({"folded": figures(values)} if values else {})}
 
 
-def spec_of(name: str, model: str, more: str = "", *, image: bool = True) -> tuple[Pipeline, pa.Table]:
-    """The Pipeline and the rows as they lie in the store; an image is one field unless not wanted as one."""
+def folded(name: str, taken: Plan, folds: int, seed: int) -> list[float]:
+    """As `cross_validated`, of what `auto` took."""
+    of, rows = spec_of(name, f"{{family: {taken.family}}}", f"evaluate: {{folds: {folds}}}")
+    plan = alone.plan(of, seed).model_copy(update={
+        "parameters": taken.parameters.model_copy(update={"seed": seed}), "transforms": taken.transforms})
+    return values_of(name, plan, rows, folds)
+
+
+def spec_of(name: str, model: str, more: str = "") -> tuple[Pipeline, pa.Table]:
+    """The Pipeline and the rows as they lie in the store; an image is one field."""
     one, data = SETS[name], SETS[name].load()
-    image = image and one.image
+    image = one.image
     width = data.data.shape[1]
-    fields = (f"    pixels: {{type: vector, dims: {width}}}\n" if image else
+    fields = (f"    pixels: {{type: vector, dims: {width}, image: [8, 8]}}\n" if image else
               "".join(f"    x{place}: {{type: float}}\n" for place in range(width)))
     block = model.strip()[1:-1] + (f", {more}" if more else "")
     of = pipeline.parse(

@@ -1,8 +1,7 @@
 """The stream learner beside river's models: accuracy before the label is seen, in river's order, and rows a second.
 
     python -m tests.bench streaming
-    python -m tests.bench platform              the same through a stack of its own, beside the champion it serves
-    python -m tests.bench.bench_streaming --through-platform [--rate 20]      ... through the stack that is up
+    python -m tests.bench platform      the same through a stack of its own, beside the champion it serves (streams/)
 
 Replay through `Pupil`, the whole of what a stream's process does with its records: Arrow batches and outcomes in, join
 by event id, preparation, micro-batches of 64, prequential record. No broker and no database are measured here. The
@@ -12,24 +11,18 @@ River's models see the same rows as dictionaries, one at a time, as river is use
 """
 
 import argparse
-import asyncio
 import statistics
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from aiokafka import AIOKafkaConsumer
 from river import datasets, ensemble, forest, linear_model, neighbors, preprocessing, tree
 
-from examples.phishing import replay
-from lepton.contracts import codec, features, names, pipeline, topics
+from lepton.contracts import codec, features, pipeline
 from lepton.contracts.pb.outcomes_pb2 import Outcome
-from lepton.contracts.pb.telemetry_pb2 import Telemetry
 from lepton.contracts.topics import Topic
-from lepton_ai._credentials import resolve
 from services.trainer.core.streaming.pupil import FEATURES, MICRO_BATCH, OUTCOMES, Given, Pupil
 from tests.bench import results
 
@@ -51,14 +44,7 @@ PEERS: dict[str, Callable[[], Any]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--through-platform", action="store_true", help="Phishing, over the log, by a stack that is up")
-    parser.add_argument("--rate", type=float, default=20.0, help="events a second through the platform")
-    given = parser.parse_args()
-    if given.through_platform:
-        figures = asyncio.run(through_platform(given.rate))
-        print(f"written to {results.write('streaming_platform', {'machine': results.machine(), **figures})}")
-        return
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     sources: dict[str, Callable[[], Any]] = {"Phishing": datasets.Phishing, "Bananas": datasets.Bananas}
     figures = {name: measured(name, [(dict(row), bool(label)) for row, label in source()])
                for name, source in sources.items()}
@@ -159,93 +145,6 @@ def records_of(name: str, rows: Stream) -> list[list[Given]]:
             outcomes.append(Given(OUTCOMES, 0, first + place, codec.encode(Topic.OUTCOMES, outcome)))
         found.append([Given(FEATURES, 0, first, features.encode_batch(batch)), *outcomes])
     return found
-
-
-class Streamed(replay.Replay):
-    """The example's replay for a pipeline that learns its stream, in one partition: so rows keep river's order."""
-
-    async def apply(self, seed: int) -> None:
-        text = (Path(replay.__file__).parent / "pipeline.yaml").read_text()
-        for old, new in (("partitions: 4", "partitions: 1"), ("seed: 7", f"seed: {seed}"),
-                         ("warm_start: true", "warm_start: true, stream: {candidate_rows: 250}")):
-            if old not in text:
-                raise SystemExit(f"the example's pipeline says {old} no more")
-            text = text.replace(old, new)
-        answer = await self.rest.post("/v1/pipelines", content=text, headers={"content-type": "application/yaml"})
-        if answer.is_error:
-            raise SystemExit(f"the pipeline was refused: {answer.text}")
-
-    async def _apply(self) -> None:
-        await self.apply(SEEDS[0])
-
-
-class Told:
-    """The trainer's figures of the stream, as its heartbeats tell them."""
-
-    def __init__(self, bootstrap: str) -> None:
-        self.figures: dict[str, float] = {}
-        self._consumer = AIOKafkaConsumer(topics.name(Topic.TELEMETRY), bootstrap_servers=bootstrap,
-                                          auto_offset_reset="latest")
-
-    async def read(self) -> None:
-        await self._consumer.start()
-        try:
-            async for record in self._consumer:
-                for one in Telemetry.FromString(record.value).measurements:
-                    if one.name == names.STREAM_FIGURE and one.attributes.get("pipeline") == replay.PIPELINE:
-                        self.figures[one.attributes["figure"]] = one.value
-        finally:
-            await self._consumer.stop()
-
-    async def whole(self, rows: int, timeout_s: float = 300.0) -> dict[str, float]:
-        """The figures once all rows are learnt or left out."""
-        deadline = time.monotonic() + timeout_s
-        while self.figures.get("rows", 0) + self.figures.get("left_out", 0) < rows:
-            if time.monotonic() > deadline:
-                raise SystemExit(f"not all of {rows} rows were learnt within {timeout_s:g} s: {self.figures}")
-            await asyncio.sleep(0.5)
-        return dict(self.figures)
-
-
-async def through_platform(rate: float) -> dict[str, Any]:
-    """Phishing over the log and back: the stream learner's figures, and the served champion's on the same events.
-
-    The first seed learns while events come in, each label `replay.LABEL_DELAY_EVENTS` events after its own; for the
-    others the pipeline is applied anew with another seed, at which the trainer learns both topics from their beginning.
-    """
-    rows = [(number, row, label) for number, (row, label) in enumerate(replay.rows())]
-    credentials = resolve()
-    run = Streamed(credentials, replay.Options(rate, 0, 0.0, False))
-    async with run, asyncio.TaskGroup() as tasks:
-        if await run.champion():
-            raise SystemExit("this stack has learnt phishing before: bring up one with another --home")
-        told = Told(credentials.kafka)
-        readers = [tasks.create_task(told.read()), tasks.create_task(run.read_predictions())]
-        # Until there is somebody to serve there is no prediction to count.
-        await run.send(rows[:replay.FIRST_BATCH], paced=False)
-        print(f"  a champion is served after {await replay.first_champion(run, time.monotonic()):.0f} s", flush=True)
-        run.score.labels.clear()
-        await run.send(rows[replay.FIRST_BATCH:], paced=True)
-        await run.settle(60)
-        learnt = [await told.whole(len(rows))]
-        for seed in SEEDS[1:]:
-            told.figures.clear()
-            await run.apply(seed)
-            learnt.append(await told.whole(len(rows)))
-            print(f"  seed {seed}: {learnt[-1]['accuracy']:.4f}", flush=True)
-        for reader in readers:
-            reader.cancel()
-        score = run.score
-    mean = statistics.fmean(one["accuracy"] for one in learnt)
-    print(f"Phishing through the platform, {len(rows)} rows at {rate:g}/s: stream learner {mean:.4f} of {len(learnt)} "
-          f"seeds ({min(one['accuracy'] for one in learnt):.4f} to {max(one['accuracy'] for one in learnt):.4f}; bar "
-          f"{BARS['Phishing']}, {'reached' if mean >= BARS['Phishing'] else 'MISSED'}), majority "
-          f"{learnt[0]['baseline_accuracy']:.4f}, left out {learnt[0]['left_out']:g}")
-    print(f"  served champion, on the {score.counted} events that came after there was one: {score.accuracy:.4f}, "
-          f"majority there {score.baseline:.4f}", flush=True)
-    return {"accuracy": mean, "seeds": [one["accuracy"] for one in learnt], "rows": len(rows), "rate": rate,
-            "majority": learnt[0]["baseline_accuracy"], "left_out": learnt[0]["left_out"],
-            "served": {"accuracy": score.accuracy, "majority": score.baseline, "events": score.counted}}
 
 
 if __name__ == "__main__":

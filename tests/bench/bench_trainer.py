@@ -78,7 +78,8 @@ def epochs(rows: int, rounds: int) -> dict[str, float]:
 def reading(rows: int, rounds: int) -> dict[str, float]:
     """Labelled rows a second out of segments of features and outcomes, decoded, joined by event and in order."""
     stored = [_features(first, SEGMENT_ROWS) for first in range(0, rows, SEGMENT_ROWS)]
-    told = [_outcomes(first, SEGMENT_ROWS) for first in range(0, rows, SEGMENT_ROWS)]
+    # In another order than the rows: one is found for each by its event, not by its place.
+    told = [_outcomes(first, SEGMENT_ROWS) for first in reversed(range(0, rows, SEGMENT_ROWS))]
     fields = {name: pa.float64() for name in PIPELINE.fields}
     seconds = []
     for _ in range(rounds):

@@ -14,7 +14,8 @@ LOCKS = sorted(REQUIREMENTS.glob("*.lock"))
 _PIN = re.compile(r"^([A-Za-z0-9_.-]+)==(\S+)", re.MULTILINE)
 # In environments of their own: the database, whose licence keeps it out of ours; Keras with TensorFlow; peers of
 # benchmarks; the fuzzer; clients that hold protobuf to older versions.
-APART = {"database", "keras", "bench-peers", "fuzz", "clients"}
+APART = {"database", "keras", "bench-peers", "fuzz", "clients", "peer-triton", "peer-mlserver", "peer-litserve",
+         "peer-bentoml", "peer-ray"}
 
 
 def pins(path: Path) -> dict[str, str]:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from lepton.clock import SystemClock
-from services.predictor.core.batcher import Limits
+from lepton.errors import Unavailable
+from services.predictor.core.batching.limits import Limits
 from services.predictor.core.engine import Engine, Setup
-from services.predictor.core.session import CPU, CUDA, Options, Session, settle_device
+from services.predictor.core.session import CPU, CUDA, TENSORRT, Options, Session, settle_device
 from services.predictor.core.signature import Array, of_manifest
 from tests.harness.onnx_models import Linear
 
@@ -58,6 +59,22 @@ def test_cuda_answers_several_threads_at_once() -> None:
         found = list(pool.map(lambda seed: shared.run(numbers(64, seed))["prediction"], range(32)))
     for seed, answers in enumerate(found):
         np.testing.assert_allclose(answers, alone.run(numbers(64, seed))["prediction"], rtol=1e-4, atol=1e-4)
+
+
+def gets_tensorrt() -> bool:
+    try:
+        return settle_device(Options("auto", tensorrt=True)).tensorrt
+    except Unavailable:
+        return False
+
+
+@pytest.mark.skipif(not gets_tensorrt(), reason="a session of onnxruntime does not get TensorRT here")
+def test_tensorrt_is_what_the_session_says_and_answers_as_the_cpu() -> None:
+    data = NUMERIC.build()
+    session_there = Session(data, of_manifest(NUMERIC.manifest(data)), Options("cuda", tensorrt=True))
+    assert session_there.provider == TENSORRT
+    np.testing.assert_allclose(session_there.run(numbers(64))["prediction"],
+                               session(NUMERIC, "cpu").run(numbers(64))["prediction"], rtol=1e-2, atol=1e-2)
 
 
 def test_cuda_version_loads_and_warms_up() -> None:

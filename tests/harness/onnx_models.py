@@ -5,11 +5,13 @@ masked value replaced by the field's mean (0 here), one weight a field.
 """
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from onnx import TensorProto, helper, load_from_string
+import numpy as np
+from onnx import TensorProto, helper, load_from_string, numpy_helper
 
 from lepton.contracts.pb import models_pb2
 
@@ -128,28 +130,28 @@ class Linear:
 
 @dataclass(frozen=True)
 class OneTensor:
-    """A classifier with one FP32 tensor [N, `width`] for all it takes: `width`-64-64-2, for comparing servers."""
+    """A classifier with one FP32 tensor [N, first of `sizes`] for all it takes and as many classes as the last."""
 
-    width: int = 30
-    hidden: int = 64
+    sizes: Sequence[int] = (30, 64, 64, 2)
 
     def build(self) -> bytes:
         """The ONNX file."""
-        sizes = [(self.width, self.hidden), (self.hidden, self.hidden), (self.hidden, 2)]
+        chance = np.random.default_rng(7)
         constants, nodes, last = [], [], "x"
-        for layer, (rows, columns) in enumerate(sizes):
-            values = [((7 * number) % 13 - 6) / 50 for number in range(rows * columns)]
-            constants.append(helper.make_tensor(f"w{layer}", TensorProto.FLOAT, [rows, columns], values))
+        for layer, (rows, columns) in enumerate(itertools.pairwise(self.sizes)):
+            values = (chance.standard_normal((rows, columns)) / np.sqrt(rows)).astype("f4")
+            constants.append(numpy_helper.from_array(values, f"w{layer}"))
             nodes.append(helper.make_node("MatMul", [last, f"w{layer}"], [f"m{layer}"]))
-            if layer < 2:
-                nodes.append(helper.make_node("Relu", [f"m{layer}"], [f"h{layer}"]))
-            last = f"h{layer}"
-        nodes += [helper.make_node("Softmax", ["m2"], ["probabilities"], axis=1),
+            last = f"m{layer}"
+            if layer < len(self.sizes) - 2:
+                nodes.append(helper.make_node("Relu", [last], [f"h{layer}"]))
+                last = f"h{layer}"
+        nodes += [helper.make_node("Softmax", [last], ["probabilities"], axis=1),
                   helper.make_node("ArgMax", ["probabilities"], ["label"], axis=1, keepdims=0)]
         graph = helper.make_graph(
-            nodes, "mlp", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", self.width])],
+            nodes, "mlp", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", self.sizes[0]])],
             [helper.make_tensor_value_info("label", TensorProto.INT64, ["N"]),
-             helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 2])], constants)
+             helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", self.sizes[-1]])], constants)
         data: bytes = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)],
                                         ir_version=10).SerializeToString()
         return data
@@ -157,10 +159,11 @@ class OneTensor:
     def manifest(self, data: bytes, model: str, version: int = 1) -> models_pb2.ModelManifest:
         return models_pb2.ModelManifest(
             model=model, version=version, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data), family="mlp",
-            task=models_pb2.MODEL_TASK_CLASSIFICATION, classes=["0", "1"], operators=operators(data),
-            inputs=[models_pb2.TensorSpec(name="x", datatype="FP32", shape=[-1, self.width])],
+            task=models_pb2.MODEL_TASK_CLASSIFICATION, operators=operators(data),
+            classes=[str(number) for number in range(self.sizes[-1])],
+            inputs=[models_pb2.TensorSpec(name="x", datatype="FP32", shape=[-1, self.sizes[0]])],
             outputs=[models_pb2.TensorSpec(name="label", datatype="INT64", shape=[-1]),
-                     models_pb2.TensorSpec(name="probabilities", datatype="FP32", shape=[-1, 2])])
+                     models_pb2.TensorSpec(name="probabilities", datatype="FP32", shape=[-1, self.sizes[-1]])])
 
 
 def _texts(name: str, shape: Sequence[int], texts: Sequence[str]) -> TensorProto:

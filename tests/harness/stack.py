@@ -52,8 +52,12 @@ class LocalStack:
         """Bring it up; what the command printed. Fails the test with that output when it does not exit 0."""
         done = self.command("up", timeout_s=_UP_S)
         assert done.returncode == 0, done.stdout + done.stderr
-        self._addresses = json.loads((self.home / "stack.json").read_text())
+        self.attach()
         return done.stdout
+
+    def attach(self) -> None:
+        """Learn where it is, when something else than `up` brought it up."""
+        self._addresses = json.loads((self.home / "stack.json").read_text())
 
     def down(self) -> None:
         """Take it down; nothing of it is left afterwards."""

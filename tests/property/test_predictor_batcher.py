@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from lepton.clock import FakeClock
 from lepton.errors import Busy, Unavailable
-from services.predictor.core.batcher import Arrays, Batcher, Limits
+from services.predictor.core.batching.batcher import Arrays, Batcher
+from services.predictor.core.batching.limits import Limits
 from services.predictor.core.signature import Feed
 
 POISON = 13.0
@@ -24,10 +25,12 @@ class Step:
     cancel: bool
     expired: bool
     poisoned: bool
+    priority: int
 
 
-STEPS = st.lists(st.builds(Step, rows=st.integers(1, 5), turns=st.integers(0, 2), cancel=st.booleans(),
-                           expired=st.booleans(), poisoned=st.integers(0, 9).map(lambda n: n == 0)), max_size=25)
+RARELY = st.integers(0, 4).map(lambda n: n == 4)
+STEPS = st.lists(st.builds(Step, rows=st.integers(1, 5), turns=st.integers(0, 2), cancel=RARELY, expired=RARELY,
+                           poisoned=RARELY, priority=st.integers(0, 4)), min_size=2, max_size=25)
 
 
 def model(arrays: Arrays) -> Arrays:
@@ -37,16 +40,26 @@ def model(arrays: Arrays) -> Arrays:
     return {"own": arrays["id"] * 7 + 1, "pair": np.stack([arrays["id"], arrays["flag"]], axis=1)}
 
 
-@given(STEPS, st.integers(1, 6), st.integers(4, 12), st.sampled_from([0, 3, 1000]))
-@settings(max_examples=150, deadline=None)
-def test_answers_are_never_mixed_lost_or_doubled(steps: list[Step], max_rows: int, queue_rows: int,
-                                                 inline_rows: int) -> None:
-    asyncio.run(drive(steps, Limits(max_rows, 0.0, queue_rows), inline_rows=inline_rows))
+LIMITS = st.builds(Limits, max_rows=st.integers(1, 6), max_delay_s=st.just(0.0), queue_rows=st.integers(4, 12),
+                   preferred=st.frozensets(st.integers(1, 6), max_size=2), priority_levels=st.integers(0, 3),
+                   default_level=st.integers(0, 3), instances=st.integers(1, 3))
+
+
+@given(STEPS, LIMITS, st.sampled_from([0, 3, 1000]))
+@settings(max_examples=300, deadline=None)
+def test_answers_are_never_mixed_lost_or_doubled(steps: list[Step], limits: Limits, inline_rows: int) -> None:
+    asyncio.run(drive(steps, limits, inline_rows=inline_rows))
 
 
 async def drive(steps: list[Step], limits: Limits, *, inline_rows: int) -> None:
     clock = FakeClock()
-    batcher = Batcher(model, limits, clock, inline_rows=inline_rows)
+    ran: list[float] = []
+
+    def noted(arrays: Arrays) -> Arrays:
+        ran.extend(arrays["id"].tolist())
+        return model(arrays)
+
+    batcher = Batcher(noted, limits, clock, inline_rows=inline_rows)
     asked: list[tuple[Step, np.ndarray[tuple[int], np.dtype[np.float64]], asyncio.Future[Arrays]]] = []
     next_id = 0.0
     for step in steps:
@@ -55,7 +68,7 @@ async def drive(steps: list[Step], limits: Limits, *, inline_rows: int) -> None:
         flags = np.full(step.rows, POISON if step.poisoned else 0.0)
         waiting = batcher.counts.waiting_rows
         try:
-            future = batcher.submit(Feed({"id": ids, "flag": flags}, step.rows),
+            future = batcher.submit(Feed({"id": ids, "flag": flags}, step.rows, priority=step.priority),
                                     clock.monotonic() if step.expired else float("inf"))
         except Busy:
             assert waiting + step.rows > limits.queue_rows
@@ -70,6 +83,7 @@ async def drive(steps: list[Step], limits: Limits, *, inline_rows: int) -> None:
     for step, ids, future in asked:
         check(step, ids, future)
     assert batcher.counts.waiting_rows == 0
+    assert len(ran) == len(set(ran)), "a row was run twice"
     batcher.close()
 
 

@@ -14,10 +14,14 @@ from services.watchdog.core.inputs import (
     AnyInput,
     Beat,
     Decision,
+    Failures,
+    FieldRows,
+    Figures,
     Judged,
     Leads,
     ModelSeen,
-    QualityRule,
+    Predicted,
+    Requests,
     RowsSeen,
     Rules,
     RunEnded,
@@ -27,6 +31,7 @@ from services.watchdog.core.inputs import (
 )
 from services.watchdog.core.journal import MAX_TICKS, Journal, read_decisions, replay
 from services.watchdog.core.quality.join import Joiner, Prediction
+from services.watchdog.core.thresholds.limits import QualityRule, SloRule
 
 NAMES = st.sampled_from(["watchdog", "actuator", "ingest", "gateway", "predictor-0"])
 STATES = st.sampled_from(["ready", "starting", "not_ready", "draining", "stopped"])
@@ -39,12 +44,20 @@ inputs: st.SearchStrategy[AnyInput] = st.one_of(
     beats, beats,
     st.builds(Announced, NAMES, NAMES, STATES, st.booleans()),
     st.builds(Rules, st.just("p"), st.booleans(), st.sampled_from([None, RULE]),
-              budget_actions=st.integers(0, 3), cool_down_s=st.floats(0, 5)),
+              budget_actions=st.integers(0, 3), cool_down_s=st.floats(0, 5), slo=st.just(SloRule(0.999, 50.0))),
     st.builds(ModelSeen, st.just("p"), st.integers(1, 5), st.integers(0, 3), st.integers(0, 3),
               st.just({"accuracy": 0.9}), st.just(100)),
     st.builds(Judged, st.just("p"), st.integers(1, 3), st.sampled_from(["x", "y"]), st.sampled_from(["x", "y"])),
     st.builds(lambda bad: RowsSeen("p", (SourceRows("s", 100 - bad, bad, 0, 0), SourceRows("t", 100, 0, 0, 0))),
               st.integers(0, 100)),
+    st.builds(lambda middle: RowsSeen("p", (SourceRows("s", 300, 0, 0, 0),), 0.0, (
+        FieldRows("x", histogram=((middle - 1, middle, middle + 1), (150, 150)), mean=middle, std=0.5, counted=300),)),
+        st.floats(-3, 3)),
+    st.builds(Predicted, st.just("p"), st.integers(1, 3), st.sampled_from([(), (("x", 200),), (("y", 300),)])),
+    st.builds(Figures, NAMES, NAMES, st.sampled_from(["a", "b"]), st.tuples(
+        st.tuples(st.sampled_from(["process_files_share", "host_cpu_share"]), st.just(""), st.floats(0, 1)))),
+    st.builds(Requests, st.just("p"), st.integers(0, 100), st.integers(0, 100), st.just(((20.0, 5), (1e9, 5)))),
+    st.builds(Failures, NAMES, NAMES, st.just((("bug", 40, "it broke"),))),
     st.builds(RunEnded, st.just("p"), st.just("run"), st.sampled_from(["failed", "succeeded", "rejected"])),
     st.builds(Answered, st.sampled_from(["inc-0-1"]), st.sampled_from(["done", "refused"])),
     st.builds(Leads, st.integers(0, 3)),

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 from sklearn.datasets import load_diabetes
 
-from examples.bananas.write import points, write
+from examples.bananas.write import points
+from examples.writing import write
 from lepton.errors import Invalid
 from lepton_ai import AsyncLeptonClient
 from tests.harness.ledger import Tail, ids_of_features

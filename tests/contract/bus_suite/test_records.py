@@ -2,7 +2,7 @@
 
 import pytest
 
-from lepton.bus.records import Broker, Outgoing, Place, TopicPlan, partition_for
+from lepton.bus.records import Broker, Outgoing, Place, Record, TopicPlan, partition_for
 from lepton.errors import Invalid, Missing, Refused
 from tests.contract.bus_suite.conftest import MakeTopic
 from tests.harness.bus import read_all, take
@@ -166,7 +166,47 @@ async def test_partitions_left_out_of_a_poll_come_with_a_later_one(broker: Broke
     await writer.stop()
 
 
+async def test_what_comes_while_a_partition_is_left_out_comes_all_at_once(
+        broker: Broker, make_topic: MakeTopic) -> None:
+    name = await make_topic(partitions=2)
+    writer = broker.writer("suite")
+    await writer.start()
+    await writer.send(Outgoing(name, b"first", partition=0))
+    reader = broker.reader([name], group=None, client_id="suite")
+    await reader.start()
+    await take(reader, 1)
+    place = Place(name, 0)
+    for number in range(5):
+        await writer.send(Outgoing(name, b"%d" % number, partition=0))
+        assert await reader.poll(max_records=10, timeout_s=0.02, without={place}) == {}
+    found = await reader.poll(max_records=10, timeout_s=5.0)
+    # Not only the first of them, fetched ahead as soon as it was there.
+    assert [record.value for record in found[place]] == [b"%d" % number for number in range(5)]
+    await reader.stop()
+    await writer.stop()
+
+
 async def test_a_reader_of_an_absent_topic_says_which(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lepton.bus.aio.client.TOPICS_WITHIN_S", 0.5)
     with pytest.raises(Missing, match="suite-no-such-topic"):
         await broker.reader(["suite-no-such-topic"], group=None, client_id="suite").start()
+
+
+async def test_a_reader_knows_how_much_waits_for_it(broker: Broker, make_topic: MakeTopic) -> None:
+    name = await make_topic(partitions=1)
+    writer = broker.writer("suite")
+    await writer.start()
+    await writer.send_all([Outgoing(name, b"%d" % number) for number in range(20)])
+    await writer.stop()
+    reader = broker.reader([name], group=None, client_id="suite")
+    await reader.start()
+    place = Place(name, 0)
+    assert reader.behind(Place(name, 7)) == 0
+    found: list[Record] = []
+    while not found:
+        found += (await reader.poll(max_records=5, timeout_s=0.2)).get(place, [])
+    assert reader.behind(place) == 20 - len(found)
+    await take(reader, 20 - len(found))
+    assert reader.behind(place) == 0
+    await reader.stop()
+    assert reader.behind(place) == 0

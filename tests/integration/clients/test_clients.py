@@ -62,7 +62,7 @@ async def test_tritonclient_speaks_grpc_with_the_predictor(
     await run(doors, script, doors.grpc, monkeypatch=monkeypatch)
 
 
-@pytest.mark.parametrize("script", ["triton_http.py", "triton_http_aio.py"])
+@pytest.mark.parametrize("script", ["triton_http.py", "triton_http_aio.py", "triton_http_operating.py"])
 async def test_tritonclient_speaks_http_with_the_gateway(
         doors: Doors, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     await run(doors, script, doors.rest, monkeypatch=monkeypatch)

@@ -167,3 +167,23 @@ async def test_the_broker_is_asked_once_a_second_at_most() -> None:
     assert "no progress" in str(health.failing())
     await watch.idle()
     assert not health.failing()
+
+
+async def test_what_waits_is_told_by_topic_once_a_second() -> None:
+    clock, _, reader, health = await watched()
+    telemetry = Telemetry("kiln", "kiln-0", LeptonSettings(instance="kiln-0"), clock, health)
+    watch = LagWatch(reader, Care(clock, telemetry=telemetry))
+    watch.moved()
+    assert lags(telemetry) == [(1, {"topic": "in"})]
+    watch.moved()
+    assert lags(telemetry) == []
+    await reader.poll(max_records=10, timeout_s=0)
+    await clock.advance(1)
+    await watch.idle()
+    assert lags(telemetry) == [(0, {"topic": "in"})]
+
+
+def lags(telemetry: Telemetry) -> list[tuple[float, dict[str, str]]]:
+    """What the next heartbeat says of records that wait."""
+    return [(one.value, dict(one.attributes)) for one in telemetry.pulse._next().measurements
+            if one.name == "lepton_consumer_lag"]

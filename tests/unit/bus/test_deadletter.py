@@ -4,7 +4,7 @@ import pytest
 
 from lepton.bus.letters.aside import Aside
 from lepton.bus.letters.finding import read_letters
-from lepton.bus.letters.refusing import DeadLetters, LineStopped, limit_of
+from lepton.bus.letters.refusing import DeadLetters, LineStopped, Refusal, limit_of
 from lepton.bus.letters.settling import replay
 from lepton.bus.memory import MemoryBroker
 from lepton.bus.records import Outgoing, Record, TopicPlan
@@ -41,6 +41,28 @@ def test_headers_of_an_earlier_refusal_are_replaced() -> None:
 def test_an_endless_reason_is_cut() -> None:
     letter = dead_letters(FakeClock()).letter(record(0), Invalid("x" * 100_000))
     assert len(dict(letter.headers)["lepton-dead-reason"]) == 4096
+
+
+def test_letters_of_many_say_what_each_alone_would() -> None:
+    dead, alone = dead_letters(FakeClock(), 9), dead_letters(FakeClock(), 9)
+    old, own = (("lepton-dead-at", b"then"), ("ce_id", b"e1")), (("content-type", b"application/json"),)
+    whole, empty = record(1, headers=old), record(2, key=None, value=None)
+    found = dead.letters([Refusal(whole, "malformed: no", None), Refusal(whole, "late: by far", "at", 4, b"{}", own),
+                          Refusal(whole, "late: by far", "at", 5, b"[]", own), Refusal(empty, "missing: all")])
+    assert found == [
+        alone.letter(whole, Invalid("malformed: no")),
+        alone.letter(record(1, value=b"{}", headers=own), Invalid("late: by far", field="at"), row=4),
+        alone.letter(record(1, value=b"[]", headers=own), Invalid("late: by far", field="at"), row=5),
+        alone.letter(empty, Invalid("missing: all"))]
+    assert dict(found[2].headers)["lepton-dead-place"] == b"in/3@1#5"
+
+
+def test_many_at_once_stop_the_line_at_the_one_too_many_and_those_asked_for_never_do() -> None:
+    dead = dead_letters(FakeClock())
+    dead.letters([Refusal(record(0), "quarantined", None, row, b"{}", counted=False) for row in range(9)])
+    with pytest.raises(LineStopped) as caught:
+        dead.letters([Refusal(record(offset), "bad") for offset in (1, 1, 2, 3, 4, 5)])
+    assert caught.value.place == "in/3@4"
 
 
 async def test_past_the_limit_within_the_window_the_line_stops() -> None:

@@ -3,8 +3,13 @@ import ssl
 
 import pytest
 from aiokafka import errors
+from aiokafka.producer.sender import AddPartitionsToTxnHandler, Sender
+from aiokafka.producer.transaction_manager import TransactionManager
+from aiokafka.protocol.transaction import AddPartitionsToTxnResponse_v0
+from aiokafka.structs import TopicPartition
 
 from lepton.bus.aio.failures import _reason, outcome
+from lepton.bus.aio.writer import NEXT_TRANSACTION_S
 from lepton.errors import Invalid, LeptonError, Missing, Refused, Unavailable
 
 
@@ -46,3 +51,11 @@ def test_a_certificate_nobody_signed_is_named() -> None:
     error = ssl.SSLCertVerificationError()
     error.verify_message = "self-signed certificate"
     assert "not trusted: self-signed certificate" in _reason(error, "SSL")
+
+
+async def test_the_next_transaction_is_tried_again_soon_while_the_broker_ends_the_last_one() -> None:
+    sender = Sender(None, acks=-1, txn_manager=TransactionManager("w", 1000), message_accumulator=None,
+                    retry_backoff_ms=100, request_timeout_ms=1000)
+    answer = AddPartitionsToTxnResponse_v0(0, [("t", [(0, errors.ConcurrentTransactions.errno)])])
+    again_in = AddPartitionsToTxnHandler(sender, {TopicPartition("t", 0)}).handle_response(answer)
+    assert again_in == NEXT_TRANSACTION_S < 0.02

@@ -1,13 +1,16 @@
 """The batch stage on a clock that stands still: what waits, waits, and says so."""
 
-from collections.abc import Sequence
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 
 from lepton.bus.care import Care
 from lepton.bus.consumer import Subscription
 from lepton.bus.memory import MemoryBroker
-from lepton.bus.records import Outgoing, Place, Record, TopicPlan, TransactionalWriter
+from lepton.bus.records import Outgoing, Place, Reader, Record, TopicPlan, TransactionalWriter
 from lepton.bus.stage import BatchStage
 from lepton.bus.table import StateReader
 from lepton.clock import FakeClock
@@ -172,3 +175,56 @@ async def test_a_stage_over_two_topics_has_a_writer_for_each_partition_of_each(c
     async with running(stage.run):
         await apoll_until(lambda: offsets(broker, 4), "all four partitions")
         assert all(broker.fence(f"stage.{number}{suffix}") == 2 for number in (0, 1) for suffix in ("", ".more"))
+
+
+class _Held(MemoryBroker):
+    """Its transactions end when told, and its readers count how often they are asked."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(clock)
+        self.may_end = asyncio.Event()
+        self.waiting = self.polls = 0
+
+    def transactional_writer(self, transactional_id: str) -> TransactionalWriter:
+        writer = super().transactional_writer(transactional_id)
+        commit = writer.commit
+
+        async def held(records: Sequence[Outgoing], offsets: Mapping[Place, int], group: str) -> list[Record]:
+            self.waiting += 1
+            await self.may_end.wait()
+            return await commit(records, offsets, group)
+
+        writer.commit = held  # type: ignore[method-assign]
+        return writer
+
+    def reader(self, *told: Any, **options: Any) -> Reader:
+        reader = super().reader(*told, **options)
+        poll = reader.poll
+
+        async def counted(**asked: Any) -> Mapping[Place, Sequence[Record]]:
+            self.polls += 1
+            return await poll(**asked)
+
+        reader.poll = counted  # type: ignore[method-assign]
+        return reader
+
+
+async def test_nobody_is_asked_for_records_while_every_partition_waits_for_its_commit(clock: FakeClock) -> None:
+    broker = _Held(clock)
+    await broker.create_topics([TopicPlan(topic, 2, {}) for topic in ("in", "out", "state")])
+    await broker.writer("test").send_all([Outgoing("in", b"1", partition=0), Outgoing("in", b"2", partition=1)])
+    async with running(stage_of(broker, Summing("out", "state"), Care(clock)).run):
+        async def both_wait() -> bool:
+            return broker.waiting == 2
+
+        await apoll_until(both_wait, "both partitions to wait")
+        polls, since = broker.polls, time.monotonic()
+        await broker.writer("test").send_all([Outgoing("in", b"3", partition=0), Outgoing("in", b"4", partition=1)])
+
+        async def later() -> bool:
+            return time.monotonic() > since + 0.1
+
+        await apoll_until(later, "time for many polls")
+        assert broker.polls <= polls + 1
+        broker.may_end.set()
+        await apoll_until(lambda: offsets(broker, 4), "all four records")

@@ -59,10 +59,10 @@ def test_what_nobody_takes_is_refused_without_a_label_too() -> None:
     assert [one.path for one in refused.value.problems] == ["events.fields.photo.input"]
 
 
-def test_an_image_as_it_was_taken_is_to_come_as_its_pixels() -> None:
+def test_an_image_for_a_model_is_to_be_a_vector_of_stated_size() -> None:
     with pytest.raises(InvalidPipeline) as refused:
         pipeline("photo: {type: image}", "logistic_regression")
-    assert "vector of its pixels" in refused.value.problems[0].remedy
+    assert "vector with `image: [height, width]`" in refused.value.problems[0].remedy
 
 
 def test_another_size_is_another_input_and_scalars_keep_their_digest() -> None:

@@ -145,6 +145,9 @@ class Predictor(grpc_service_pb2_grpc.GRPCInferenceServiceServicer, prediction_p
         self.deadlines: list[float] = []
         self.fails: tuple[grpc.StatusCode, str] | None = None
         self.hangs = False
+        self.answers: inference.ModelInferResponse | None = None
+        """What ModelInfer gives instead of its inputs."""
+        self.regions: dict[str, Any] = {}
 
     async def _enter(self, request: Any, context: Any) -> None:
         self.asked.append(request)
@@ -159,11 +162,18 @@ class Predictor(grpc_service_pb2_grpc.GRPCInferenceServiceServicer, prediction_p
         await self._enter(request, context)
         return prediction_pb2.PredictResponse(
             model=request.model, version=request.version or 7, request_id=request.request_id,
-            rows=[prediction_pb2.RowPrediction(label=self.name, probabilities={self.name: 0.75}) for _ in request.rows])
+            rows=[prediction_pb2.RowPrediction(label=self.name, probabilities={self.name: 0.75})
+                  for _ in request.rows or request.entities])
+
+    async def Feedback(self, request: Any, context: Any) -> Any:
+        await self._enter(request, context)
+        return prediction_pb2.FeedbackResponse(event_ids=[one.event_id or "found" for one in request.outcomes])
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:
         """Gives every input back as an output."""
         await self._enter(request, context)
+        if self.answers is not None:
+            return self.answers
         outputs = [inference.ModelInferResponse.InferOutputTensor(
             name=tensor.name, datatype=tensor.datatype, shape=tensor.shape) for tensor in request.inputs]
         return inference.ModelInferResponse(model_name=request.model_name, model_version="7", id=request.id,
@@ -204,6 +214,33 @@ class Predictor(grpc_service_pb2_grpc.GRPCInferenceServiceServicer, prediction_p
     async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:
         await self._enter(request, context)
         return inference.RepositoryModelUnloadResponse()
+
+    async def SystemSharedMemoryRegister(self, request: Any, context: Any) -> Any:
+        await self._enter(request, context)
+        self.regions[request.name] = request
+        return inference.SystemSharedMemoryRegisterResponse()
+
+    async def SystemSharedMemoryUnregister(self, request: Any, context: Any) -> Any:
+        await self._enter(request, context)
+        self.regions.pop(request.name, None)
+        return inference.SystemSharedMemoryUnregisterResponse()
+
+    async def SystemSharedMemoryStatus(self, request: Any, context: Any) -> Any:
+        await self._enter(request, context)
+        status = inference.SystemSharedMemoryStatusResponse.RegionStatus
+        return inference.SystemSharedMemoryStatusResponse(regions={name: status(
+            name=name, key=one.key, offset=one.offset, byte_size=one.byte_size) for name, one in self.regions.items()})
+
+    async def TraceSetting(self, request: Any, context: Any) -> Any:
+        """Has the settings that it is asked for."""
+        await self._enter(request, context)
+        return inference.TraceSettingResponse(settings={
+            name: inference.TraceSettingResponse.SettingValue(value=one.value)
+            for name, one in request.settings.items()})
+
+    async def LogSettings(self, request: Any, context: Any) -> Any:
+        await self._enter(request, context)
+        return inference.LogSettingsResponse.FromString(request.SerializeToString())
 
     async def ServerLive(self, request: Any, context: Any) -> Any:
         return inference.ServerLiveResponse(live=True)

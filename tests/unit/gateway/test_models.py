@@ -240,6 +240,31 @@ async def test_an_operator_s_order_is_signed_and_its_result_is_shown(tmp_path: P
         assert_problem(await (await house.with_scopes("train")).post("/v1/recovery", json=order), 403)
 
 
+async def test_a_person_s_word_on_what_an_incident_asks_is_a_signed_command_about_its_step(tmp_path: Path) -> None:
+    trust = operator_keys(tmp_path)
+    async with open_house(tmp_path) as house:
+        incident = incidents_pb2.Incident(
+            incident_id="inc-1", state=incidents_pb2.INCIDENT_STATE_ESCALATED, symptom="quality_loss",
+            target="model:shop", awaiting="retrain", command_ids=["inc-1-1"])
+        incident.opened_at.GetCurrentTime()
+        incident.approve_by.FromSeconds(incident.opened_at.seconds + 600)
+        stored = await Incidents(house.database).open(incident, "quality_loss:model:shop")
+        for word, action in (("approve", recovery_pb2.RECOVERY_ACTION_APPROVE),
+                             ("deny", recovery_pb2.RECOVERY_ACTION_DENY)):
+            said = await house.admin.post(f"/v1/incidents/inc-1/{word}", json={})
+            assert (said.status_code, said.json()["awaiting"]) == (202, "retrain"), said.text
+            command = (await house.messages(Topic.RECOVERY_COMMANDS))[-1]
+            signing.verify_message(trust, "operator", command, SystemClock().now())
+            assert (command.action, command.target, dict(command.arguments)) == (
+                action, "incident:inc-1", {"rung": "1"})
+        assert_problem(await (await house.with_scopes("read")).post("/v1/incidents/inc-1/approve", json={}), 403)
+        assert_problem(await house.admin.post("/v1/incidents/inc-2/approve", json={}), 404)
+        assert_problem(await house.admin.post("/v1/incidents/inc-1/shrug", json={}), 422)
+        stored.awaiting = ""
+        await Incidents(house.database).advance(stored)
+        assert_problem(await house.admin.post("/v1/incidents/inc-1/approve", json={}), 409, field="awaiting")
+
+
 async def test_without_an_operator_identity_orders_are_refused_and_all_else_works(house: House) -> None:
     refused = await house.admin.post("/v1/recovery", json={"action": "RESTART", "target": "instance:x"})
     assert_problem(refused, 409, field="keys_dir")

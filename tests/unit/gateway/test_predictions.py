@@ -13,6 +13,7 @@ from tests.unit.gateway.house import House, open_house, predictor
 from tests.unit.gateway.test_access import assert_problem
 
 PREDICT = "/v1/models/shop/predict"
+FEEDBACK = "/v1/models/shop/feedback"
 INFER = "/v2/models/shop/infer"
 ROW = {"price": 2.5, "colour": "red", "missing": None}
 
@@ -37,6 +38,30 @@ async def test_a_prediction_by_named_fields_carries_key_deadline_and_trace(house
         for _ in range(150):
             deep = [deep]
         assert_problem(await house.admin.post(PREDICT, json={"rows": [{"price": deep}]}), 400, field="rows")
+
+
+async def test_entities_and_rows_that_fail_alone_are_asked_for(house: House) -> None:
+    async with predictor(house) as (said, _):
+        response = await house.admin.post(PREDICT, json={"entities": ["ann", "bob"], "each": True})
+        assert len(response.json()["rows"]) == 2
+        assert (list(said.asked[0].entities), said.asked[0].each) == (["ann", "bob"], True)
+
+
+async def test_outcomes_reach_a_predictor_with_labels_of_their_own_types(house: House) -> None:
+    async with predictor(house) as (said, _):
+        outcomes: list[dict[str, Any]] = [
+            {"event_id": "e-1", "label": True}, {"event_id": "e-2", "label": 2}, {"event_id": "e-3", "label": "red"},
+            {"entity": "ann", "label": 0.5, "at": "2026-03-01T00:00:00Z", "label_time": "2026-03-01T01:00:00+01:00"}]
+        response = await house.admin.post(FEEDBACK, json={"outcomes": outcomes})
+        assert (response.status_code, response.json()) == (202, {"event_ids": ["e-1", "e-2", "e-3", "found"]})
+        asked = said.asked[0]
+        assert [one.WhichOneof("label") for one in asked.outcomes] == ["flag", "number", "category", "number"]
+        assert asked.outcomes[3].at.ToJsonString() == asked.outcomes[3].label_time.ToJsonString() == (
+            "2026-03-01T00:00:00Z")
+        assert not asked.outcomes[0].HasField("at")
+        assert said.metadata[0]["authorization"] == house.admin.headers["authorization"]
+    assert_problem(await (await house.with_scopes("predict")).post(FEEDBACK, json={"outcomes": outcomes}), 403)
+    assert_problem(await house.admin.post(FEEDBACK, json={"outcomes": []}), 422)
 
 
 async def test_a_request_of_the_wrong_form_is_refused_with_the_field(house: House) -> None:

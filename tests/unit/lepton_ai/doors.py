@@ -17,6 +17,13 @@ SECRET = "s" * 43
 Answer = tuple[int, Any]
 
 
+def _answer(row: dict[str, Any]) -> dict[str, Any]:
+    if "wrong" in row:
+        return {"error": {"outcome": "Invalid", "message": "the model takes no field `wrong`", "field": "wrong",
+                          "remedy": "leave it out"}}
+    return {"number": float(len(row)), "row": row}
+
+
 class Desk:
     """Pipelines, rows, models and runs as a gateway tells of them. Every run succeeds with the next version."""
 
@@ -45,6 +52,12 @@ class Desk:
         self.orders: list[dict[str, Any]] = []
         self.rollout: dict[str, Any] = {}
         self.ends: list[str] = []
+        self.inputs: dict[str, str] = {}
+        self.stored = b""
+        self.predicted: list[dict[str, Any]] = []
+        # From so many predicted rows on, answers wait until they may go on.
+        self.hold_at = 10**9
+        self.go_on = threading.Event()
 
     def answer(self, method: str, path: str, body: bytes) -> Answer:
         self.asked[f"{method} {path}"] += 1
@@ -74,6 +87,8 @@ class Desk:
                 return 202, {"accepted": len(self.labels)}
             case (_, ["v1", "keys", *rest]):
                 return self._keys(method, rest, body)
+            case ("POST", ["v1", "incidents", _, "approve" | "deny"]):
+                return 202, {"awaiting": "retrain", "target": "model:shop"}
             case ("POST", ["v1", "recovery"]):
                 self.orders.append(json.loads(body))
                 return 202, {"command_id": "operator-1", "executor": "ingest"}
@@ -94,6 +109,11 @@ class Desk:
                 return 202, {"command_id": "request-1", "run_id": run_id}
             case ("GET", ["v1", "runs", run_id, "course"]):
                 return 200, {"run_id": run_id, "points": self.courses.get(run_id, [])}
+            case ("GET", ["v2", "models", name, "versions", _]) if name in self.models:
+                return 200, {"inputs": [{"name": name, "datatype": kind, "shape": [-1]}
+                                        for name, kind in {**self.inputs, "_missing": "BOOL"}.items()]}
+            case ("GET", ["v1", "datasets", _, "rows"]):
+                return 200, self.stored
             case ("GET", ["v1", "runs", run_id]):
                 return 200, {**self.runs[run_id], **(self.run_states.pop(0) if self.run_states else {})}
             case (_, ["v1", "models", name, *rest]):
@@ -153,7 +173,14 @@ class Desk:
         if rest == ["rollback"]:
             return 202, {"command_id": "operator-2"}
         if rest == ["predict"]:
-            return 200, {"rows": [{"number": float(len(row)), "row": row} for row in asked["rows"]]}
+            self.predicted += asked["rows"]
+            if len(self.predicted) >= self.hold_at:
+                self.go_on.wait(30)
+            return 200, {"rows": [_answer(row) for row in asked["rows"]]
+                         + [{"number": 0.0, "joined": {"event_id": f"{name}-1"}} for name in asked.get("entities", ())]}
+        if rest == ["feedback"]:
+            self.labels += asked["outcomes"]
+            return 202, {"event_ids": [one.get("event_id") or "found" for one in asked["outcomes"]]}
         return 200, self.models[name]
 
     def _train(self, name: str, asked: dict[str, Any]) -> Answer:
@@ -198,7 +225,7 @@ class _Handler(BaseHTTPRequestHandler):
             status, headers, told = desk.fail.pop(0)
         else:
             status, told = desk.answer(self.command, self.path.partition("?")[0], body)
-        data = told.encode() if isinstance(told, str) else json.dumps(told).encode()
+        data = told if isinstance(told, bytes) else (told if isinstance(told, str) else json.dumps(told)).encode()
         self.send_response(status)
         for name, value in {**headers, "content-length": str(len(data))}.items():
             self.send_header(name, value)

@@ -94,6 +94,16 @@ def test_key_and_address_are_given_as_a_shell_takes_them(lepton: Lepton, where: 
     assert shown == f"authorization: Bearer {KEY_ID}.{SECRET}|{where[-1]}"
 
 
+def test_a_predictors_address_is_given_too_where_the_region_names_one(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "lepton").mkdir()
+    (tmp_path / "lepton" / "credentials").write_text(
+        "[region here]\nrest = http://127.0.0.1:1\ngrpc = 127.0.0.1:2\n", "utf-8")
+    told = CliRunner().invoke(app, ["--key", KEY_ID, "--secret", SECRET, "--region", "here", "key", "--shell"])
+    assert told.stdout.splitlines()[1:] == ["REST=http://127.0.0.1:1", "GRPC=127.0.0.1:2"]
+
+
 def test_every_mistake_of_a_file_is_told(lepton: Lepton, tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("kind: Pipeline\n", "utf-8")
     with pytest.raises(Invalid, match="line 1, events: is required"):
@@ -134,6 +144,19 @@ def test_models_are_trained_shown_promoted_and_asked(lepton: Lepton, desk: Desk)
     desk.models["shop"]["previous_champion"] = 0
     with pytest.raises(Missing, match="no version to return to"):
         lepton("rollback", "shop")
+
+
+def test_entities_are_asked_for_and_outcomes_told(lepton: Lepton, desk: Desk) -> None:
+    train(lepton)
+    assert "event_id=ann-1" in lepton("predict", "shop", "--entity", "ann").stdout
+    told = lepton("predict", "shop", "--each", '{"wrong": 1}', '{"amount": 1}').stdout
+    assert "leave it out" in told
+    assert "1 outcomes are durable" in lepton("feedback", "shop", "--event", "e-1", "--label", "true").stdout
+    lepton("feedback", "shop", "--entity", "ann", "--label", "red")
+    assert [(one["event_id"], one["entity"], one["label"]) for one in desk.labels] == [
+        ("e-1", "", True), ("", "ann", "red")]
+    with pytest.raises(Invalid, match="needs an outcome"):
+        lepton("feedback", "shop")
 
 
 def test_a_rollout_is_shown_and_ended_either_way(lepton: Lepton, desk: Desk) -> None:
@@ -179,6 +202,14 @@ def test_incidents_are_listed_and_read(lepton: Lepton, desk: Desk) -> None:
     assert "silence" in lepton("incidents").stdout
     assert "no heartbeat" in lepton("incidents", "inc-1").stdout
     assert "inc-1" in lepton("get", "incidents", "-o", "yaml").stdout
+
+
+def test_a_person_s_word_on_what_an_incident_asks(lepton: Lepton, desk: Desk) -> None:
+    assert "inc-1: approve retrain of model:shop" in lepton("incidents", "approve", "inc-1").stdout
+    lepton("incidents", "deny", "inc-2")
+    assert lepton("incidents", "approve").exit_code == 2
+    words = {path: count for path, count in desk.asked.items() if path.startswith("POST ")}
+    assert words == {"POST /v1/incidents/inc-1/approve": 1, "POST /v1/incidents/inc-2/deny": 1}
 
 
 def test_quarantine_and_keys_are_orders(lepton: Lepton, desk: Desk) -> None:

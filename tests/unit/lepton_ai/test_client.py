@@ -53,6 +53,7 @@ def test_the_program_of_the_readme_runs(client: LeptonClient, desk: Desk, tmp_pa
     assert "healthy" in capsys.readouterr().out
     assert api.predict([{"Size": 80.0, "rooms": 2}])[0]["row"] == {"size": 80.0, "rooms": 2}
     assert client.predict(model, [{"size": 1.0}])[0]["number"] == 1.0
+    assert client.predict(model, [{"size": 1.0, "photo": b"PNG"}])[0]["row"]["photo"] == "UE5H"
 
 
 def test_loading_again_sends_nothing_twice(client: LeptonClient, desk: Desk) -> None:

@@ -11,6 +11,7 @@ from lepton.clock import FakeClock
 from lepton.contracts.pb import prediction_pb2, prediction_pb2_grpc
 from lepton.errors import Busy, Invalid, LeptonError, Missing, Refused, Unavailable
 from lepton_ai._credentials import Credentials
+from lepton_ai._predicting.messages import Question
 from lepton_ai._transport import Transport
 from tests.unit.lepton_ai.doors import KEY_ID, SECRET, Desk, open_door
 
@@ -117,6 +118,12 @@ class Oracle(prediction_pb2_grpc.PredictionServicer):
         if request.model == "busy":
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much")
         answer = prediction_pb2.PredictResponse(model=request.model, version=request.version)
+        for name in request.entities if request.each else ():
+            if name == "bob":
+                answer.rows.add().error.MergeFrom(prediction_pb2.RowError(outcome="Missing", message="nothing known"))
+                return answer
+            joined = answer.rows.add(number=2.0).joined
+            joined.event_id, joined.occurred_at.seconds = f"{name}-1", 5
         for row in request.rows:
             if request.model == "kinds":
                 answer.rows.add(label="a", probabilities={"a": 1.0}, attributions={"size": 0.5} if request.explain
@@ -124,6 +131,10 @@ class Oracle(prediction_pb2_grpc.PredictionServicer):
             else:
                 answer.rows.add(number=json_format.MessageToDict(row)["size"])
         return answer
+
+    async def Feedback(self, request: prediction_pb2.FeedbackRequest,
+                       context: Any) -> prediction_pb2.FeedbackResponse:
+        return prediction_pb2.FeedbackResponse(event_ids=[one.event_id for one in request.outcomes])
 
 
 @pytest.fixture
@@ -139,14 +150,18 @@ async def predictor() -> AsyncIterator[str]:
 async def test_rows_are_predicted_over_grpc(predictor: str) -> None:
     transport = Transport(Credentials(KEY_ID, SECRET, "http://127.0.0.1:9", predictor))
     try:
-        assert await transport.predict("m", 0, [{"size": 1.5}, {"size": 2}]) == [{"number": 1.5}, {"number": 2.0}]
-        assert await transport.predict("kinds", 1, [{}]) == [{"label": "a", "probabilities": {"a": 1.0}}]
-        assert await transport.predict("kinds", 1, [{}], explain=True) == [
+        sizes = Question("m", [{"size": 1.5}, {"size": 2}])
+        assert await transport.predict(sizes) == [{"number": 1.5}, {"number": 2.0}]
+        assert await transport.predict(Question("kinds", [{}], 1)) == [{"label": "a", "probabilities": {"a": 1.0}}]
+        assert await transport.predict(Question("kinds", [{}], 1, True)) == [
             {"label": "a", "probabilities": {"a": 1.0}, "attributions": {"size": 0.5}}]
+        first, second = await transport.predict(Question("joined", [{}], entities=["ann", "bob"], each=True))
+        assert first == {"number": 2.0, "joined": {"event_id": "ann-1", "occurred_at": "1970-01-01T00:00:05Z"}}
+        assert second == {"error": {"outcome": "Missing", "message": "nothing known", "field": "", "remedy": ""}}
         with pytest.raises(Busy, match="too much"):
-            await transport.predict("busy", 0, [{}])
+            await transport.predict(Question("busy", [{}], 0))
         with pytest.raises(Invalid, match="JSON"):
-            await transport.predict("m", 0, [{"size": object()}])
+            await transport.predict(Question("m", [{"size": object()}], 0))
     finally:
         await transport.close()
 
@@ -156,9 +171,9 @@ async def test_a_stranger_is_refused_over_grpc_and_a_region_without_predictor_sa
     nowhere = Transport(Credentials(KEY_ID, SECRET, "http://127.0.0.1:9"))
     try:
         with pytest.raises(Refused, match="no valid key"):
-            await stranger.predict("m", 0, [{}])
+            await stranger.predict(Question("m", [{}], 0))
         with pytest.raises(Missing, match="names no predictor"):
-            await nowhere.predict("m", 0, [{}])
+            await nowhere.predict(Question("m", [{}], 0))
     finally:
         await stranger.close()
         await nowhere.close()

@@ -8,15 +8,23 @@ from typing import Any
 import pytest
 
 from lepton.clock import SystemClock
-from services.predictor.core.batcher import Limits
+from services.predictor.core.batching.limits import Limits
 from services.predictor.core.engine import Engine, Setup
 from services.predictor.core.session import Options, Session
+from tests.harness.doors import DOORS, SETTING
 from tests.harness.onnx_models import Linear
 from tests.unit.runtime.test_telemetry import collector  # noqa: F401 - a fixture of this folder too
 
 FIELDS = {"amount": "float", "count": "int", "known": "bool", "country": "category"}
 
 Load = Callable[..., Engine]
+
+
+@pytest.fixture(params=DOORS)
+def door(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each gRPC door that there is, one after the other."""
+    monkeypatch.setenv(SETTING, request.param)
+    return str(request.param)
 
 
 @pytest.fixture

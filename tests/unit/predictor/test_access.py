@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
@@ -12,6 +13,8 @@ from lepton.contracts.pb import grpc_service_pb2 as oip
 from tests.harness.onnx_models import Linear
 from tests.harness.wait import apoll_until
 from tests.unit.predictor.world import amounts, status, world
+
+pytestmark = pytest.mark.usefixtures("door")
 
 ONE = {"amount": "float"}
 

@@ -1,7 +1,9 @@
 """Requests run together without delay when idle, never past a deadline, and a failure reaches only its own batch."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 
 import numpy as np
@@ -9,8 +11,9 @@ import pytest
 
 from lepton.clock import FakeClock
 from lepton.errors import Busy, Unavailable
-from services.predictor.core.batcher import Arrays, Batcher, Limits
-from services.predictor.core.crowd import FIRST_PATIENCE, LONELY_WAITS
+from services.predictor.core.batching.batcher import Arrays, Batcher
+from services.predictor.core.batching.crowd import FIRST_PATIENCE, LONELY_WAITS
+from services.predictor.core.batching.limits import Limits
 from services.predictor.core.signature import Feed
 from tests.harness.wait import apoll_until
 
@@ -38,6 +41,19 @@ class Model:
         if self._poison in values:
             raise Unavailable("the model failed")
         return {"y": arrays["x"] * 2}
+
+
+def test_a_model_leaves_memory_with_its_batcher_and_waits_for_no_collector() -> None:
+    model = Model()
+    left = weakref.ref(model)
+    batcher = Batcher(model, Limits(), FakeClock(), inline_rows=1)
+    batcher.close()
+    gc.disable()
+    try:
+        del model, batcher
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 @pytest.fixture

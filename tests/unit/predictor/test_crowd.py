@@ -1,6 +1,6 @@
 """Waiting is tried where requests come fast, kept where it brings company, and given up where it does not."""
 
-from services.predictor.core.crowd import FIRST_PATIENCE, LONELY_WAITS, MAX_PATIENCE, Crowd
+from services.predictor.core.batching.crowd import FIRST_PATIENCE, LONELY_WAITS, MAX_PATIENCE, Crowd
 
 DELAY_S = 0.001
 

@@ -5,11 +5,11 @@ import pyarrow as pa
 import pytest
 from google.protobuf import json_format, struct_pb2
 
-from lepton.clock import SystemClock
+from lepton.clock import FakeClock, SystemClock
 from lepton.contracts.pb import grpc_service_pb2 as oip
 from lepton.errors import Invalid, Refused
 from services.predictor.core import engine as engines
-from services.predictor.core.batcher import Limits
+from services.predictor.core.batching.limits import Limits
 from services.predictor.core.engine import Engine, Setup
 from services.predictor.core.session import CPU, Options, Timing
 from tests.harness.onnx_models import Linear
@@ -75,6 +75,30 @@ def test_how_much_runs_on_the_loop_follows_from_the_warm_up(load: Load) -> None:
     tiny, slow = load(Linear({"amount": "float"})), load(Linear({"amount": "float"}, hidden=1024))
     assert tiny.is_quick(64)
     assert not slow.is_quick(64)
+
+
+class Steps(FakeClock):
+    """Each look at it is `step_s` after the one before."""
+
+    def __init__(self, step_s: float) -> None:
+        super().__init__()
+        self._at, self._step_s = 0.0, step_s
+
+    def monotonic(self) -> float:
+        self._at += self._step_s
+        return self._at
+
+
+@pytest.mark.parametrize(("run_s", "rows"), [(0.00001, 6400), (0.0005, 128), (0.0011, 0)])
+def test_the_warm_up_decides_and_the_configuration_tells(run_s: float, rows: int) -> None:
+    linear = Linear(FIELDS)
+    data = linear.build()
+    engine = Engine.load(linear.manifest(data), data, Setup(Options("cpu")), Limits(max_rows=64), Steps(run_s))
+    told = {name: one.string_value for name, one in engine.config("p", [1]).parameters.items()}
+    assert (told["inline_rows"], told["warm_up_batch_rows"]) == (str(rows), "64")
+    assert told["warm_up_row_us"] == told["warm_up_batch_us"] == f"{run_s * 1e6:.1f}"
+    assert (engine.is_quick(64), engine.is_quick(1)) == (rows >= 64, rows > 0)
+    engine.close()
 
 
 def test_an_operator_the_manifest_does_not_list_is_refused() -> None:

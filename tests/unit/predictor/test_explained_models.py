@@ -87,7 +87,7 @@ async def test_a_version_that_cannot_explain_says_so(tmp_path: Path) -> None:
         await serve(here, Learnt(plan, learn(plan, Given(ROWS), [])))
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await predict(here, "m", [{"amount": 3.0}], explain=True)
-        assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
         assert "cannot say what each field did" in (refused.value.details() or "")
         assert (await predict(here, "m", [{"amount": 3.0}], explain=False)).rows[0].label in ("high", "low")
 

@@ -26,8 +26,9 @@ from services.predictor.core.session import Options
 from services.predictor.edge import served as serveds
 from services.predictor.edge.served import ServedLog
 from services.predictor.flow.access import Access
-from services.predictor.flow.library import Library, Sources
-from services.predictor.flow.predictor import Answered
+from services.predictor.flow.answered import Answered
+from services.predictor.flow.files import Sources
+from services.predictor.flow.library import Library
 from tests.harness.onnx_models import Linear
 from tests.harness.registry import trainer
 

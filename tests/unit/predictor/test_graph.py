@@ -83,8 +83,8 @@ def training(model: ModelProto) -> None:
 
 @pytest.mark.parametrize(("damage", "said"), [
     (custom_domain, "outside ONNX: com.microsoft::"),
-    (outside_weights, "outside its file"),
-    (outside_constant, "outside its file"),
+    (outside_weights, "outside its file: `/etc/passwd`"),
+    (outside_constant, r"outside its file: `weights\.bin`"),
     (outside_sparse, "outside its file"),
     (outside_sparse_constant, "outside its file"),
     (own_function, "functions of its own"),

@@ -14,7 +14,9 @@ FIELDS = {"amount": "float", "count": "int", "known": "bool", "country": "catego
 
 async def test_it_names_tensors_limits_versions_and_where_it_runs(tmp_path: Path) -> None:
     async with world(tmp_path, request_rows=77) as here:
-        await here.registry.apply("tiny", FIELDS, batching={"max_rows": 9, "max_delay_ms": 2, "queue_rows": 50})
+        await here.registry.apply("tiny", FIELDS, batching={
+            "max_rows": 9, "max_delay_ms": 2, "queue_rows": 50, "preferred_rows": [8, 4], "priority_levels": 3,
+            "default_priority": 2, "max_wait_ms": 200}, instances=2)
         await here.registry.publish("tiny", Linear(FIELDS, classes=("no", "yes")))
 
         async def told() -> oip.ModelConfig | None:
@@ -23,7 +25,7 @@ async def test_it_names_tensors_limits_versions_and_where_it_runs(tmp_path: Path
                 return None
             found = await here.stub.ModelConfig(oip.ModelConfigRequest(name="tiny"), metadata=here.metadata)
             config: oip.ModelConfig = found.config
-            return config if config.dynamic_batching.preferred_batch_size == [9] else None
+            return config if config.dynamic_batching.preferred_batch_size == [4, 8] else None
 
         config = await apoll_until(told, "the configuration")
         assert config is not None
@@ -31,12 +33,16 @@ async def test_it_names_tensors_limits_versions_and_where_it_runs(tmp_path: Path
         assert config.max_batch_size == 77
         batching = config.dynamic_batching
         assert (batching.max_queue_delay_microseconds, batching.default_queue_policy.max_queue_size) == (2000, 50)
+        assert (batching.priority_levels, batching.default_priority_level) == (3, 2)
+        assert batching.default_queue_policy.allow_timeout_override
+        assert config.instance_group[0].count == 2
         assert [(one.name, oip.DataType.Name(one.data_type), list(one.dims), one.optional) for one in config.input] == [
             ("amount", "TYPE_FP64", [], False), ("count", "TYPE_INT64", [], False), ("known", "TYPE_BOOL", [], False),
             ("country", "TYPE_STRING", [], False), ("_missing", "TYPE_BOOL", [4], True)]
         assert [(one.name, list(one.dims)) for one in config.output] == [("label", []), ("probabilities", [2])]
         assert list(config.version_policy.specific.versions) == [1]
         assert config.instance_group[0].kind == oip.ModelInstanceGroup.KIND_CPU
+        assert config.parameters["max_wait_us"].string_value == "200000"
         assert config.parameters["execution_provider"].string_value == "CPUExecutionProvider"
         assert config.parameters["task"].string_value == "MODEL_TASK_CLASSIFICATION"
         code, said = await status(here.stub.ModelConfig(oip.ModelConfigRequest(name="x"), metadata=here.metadata))

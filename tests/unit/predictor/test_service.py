@@ -14,6 +14,8 @@ from tests.harness.onnx_models import Linear
 from tests.harness.wait import apoll_until
 from tests.unit.predictor.world import amounts, status, world
 
+pytestmark = pytest.mark.usefixtures("door")
+
 ONE = {"amount": "float"}
 
 
@@ -133,7 +135,7 @@ async def test_a_bug_is_reported_and_tells_the_caller_nothing(tmp_path: Path, mo
     async with world(tmp_path) as here:
         await here.registry.publish("tiny", Linear(ONE))
         await here.serving("tiny", 1)
-        monkeypatch.setattr("services.predictor.core.tensors._to_raw", lambda _: 1 / 0)
+        monkeypatch.setattr("services.predictor.core.tensors.to_raw", lambda _: 1 / 0)
         code, said = await status(here.stub.ModelInfer(amounts("tiny", 1.0), metadata=here.metadata))
         assert (code, said) == (grpc.StatusCode.INTERNAL, "internal error; the server's log has it")
         await here.metric('lepton_errors_total{kind="bug"} 1.0')

@@ -145,7 +145,7 @@ def test_bound_runs_equal_plain_ones() -> None:
 @pytest.mark.skipif(cuda_here(), reason="needs a machine where a session does not get CUDA")
 def test_a_session_that_does_not_get_cuda_says_so() -> None:
     data = TINY.build()
-    with pytest.raises(Unavailable, match="runs on CPUExecutionProvider although CUDA was asked for"):
+    with pytest.raises(Unavailable, match="runs on CPUExecutionProvider although CUDAExecutionProvider was asked for"):
         Session(data, of_manifest(TINY.manifest(data)), Options("cuda"))
 
 

@@ -1,5 +1,6 @@
 """Models over images and series as a predictor serves them: one answer by stream, by named rows and by tensors."""
 
+import base64
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from lepton.contracts import features, pipeline
 from lepton.contracts.pb import grpc_service_pb2 as oip
 from services.trainer.core.learning import Given, learn
 from services.trainer.core.plan import Plan, planned_fields
+from tests.unit.contracts.reading.test_images import packed
 from tests.unit.predictor.learnt import Learnt, predict
 from tests.unit.predictor.world import World, world
 from tests.unit.trainer.families import shapes
@@ -24,7 +26,7 @@ kind: Pipeline
 metadata: {name: digits}
 events:
   partitions: 2
-  fields: {pixels: {type: vector, dims: 64}}
+  fields: {pixels: {type: vector, dims: 64, image: [8, 8]}}
   label: {field: digit, type: int, task: classification}
 model: {family: cnn, parameters: {image: [8, 8]}}
 """)
@@ -109,6 +111,23 @@ async def test_an_image_gets_one_answer_by_stream_by_name_and_by_tensor(tmp_path
         images = digits.rows.column("pixels").to_pylist()[:count]
         assert await labels(here, "digits", [{"pixels": one} for one in images]) == wanted
         assert await infer(here, "digits", pixels=np.array(images, dtype=np.float32)) == wanted
+
+
+async def test_a_png_by_name_is_answered_as_its_pixels_are(tmp_path: Path, digits: Shaped) -> None:
+    async with world(tmp_path) as here:
+        await serve(here, digits)
+        shown = np.array(digits.rows.column("pixels").to_pylist()[:10], dtype=np.uint8).reshape(-1, 8, 8)
+        sent = [base64.b64encode(packed(one)).decode() for one in shown]
+        numbers = [one.ravel().tolist() for one in shown]
+        by_image = await predict(here, "digits", [{"pixels": one} for one in sent])
+        by_numbers = await predict(here, "digits", [{"pixels": one} for one in numbers])
+        assert list(by_image.rows) == list(by_numbers.rows)
+        for wrong, said in ((base64.b64encode(packed(shown[0][:4])).decode(), "is 8 x 4 pixels, not 8 x 8"),
+                            ("AAAA", "is neither PNG nor JPEG"), ("%", "is no base64")):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await labels(here, "digits", [{"pixels": sent[0]}, {"pixels": wrong}])
+            assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            assert said in (refused.value.details() or "")
 
 
 async def test_series_of_any_length_get_one_answer_by_stream_by_name_and_by_tensor(tmp_path: Path,

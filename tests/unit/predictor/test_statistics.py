@@ -5,12 +5,15 @@ import time
 from pathlib import Path
 
 import grpc
+import pytest
 
 from lepton.contracts.pb import grpc_service_pb2 as oip
-from services.predictor.core.batcher import Limits
+from services.predictor.core.batching.limits import Limits
 from tests.harness.onnx_models import Linear
 from tests.unit.predictor.conftest import Load
 from tests.unit.predictor.world import World, amounts, status, world
+
+pytestmark = pytest.mark.usefixtures("door")
 
 ONE = {"amount": "float"}
 

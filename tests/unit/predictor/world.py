@@ -153,3 +153,14 @@ async def status(call: Any) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await call
     return raised.value.code(), raised.value.details() or ""
+
+
+async def turned_away(count: int, calls: set[asyncio.Task[Any]]) -> None:
+    """Wait for `count` of the calls to be refused for want of room, each told when to come back; they are taken out."""
+    for _ in range(count):
+        (ended, *_), _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        calls.remove(ended)
+        error = ended.exception()
+        assert isinstance(error, grpc.aio.AioRpcError)
+        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert float(dict(error.trailing_metadata() or ())["retry-after-s"]) > 0

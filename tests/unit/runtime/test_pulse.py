@@ -1,9 +1,11 @@
 import asyncio
+from pathlib import Path
 
 from lepton.clock import FakeClock
 from lepton.contracts.pb import telemetry_pb2
 from lepton.errors import Unavailable
 from lepton.runtime.health import Health
+from lepton.runtime.resources.reading import memory_limit
 from lepton.runtime.settings import LeptonSettings
 from lepton.runtime.telemetry import Telemetry
 
@@ -53,7 +55,10 @@ async def test_a_heartbeat_goes_out_each_interval_and_the_last_one_says_stopped(
     assert [beat.sequence for beat in bus.beats] == [1, 2, 3]
     assert {(beat.instance, beat.boot_id, beat.state) for beat in bus.beats} == {
         ("kiln-0", telemetry.boot_id, telemetry_pb2.INSTANCE_STATE_READY)}
-    assert {one.name for one in bus.beats[0].measurements} == {"process_cpu_share", "process_rss_bytes"}
+    assert {one.name for one in bus.beats[0].measurements} == {
+        "process_cpu_share", "process_rss_bytes", "process_memory_share", "process_files_share", "host_cpu_share",
+        "host_memory_share", "host_disk_share"}
+    assert all(0 <= one.value <= 1 for one in bus.beats[0].measurements if one.name.startswith("host_"))
     await finish(stop, loop)
     assert bus.beats[-1].state == telemetry_pb2.INSTANCE_STATE_STOPPED
 
@@ -137,3 +142,31 @@ async def test_an_announcement_that_failed_is_made_again() -> None:
     await clock.advance(0.5)
     assert len(bus.instances) == 1
     await finish(stop, loop)
+
+
+async def test_counts_add_up_until_a_heartbeat_was_sent() -> None:
+    clock, bus, stop = FakeClock(), Bus(), asyncio.Event()
+    telemetry, _ = observed(clock)
+    telemetry.count("requests", 5, outcome="ok")
+    telemetry.count("requests", 2, outcome="ok")
+    bus.away = True
+    loop = asyncio.ensure_future(telemetry.heartbeat_loop(stop, bus.send))
+    await clock.advance(0)
+    await clock.advance(0.5)
+    telemetry.count("requests", 1, outcome="ok")
+    bus.away = False
+    await clock.advance(1.0)
+    said = [[one.value for one in beat.measurements if one.name == "requests"] for beat in bus.beats]
+    assert said == [[8], []]
+    await finish(stop, loop)
+
+
+def test_the_memory_of_a_container_is_what_it_is_allowed(tmp_path: Path) -> None:
+    limit = tmp_path / "memory.max"
+    assert memory_limit((limit,), 100) == 100
+    limit.write_text("max\n")
+    assert memory_limit((limit,), 100) == 100
+    limit.write_text("40\n")
+    assert memory_limit((limit,), 100) == 40
+    limit.write_text("4000\n")
+    assert memory_limit((limit,), 100) == 100

@@ -67,6 +67,15 @@ def test_the_order_does_not_depend_on_how_rows_were_cut_into_segments() -> None:
     assert joined(whole, known) == joined(cut, known)
 
 
+def test_rows_and_outcomes_that_come_in_order_join_as_those_that_do_not() -> None:
+    rows = [("a", 1, 0, 1.0), ("b", 2, 1, 2.0), ("c", 3, 2, 3.0)]
+    known = [("a", 10.0, 9), ("b", 20.0, 9), ("c", 30.0, 9)]
+    expected = [("a", 1.0, 10.0), ("b", 2.0, 20.0), ("c", 3.0, 30.0)]
+    for some in (rows, rows[::-1]):
+        for others in (known, known[::-1], [("a", 5.0, 8), *known]):
+            assert joined([(0, features(*some))], [(0, outcomes(*others))]) == expected
+
+
 def test_a_corrected_label_replaces_the_first() -> None:
     rows = [(0, features(("a", 1, 0, 1.0), ("b", 2, 1, 2.0)))]
     assert [one[2] for one in joined(rows, [(0, outcomes(("a", 1.0, 5), ("b", 1.0, 5), ("a", 7.0, 6)))])] == [7.0, 1.0]

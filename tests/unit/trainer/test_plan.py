@@ -39,6 +39,22 @@ def test_the_command_overrides_family_and_parameters() -> None:
         "logistic_regression", None, 5, 0.5)
 
 
+@pytest.mark.parametrize(("said", "given", "image"), [
+    ("image: [2, 3]", "", (2, 3)), ("image: [2, 3]", '{"image": [3, 2]}', (3, 2)), ("dims: 6", "", None)])
+def test_a_cnn_folds_its_images_as_their_field_says(said: str, given: str, image: tuple[int, ...] | None) -> None:
+    spec = pipeline.parse(f"""
+apiVersion: lepton/v1
+kind: Pipeline
+metadata: {{name: m}}
+events:
+  fields: {{shown: {{type: vector, {"dims: 6, " if said != "dims: 6" else ""}{said}}}}}
+  label: {{field: y, type: bool}}
+model: {{family: cnn}}
+""")
+    assert family_and_parameters(spec, command(kind=TRAIN, parameters_json=given))[1].image == image
+    assert family_and_parameters(spec, command(kind=TRAIN, family="mlp"))[1].image is None
+
+
 @pytest.mark.parametrize(("family", "parameters", "why"), [
     ("forest", "", "there is no model family `forest`"),
     ("linear_regression", "", "linear_regression does not fit classification"),

@@ -2,6 +2,7 @@
 
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -240,12 +241,40 @@ async def test_a_busy_or_resting_model_gets_no_run_by_rows(world: World) -> None
     await world.requests.receive(command("by-hand"))
     assert not await world.trigger.look(state)
     await world.see_through("by-hand")
-    assert await world.trigger.look(state)
-    await world.see_through("rows-tumours-1-1")
     await world.rows(120, 60)
+    assert await world.trigger.look(state)
+    await world.see_through("rows-tumours-1-2")
+    await world.rows(180, 60)
     assert not await world.trigger.look(state)
     await world.clock.advance(world.bounds.row_pause_s)
     assert await world.trigger.look(state)
+
+
+async def test_rows_that_a_run_found_when_it_began_call_for_none(world: World) -> None:
+    state = world.pipelines["tumours"]
+    await world.rows(0, 100)
+    assert await world.trigger.look(state)
+    await world.rows(100, 90)
+    run = await world.see_through("rows-tumours-1-1")
+    assert (run.progress.rows, run.progress.counted_rows) == (190, 190)
+    await world.clock.advance(60)
+    restarted = RowTrigger(world.stores, lambda: world.pipelines, world.tell, world.bounds, world.clock)
+    for trigger in (world.trigger, restarted):
+        assert not await trigger.look(state)
+    await world.rows(190, 49)
+    assert not await restarted.look(state)
+    await world.rows(239, 1)
+    assert await restarted.look(state)
+
+
+@pytest.mark.parametrize(("changes", "again"), [
+    ({}, False), ({"max_rows": 50}, True), ({"promote": False}, True)])
+async def test_rows_that_somebody_had_learnt_call_for_none(world: World, changes: dict[str, Any],
+                                                            again: bool) -> None:
+    state = world.pipelines["tumours"]
+    await world.rows(0, 120)
+    await world.train("by-hand", **changes)
+    assert await world.trigger.look(state) == again
 
 
 async def test_pipelines_without_a_label_or_deleted_ask_for_nothing(world: World) -> None:

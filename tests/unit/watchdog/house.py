@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -187,6 +187,25 @@ class House:
         await self.write(Topic.RECOVERY_RESULTS, recovery_pb2.RecoveryResult(
             command_id=command.command_id, target=command.target, outcome=outcome, executor="test",
             evidence="as asked"), command.command_id)
+
+    async def say(self, incident: incidents_pb2.Incident, signer: str) -> None:
+        """A person's yes to what the incident asks, as the gateway sends it."""
+        word = recovery_pb2.RecoveryCommand(
+            command_id=f"{signer}-word", action=recovery_pb2.RECOVERY_ACTION_APPROVE, issuer=f"{signer}:lk_1",
+            target=f"incident:{incident.incident_id}", arguments={"rung": str(len(incident.command_ids))})
+        now = datetime.now(UTC)
+        word.issued_at.FromDatetime(now)
+        word.expires_at.FromDatetime(now + timedelta(minutes=2))
+        sign_message(self.identities[signer], word)
+        await self.write(Topic.RECOVERY_COMMANDS, word, word.target)
+
+    async def sent(self, count: int) -> list[recovery_pb2.RecoveryCommand]:
+        """All commands, once there are so many."""
+        async def enough() -> list[recovery_pb2.RecoveryCommand]:
+            found = await self.read(Topic.RECOVERY_COMMANDS, recovery_pb2.RecoveryCommand)
+            return found if len(found) >= count else []
+
+        return await apoll_until(enough, f"{count} commands")
 
     # What came of it.
 

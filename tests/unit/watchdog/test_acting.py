@@ -108,11 +108,13 @@ class Stage:
         self.sent: list[tuple[str, int]] = []
         self.audited: list[str] = []
         self.told: list[str] = []
+        self.known: list[list[str]] = []
         self.bus_away = False
         self.incidents = Incidents(self.database)
         self.acting = Acting(
             self.incidents, Lease(self.database, self.clock), self.observing,
-            Voice(self._command, self._audit, lambda: None, lambda decision: self.told.append(decision.alert)),
+            Voice(self._command, self._audit, lambda: None, lambda decision: self.told.append(decision.alert),
+                  lambda incidents: self.known.append([one.id for one in incidents])),
             self.clock, owner="w1", lease_s=LEASE_S)
 
     async def _command(self, command: Command, fence: int) -> None:
@@ -233,6 +235,8 @@ async def test_a_watchdog_that_stood_still_begins_anew_from_the_store(stage: Sta
     leads = await stage.leads(2)
     (incident,) = leads.incidents
     assert (incident.id, incident.state, incident.command_ids) == (first.id, "commanded", (f"{first.id}-1",))
+    # Who tells people of them begins anew too, and told nothing in between.
+    assert stage.known == [[], [], [first.id]]
 
 
 async def test_what_another_watchdog_opened_before_is_gone_on_with(stage: Stage) -> None:

@@ -89,10 +89,7 @@ def test_a_failed_retraining_is_repeated_after_the_cool_down_then_told_to_a_pers
     assert len(world.commands()) == 2
     world.run(3)
     assert [action for action, _ in world.orders()] == ["roll_back", "retrain", "retrain"]
-    third = world.commands()[2].command_id
-    world.tick(RunEnded("phishing", "run-2", "rejected", "accuracy 0.5 is below 0.7", f"recovery-{third}"))
-    world.run(1)
-    assert world.last().state == "escalated"
+    world.reject(2, "run-2")
     assert "run-2" in world.last().verdict
 
 

@@ -6,9 +6,10 @@ import random
 import pytest
 from sklearn import metrics
 
-from services.watchdog.core.inputs import Judged, QualityRule
+from services.watchdog.core.inputs import Judged
 from services.watchdog.core.quality.join import Joiner, Prediction, as_label
 from services.watchdog.core.quality.loss import Reference, Window, judge, measure
+from services.watchdog.core.thresholds.limits import QualityRule
 
 
 def classified(seed: int, count: int = 400, classes: tuple[str, ...] = ("false", "true")) -> list[Judged]:

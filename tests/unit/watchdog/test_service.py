@@ -16,6 +16,7 @@ from lepton.errors import Refused
 from lepton.store.incidents import Lease
 from services.watchdog.core import journal
 from tests.harness.wait import apoll_until
+from tests.unit.watchdog.alerting.receivers import web
 from tests.unit.watchdog.house import House, pipeline
 
 
@@ -37,7 +38,8 @@ async def test_a_silent_process_gets_a_signed_restart_and_its_incident_is_verifi
         incident = await house.incident("verified", "silence")
         assert list(incident.command_ids) == [command.command_id]
         assert incident.incident_id == command.incident_id
-        assert [one.what for one in incident.timeline] == ["opened", "commanded restart", "answered done", "verified"]
+        assert [one.what for one in incident.timeline] == ["opened", "diagnosed", "commanded restart", "answered done",
+                                                           "verified"]
         await announced(house, incident)
     (audit,) = await house.read(Topic.AUDIT, incidents_pb2.AuditRecord)
     assert (audit.actor, audit.action, audit.object) == ("shop-watchdog", "restart", f"instance:{name}")
@@ -114,7 +116,8 @@ async def test_a_state_of_a_model_nobody_vouches_for_is_not_believed(house: Hous
 
 async def test_a_broken_source_is_quarantined_and_the_incident_told(house: House) -> None:
     await house.apply()
-    async with house.watched():
+    async with web() as site, house.watched(
+            alert_group_s=0.1, routes=f'[{{"to": ["webhook+http://127.0.0.1:{site.port}/"], "classes": ["data"]}}]'):
         await house.summarise(good=1, broken=95)
         command = await house.command()
         assert (command.action, command.target) == (recovery_pb2.RECOVERY_ACTION_QUARANTINE, "pipeline:shop")
@@ -122,6 +125,29 @@ async def test_a_broken_source_is_quarantined_and_the_incident_told(house: House
         await house.answer(command)
         incident = await house.incident("verified", "broken_data")
         assert incident.cause == "data:shop/broken"
+
+        async def resolved() -> bool:
+            return [one["status"] for one in site.documents()] == ["firing", "resolved"]
+
+        await apoll_until(resolved, "both messages")
+        assert site.documents()[0]["alerts"][0]["labels"]["cause"] == "data:shop/broken"
+
+
+async def test_an_action_that_needs_approval_waits_for_an_operator_s_signed_word(house: House) -> None:
+    await house.apply()
+    async with house.watched(approval=["quarantine"]):
+        await house.summarise(good=1, broken=95)
+        incident = await house.incident("escalated", "broken_data")
+        assert (incident.awaiting, incident.approve_by.seconds > incident.opened_at.seconds) == ("quarantine", True)
+        # The watchdog's own key vouches for commands, but is nobody's word.
+        await house.say(incident, "watchdog")
+        await house.say(incident, "operator")
+        command = next(one for one in await house.sent(3) if one.incident_id)
+        assert command.action == recovery_pb2.RECOVERY_ACTION_QUARANTINE
+        told = await house.incident("commanded", "broken_data")
+        assert [one.detail for one in told.timeline if one.what == "approved"] == ["quarantine by operator:lk_1"]
+        letters = await read_letters(house.broker, topics.name(Topic.RECOVERY_COMMANDS))
+        assert ["only an operator's word counts" in one.reason for one in letters] == [True]
 
 
 async def test_a_record_that_cannot_be_read_goes_to_the_dead_letters_once(house: House) -> None:

@@ -13,14 +13,15 @@ from services.watchdog.core.inputs import (
     Judged,
     Leads,
     ModelSeen,
-    QualityRule,
     RowsSeen,
     Rules,
+    RunEnded,
     SourceRows,
     Thresholds,
     Tick,
 )
 from services.watchdog.core.journal import MAX_TICKS, Journal
+from services.watchdog.core.thresholds.limits import QualityRule
 
 TICK_S = 0.25
 WALL_S = 1_800_000_000.0
@@ -90,6 +91,13 @@ class World:
 
     def orders(self) -> list[tuple[str, str]]:
         return [(command.action, command.target) for command in self.commands()]
+
+    def reject(self, place: int, run: str) -> None:
+        """The run that the command at `place` asked for ends: the gate keeps its model out, and a person is told."""
+        told = f"recovery-{self.commands()[place].command_id}"
+        self.tick(RunEnded("phishing", run, "rejected", "accuracy 0.5 is below 0.7", told))
+        self.run(1)
+        assert self.last().state == "escalated"
 
     def last(self) -> Incident:
         return self.decisions[-1].incident

@@ -45,6 +45,8 @@ def test_without_transforms_there_are_none() -> None:
 
 @pytest.mark.parametrize(("line", "path", "message"), [
     ("{kind: tfidf, of: [town]}", "[0].of[0]", "tfidf takes no category"),
+    ("{kind: lda, of: [amount]}", "[0].of[0]", "lda takes no float"),
+    ("{kind: lda, of: [note], topics: 1}", "[0].topics", "should be greater than or equal to 2, not 1"),
     ("{kind: pca, of: [amount, note]}", "[0].of[1]", "pca takes no text"),
     ("{kind: hashing, of: [bought]}", "[0].of[0]", "`bought` is no field or window column a model could take"),
     ("{kind: tfidf, of: [hidden]}", "[0].of[0]", "`hidden` is no input of the model"),

@@ -21,6 +21,7 @@ events:
     note: {type: text}
     code: {type: category}
     vec: {type: vector, dims: 3, input: false}
+    shown: {type: vector, dims: 6, image: [2, 3], input: false}
     seq: {type: sequence, max_length: 8, input: false}
     pic: {type: image, max_bytes: 100, input: false}
 """
@@ -36,6 +37,8 @@ def changed(*replacements: tuple[str, str]) -> Pipeline:
 
 @pytest.mark.parametrize(("old", "new", "reason"), [
     ("dims: 3", "dims: 4", "field vec changes from 3 to 4 dimensions"),
+    ("image: [2, 3], ", "image: [3, 2], ", "the image of field shown changes: producers send it in the size it had"),
+    ("image: [2, 3], ", "", "the image of field shown changes: producers send it in the size it had"),
     ("unit: degC, accept_units: [degF, K]", "unit: K, accept_units: [degF, degC]",
      "the unit of field heat changes from degC to K: stored values are in degC"),
     ("unit: W", "range: [0, 1]", "the unit of field load changes from W to none: stored values are in W"),

@@ -98,3 +98,10 @@ def test_the_originals_of_rows_of_several_records_are_told_each_as_its_own_allow
     assert [text[:1] == b"{" for text in told] == [True, False, False, False, True]
     assert b'"price":-1.0' in told[0]
     assert b'"price":-7.0' in told[-1]
+
+
+def test_an_original_tells_its_time_with_its_zone_whatever_its_unit() -> None:
+    for unit, share in (("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)):
+        at = pa.array([1780000000 * share, 1780000000 * share], pa.timestamp(unit, tz="UTC"))
+        told = [one.original or b"" for one in judged(SHOP, [arrow(orders(2, price=[-1.0, 2.0], at=at))]).rejections]
+        assert b'"at":"2026-05-28T20:26:40Z"' in told[0]

@@ -11,6 +11,7 @@ from lepton.contracts.pb.quality_pb2 import FieldQuality
 from lepton.errors import Invalid
 from services.ingest.core.counting import sketches
 from services.ingest.core.counting.sketches import KLL_K, RANKS, SAMPLE_ROWS, Sketch
+from tests.harness.loops import LOOPS, looping
 
 
 def told(sketch: Sketch) -> FieldQuality:
@@ -108,3 +109,13 @@ def test_merging_is_associative_and_survives_the_wire(first: list[float], second
 def test_bytes_that_are_no_sketch_are_invalid(member: str, garbage: bytes) -> None:
     with pytest.raises(Invalid, match="sketch"):
         sketches.read(FieldQuality(field="x", **{member: garbage}))  # type: ignore[arg-type]
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), max_size=50), st.integers(0, 2**64 - 1))
+def test_both_loops_fill_the_same_cells(values: list[int], start: int) -> None:
+    bits = np.concatenate((np.array(values, np.uint64), np.arange(500, dtype=np.uint64) + np.uint64(start)))
+    cells = []
+    for loops in (LOOPS[0], LOOPS[-1]):
+        with looping(loops), np.errstate(over="ignore"):
+            cells.append(sketches._registers(bits).tolist())
+    assert cells[0] == cells[1]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.core.counting.summary import MAX_SOURCES, OTHER_SOURCES, Tally, tally_accepted
+from services.ingest.core.counting.summary import AT_ONCE, MAX_SOURCES, OTHER_SOURCES, Tally, tally_accepted
 from services.ingest.core.reading.intake import Rejection
 
 START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 0, 0, 2, tzinfo=UTC)
@@ -33,6 +33,55 @@ def test_batch_borders_do_not_change_the_summary(batches: list[list[float | None
     if present:
         assert added.mean == pytest.approx(np.mean(present), abs=1e-6)
         assert math.sqrt(added.squares / added.numbers) == pytest.approx(np.std(present), abs=1e-3)
+
+
+def batch(first: int, count: int) -> Tally:
+    """Rows of several kinds of fields, numbered on from `first`."""
+    numbers = range(first, first + count)
+    amounts = pa.array([None if number % 7 == 0 else float(number) for number in numbers], pa.float64())
+    kinds = pa.array([("a", "b", None)[number % 3] for number in numbers], pa.string())
+    outlying = np.array([[number % 11 == 0, False] for number in numbers]) if first % 2 else None
+    return tally_accepted(("amount", "kind"), [amounts, kinds], outlying, [f"s{number % 2}" for number in numbers],
+                          frozenset({"kind"}))
+
+
+def counted(tally: Tally) -> tuple[object, ...]:
+    amount, kind = tally.fields["amount"], tally.fields["kind"]
+    message = tally.message("p", 1, "i", START, END)
+    return (tally.accepted, amount.present, amount.missing, amount.outliers, amount.low, amount.high, kind.missing,
+            sorted((one.value, one.count) for field in message.fields for one in field.top),
+            {name: (one.accepted, one.missing, one.outliers) for name, one in tally.sources.items()})
+
+
+def test_small_batches_are_counted_together_and_say_what_they_say_alone() -> None:
+    alone, together, start = Tally(), Tally(), 0
+    for place in range(3 * AT_ONCE // 50):
+        size = 1 + place * 7 % 100
+        alone.add(batch(start, size))
+        assert alone.fields
+        together.add(batch(start, size))
+        start += size
+    assert start > 2 * AT_ONCE
+    assert counted(together) == counted(alone)
+    assert together.fields["amount"].mean == pytest.approx(alone.fields["amount"].mean)
+    assert together.fields["amount"].squares == pytest.approx(alone.fields["amount"].squares)
+
+
+def test_batches_of_two_versions_are_counted_each_by_its_own_fields() -> None:
+    total = Tally()
+    total.add(tally([1.0, 2.0]))
+    total.add(tally_accepted(["x", "y"], [pa.array([3, 4]), pa.array([True, None])], None, ["s", "s"]))
+    total.add(tally([5.0]))
+    assert (total.fields["x"].present, total.fields["x"].mean) == (5, 3.0)
+    assert (total.fields["y"].present, total.fields["y"].missing, total.sources["s"].accepted) == (1, 1, 5)
+
+
+def test_changed_values_are_counted_beside_rows_that_wait() -> None:
+    sent, later = Tally(), Tally()
+    later.add(tally([1.0]))
+    sent.add(later)
+    sent.repair({"x": 1})
+    assert (sent.fields["x"].present, sent.fields["x"].repaired, sent.sources["s"].accepted) == (1, 1, 1)
 
 
 def test_the_message_says_all_of_it() -> None:

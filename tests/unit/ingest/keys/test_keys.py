@@ -1,13 +1,26 @@
 """Texts of a batch have hashes, are packed, and are found to come twice, all as if each were looked at alone."""
 
+from collections.abc import Iterator
+
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from lepton.bus.records import partition_for
+from lepton.contracts.arrow.entities import murmur2_of, partitions_of
 from services.ingest.core.keys.keys import Keys, hashes_of
+from tests.harness.loops import LOOPS, looping
 
 TEXTS = ["", "a", "a\x00", "ab", "abcdefg", "abcdefgh", "abcdefgh\x00", "abcdefghi", "é" * 40, "x" * 300, "y" * 70_000]
+
+
+@pytest.fixture(params=LOOPS, autouse=True)
+def loops(request: pytest.FixtureRequest) -> Iterator[None]:
+    with looping(request.param):
+        yield
 
 
 def test_a_text_has_its_hash_wherever_it_lies_and_no_other_has_it() -> None:
@@ -36,3 +49,22 @@ def test_the_first_of_those_alike_is_known_by_the_text_not_by_the_hash() -> None
     firsts = alike.firsts()
     assert firsts is not None
     assert firsts.tolist() == [0, 1, 0, 3, 1, 0]
+
+
+def test_texts_that_differ_have_no_first_whatever_their_hashes() -> None:
+    assert Keys(pa.array(["a", "b", "c", "d"]), np.array([0, 1, 0, 1], np.uint64)).firsts() is not None
+    assert Keys(pa.array(["a", "b", "c"]), np.array([0, 1 << 20, 1 << 40], np.uint64)).firsts() is None
+    assert Keys(pa.array(["a", "a"]), np.array([0, 0], np.uint64)).firsts().tolist() == [0, 0]  # type: ignore[union-attr]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.text(max_size=40), min_size=9, max_size=40), st.integers(0, 9))
+def test_python_and_native_loops_say_the_same_of_texts(texts: list[str], start: int) -> None:
+    part = pa.array(texts)[start:]
+    told = []
+    for one in LOOPS:
+        with looping(one):
+            keys = Keys.of(part)
+            told.append((keys.hashes.tolist(), keys.packed(7), murmur2_of(part).tolist()))
+    assert told[0] == told[-1]
+    assert [partition_for(text.encode(), 12) for text in texts[start:]] == partitions_of(part, 12).tolist()

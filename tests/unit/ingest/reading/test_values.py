@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -11,8 +12,10 @@ from lepton.contracts import features
 from lepton.contracts.arrow.stream import read_table, write_table
 from lepton.contracts.pipeline import Pipeline, parse
 from lepton.contracts.pipeline_blocks import FieldSpec
-from services.ingest.core.reading.images import misfit
+from lepton.contracts.reading.images import misfit
+from services.ingest.core.reading.fields import reader_of
 from services.ingest.core.reading.values import values_reader_of
+from tests.unit.contracts.reading.test_images import packed
 from tests.unit.ingest.reading.plant import TEXT, b64, event, jpeg, judged, kept, png, refused, repairs, row
 from tests.unit.ingest.samples import record, records
 
@@ -158,6 +161,22 @@ def test_images_are_told_by_their_header() -> None:
     assert misfit(b"\xff\xd8\xff") == misfit(b"\xff\xd8\xff\xe0\0\0") == "has no readable image header"
     assert misfit(b"\xff\xd8\xff\xd9" + b"\0" * 20) == "has no readable image header"
     assert misfit(b"") == "is neither PNG nor JPEG"
+
+
+def test_a_vector_of_pixels_comes_as_numbers_or_as_an_image() -> None:
+    pictures = parse(TEXT.replace("dims: 3, input", "dims: 6, image: [2, 3], max_bytes: 300, input"))
+    shown = packed(np.array([[0, 50, 100], [150, 200, 250]], dtype=np.uint8))
+    numbers = [0.0, 50.0, 100.0, 150.0, 200.0, 250.0]
+    found = judged(pictures, records(event(1, embedding=b64(shown)), event(2, embedding=numbers), event(3),
+                                     event(4, embedding=b64(png())), event(5, embedding=b64(shown + bytes(300))),
+                                     event(6, embedding=b64(shown[:-28])), event(7, embedding=[1, 2])))
+    assert kept(found).column("embedding").to_pylist() == [numbers, numbers, None]
+    assert [(one.position, one.code) for one in found.rejections] == [
+        (3, "malformed"), (4, "out_of_range"), (5, "malformed"), (6, "out_of_range")]
+    assert "not 3 x 2" in found.rejections[0].message
+    column = reader_of(pictures.fields["embedding"])(pa.array([shown, None, b"x"]))
+    assert column.values.to_pylist()[:2] == [numbers, None]
+    assert [one.rows.tolist() for one in column.problems] == [[False, False, True]]
 
 
 def test_one_bad_value_refuses_its_own_event_alone_and_once(plant: Pipeline) -> None:

@@ -14,7 +14,7 @@ from services.trainer.core.preparing.field import PlannedField
 from services.trainer.core.preparing.rows import ARROW_TYPES
 from tests.unit.trainer import samples
 
-PIXELS = PlannedField(name="pixels", type="vector", missing=samples.MODE, tail=(64,))
+PIXELS = PlannedField(name="pixels", type="vector", missing=samples.MODE, tail=(64,), image=(8, 8))
 STEPS = PlannedField(name="steps", type="sequence", missing=samples.MODE, tail=(12,))
 NOTE = PlannedField(name="note", type="text", missing=samples.MODE)
 SIZE = PlannedField(name="size", type="float", missing=samples.MEAN)

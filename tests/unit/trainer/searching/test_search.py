@@ -34,6 +34,7 @@ from services.trainer.core.searching.space import Space
 from services.trainer.core.searching.trials import attempts
 from tests.harness.wait import poll_until
 from tests.unit.trainer import samples
+from tests.unit.trainer.families import shapes
 from tests.unit.trainer.folders import furnish
 from tests.unit.trainer.test_worker import ROOT
 
@@ -44,11 +45,11 @@ def notes(kept: bytes | None = None, saved: list[bytes] | None = None, step_s: f
     return Notes(kept, (saved if saved is not None else []).append, lambda *_: None, lambda: step_s * next(times))
 
 
-def plain(plan: Plan, after_epoch: study.AfterEpoch) -> tuple[float, float]:
+def plain(plan: Plan, after_epoch: study.AfterEpoch) -> study.Judged:
     """An attempt whose loss is how far the learning rate is from 0.1."""
     for epoch in range(1, plan.parameters.epochs + 1):
         after_epoch(0, epoch, abs(plan.parameters.learning_rate - 0.1) + 1 / epoch)
-    return abs(plan.parameters.learning_rate - 0.1), 0.0
+    return study.Judged(abs(plan.parameters.learning_rate - 0.1))
 
 
 def told(plan: Plan) -> models_pb2.Search:
@@ -132,6 +133,14 @@ def test_families_that_read_the_rows_in_other_ways_are_tried_on_the_same_rows() 
     assert learn(found, Given(rows), []).metrics["accuracy"] > 0
 
 
+def test_images_are_folded_as_their_field_says_when_a_cnn_is_tried() -> None:
+    plan, rows = shapes.digits(200, "auto", epochs=1)
+    found = find(plan.model_copy(update={"search": Search(trials=3, epochs=1)}), partial(attempts, plan, rows), notes())
+    tried = {one.family: json.loads(one.parameters_json) for one in told(found).trials}
+    assert tried["cnn"]["image"] == [8, 8]
+    assert not {"image"} & {*tried["logistic_regression"], *tried["mlp"]}
+
+
 def test_seconds_bound_a_search_but_never_its_first_trial() -> None:
     found = find(planned(trials=50, seconds=60, epochs=4, ranges={"learning_rate": {"low": 0.01, "high": 0.2}}),
                  lambda: plain, notes(step_s=20.0))
@@ -140,19 +149,58 @@ def test_seconds_bound_a_search_but_never_its_first_trial() -> None:
 
 
 def test_a_simpler_family_is_taken_when_the_best_is_better_by_less_than_its_error() -> None:
-    def nearly(plan: Plan, after_epoch: study.AfterEpoch) -> tuple[float, float]:
-        return (0.30, 0.05) if plan.family == "mlp" else (0.33, 0.05)
+    def nearly(plan: Plan, after_epoch: study.AfterEpoch) -> study.Judged:
+        return study.Judged(0.30 if plan.family == "mlp" else 0.33, 0.05)
 
     found = find(planned("auto", trials=4), lambda: nearly, notes())
     assert found.family == "logistic_regression"
-    assert "mlp with" in told(found).explanation and "less simple" in told(found).explanation
+    assert "mlp with" in told(found).explanation and "the simplest family within" in told(found).explanation
+
+
+def test_families_are_compared_by_their_best_tried_again_so_that_luck_is_not_taken_for_skill() -> None:
+    def lucky(plan: Plan, after_epoch: study.AfterEpoch) -> study.Judged:
+        again = plan.parameters.seed != Parameters().seed
+        return study.Judged({"mlp": 0.9 if again else 0.1}.get(plan.family, 0.5), 0.01, 5)
+
+    saved: list[bytes] = []
+    found = find(planned("auto", trials=5), lambda: lucky, notes(saved=saved))
+    assert (found.family, found.parameters.seed) == ("logistic_regression", Parameters().seed)
+    assert "logistic_regression 0.5 ± 0.01, mlp 0.9 ± 0.01" in told(found).explanation
+    for kept in saved[-3:]:
+        assert find(planned("auto", trials=5), lambda: lucky, notes(kept=kept)) == found
+
+
+def test_of_linear_models_within_an_error_the_one_with_the_heaviest_penalty_is_taken() -> None:
+    def flat(plan: Plan, after_epoch: study.AfterEpoch) -> study.Judged:
+        return study.Judged(1.0 if plan.family == "mlp" else 0.5 + plan.parameters.l2, 0.011, 5)
+
+    found = find(planned("auto", trials=8), lambda: flat, notes())
+    assert (found.parameters.l2, found.parameters.learning_rate, found.parameters.patience) == (0.01, 0.05, 0)
+    assert "less penalised" in told(found).explanation
+
+
+def test_what_follows_has_its_time_within_the_searchs_seconds() -> None:
+    now = itertools.count()
+    clock = [0.0]
+
+    def slow(plan: Plan, after_epoch: study.AfterEpoch) -> study.Judged:
+        for fold, epoch in itertools.product(range(5), range(1, plan.parameters.epochs + 1)):
+            clock[0] += 0.1
+            after_epoch(fold, epoch, 1 / (1 + next(now)))
+        return study.Judged(1 / (1 + next(now)), 0.0, 5)
+
+    found = find(planned("auto", trials=50, seconds=300, epochs=40),
+                 lambda: slow, Notes(None, lambda _: None, lambda *_: None, lambda: clock[0]))
+    assert len(told(found).trials) > 5
+    # A fold took 4 s; all the rows take a quarter more.
+    assert 200 < clock[0] <= 300 - 5
 
 
 def test_trials_that_cannot_be_trained_are_told_and_do_not_end_the_search() -> None:
-    def diverging(plan: Plan, after_epoch: study.AfterEpoch) -> tuple[float, float]:
+    def diverging(plan: Plan, after_epoch: study.AfterEpoch) -> study.Judged:
         if plan.family == "mlp":
             raise bad_parameter("training diverged", "lower learning_rate", "nan_loss")
-        return 0.5, 0.1
+        return study.Judged(0.5, 0.1)
 
     found = find(planned("auto", trials=4), lambda: diverging, notes())
     assert found.family == "logistic_regression"
@@ -164,7 +212,7 @@ def test_trials_that_cannot_be_trained_are_told_and_do_not_end_the_search() -> N
     (bad_parameter("training diverged", "lower learning_rate"), "search_without_result"),
     (no_resource("more memory than there is", "use fewer rows", "out_of_memory"), "out_of_memory")])
 def test_a_search_none_of_whose_trials_can_be_trained_fails_with_the_last_reason(failure: RunFailed, name: str) -> None:
-    def failing(plan: Plan, after_epoch: study.AfterEpoch) -> tuple[float, float]:
+    def failing(plan: Plan, after_epoch: study.AfterEpoch) -> study.Judged:
         raise failure
 
     with pytest.raises(RunFailed, match="none of 3 trials could be trained") as ended:

@@ -16,6 +16,7 @@ from lepton.errors import Invalid
 from services.trainer.core.failure import RunFailed
 from services.trainer.core.handlers import Checkpoint
 from services.trainer.core.learning import Given, learn
+from services.trainer.core.loop import Loop
 from services.trainer.core.plan import Plan, family_and_parameters
 from services.trainer.core.teaching import sampling
 from services.trainer.core.teaching.objective import PLAIN, Objective, objective
@@ -118,6 +119,25 @@ def test_a_run_waits_as_long_as_it_is_told(patience: int) -> None:
     plan = plan.model_copy(update={"parameters": plan.parameters.model_copy(update={"epochs": 60})})
     assert learn(plan, Given(rows), [_Losses(losses)]).epochs == len(losses) < 60
     assert len(losses) - 1 - int(np.argmin(losses)) >= patience or len(losses) == patience
+
+
+@pytest.mark.parametrize("interval", [None, 0.8])
+def test_without_patience_all_rows_are_learnt_from_but_those_bounds_need(interval: float | None) -> None:
+    plan, rows = rare(patience=0, learning_rate=1.5)
+    seen: list[tuple[int, int]] = []
+    learned = learn(plan.model_copy(update={"interval": interval}), Given(rows), [_Rows(seen)])
+    ((taught, judging),) = set(seen)
+    assert learned.epochs == len(seen) == plan.parameters.epochs
+    assert (judging > 0) == (interval is not None)
+    assert taught + judging == learned.train_rows
+
+
+class _Rows:
+    def __init__(self, seen: list[tuple[int, int]]) -> None:
+        self._seen = seen
+
+    def epoch_done(self, loop: Loop) -> None:
+        self._seen.append((len(loop.work.training), len(loop.work.validation)))
 
 
 class _Losses:

@@ -19,7 +19,8 @@ FEW = Parameters(epochs=6, learning_rate=0.05)
 EVERY: tuple[transforms.Transform, ...] = (
     transforms.Scale(of=("amount",), method="robust"), transforms.QuantileBins(of=("amount", "visits")),
     transforms.Pca(of=("amount", "visits"), components=1), transforms.Hashing(of=("country",), buckets=4),
-    transforms.TargetEncoding(of=("country",)), transforms.Tfidf(of=("note",)))
+    transforms.TargetEncoding(of=("country",)), transforms.Tfidf(of=("note",)),
+    transforms.Lda(of=("note",), topics=3, steps=5))
 
 
 def shops(**changes: Any) -> tuple[Plan, pa.Table]:

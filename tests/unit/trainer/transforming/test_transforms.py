@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from sklearn.decomposition import PCA, TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
+from scipy.special import psi
+from sklearn.decomposition import PCA, LatentDirichletAllocation, TruncatedSVD
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.preprocessing import MinMaxScaler, RobustScaler
 
 from lepton.contracts.modelling import transforms
@@ -22,6 +23,7 @@ from services.trainer.core.transforming.categories import TargetMeans, bucket_of
 from services.trainer.core.transforming.fitting import fit, prepared_by
 from services.trainer.core.transforming.numeric import Derived
 from services.trainer.core.transforming.shaping import Shaping, signals_of
+from services.trainer.core.transforming.topics import Topics, digamma
 from tests.unit.trainer import samples
 
 ROWS = 300
@@ -30,7 +32,8 @@ ALL: tuple[transforms.Transform, ...] = (
     transforms.Scale(of=("a",), method="robust"), transforms.Scale(of=("c",), method="min_max"),
     transforms.QuantileBins(of=("a", "c"), bins=5), transforms.Pca(of=("a", "b", "c")),
     transforms.OneHot(of=("town",), max_categories=3), transforms.Hashing(of=("town",), buckets=4),
-    transforms.TargetEncoding(of=("town",)), transforms.Tfidf(of=("note",), components=2))
+    transforms.TargetEncoding(of=("town",)), transforms.Tfidf(of=("note",), components=2),
+    transforms.Lda(of=("note",), topics=3))
 
 
 def columns() -> dict[str, Any]:
@@ -154,11 +157,42 @@ def test_words_are_weighted_as_scikit_learn_weights_them() -> None:
     assert np.abs(reduced) == pytest.approx(np.abs(svd), abs=1e-4)
 
 
-def test_a_text_without_a_word_that_came_twice_fails_by_name() -> None:
+def test_topics_are_those_of_scikit_learn_with_as_many_steps_for_every_text() -> None:
+    part = prepared(("note",), transforms.Lda(of=("note",), topics=4, steps=7))
+    found = part.transform(inputs("note"))
+    words = CountVectorizer(vocabulary=list(samples.part(part, Topics).texts[0].text.words))
+    theirs = LatentDirichletAllocation(4, learning_method="online", max_doc_update_iter=7, mean_change_tol=0.0,
+                                       random_state=20_261_121)
+    counts = words.fit_transform(columns()["note"])
+    assert found == pytest.approx(theirs.fit(counts).transform(counts), abs=1e-6)
+    assert found.sum(axis=1) == pytest.approx(np.ones(ROWS), abs=1e-6)
+
+
+def test_topics_tell_texts_apart_that_share_no_word() -> None:
+    chance = np.random.default_rng(4)
+    of = chance.integers(0, 2, 200)
+    vocabulary = [["goal", "match", "team", "coach"], ["tax", "budget", "vote", "law"]]
+    plan = samples.plan({"note": "text"})
+    rows = inputs_of(plan.fields, pa.table({"note": [" ".join(chance.choice(vocabulary[one], 8)) for one in of]}))
+    part = fit(plan.fields, Outliers(), rows, shaping=Shaping((transforms.Lda(of=("note",), topics=2),)))
+    shares = part.transform(rows)
+    assert (shares.max(axis=1) > 0.8).all()
+    assert len(set(shares.argmax(axis=1) ^ of)) == 1
+    unknown = inputs_of(plan.fields, pa.table({"note": ["nothing known", "", None]}))
+    assert part.transform(unknown) == pytest.approx(np.full((3, 2), 0.5))
+
+
+def test_the_digamma_of_topics_is_right_to_eight_digits() -> None:
+    x = np.array([1 / 64, 0.1, 0.5, 1.0, 3.0, 100.0, 1e4])
+    assert digamma(x) == pytest.approx(psi(x), rel=1e-8)
+
+
+@pytest.mark.parametrize("wanted", [transforms.Tfidf(of=("note",)), transforms.Lda(of=("note",))])
+def test_a_text_without_a_word_that_came_twice_fails_by_name(wanted: transforms.Transform) -> None:
     plan = samples.plan({"note": "text"})
     rows = inputs_of(plan.fields, pa.table({"note": ["one", "two", "three"]}))
     with pytest.raises(RunFailed, match="no word of `note` came twice") as raised:
-        fit(plan.fields, Outliers(), rows, shaping=Shaping((transforms.Tfidf(of=("note",)),)))
+        fit(plan.fields, Outliers(), rows, shaping=Shaping((wanted,)))
     assert raised.value.failure_class == "data"
 
 

@@ -1,0 +1,1 @@
+"""How each peer is started with the benchmark's model, each in an environment of its own."""

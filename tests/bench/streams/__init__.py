@@ -1,0 +1,1 @@
+"""The stream learner over the log, through a whole stack."""

@@ -1,0 +1,1 @@
+"""How much the watchdog takes in, and how fast it decides."""

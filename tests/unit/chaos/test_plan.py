@@ -1,0 +1,54 @@
+"""Plans of faults: what is read, and how a mistake is told."""
+
+from pathlib import Path
+
+import pytest
+
+from deploy.chaos.plan import Spoil, Strike, read
+from lepton.errors import Invalid
+
+PLANS = Path(__file__).parents[3] / "deploy" / "chaos" / "plans"
+HEAD = "apiVersion: lepton/v1\nkind: Chaos\nmetadata: {name: mine}\npipeline: phishing\n"
+
+
+def written(tmp_path: Path, text: str, head: str = HEAD) -> Path:
+    path = tmp_path / "plan.yaml"
+    path.write_text(head + text)
+    return path
+
+
+@pytest.mark.parametrize("path", sorted(PLANS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_plans_that_come_with_it_are_read(path: Path, tmp_path: Path) -> None:
+    assert read(path, tmp_path / "rows.csv").faults
+
+
+def test_faults_of_each_kind_are_told_apart_and_rows_are_found_beside_the_plan(tmp_path: Path) -> None:
+    plan = read(written(tmp_path, "flow: {rows: data/rows.csv, label: y}\nfaults:\n"
+                                  "  - {name: ended, do: kill, target: ingest}\n"
+                                  "  - {name: unit, do: scale, field: x, by: 100, expect: {cause: [data:*]}}\n"))
+    killed, scaled = plan.faults
+    assert isinstance(killed, Strike)
+    assert isinstance(scaled, Spoil)
+    assert (scaled.by, scaled.expect.cause if scaled.expect else ()) == (100, ("data:*",))
+    assert plan.flow.rows == tmp_path / "data" / "rows.csv"
+
+
+@pytest.mark.parametrize(("text", "field"), [
+    ("flow: {rows: r.csv, label: y}\nfaults: [{name: a, do: explode}]", "faults.0"),
+    ("flow: {rows: r.csv, label: y}\nfaults: [{name: a, do: kill}]", "faults.0.kill.target"),
+    ("flow: {rows: r.csv, label: y}\nfaults: [{name: a, do: hang, target: b, for_s: -1}]", "faults.0.hang.for_s"),
+    ("flow: {rows: r.csv, label: y}\nfaults: []", "faults"),
+    ("flow: {rows: r.csv, label: y}\nfaults: [{name: a, do: nothing}, {name: a, do: nothing}]", "faults"),
+    ("flow: {label: y}\nfaults: [{name: a, do: nothing}]", "flow.rows"),
+])
+def test_a_mistake_is_told_with_its_field(tmp_path: Path, text: str, field: str) -> None:
+    with pytest.raises(Invalid) as raised:
+        read(written(tmp_path, text))
+    assert raised.value.field == field
+    assert raised.value.place == str(tmp_path / "plan.yaml")
+
+
+@pytest.mark.parametrize("head", ["kind: Pipeline\n", "[1, 2]\n", "a: [\n"])
+def test_what_is_no_plan_is_refused(tmp_path: Path, head: str) -> None:
+    with pytest.raises(Invalid):
+        read(written(tmp_path, "", head=head))

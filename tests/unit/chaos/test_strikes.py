@@ -1,0 +1,85 @@
+"""Faults that processes feel, on a process of the test's own."""
+
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any, cast
+
+import psutil
+import pytest
+
+from deploy.chaos.plan import Spoil, Starve, Strike
+from deploy.chaos.strikes import struck
+from deploy.chaos.traffic import Traffic
+from deploy.supervisor import Process, ProcessManager
+from lepton.clock import SystemClock
+from lepton.errors import Missing
+from tests.harness.wait import poll_until
+
+
+class Control:
+    """Knows one process, `mine`, by the pid it has."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def process(self, name: str) -> Process:
+        return Process(name, "RUNNING", self.pid if name == "mine" else 0, 0, 0, "")
+
+
+@pytest.fixture
+def mine() -> Iterator[psutil.Process]:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        yield psutil.Process(process.pid)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def strike(fault: Any, mine: psutil.Process, traffic: object = None) -> Any:
+    return struck(fault, cast("ProcessManager", Control(mine.pid)), cast("Traffic", traffic), SystemClock())
+
+
+async def test_a_kill_ends_it_at_once(mine: psutil.Process) -> None:
+    async with strike(Strike(name="a", do="kill", target="mine"), mine) as pid:
+        assert pid == mine.pid
+        assert psutil.Process(mine.pid).wait(10) == -signal.SIGKILL
+
+
+async def test_who_hangs_goes_on_afterwards(mine: psutil.Process) -> None:
+    async with strike(Strike(name="a", do="hang", target="mine"), mine):
+        poll_until(lambda: mine.status() == psutil.STATUS_STOPPED, "it to hang", 10)
+    poll_until(lambda: mine.status() != psutil.STATUS_STOPPED, "it to go on", 10)
+
+
+async def test_file_handles_are_few_and_then_as_before(mine: psutil.Process) -> None:
+    before = resource.prlimit(mine.pid, resource.RLIMIT_NOFILE)
+    async with strike(Starve(name="a", do="files", target="mine", files=2), mine):
+        assert resource.prlimit(mine.pid, resource.RLIMIT_NOFILE)[0] == mine.num_fds() + 2
+    assert resource.prlimit(mine.pid, resource.RLIMIT_NOFILE) == before
+
+
+async def test_others_that_want_the_processor_end_with_the_fault(mine: psutil.Process) -> None:
+    async with strike(Starve(name="a", do="cpu", processes=2), mine):
+        others = [one for one in psutil.Process().children() if "while True: pass" in one.cmdline()]
+        assert len(others) == 2
+    assert not [one for one in others if one.is_running()]
+
+
+async def test_events_are_spoilt_while_the_fault_lasts(mine: psutil.Process) -> None:
+    class Flowing:
+        spoilt: Spoil | None = None
+
+    fault, flowing = Spoil(name="a", do="poison", field="x"), Flowing()
+    async with strike(fault, mine, flowing):
+        assert flowing.spoilt is fault
+    assert flowing.spoilt is None
+
+
+async def test_who_does_not_run_cannot_be_struck(mine: psutil.Process) -> None:
+    with pytest.raises(Missing):
+        async with strike(Strike(name="a", do="kill", target="other"), mine):
+            pytest.fail("it was struck")

@@ -1,0 +1,71 @@
+"""What is said of a fault by the incidents that were opened after it."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from deploy.chaos.plan import Expected
+from deploy.chaos.report import Outcome, summary, table
+from deploy.chaos.verdict import Seen, is_over, look, shortcomings
+
+STRUCK = 1_800_000_000.0
+
+
+def at(seconds: float) -> str:
+    return datetime.fromtimestamp(STRUCK + seconds, UTC).isoformat()
+
+
+def incident(opened: float, *, symptom: str = "silence", cause: str = "process:ingest", state: str = "VERIFIED",
+             closed: float = 9.0, actions: tuple[str, ...] = ("restart",)) -> dict[str, Any]:
+    return {"symptom": symptom, "cause": cause, "state": state, "opened_at": at(opened), "closed_at": at(closed),
+            "timeline": [{"what": "opened"}, *({"what": f"commanded {one}"} for one in actions)]}
+
+
+KILLED = Expected(symptom=("silence",), cause=("process:ingest",), detected_s=3, healed_s=10)
+
+
+def test_a_fault_that_was_seen_named_and_healed_in_time_falls_short_of_nothing() -> None:
+    seen = look(KILLED, [incident(2.0), incident(-60, symptom="drift")], STRUCK)
+    assert seen == Seen(2.0, "process:ingest", True, ("restart",), 9.0)
+    assert shortcomings(KILLED, seen) == []
+    assert is_over(KILLED, seen)
+
+
+def test_what_is_late_or_blames_another_falls_short() -> None:
+    seen = look(KILLED, [incident(5.0, cause="process:trainer", closed=30)], STRUCK)
+    assert shortcomings(KILLED, seen) == ["detected in 5.0 s, not 3", "process:trainer was blamed, not process:ingest",
+                                          "healed in 30.0 s, not 10"]
+
+
+def test_it_is_waited_for_what_is_still_open() -> None:
+    seen = look(KILLED, [incident(1.0), incident(1.5, state="COMMANDED")], STRUCK)
+    assert seen.healed_s is None
+    assert not is_over(KILLED, seen)
+    assert shortcomings(KILLED, seen) == ["it was not healed"]
+    told = KILLED.model_copy(update={"healed": False})
+    assert is_over(told, seen)
+    assert shortcomings(told, seen) == []
+
+
+def test_what_was_never_seen_falls_short_and_nothing_may_be_seen_of_a_control() -> None:
+    seen = look(KILLED, [incident(2.0, symptom="drift", cause="data:phishing")], STRUCK)
+    assert shortcomings(KILLED, seen) == ["it was not detected"]
+    assert seen.others == ("data:phishing (restart)",)
+    control = look(None, [incident(2.0)], STRUCK)
+    assert shortcomings(None, control) == ["nothing was to be seen, and process:ingest (restart) was"]
+    assert is_over(None, control)
+
+
+def test_a_cause_is_named_by_its_beginning_where_the_plan_says_so() -> None:
+    expected = Expected(cause=("data:phishing*",))
+    assert look(expected, [incident(1, cause="data:phishing/sensor-9")], STRUCK).right
+    assert not look(expected, [incident(1, cause="model:phishing")], STRUCK).right
+
+
+def test_a_table_has_a_row_for_each_and_a_summary_counts() -> None:
+    good = Outcome("ended", 1, look(KILLED, [incident(2.0)], STRUCK), 8.0, 100, 0, 0, 10, 1, ())
+    bad = Outcome("a | b", 1, Seen(), None, 50, 2, 1, 10, 0, ("it was not detected",))
+    rows = table([good, bad]).splitlines()
+    assert rows[2] == ("| ended | 1 | 2.0 s | process:ingest | restart | 9.0 s | 8.0 s | 100 | 0 | 0 | 1 of 10 | yes |")
+    assert "a \\| b" in rows[3]
+    assert summary([good, bad]) == ("2 faults: 1 detected, 1 with the cause that was expected, 1 healed and verified; "
+                                    "1 of 2 as expected; 2 events lost, 1 doubled")
