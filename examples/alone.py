@@ -40,6 +40,7 @@ def plan(of: Pipeline, seed: int | None = None, family: Family | None = None, **
         label=of.label_field or "", label_type=cast(LabelType | None, of.label_type), fields=planned_fields(of),
         outliers=of.clean.outliers, family=family or of.model.family, parameters=own.model_copy(update=changed),
         search=of.model.search if family is None else None, gate=of.gate,
+        interval=of.serve.interval,
         augment=of.model.train.augment, adversarial=of.model.train.adversarial,
         evaluate=of.model.evaluate, explain=of.model.explain, rows=0, snapshot=Snapshot(ranges=()), promote=True,
         reason="command")
