@@ -65,7 +65,7 @@ class KafkaBroker:
 
     def exact_writer(self, transactional_id: str) -> ExactWriter:
         """A writer that lays records at the offsets they had elsewhere, for bringing a topic back."""
-        return ExactWriter(self._connection, self._admin, transactional_id)
+        return ExactWriter(self._connection, self._admin, transactional_id, self._clock)
 
     async def ping(self) -> None:
         await self._admin.ping()

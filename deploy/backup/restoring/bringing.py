@@ -86,6 +86,7 @@ async def _topics(archive: Path, secret: Secret, broker: KafkaBroker, plan: Plan
                 await layers[name].lay(found)
         for layer in layers.values():
             await layer.finish()
+        await writer.settle()
     finally:
         await writer.stop()
 

@@ -120,6 +120,7 @@ async def fill(broker: KafkaBroker, database: Database) -> None:
     exact = broker.exact_writer("aborted")
     await exact.start()
     await exact.write(Place(LETTERS, 0), [Record(LETTERS, 0, 0, None, b"before a gap")], 6)
+    await exact.settle()
     await exact.stop()
     await send(broker, Outgoing(LETTERS, b"after a gap", None, (), 0))
     chain = {"stream": "features", "pipeline": "shop", "generation": 1, "partition": 0}
@@ -229,3 +230,18 @@ async def test_records_written_while_a_backup_is_taken_are_behind_its_end(
     assert manifest.part(f"topics/{EVENTS}").items == span.end - span.first >= 10
     await bring(site, path, SECRET, manifest, replace="shop")
     assert [record.offset for record in await read_all(broker, EVENTS)] == list(range(span.end))
+
+
+async def test_a_record_outside_a_transaction_lies_after_the_one_that_just_ended(broker: KafkaBroker) -> None:
+    """A broker answers before it writes the mark of a transaction's end, which takes an offset of its own."""
+    place, offset = Place(LETTERS, 0), 0
+    exact = broker.exact_writer("alternating")
+    await exact.start()
+    for number in range(40):
+        for gap in (1, 3, 0):
+            record = Record(LETTERS, 0, 0, None, f"{number} {gap}".encode())
+            assert await exact.write(place, [record], gap) == offset
+            offset += 1 + gap
+    await exact.settle()
+    assert (await bounds(broker))[place] == (0, offset)
+    await exact.stop()
