@@ -68,14 +68,20 @@ class Scene:
 
     async def accepted(self, count: int, timeout_s: float = 90) -> Counter[str]:
         """Event ids in the features once there are so many."""
-        async def enough() -> Counter[str] | None:
+        found: Counter[str] = Counter()
+
+        async def enough() -> bool:
+            nonlocal found
             found = Counter(event_id for record in await read_all(
                 self.house.broker, topics.name(Topic.FEATURES, self.house.name))
                 for event_id in features.decode_batch(record.value or b"").column("_event_id").to_pylist())
-            return found if len(found) >= count else None
+            return len(found) >= count
 
-        found = await apoll_until(enough, f"{count} rows", timeout_s)
-        assert found is not None
+        try:
+            await apoll_until(enough, f"{count} rows", timeout_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {len(found)} rows are there; ingest's log ends: "
+                                 + self.log.read_text()[-6000:]) from error
         return found
 
     async def stored(self) -> Counter[str]:
