@@ -87,8 +87,7 @@ async def _partition_counts(consumer: AIOKafkaConsumer, told: Subscription, cloc
 class Refreshing:
     """Sees when a client's metadata is refreshed no more: then everything that asks where a partition is waits on.
 
-    aiokafka starts the task that does it once and never looks at it again; and after an outage it was seen to leave
-    those who wait for the next refresh waiting.
+    aiokafka starts the task that does it once and never looks at it again: whatever ends it goes unseen.
     """
 
     def __init__(self, consumer: AIOKafkaConsumer) -> None:

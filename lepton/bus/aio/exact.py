@@ -43,7 +43,8 @@ class ExactWriter:
             self._transactional = await open_producer(self._connection, transactional_id=self._id,
                                                       transaction_timeout_ms=int(_TIMEOUT_S * 1000))
             opened.push_async_callback(close_producer, self._transactional)
-            self._observer, _ = await open_consumer(self._connection, Subscription((), None, self._id, member=False), self._clock)
+            nothing = Subscription((), None, self._id, member=False)
+            self._observer, _ = await open_consumer(self._connection, nothing, self._clock)
             opened.push_async_callback(self._observer.stop)
             self._open = opened.pop_all()
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiokafka import errors
-from aiokafka.conn import create_conn
+from aiokafka.conn import AIOKafkaConnection, CloseReason, create_conn
 from aiokafka.protocol.metadata import MetadataRequest
 
 from lepton.errors import Invalid, LeptonError, Missing, Refused, Unavailable
@@ -20,6 +20,28 @@ _NOT_ALLOWED = (
     errors.ClusterAuthorizationFailedError, errors.TransactionalIdAuthorizationFailed,
 )
 _TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
+
+
+_send = AIOKafkaConnection.send
+
+
+def _send_or_close(connection: AIOKafkaConnection, request: Any, expect_response: bool = True) -> Any:
+    """Under uvloop a write to what the broker closed raises RuntimeError, which aiokafka does not expect (issue 1038).
+
+    The task that refreshes its metadata ended by that: everything waited on, and closing raised the same once more.
+    """
+    try:
+        return _send(connection, request, expect_response)
+    except RuntimeError as error:
+        # Errors of aiokafka are RuntimeErrors too.
+        if isinstance(error, errors.KafkaError):
+            raise
+        connection.close(reason=CloseReason.CONNECTION_BROKEN)
+        where = f"{connection.host}:{connection.port}"
+        raise errors.KafkaConnectionError(f"{where} closed the connection: {error}") from error
+
+
+AIOKafkaConnection.send = _send_or_close
 
 
 def outcome(error: BaseException, what: str) -> LeptonError:
