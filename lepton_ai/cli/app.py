@@ -9,6 +9,7 @@ from lepton_ai.cli import data, files, letters, models, operations, pipelines, q
 from lepton_ai.cli.backups import commands as backups
 from lepton_ai.cli.datasets import commands as datasets
 from lepton_ai.cli.edge import commands as edge
+from lepton_ai.cli.logs import commands as logs
 from lepton_ai.cli.predicting import commands as predicting
 from lepton_ai.cli.rollouts import commands as rollouts
 from lepton_ai.cli.runs import commands as runs
@@ -16,7 +17,7 @@ from lepton_ai.cli.runs import commands as runs
 app = typer.Typer(name="lepton", help="Keeps machine-learning models alive on live data.", no_args_is_help=True,
                   pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
 
-for commands in (stack, data, files, datasets, letters, pipelines, quality, models, predicting, rollouts, runs,
+for commands in (stack, logs, data, files, datasets, letters, pipelines, quality, models, predicting, rollouts, runs,
                  edge, backups, operations):
     commands.add_to(app)
 

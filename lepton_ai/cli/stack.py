@@ -1,31 +1,24 @@
-"""Commands of the stack on this machine: up, down, status, pid, key, logs of its processes, and faults by plan."""
+"""Commands of the stack on this machine: up, down, status, pid, key, and faults by plan."""
 
-import asyncio
 import shlex
 import subprocess
 import sys
-from collections import deque
-from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Annotated
+from typing import Annotated
 
 import typer
 
-from lepton.clock import SystemClock
-from lepton.errors import Missing
 from lepton_ai._library.keras import checkout
 from lepton_ai.cli.session import caller, remember, say
 
 Home = Annotated[Path | None, typer.Option(help="Where the stack keeps its state; .local in the checkout by default.")]
-_FOLLOW_S = 0.25
-
 
 chaos = typer.Typer(help="Break the stack on this machine by plan, and see it heal.", no_args_is_help=True)
 
 
 def add_to(app: typer.Typer) -> None:
     app.callback()(remember)
-    for command in (up, down, status, pid, key, logs):
+    for command in (up, down, status, pid, key):
         app.command()(command)
     app.add_typer(chaos, name="chaos")
 
@@ -76,24 +69,6 @@ def key(shell: Annotated[bool, typer.Option("--shell", help="Print KEY (a header
     say(known.authorization.removeprefix("Bearer "))
 
 
-def logs(names: Annotated[list[str] | None, typer.Argument(help="Processes; all by default.")] = None,
-         home: Home = None, lines: Annotated[int, typer.Option("--lines", "-n", min=0)] = 20,
-         follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False) -> None:
-    """Show the last lines that processes wrote."""
-    folder = (home or checkout() / ".local") / "logs"
-    paths = _log_files(folder, names or [])
-    files = [(path.stem if len(paths) > 1 else "", path.open(encoding="utf-8", errors="replace")) for path in paths]
-    try:
-        for name, file in files:
-            for line in deque(file, maxlen=lines):
-                _say(name, line)
-        if follow:
-            asyncio.run(_follow(files))
-    finally:
-        for _, file in files:
-            file.close()
-
-
 def _local(verb: str, home: Path | None, *more: str) -> None:
     _run("deploy.local", verb, home, *more)
 
@@ -108,27 +83,3 @@ def in_checkout(module: str, *words: str) -> None:
     done = subprocess.run([sys.executable, "-m", module, *words], cwd=checkout(), check=False)
     # A child ended by a signal is told as shells tell it.
     raise typer.Exit(done.returncode if done.returncode >= 0 else 128 - done.returncode)
-
-
-def _log_files(folder: Path, names: list[str]) -> list[Path]:
-    found = {path.stem: path for path in sorted(folder.glob("*.log"))}
-    if not found:
-        raise Missing("no logs", place=str(folder), remedy="start the stack with `lepton up`")
-    for name in names:
-        if name not in found:
-            raise Missing(f"no log of {name}", place=str(folder), remedy=f"there are {', '.join(found)}")
-    return [found[name] for name in names] or list(found.values())
-
-
-async def _follow(files: Sequence[tuple[str, IO[str]]]) -> None:
-    clock = SystemClock()
-    while True:
-        for name, file in files:
-            for line in file.readlines():
-                _say(name, line)
-        await clock.sleep(_FOLLOW_S)
-
-
-def _say(name: str, line: str) -> None:
-    sys.stdout.write((f"{name:12} " if name else "") + line.rstrip("\n") + "\n")
-    sys.stdout.flush()
