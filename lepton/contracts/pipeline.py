@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from lepton.contracts.modelling.blocks import ModelSpec, check_model, task_for
 from lepton.contracts.modelling.disturbances import check_disturbances
+from lepton.contracts.modelling.healing import Heal
 from lepton.contracts.modelling.serving import Serve, check_serve
 from lepton.contracts.modelling.transforms import Features, check_transforms
 from lepton.contracts.modelling.watching import Watching
@@ -22,7 +23,6 @@ from lepton.contracts.pipeline_blocks import (
     Events,
     FieldSpec,
     Gate,
-    Heal,
     Metadata,
     MissingPolicy,
     QualityWatch,

@@ -317,44 +317,6 @@ class Watch(Block):
     data: DataWatch = DataWatch()
 
 
-class Budget(Block):
-    actions: Annotated[int, Field(ge=0, le=1000)] = 6
-    per_s: Annotated[float, Field(gt=0)] = 600
-
-
-class Maintenance(Block):
-    """A time of each day, UTC; over midnight where it ends before it begins."""
-
-    begin: Annotated[str, Field(alias="from", pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
-    end: Annotated[str, Field(alias="to", pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
-
-
-class Ladders(Block):
-    """Actions by symptom, in the order they are tried; after the last, or with none, a person is told."""
-
-    quality_loss: Annotated[tuple[Literal["roll_back", "retrain"], ...], Field(strict=False, max_length=6)] = (
-        "roll_back", "retrain", "retrain")
-    drift: Annotated[tuple[Literal["retrain"], ...], Field(strict=False, max_length=6)] = ("retrain",)
-    """Only where `watch.drift.then` is `retrain`."""
-    broken_data: Annotated[tuple[Literal["quarantine"], ...], Field(strict=False, max_length=1)] = ("quarantine",)
-
-
-class Heal(Block):
-    ladders: Ladders = Ladders()
-    budget: Budget = Budget()
-    dry_run: Annotated[tuple[Literal["roll_back", "retrain", "quarantine"], ...], Field(strict=False)] = ()
-    """Actions that are not taken: a person is told what would have been done."""
-    approval: Annotated[tuple[Literal["roll_back", "retrain", "quarantine"], ...], Field(strict=False)] = ()
-    """Actions that wait for a person's word: `lepton incidents approve ID`, or `deny`."""
-    approval_s: Annotated[float, Field(ge=1, le=604_800)] = 3_600
-    """Seconds they wait; then the incident is left to a person."""
-    maintenance: Annotated[tuple[Maintenance, ...], Field(strict=False, max_length=50)] = ()
-    """When nothing is done about the pipeline; what is wrong waits for the end."""
-    cool_down_s: Annotated[float, Field(ge=0)] = 20
-    notify: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """Apprise URLs, or `log`."""
-
-
 class Tried(Block):
     """Values of one parameter that a search tries: those listed, or any from `low` to `high` (`log`: of its size)."""
 

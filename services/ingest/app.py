@@ -1,7 +1,8 @@
 """Everything ingest is made of, in start order."""
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 
 from lepton.bus import kafka
 from lepton.bus.care import Care
@@ -11,6 +12,7 @@ from lepton.bus.presence import Connection, announce
 from lepton.bus.producer import Producer
 from lepton.bus.records import Broker
 from lepton.contracts import names, topics
+from lepton.contracts.admission import Admission
 from lepton.contracts.pb.recovery_pb2 import RecoveryResult
 from lepton.contracts.signing import TrustStore
 from lepton.contracts.topics import Topic
@@ -28,6 +30,8 @@ from services.ingest.edge.announced import AnnouncedModels, AnnouncedPipelines
 from services.ingest.edge.data import GROUP, DataCommands
 from services.ingest.edge.line import Line, Pace, Surroundings, open_line
 from services.ingest.edge.recovery import RecoveryCommands
+from services.ingest.edge.replaying import GROUP as REPLAY_GROUP
+from services.ingest.edge.replaying import ReplayCommands
 from services.ingest.edge.rolling.stage import Connection as RollupConnection
 from services.ingest.edge.rolling.stage import RollUp, Rollups
 from services.ingest.edge.segments import Bulk
@@ -41,6 +45,7 @@ from services.ingest.flow.pulling.pull import CountRefused, Workplace
 from services.ingest.flow.pulling.sources import Sources
 from services.ingest.flow.upkeep.erasing import Erasing
 from services.ingest.flow.upkeep.forgetting import Forgetting
+from services.ingest.flow.upkeep.replaying import Replaying
 from services.ingest.flow.upkeep.retention import Retention
 from services.ingest.flow.upkeep.taking import Taking
 from services.ingest.flow.upkeep.working import Working
@@ -110,6 +115,9 @@ def assemble(settings: IngestSettings, service: Service, broker: Broker, databas
         Retention(database, lambda: ingest.specs, clock), telemetry, clock))
     service.spawn("follow models", models.run)
     service.spawn("follow recovery commands", commands.run)
+    replaying = Replaying(broker, lambda name: ingest.generations.get(name),
+                          lambda name: ingest.quarantine_of(name).sources)
+    _replay(service, settings, broker, replaying, trust, answer)
     service.spawn("tend sources", sources.run)
     if rollups is not None:
         service.spawn("roll up quality", RollUp(rollups, broker, producer, ingest, around.dead_letters, Care(
@@ -141,6 +149,19 @@ def _look_after_rows(service: Service, settings: IngestSettings, broker: Broker,
     service.spawn("data jobs", lambda stop: working.work(settings.instance, stop))
     service.spawn("retention", lambda stop: working.retain(settings.retention_interval_s, stop))
     service.spawn("data commands", consumer.run)
+
+
+def _replay(service: Service, settings: IngestSettings, broker: Broker, replaying: Replaying, trust: TrustStore,
+            answer: Callable[[RecoveryResult], Awaitable[None]]) -> None:
+    """Dead letters sent back by command, by one process for all."""
+    commands = ReplayCommands(replaying, Admission(trust, timedelta(seconds=settings.clock_skew_s)), answer,
+                              service.clock, settings.instance)
+    consumer = Consumer(
+        broker, Subscription([topics.name(Topic.RECOVERY_COMMANDS)], REPLAY_GROUP, f"{settings.instance}-replay"),
+        commands.handle,
+        Care(service.clock, service.health.check("replay commands", FOLLOW_DEADLINE_S), service.telemetry),
+        dead_letters=DeadLetters("ingest", service.clock))
+    service.spawn("replay commands", consumer.run)
 
 
 class _Jobs:

@@ -45,7 +45,8 @@ class WatchdogSettings(LeptonSettings):
     dry_run: bool = False
     """Command nothing: tell a person what would have been done."""
 
-    approval: list[Literal["restart", "roll_back", "retrain", "quarantine"]] = Field(default_factory=list)
+    approval: list[Literal["restart", "roll_back", "retrain", "quarantine", "replay_dead_letters"]] = Field(
+        default_factory=list)
     """Actions that wait for a person's word, whatever a Pipeline says, as JSON: `["restart"]`."""
 
     approval_s: float = Field(default=3600.0, ge=1, le=604_800)

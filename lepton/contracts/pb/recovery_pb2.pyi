@@ -45,6 +45,11 @@ class _RecoveryActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Recove
     """arguments: rung (how many commands the incident had when it was asked). A person's word. By the watchdog."""
     RECOVERY_ACTION_DENY: _RecoveryAction.ValueType  # 9
     """As APPROVE."""
+    RECOVERY_ACTION_REPLAY_DEAD_LETTERS: _RecoveryAction.ValueType  # 20
+    """Sends dead letters back to their topics, each once; letters of quarantined sources, and those that were sent back
+    before, stay. arguments: since, until (seconds since the epoch), source, code, limit; all may be left out.
+    By ingest.
+    """
 
 class RecoveryAction(_RecoveryAction, metaclass=_RecoveryActionEnumTypeWrapper): ...
 
@@ -67,6 +72,11 @@ RECOVERY_ACTION_APPROVE: RecoveryAction.ValueType  # 8
 """arguments: rung (how many commands the incident had when it was asked). A person's word. By the watchdog."""
 RECOVERY_ACTION_DENY: RecoveryAction.ValueType  # 9
 """As APPROVE."""
+RECOVERY_ACTION_REPLAY_DEAD_LETTERS: RecoveryAction.ValueType  # 20
+"""Sends dead letters back to their topics, each once; letters of quarantined sources, and those that were sent back
+before, stay. arguments: since, until (seconds since the epoch), source, code, limit; all may be left out.
+By ingest.
+"""
 Global___RecoveryAction: _TypeAlias = RecoveryAction  # noqa: Y015
 
 class _RecoveryOutcome:

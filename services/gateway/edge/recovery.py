@@ -16,7 +16,8 @@ router = APIRouter(prefix="/v1/recovery", tags=["recovery"])
 
 # Who executes what an operator may order; the gateway executes none of it.
 EXECUTORS = {"RESTART": "actuator", "SCALE": "actuator", "ROLL_BACK": "trainer", "RETRAIN": "trainer",
-             "QUARANTINE": "ingest", "RESTORE": "ingest", "RESUME": "ingest"}
+             "QUARANTINE": "ingest", "RESTORE": "ingest", "RESUME": "ingest",
+             "REPLAY_DEAD_LETTERS": "ingest"}
 
 
 class Order(BaseModel):
@@ -24,7 +25,8 @@ class Order(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    action: Literal["RESTART", "SCALE", "ROLL_BACK", "RETRAIN", "QUARANTINE", "RESTORE", "RESUME"]
+    action: Literal["RESTART", "SCALE", "ROLL_BACK", "RETRAIN", "QUARANTINE", "RESTORE", "RESUME",
+                    "REPLAY_DEAD_LETTERS"]
     target: str = Field(max_length=120, examples=["instance:predictor-0"],
                         description="instance:<name>, service:<name>, model:<name> or pipeline:<name>")
     arguments: dict[str, str] = Field(default_factory=dict, examples=[{"grace_s": "5"}])

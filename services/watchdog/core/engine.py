@@ -25,11 +25,12 @@ from services.watchdog.core.inputs import (
 )
 from services.watchdog.core.remedy import Budget, Permit
 from services.watchdog.core.rules import symptoms
+from services.watchdog.core.safety import afterwards
 from services.watchdog.core.safety.blast import spares
 from services.watchdog.core.safety.policy import Flaps, awaited_s, only_told, under_maintenance
+from services.watchdog.core.safety.verdict import Finding, Verdict
 from services.watchdog.core.state import State
 from services.watchdog.core.symptom import BUS, OUTSIDE, SILENCE, TOLD_AT_ONCE, Symptom
-from services.watchdog.core.verify import Finding
 
 
 class Engine:
@@ -79,6 +80,8 @@ class Engine:
         rungs = remedy.ladder(incident, self.state)
         rung = len(incident.command_ids)
         verify_s = rungs[min(rung, len(rungs)) - 1].verify_s if rungs and rung else 0.0
+        if afterwards.under_way(incident):
+            verify_s = self.state.thresholds.replay_verify_s
         model = self.state.models.get(incident.pipeline)
         self.open[incident.key] = replace(
             incident, rung=rung, since=now, commanded_at=now, deadline=now + verify_s, answered="",
@@ -95,9 +98,10 @@ class Engine:
         for incident in list(self.open.values()):
             if incident.id != word.incident_id or not incident.awaiting or len(incident.command_ids) != word.rung:
                 continue
-            rungs = remedy.ladder(incident, self.state)
-            rung = rungs[incident.rung] if incident.rung < len(rungs) else None
-            if not word.approved:
+            rung = self._asked(incident)
+            if not word.approved and incident.awaiting == afterwards.REPLAY:
+                self._close(life.verified(incident, f"{incident.awaiting} was denied by {word.by}", tick), tick)
+            elif not word.approved:
                 self._escalate(incident, f"{incident.awaiting} was denied by {word.by}", tick)
             elif rung is None or rung.action != incident.awaiting:
                 self._escalate(incident, f"{incident.awaiting} is no longer what helps", tick)
@@ -105,6 +109,13 @@ class Engine:
                 self._escalate(incident, "the budget of actions is spent", tick)
             else:
                 self._command(life.noted(incident, "approved", f"{rung.action} by {word.by}", tick), rung, tick)
+
+    def _asked(self, incident: Incident) -> remedy.Rung | None:
+        """The step a person was asked about, as it would be taken now."""
+        if incident.awaiting == afterwards.REPLAY:
+            return afterwards.due(incident, self.state)
+        rungs = remedy.ladder(incident, self.state)
+        return rungs[incident.rung] if incident.rung < len(rungs) else None
 
     def _judge(self, tick: Tick) -> None:
         seen = symptoms(self.state, tick)
@@ -124,9 +135,12 @@ class Engine:
 
     def _go_on(self, incident: Incident, tick: Tick) -> None:
         """The next step of an incident, if it is time for one."""
-        verdict = verify.look(incident, self.state, tick)
-        if verdict.finding is Finding.WELL:
-            self._close(life.verified(incident, verdict.why, tick), tick)
+        under_way = afterwards.under_way(incident)
+        verdict = verify.look(replace(incident, answered="") if under_way else incident, self.state, tick)
+        if under_way:
+            self._judge_after(incident, afterwards.judged(incident, verdict, tick), tick)
+        elif verdict.finding is Finding.WELL:
+            self._well(incident, verdict.why, tick)
         elif verdict.finding is Finding.WAIT:
             return
         elif incident.awaiting:
@@ -138,6 +152,35 @@ class Engine:
             self._retry(incident, tick)
         elif verdict.finding is Finding.WORSE or tick.monotonic_s >= incident.deadline:
             self._climb(incident, verdict.why or "no effect in time", tick)
+
+    def _well(self, incident: Incident, why: str, tick: Tick) -> None:
+        """The symptom is gone: what follows is done, asked for, or told not to be, and then it is closed."""
+        rung = afterwards.due(incident, self.state)
+        if rung is None:
+            self._close(life.verified(incident, why, tick), tick)
+            return
+        rules = self.state.rules.get(incident.pipeline)
+        if incident.awaiting == rung.action:
+            if tick.wall_s >= incident.approve_by_s:
+                self._close(life.verified(incident, f"{why}; nobody approved {rung.action} in time", tick), tick)
+            return
+        if under_maintenance(rules, tick.wall_s):
+            return
+        permit = self._budget.permit(incident, rung, self.state, tick.monotonic_s)
+        unwanted = only_told(incident, rung.action, rules, self.state.thresholds) or self._flaps.flapping(
+            incident, self.state.thresholds, tick.monotonic_s)
+        if permit is Permit.SPENT:
+            unwanted = f"the budget of actions is spent: no {rung.action}"
+        if unwanted:
+            self._close(life.verified(incident, f"{why}; {unwanted}", tick), tick)
+        elif permit is Permit.GO:
+            self._command_or_ask(incident, rung, tick)
+
+    def _judge_after(self, incident: Incident, verdict: Verdict, tick: Tick) -> None:
+        if verdict.finding is Finding.WELL:
+            self._close(life.verified(incident, verdict.why, tick), tick)
+        elif verdict.finding is Finding.WORSE:
+            self._escalate(incident, verdict.why, tick)
 
     def _close(self, incident: Incident, tick: Tick) -> None:
         if incident.cause == BUS:

@@ -87,6 +87,7 @@ class Rules(Input, frozen=True):
     approval: tuple[str, ...] = ()
     approval_s: float = 3_600.0
     ladders: Ladders = Ladders()
+    replay_after: tuple[str, ...] = ()
 
 
 class ModelSeen(Input, frozen=True):
@@ -340,6 +341,7 @@ class Thresholds(Input, frozen=True):
     rollback_verify_s: float = 60.0
     retrain_verify_s: float = 300.0
     quarantine_verify_s: float = 30.0
+    replay_verify_s: float = 120.0
     no_labels_s: float = 20.0
     patience_s: float = 30.0
     renew_verify_s: float = 90.0

@@ -13,6 +13,8 @@ from services.watchdog.core.symptom import BROKEN_DATA, BUS, DRIFT, FILES, LEAK,
 SELF_HEALING = frozenset({"watchdog", "actuator"})
 # A process that still works may finish what it has in hand.
 RENEW_GRACE_S = 10.0
+# What was refused so long before it showed that too much was belongs to the same trouble.
+BEFORE_SHOWN_S = 60.0
 # Restarts of a process within the time of its budget that do not yet look like a loop.
 FREE_RESTARTS = 3
 
@@ -97,6 +99,8 @@ def _arguments(incident: Incident, rung: Rung, state: State, tick: Tick) -> dict
             return {"from_version": str(incident.from_version)}
         case "quarantine":
             return {"source": incident.cause.partition("/")[2]}
+        case "replay_dead_letters":
+            return {"since": f"{incident.opened_s - BEFORE_SHOWN_S:.3f}", "until": f"{tick.wall_s:.3f}"}
     if incident.symptom == DRIFT:
         rule = state.rules[incident.pipeline].drift
         return {"max_rows": str(rule.rows * rule.windows), "since": f"{incident.opened_s:.3f}"}

@@ -1,11 +1,9 @@
 """Whether what was wrong is well again, and whether an action already shows that it did not help."""
 
-from dataclasses import dataclass
-from enum import Enum
-
 from services.watchdog.core.inputs import READY, STARTING, Incident, Tick
 from services.watchdog.core.quality.loss import judge
 from services.watchdog.core.rules import pipeline_of
+from services.watchdog.core.safety.verdict import Finding, Verdict
 from services.watchdog.core.signals import Life
 from services.watchdog.core.state import State
 from services.watchdog.core.symptom import BUS, OUTSIDE, STANDING
@@ -13,21 +11,6 @@ from services.watchdog.core.symptom import BUS, OUTSIDE, STANDING
 # Summaries come every two seconds and take a moment: rows counted before a quarantine took hold are not held
 # against it.
 SUMMARY_S = 3.0
-
-
-class Finding(Enum):
-    """`OPEN`: neither proven nor disproven yet. `WAIT`: the same, and nothing more may be done about it now."""
-
-    WELL = "well"
-    WORSE = "worse"
-    OPEN = "open"
-    WAIT = "wait"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    finding: Finding
-    why: str = ""
 
 
 OPEN, WAIT = Verdict(Finding.OPEN), Verdict(Finding.WAIT)

@@ -20,6 +20,7 @@ ACTIONS: Mapping[str, "recovery_pb2.RecoveryAction.ValueType"] = {
     "roll_back": recovery_pb2.RECOVERY_ACTION_ROLL_BACK,
     "retrain": recovery_pb2.RECOVERY_ACTION_RETRAIN,
     "quarantine": recovery_pb2.RECOVERY_ACTION_QUARANTINE,
+    "replay_dead_letters": recovery_pb2.RECOVERY_ACTION_REPLAY_DEAD_LETTERS,
 }
 
 

@@ -136,7 +136,7 @@ def rules(pipeline: Pipeline) -> Rules:
                  volume=VolumeRule(**pipeline.watch.volume.model_dump()),
                  slo=SloRule(**pipeline.watch.slo.model_dump()) if pipeline.watch.slo is not None else None,
                  dry_run=heal.dry_run, approval=heal.approval, approval_s=heal.approval_s,
-                 ladders=Ladders(**heal.ladders.model_dump()),
+                 ladders=Ladders(**heal.ladders.model_dump()), replay_after=heal.replay_after,
                  maintenance=tuple((_minute(one.begin), _minute(one.end)) for one in heal.maintenance))
 
 

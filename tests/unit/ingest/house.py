@@ -113,7 +113,8 @@ class House:
         now = datetime.now(UTC)
         command = RecoveryCommand(
             command_id=command_id, action=action, target=f"pipeline:{self.name}", issuer="watchdog", cause="test",
-            arguments={"source": source} if source else {}, incident_id="i-1", fence=changes.pop("fence", 1))
+            arguments=changes.pop("arguments", {}) | ({"source": source} if source else {}), incident_id="i-1",
+            fence=changes.pop("fence", 1))
         command.issued_at.FromDatetime(now + timedelta(seconds=changes.pop("issued_in_s", 0)))
         command.expires_at.FromDatetime(now + timedelta(seconds=changes.pop("expires_in_s", 60)))
         for name, value in changes.items():

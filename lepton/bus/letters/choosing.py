@@ -2,37 +2,16 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lepton.bus.letters.letter import Letter
 from lepton.errors import Invalid
 
 TOPICS = ("events", "labels", "features", "outcomes")
 MAX_PATTERN = 500
 _ID_PARTS = 3
-
-
-class Told(Protocol):
-    """What is known of a letter."""
-
-    @property
-    def reason(self) -> str: ...
-    @property
-    def code(self) -> str: ...
-    @property
-    def field(self) -> str | None: ...
-    @property
-    def source(self) -> str: ...
-    @property
-    def event_id(self) -> str: ...
-    @property
-    def origin(self) -> str: ...
-    @property
-    def origin_partition(self) -> int | None: ...
-    @property
-    def at(self) -> datetime | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +68,7 @@ class LetterFilter:
         """Whether letters of the topic can be meant."""
         return topic in self.topics and (not self.letters or any(one.topic == topic for one in self.letters))
 
-    def matches(self, topic: str, partition: int, offset: int, letter: Told) -> bool:
+    def matches(self, topic: str, partition: int, offset: int, letter: Letter) -> bool:
         """Whether the letter, which lies at `partition` and `offset` of the dead letters of `topic`, is meant."""
         if self.letters and LetterId(topic, partition, offset) not in self.letters:
             return False
