@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from lepton.bus.producer import Producer, outgoing
+from lepton.bus.reach import Ping, measure
 from lepton.bus.records import Broker
 from lepton.contracts import topics
 from lepton.contracts.pb import telemetry_pb2
@@ -40,10 +41,11 @@ def no_door(_: telemetry_pb2.Instance) -> None:
     """For a process that serves nobody: its admin address is filled in already."""
 
 
-def announce(service: Service, producer: Producer, describe: Describe = no_door) -> None:
+def announce(service: Service, producer: Producer, describe: Describe = no_door, ping: Ping | None = None) -> None:
     """Have heartbeats and announcements of this process sent for as long as it lives; add `producer` to it before.
 
-    `describe` fills address, models, load and provider into each announcement.
+    `describe` fills address, models, load and provider into each announcement. `ping` asks the database of one that has
+    any: how long it takes to answer is said in the heartbeats.
     """
     instance = service.settings.instance
 
@@ -54,5 +56,8 @@ def announce(service: Service, producer: Producer, describe: Describe = no_door)
     async def send_instance(message: telemetry_pb2.Instance | None) -> None:
         await producer.send_all([outgoing(Topic.INSTANCES, message, key=instance)])
 
+    if ping is not None:
+        service.spawn("reach the database",
+                      lambda stop: measure(stop, ping, service.telemetry, service.clock), Stage.BUS)
     service.spawn("heartbeat", lambda stop: service.telemetry.heartbeat_loop(stop, send_heartbeat), Stage.BUS)
     service.spawn("announce", lambda stop: service.telemetry.announce_loop(stop, send_instance, describe), Stage.BUS)

@@ -25,6 +25,11 @@ HOST_DISK_SHARE: Final = "host_disk_share"
 """Measurement, every two seconds: used part of the file system of the state folder. Attribute: host."""
 CONSUMER_LAG: Final = "lepton_consumer_lag"
 """Measurement, once a second: records of a topic that wait for this process, in its partitions. Attribute: topic."""
+DATABASE_SECONDS: Final = "lepton_database_seconds"
+"""Measurement, once a second: how long the database took to answer, or has taken so far; at least 5 s of a failure."""
+UNREACHED_SECONDS: Final = "lepton_gateway_unreached_seconds"
+"""Measurement of gateways, once a second: how long calls to a predictor have had no answer; 0 once one has. Attribute:
+predictor."""
 
 # Ingest.
 INGEST_ROWS: Final = "lepton_ingest_rows"

@@ -20,6 +20,7 @@ class Admin(HttpDoor):
 
     def __init__(self, settings: LeptonSettings, health: Health, telemetry: Telemetry) -> None:
         super().__init__(self.respond, settings.host, settings.admin_port, drain_s=1)
+        self._instance = settings.instance
         self._health = health
         self._telemetry = telemetry
 
@@ -34,7 +35,7 @@ class Admin(HttpDoor):
             case "/livez":
                 return 200, "text/plain", b"alive\n"
             case "/readyz":
-                report = json.dumps(self._health.report()).encode()
+                report = json.dumps({"instance": self._instance, **self._health.report()}).encode()
                 return 200 if self._health.ready else 503, "application/json", report
             case "/metrics":
                 return 200, PROMETHEUS, self._telemetry.exposition()

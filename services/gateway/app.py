@@ -1,5 +1,6 @@
 """What the gateway is made of, in start order."""
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -87,7 +88,7 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
     def describe(instance: Instance) -> None:
         instance.address = door.address
 
-    announce(service, producer, describe)
+    announce(service, producer, describe, ping=database.ping)
     # Every process follows these topics; what none of them can read, this one puts aside.
     aside = Aside(broker, settings.instance, DeadLetters(service.name, clock), clock)
     service.add(Stage.BUS, "aside", aside)
@@ -104,7 +105,7 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
     relay = _relay(service, store, producer)
     pool = Predictors(service.telemetry)
     service.add(Stage.FLOW, "predictors", pool)
-    predictions = Predictions(Routing(), pool, registry.values, clock, settings.predict_timeout_s)
+    predictions = _predictions(service, pool, registry.values, settings)
     instances = _follow(service, broker, aside, Topic.INSTANCES, Instance, predictions.heard)
 
     access = Access(Keys(database), Limits(settings.rate_per_s, settings.rate_burst), audit, clock,
@@ -136,6 +137,13 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
     door = HttpDoor(app, settings.host, settings.port, drain_s=settings.drain_s)
     service.add(Stage.DOOR, "rest", door)
     return service
+
+
+def _predictions(service: Service, pool: Predictors, registry: Mapping[str, ModelState],
+                 settings: GatewaySettings) -> Predictions:
+    predictions = Predictions(Routing(), pool, registry, service.clock, settings.predict_timeout_s)
+    service.spawn("tell who is out of reach", lambda stop: predictions.tell(stop, service.telemetry.measure))
+    return predictions
 
 
 def _audit(producer: Producer, instance: str, clock: Clock) -> Audit:

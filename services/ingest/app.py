@@ -105,7 +105,7 @@ def assemble(settings: IngestSettings, service: Service, broker: Broker, databas
     service.add(Stage.STORE, "database", database)
     service.add(Stage.STORE, "broker", Connection(broker))
     service.add(Stage.BUS, "producer", producer)
-    announce(service, producer)
+    announce(service, producer, ping=database.ping)
     # What is quarantined and what is outlying is known before the first event is judged.
     service.add(Stage.BUS, "pipelines", pipelines)
     service.add(Stage.BUS, "models", models)

@@ -97,7 +97,7 @@ def assemble(settings: PredictorSettings, service: Service, broker: Broker, data
     service.add(Stage.STORE, "database", database)
     service.add(Stage.STORE, "broker", Connection(broker))
     service.add(Stage.BUS, "producer", producer)
-    announce(service, producer, _describing(library, door, provider))
+    announce(service, producer, _describing(library, door, provider, settings.advertised), ping=database.ping)
     service.add(Stage.BUS, "pipelines", pipelines)
     service.add(Stage.BUS, "registry", updates)
     service.spawn("follow registry", updates.table.run)
@@ -124,10 +124,12 @@ def _options(settings: PredictorSettings) -> Options:
                                  settings.allowed_domains, settings.libraries))
 
 
-def _describing(library: Library, door: GrpcDoor | WireDoor, provider: str) -> Callable[[Instance], None]:
+def _describing(library: Library, door: GrpcDoor | WireDoor, provider: str,
+                advertised: str) -> Callable[[Instance], None]:
     """What the process announces of itself: where it answers, with what, and what it counts of a rollout."""
     def describe(message: Instance) -> None:
-        message.address, message.provider, message.load = door.address, provider, library.in_use() + door.under_way()
+        message.address, message.provider = advertised or door.address, provider
+        message.load = library.in_use() + door.under_way()
         for shown in library.shown():
             if shown.serving:
                 trial = library.trial(shown.model)

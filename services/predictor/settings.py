@@ -15,6 +15,9 @@ class PredictorSettings(LeptonSettings):
     port: int = Field(default=8081, ge=0, le=65535)
     """Port of the gRPC door; 0 takes a free one."""
 
+    advertised: str = Field(default="", pattern=r"^([^\s,:]+:\d+)?$")
+    """host:port where others reach that door, where it is another address than the door's own: behind a proxy."""
+
     door: Literal["auto", "native", "python"] = "auto"
     """Which gRPC door answers: native (services/predictor/wire, where it is built), python, or whichever there is."""
 

@@ -97,7 +97,7 @@ def assemble(settings: TrainerSettings, service: Service, broker: Broker, databa
     service.add(Stage.STORE, "database", database)
     service.add(Stage.STORE, "broker", Connection(broker))
     service.add(Stage.BUS, "producer", producer)
-    announce(service, producer, _describe)
+    announce(service, producer, _describe, ping=database.ping)
     service.add(Stage.BUS, "pipelines", pipelines)
     service.add(Stage.FLOW, "leases", _Leases(stores.runs, training, settings.instance))
     service.spawn("announce models", relay.run)

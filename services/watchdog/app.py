@@ -23,12 +23,14 @@ from services.watchdog.core.inputs import Command, Decision, Thresholds
 from services.watchdog.core.thresholds.limits import Limits
 from services.watchdog.edge import announced, approvals, quality, results, telemetry
 from services.watchdog.edge.announced import AnnouncedPipelines
+from services.watchdog.edge.doors import who
 from services.watchdog.edge.feeds import Feed, Refusals
 from services.watchdog.edge.notify import send
 from services.watchdog.edge.records import Audit, JournalLog
 from services.watchdog.edge.recovery import Commands
 from services.watchdog.flow.acting import Acting, Voice
 from services.watchdog.flow.observing import Observing
+from services.watchdog.flow.probing import Probing
 from services.watchdog.flow.telling import Telling
 from services.watchdog.flow.watching import Watching
 from services.watchdog.settings import WatchdogSettings
@@ -64,6 +66,7 @@ def assemble(settings: WatchdogSettings, service: Service, broker: Broker, datab
 
     relay = Relay([incidents.announcing], publish, clock)
     observing = Observing(own, clock)
+    probing = Probing(own, observing, who, clock)
     telling = _telling(settings, service, observing)
     voice = _voice(service, Commands(producer, identity, own, clock, service.telemetry), Audit(producer, own, clock),
                    relay, telling)
@@ -71,7 +74,7 @@ def assemble(settings: WatchdogSettings, service: Service, broker: Broker, datab
     watching = Watching(_thresholds(settings), observing, acting.decide, JournalLog(scribe, own).write, clock,
                         settings.tick_s)
     refusals = Refusals(broker, DeadLetters("watchdog", clock), Care(clock, telemetry=service.telemetry), own)
-    platform = Feed(broker, {**telemetry.source(observing), **results.source(observing),
+    platform = Feed(broker, {**telemetry.source(observing, probing), **results.source(observing),
                              **approvals.source(observing, Admission(trust), clock)}, refusals, care("platform"),
                     GROUP, f"{own}-platform")
 
@@ -80,7 +83,7 @@ def assemble(settings: WatchdogSettings, service: Service, broker: Broker, datab
                     Care(clock, telemetry=service.telemetry), GROUP, f"{own}-{pipeline}")
         return service.spawn(f"follow {pipeline}", feed.run)
 
-    instances = telemetry.instances(broker, observing, care("instances"), own)
+    instances = telemetry.instances(broker, observing, probing, care("instances"), own)
     models = announced.models(broker, observing, trust, care("models"), own)
     pipelines = AnnouncedPipelines(broker, observing, follow, care("pipelines"), own)
     progress = service.health.check("ticks", TICK_DEADLINE_S)
@@ -89,7 +92,7 @@ def assemble(settings: WatchdogSettings, service: Service, broker: Broker, datab
     service.add(Stage.STORE, "broker", Connection(broker))
     for name, resource in (("producer", producer), ("scribe", scribe), ("refusals", refusals)):
         service.add(Stage.BUS, name, resource)
-    announce(service, scribe)
+    announce(service, scribe, ping=database.ping)
     for name, table in (("instances", instances), ("models", models), ("pipelines", pipelines)):
         service.add(Stage.BUS, name, table)
     service.spawn("announce incidents", relay.run)
@@ -98,6 +101,7 @@ def assemble(settings: WatchdogSettings, service: Service, broker: Broker, datab
     service.spawn("follow instances", instances.run)
     service.spawn("follow models", models.run)
     service.spawn("follow platform", platform.run)
+    service.spawn("ask who is late", probing.run)
     service.spawn("tick", lambda stop: watching.tick(stop, progress))
     service.spawn("act", acting.act)
     service.spawn("lead", acting.lead)

@@ -11,6 +11,8 @@ SILENT_S = 6.5
 FAILURES_TO_EJECT = 3
 FIRST_EJECTION_S = 1.0
 LONGEST_EJECTION_S = 30.0
+# A replica that nobody asks any more is not said to be out of reach for ever.
+LATELY_S = 60.0
 
 
 @dataclass(slots=True)
@@ -29,6 +31,8 @@ class Replica:
     failures: int = 0
     ejections: int = 0
     ejected_until: float = field(default=float("-inf"))
+    missed_since: float | None = None
+    missed_until: float = 0.0
 
 
 class Routing:
@@ -48,6 +52,7 @@ class Routing:
         if old is not None and old.boot_id == new.boot_id:
             new.in_flight, new.served = old.in_flight, old.served
             new.failures, new.ejections, new.ejected_until = old.failures, old.ejections, old.ejected_until
+            new.missed_since, new.missed_until = old.missed_since, old.missed_until
         self._replicas[instance.instance] = new
 
     def gone(self, instance: str) -> None:
@@ -78,12 +83,21 @@ class Routing:
                   and one is not first and (model is None or model in one.models)]
         return [first, *others]
 
+    def unreached(self, now: float) -> dict[str, float]:
+        """Seconds for which calls to each have had no answer; 0 of one that gave one, or was not asked lately."""
+        return {name: one.missed_until - one.missed_since
+                if one.missed_since is not None and now - one.missed_until < LATELY_S else 0.0
+                for name, one in self._replicas.items()}
+
     def began(self, replica: Replica) -> None:
         replica.in_flight += 1
         replica.served += 1
 
-    def ended(self, replica: Replica, *, failed: bool, now: float) -> None:
-        """Count the answer; a row of failures ejects the replica, each time for twice as long."""
+    def ended(self, replica: Replica, *, failed: bool, now: float, began: float | None = None) -> None:
+        """Count the answer; a row of failures ejects the replica, each time for twice as long.
+
+        `began`: when the call did, where a failure is to count from then on.
+        """
         current = self._replicas.get(replica.instance, replica)
         for one in {id(replica): replica, id(current): current}.values():
             one.in_flight = max(0, one.in_flight - 1)
@@ -91,7 +105,11 @@ class Routing:
             return
         if not failed:
             current.failures = current.ejections = 0
+            current.missed_since = None
             return
+        if current.missed_since is None:
+            current.missed_since = now if began is None else began
+        current.missed_until = now
         current.failures += 1
         if current.failures >= FAILURES_TO_EJECT:
             length_s = min(LONGEST_EJECTION_S, FIRST_EJECTION_S * 2**current.ejections)

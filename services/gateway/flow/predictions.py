@@ -9,17 +9,21 @@ from typing import Any, Protocol, TypeVar
 from google.protobuf.message import Message
 
 from lepton.clock import Clock
+from lepton.contracts import names
 from lepton.contracts.pb import grpc_service_pb2 as inference
 from lepton.contracts.pb.models_pb2 import ModelState
 from lepton.contracts.pb.prediction_pb2 import FeedbackRequest, FeedbackResponse, PredictRequest, PredictResponse
 from lepton.contracts.pb.telemetry_pb2 import Instance
 from lepton.errors import LeptonError, Missing, Unavailable
+from lepton.runtime.loops import pause
 from services.gateway.core.routing import Replica, Routing
 from services.gateway.core.statistics import catalogue, merged
 
 PREDICTOR = "predictor"
 # With less than this left, a second try could not answer in time.
 SHORTEST_TRY_S = 0.01
+
+TELL_EVERY_S = 1.0
 
 Answer = TypeVar("Answer")
 
@@ -34,6 +38,12 @@ class Call:
 
     authorization: str
     timeout_s: float
+
+
+class Measure(Protocol):
+    """Takes a figure for the next heartbeat."""
+
+    def __call__(self, name: str, value: float, **attributes: str) -> None: ...
 
 
 class PredictorPool(Protocol):
@@ -90,6 +100,13 @@ class Predictions:
             self._routing.gone(name)
         elif instance.service == PREDICTOR:
             self._routing.heard(instance, self._clock.monotonic())
+
+    async def tell(self, stop: asyncio.Event, measure: Measure) -> None:
+        """Until `stop`: measure once a second for how long each predictor was out of reach."""
+        while not stop.is_set():
+            for name, seconds in self._routing.unreached(self._clock.monotonic()).items():
+                measure(names.UNREACHED_SECONDS, seconds, predictor=name)
+            await pause(stop, TELL_EVERY_S, self._clock)
 
     async def predict(self, authorization: str, request: PredictRequest) -> PredictResponse:
         """Raises Missing (no such model), Invalid (the rows), Busy, Unavailable, TooLate."""
@@ -209,7 +226,7 @@ class Predictions:
 
     async def _try(self, replica: Replica, send: Callable[[str, Call], Awaitable[Answer]], call: Call) -> Answer:
         self._routing.began(replica)
-        failed = False
+        began, failed = self._clock.monotonic(), False
         try:
             return await send(replica.address, call)
         except Unavailable:
@@ -217,4 +234,4 @@ class Predictions:
             failed = True
             raise
         finally:
-            self._routing.ended(replica, failed=failed, now=self._clock.monotonic())
+            self._routing.ended(replica, failed=failed, now=self._clock.monotonic(), began=began)

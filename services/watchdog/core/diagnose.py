@@ -8,7 +8,9 @@ from services.watchdog.core.symptom import (
     AVAILABILITY,
     BROKEN_DATA,
     BUS,
+    CUT_OFF,
     DRIFT,
+    FAILURES,
     LAG,
     LATENCY,
     NO_ROWS,
@@ -17,6 +19,7 @@ from services.watchdog.core.symptom import (
     QUALITY_LOSS,
     QUEUE,
     SILENCE,
+    SLOW_DEPENDENCY,
     UNUSUAL_ROWS,
     Symptom,
 )
@@ -24,6 +27,8 @@ from services.watchdog.core.symptom import (
 EFFECTS_OF_BAD_ROWS = frozenset({QUALITY_LOSS, DRIFT, ANSWER_DRIFT, UNUSUAL_ROWS})
 
 EFFECTS_OF_SILENCE = frozenset({NO_ROWS, AVAILABILITY, LATENCY, QUEUE, LAG})
+EFFECTS_OF_DEPENDENCIES = EFFECTS_OF_SILENCE | {FAILURES}
+ROOTS = frozenset({CUT_OFF, SLOW_DEPENDENCY})
 
 
 def cause(symptom: Symptom) -> str:
@@ -31,6 +36,10 @@ def cause(symptom: Symptom) -> str:
     match symptom.kind:
         case "silence":
             return symptom.about if symptom.about == BUS else f"process:{symptom.about}"
+        case "cut_off":
+            return f"{BUS}/{symptom.about}"
+        case "slow_dependency":
+            return f"dependency:{symptom.about}"
         case "line_stopped":
             return f"data:{symptom.about}" if symptom.pipeline else f"line:{symptom.about}"
         case "broken_data":
@@ -61,7 +70,9 @@ def target(symptom: Symptom) -> str:
             return BUS
         case "line_stopped" if symptom.pipeline:
             return f"pipeline:{symptom.about}"
-        case "silence" | "line_stopped":
+        case "slow_dependency":
+            return f"dependency:{symptom.about}"
+        case "silence" | "line_stopped" | "cut_off":
             return f"instance:{symptom.about}"
         case "broken_data":
             return f"pipeline:{symptom.about}"
@@ -81,14 +92,22 @@ def target(symptom: Symptom) -> str:
 def explained(symptom: Symptom, open_incidents: Iterable[Incident]) -> bool:
     """Whether an incident that is open already accounts for it, so that acting on it would treat an effect.
 
-    A bus fault explains every silence. Broken data that is not yet dealt with explains a loss of quality and whatever
+    A bus fault explains every silence; a dependency that is away or slow, what hangs on it.
+    Broken data that is not yet dealt with explains a loss of quality and whatever
     else is unusual of rows; where a process is silent, rows may only be late. Fields that drifted explain answers that
     did.
     """
     for incident in open_incidents:
-        if incident.symptom == SILENCE and incident.cause == BUS and symptom.kind == SILENCE and symptom.about != BUS:
+        if incident.cause == BUS and symptom.kind in (SILENCE, CUT_OFF) and symptom.about != BUS:
             return True
         if incident.symptom == SILENCE and symptom.kind in EFFECTS_OF_SILENCE:
+            return True
+        if incident.symptom in ROOTS and symptom.kind in EFFECTS_OF_DEPENDENCIES:
+            return True
+        if symptom.kind == SLOW_DEPENDENCY and incident.symptom == SILENCE and (
+                incident.target == f"instance:{symptom.about.partition('/')[0]}"):
+            return True
+        if symptom.kind == CUT_OFF and incident.symptom == SILENCE and incident.target == target(symptom):
             return True
         if incident.pipeline != symptom.pipeline:
             continue

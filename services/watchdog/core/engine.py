@@ -30,7 +30,10 @@ from services.watchdog.core.safety.blast import spares
 from services.watchdog.core.safety.policy import Flaps, awaited_s, only_told, under_maintenance
 from services.watchdog.core.safety.verdict import Finding, Verdict
 from services.watchdog.core.state import State
-from services.watchdog.core.symptom import BUS, OUTSIDE, SILENCE, TOLD_AT_ONCE, Symptom
+from services.watchdog.core.symptom import BUS, CUT_OFF, OUTSIDE, SILENCE, SLOW_DEPENDENCY, TOLD_AT_ONCE, Symptom
+
+_PATIENT = frozenset({SILENCE, CUT_OFF, SLOW_DEPENDENCY})
+"""Kinds that may end by themselves soon: who restarts broker and database, and mends networks, is not us."""
 
 
 class Engine:
@@ -199,6 +202,10 @@ class Engine:
             if rungs or tick.monotonic_s >= incident.since + self._patience_s(incident):
                 self._escalate(incident, why, tick)
             return
+        if incident.symptom == CUT_OFF and not incident.rung and tick.monotonic_s < incident.since + self._patience_s(
+                incident):
+            # It works as far as it can: a way that is open again is better than a new process.
+            return
         rung = rungs[incident.rung]
         rules = self.state.rules.get(incident.pipeline)
         if under_maintenance(rules, tick.wall_s):
@@ -261,7 +268,7 @@ class Engine:
 
     def _patience_s(self, incident: Incident) -> float:
         """How long what no command can cure may take to cure itself before a person is told."""
-        return self.state.thresholds.patience_s if incident.symptom == SILENCE else 0.0
+        return self.state.thresholds.patience_s if incident.symptom in _PATIENT else 0.0
 
     def _put(self, incident: Incident, *, command: Command | None = None, alert: str = "") -> None:
         if incident.state == life.VERIFIED:

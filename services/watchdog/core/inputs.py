@@ -53,6 +53,12 @@ class Again(Input, frozen=True):
     lag_s: float | None = None
 
 
+class Reached(Input, frozen=True):
+    """A process that is late on the bus answered when it was asked directly."""
+
+    instance: str
+
+
 class Announced(Input, frozen=True):
     """An entry of `lepton-instances`; `gone` when the instance took itself off."""
 
@@ -353,5 +359,5 @@ class Thresholds(Input, frozen=True):
     approval_s: float = 3_600.0
 
 
-AnyInput = (Tick | Beat | Again | Announced | Rules | ModelSeen | RowsSeen | Predicted | Requests | Judged | RunEnded
-            | Figures | Failures | Alerted | Answered | Approval | Leads | AlreadyOpen | Thresholds)
+AnyInput = (Tick | Beat | Again | Reached | Announced | Rules | ModelSeen | RowsSeen | Predicted | Requests | Judged
+            | RunEnded | Figures | Failures | Alerted | Answered | Approval | Leads | AlreadyOpen | Thresholds)

@@ -7,7 +7,7 @@ from enum import Enum
 
 from services.watchdog.core.inputs import Command, Incident, Rules, Thresholds, Tick
 from services.watchdog.core.state import State
-from services.watchdog.core.symptom import BROKEN_DATA, BUS, DRIFT, FILES, LEAK, QUALITY_LOSS, SILENCE
+from services.watchdog.core.symptom import BROKEN_DATA, BUS, CUT_OFF, DRIFT, FILES, LEAK, QUALITY_LOSS, SILENCE
 
 # Restarted by the process manager alone: the watchdog cannot command itself, and without the actuator nobody obeys.
 SELF_HEALING = frozenset({"watchdog", "actuator"})
@@ -43,7 +43,7 @@ def ladder(incident: Incident, state: State) -> tuple[Rung, ...]:
         if life is not None and life.service in SELF_HEALING:
             return ()
         return (Rung("restart", limits.verify_s), Rung("restart", limits.verify_s))
-    if incident.symptom in (LEAK, FILES):
+    if incident.symptom in (LEAK, FILES, CUT_OFF):
         alive = state.lives.by_name.get(incident.target.removeprefix("instance:"))
         renewable = alive is not None and alive.service not in SELF_HEALING
         return (Rung("restart", limits.renew_verify_s),) if renewable else ()

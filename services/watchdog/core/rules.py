@@ -2,10 +2,12 @@
 
 from services.watchdog.core.inputs import Tick
 from services.watchdog.core.quality.loss import judge
+from services.watchdog.core.signals import Life, Lives
 from services.watchdog.core.state import State
 from services.watchdog.core.symptom import (
     BROKEN_DATA,
     BUS,
+    CUT_OFF,
     LINE_STOPPED,
     QUALITY_LOSS,
     SILENCE,
@@ -19,11 +21,14 @@ def symptoms(state: State, tick: Tick) -> list[Symptom]:
     now = tick.monotonic_s
     return [*silence(state, now), *stopped_lines(state), *broken_data(state, now), *quality_loss(state),
             *training_failures(state), *state.patterns.symptoms(now), *state.promises.symptoms(now),
-            *state.usage.symptoms(now), *state.outside.symptoms(state.rules)]
+            *state.dependencies.symptoms(now), *state.usage.symptoms(now), *state.outside.symptoms(state.rules)]
 
 
 def silence(state: State, now: float) -> list[Symptom]:
-    """Silent processes; or, when all are silent together or nothing comes back to ourselves, the bus itself."""
+    """Silent processes, those cut off from the bus told apart; or the bus itself.
+
+    It is blamed when all are silent together, or nothing comes back to ourselves.
+    """
     lives, limits = state.lives, state.thresholds
     if lives.stalled_s(now) > limits.silence_s:
         return [Symptom(SILENCE, BUS, "our own heartbeats do not come back")]
@@ -33,8 +38,14 @@ def silence(state: State, now: float) -> list[Symptom]:
         return [Symptom(SILENCE, BUS, "every other process fell silent at once")]
     if lives.all_overdue(now):
         return []
-    return [Symptom(SILENCE, life.instance, f"no heartbeat for {now - life.heard_at:.1f} s", boot_id=life.boot_id)
-            for life in lives.others() if lives.silent(life, now)]
+    return [_silent(life, lives, now) for life in lives.others() if lives.silent(life, now)]
+
+
+def _silent(life: Life, lives: Lives, now: float) -> Symptom:
+    told = f"no heartbeat for {now - life.heard_at:.1f} s"
+    if lives.cut_off(life, now):
+        return Symptom(CUT_OFF, life.instance, f"{told}, but it answers at its own door", boot_id=life.boot_id)
+    return Symptom(SILENCE, life.instance, told, boot_id=life.boot_id)
 
 
 def stopped_lines(state: State) -> list[Symptom]:

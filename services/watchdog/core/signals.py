@@ -13,6 +13,8 @@ from services.watchdog.core.inputs import LEAVING, READY, STARTING, Announced, B
 OVERDUE_S = 1.25
 # With fewer others, their falling silent together says nothing.
 FEWEST_OTHERS = 2
+# For so long an answer to a direct question shows that a process lives; it is asked more often while it is late.
+REACHED_S = 2.5
 # A process that said goodbye is forgotten after this time.
 FORGET_S = 600.0
 
@@ -28,6 +30,7 @@ class Life:
     boot_id: str = ""
     state: str = ""
     line_stopped: str = ""
+    reached_at: float | None = None
     stopped: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -75,6 +78,15 @@ class Lives:
             self.by_name[entry.instance] = Life(entry.instance, entry.service, now, state=entry.state)
         elif not self.by_name[entry.instance].heard:
             self.by_name[entry.instance].state = entry.state
+
+    def reached(self, instance: str, now: float) -> None:
+        """It answered directly; that is no heartbeat, and makes nobody expected."""
+        if instance in self.by_name:
+            self.by_name[instance].reached_at = now
+
+    def cut_off(self, life: Life, now: float) -> bool:
+        """Whether a process that is silent was reached without the bus, and so lives."""
+        return life.reached_at is not None and now - life.reached_at <= REACHED_S
 
     def look(self, tick: Tick) -> None:
         """Take note of what this tick says of ourselves: a pause of our own, a bus that stalls or flows again."""

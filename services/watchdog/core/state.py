@@ -13,6 +13,7 @@ from services.watchdog.core.inputs import (
     Judged,
     ModelSeen,
     Predicted,
+    Reached,
     Requests,
     RowsSeen,
     Rules,
@@ -20,6 +21,7 @@ from services.watchdog.core.inputs import (
     Thresholds,
     Tick,
 )
+from services.watchdog.core.load.dependencies import Dependencies
 from services.watchdog.core.load.usage import Usage
 from services.watchdog.core.quality.loss import Reference, Window
 from services.watchdog.core.quality.sources import Sources
@@ -35,6 +37,7 @@ class State:
     thresholds: Thresholds
     lives: Lives = field(init=False)
     usage: Usage = field(init=False)
+    dependencies: Dependencies = field(init=False)
     standing: frozenset[tuple[str, str]] = frozenset()
     """Kind and cause of all that is wrong at this tick."""
     rules: dict[str, Rules] = field(default_factory=dict)
@@ -57,6 +60,7 @@ class State:
     def __post_init__(self) -> None:
         self.lives = Lives(self.thresholds)
         self.usage = Usage(self.thresholds.limits)
+        self.dependencies = Dependencies(self.thresholds.limits)
 
     def fold(self, one: AnyInput, tick: Tick) -> None:
         """Take in an input that came by this tick."""
@@ -66,10 +70,13 @@ class State:
                 self._beat(one, now)
             case Figures():
                 self.usage.figures(one, now)
+                self.dependencies.figures(one, now)
             case Failures():
                 self.usage.failures(one, now)
             case Announced():
                 self.lives.announce(one, now)
+            case Reached():
+                self.lives.reached(one.instance, now)
             case Rules():
                 self._rule(one)
             case ModelSeen():
@@ -96,7 +103,9 @@ class State:
         """Take note of the time that passed."""
         self.lives.look(tick)
         self.outside.look(tick)
-        self.usage.look(tick.monotonic_s, self.lives.may_judge(tick.monotonic_s))
+        hearing = self.lives.may_judge(tick.monotonic_s)
+        self.usage.look(tick.monotonic_s, hearing)
+        self.dependencies.look(tick.monotonic_s, hearing)
 
     def reference(self, model: str) -> Reference | None:
         """What the champion's watched metric was at publication; None when it was not measured then."""

@@ -12,13 +12,14 @@ UNUSUAL_ROWS, SURGE, NO_ROWS = "unusual_rows", "surge", "no_rows"
 DRIFT, ANSWER_DRIFT = "drift", "answer_drift"
 AVAILABILITY, LATENCY = "availability", "latency"
 OUTSIDE = "outside_alert"
+CUT_OFF, SLOW_DEPENDENCY = "cut_off", "slow_dependency"
 
 BUS: Final = "dependency:broker"
 
 OF_HOSTS: Final = frozenset({CPU, MEMORY, DISK})
 OF_PROCESSES: Final = frozenset({LEAK, FILES, CRASH_LOOP, QUEUE, FAILURES, DEAD_LETTERS})
 OF_ROWS: Final = frozenset({UNUSUAL_ROWS, SURGE, NO_ROWS, DRIFT, ANSWER_DRIFT})
-STANDING: Final = OF_HOSTS | OF_PROCESSES | OF_ROWS | {LAG, AVAILABILITY, LATENCY, OUTSIDE}
+STANDING: Final = OF_HOSTS | OF_PROCESSES | OF_ROWS | {LAG, AVAILABILITY, LATENCY, OUTSIDE, SLOW_DEPENDENCY}
 """Kinds that are well again once their signal is quiet; their detectors themselves hold on for a while."""
 
 TOLD_AT_ONCE: Final = frozenset({LINE_STOPPED, TRAINING_FAILURE, OUTSIDE})

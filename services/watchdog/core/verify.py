@@ -22,6 +22,8 @@ def look(incident: Incident, state: State, tick: Tick) -> Verdict:
     match incident.symptom:
         case "silence":
             return _bus(state, now) if incident.cause == BUS else _process(incident, state, now)
+        case "cut_off":
+            return _process(incident, state, now)
         case "quality_loss":
             return _refused(incident) or _quality(incident, state, now)
         case "broken_data":

@@ -40,7 +40,8 @@ FAULTS_OF_CALLERS = frozenset({"Invalid", "Missing", "Refused", "cancelled"})
 _TOLD: Mapping[str, tuple[str, int]] = {
     names.MEMORY_SHARE: ("", 2), names.FILES_SHARE: ("", 2), names.WAITING_ROWS: ("", 0),
     names.HOST_CPU_SHARE: ("host", 2), names.HOST_MEMORY_SHARE: ("host", 2), names.HOST_DISK_SHARE: ("host", 2),
-    names.CONSUMER_LAG: ("topic", 0)}
+    names.CONSUMER_LAG: ("topic", 0), names.DATABASE_SECONDS: ("", 1),
+    names.UNREACHED_SECONDS: ("predictor", 0)}
 """The figures that are judged: the attribute that says what each is about (none: the process itself), and its digits.
 """
 

@@ -127,3 +127,20 @@ def test_keys_that_rest_cost_no_memory() -> None:
         limits.take("k0", now=0)
     limits.take("new", now=1)
     limits.take("k0", now=1)
+
+
+def test_how_long_calls_had_no_answer_is_known_until_one_has_or_nobody_asks() -> None:
+    made = routing("a", "b")
+    first = made.pick("shop", 0)
+    for began, now in ((1.0, 8.0), (2.0, 9.0)):
+        made.began(first)
+        made.ended(first, failed=True, now=now, began=began)
+    assert made.unreached(9.5)[first.instance] == 8.0
+    assert sorted(made.unreached(9.5).values()) == [0.0, 8.0]
+    assert made.unreached(100.0)[first.instance] == 0.0
+    made.began(first)
+    made.ended(first, failed=False, now=10.0)
+    assert made.unreached(10.5)[first.instance] == 0.0
+    fail(made, first, 2, now=11.0)
+    made.heard(instance(first.instance, boot="another"), now=12.0)
+    assert made.unreached(12.0)[first.instance] == 0.0

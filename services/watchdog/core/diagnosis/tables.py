@@ -10,6 +10,8 @@ SURGE, PROCESS, DEPENDENCY = "surge", "process", "dependency"
 
 LIKELY: Final[Mapping[str, Mapping[str, float]]] = {
     kinds.SILENCE: {PROCESS: 0.9, DEPENDENCY: 0.1, RESOURCES: 0.1},
+    kinds.CUT_OFF: {DEPENDENCY: 0.9, PROCESS: 0.2},
+    kinds.SLOW_DEPENDENCY: {DEPENDENCY: 0.9, RESOURCES: 0.3},
     kinds.QUALITY_LOSS: {PARAMETERS: 0.6, DATA: 0.4},
     kinds.BROKEN_DATA: {DATA: 0.95},
     kinds.UNUSUAL_ROWS: {DATA: 0.9},
@@ -49,6 +51,7 @@ DEPENDS: Final[Mapping[str, tuple[str, ...]]] = {
 """What each part needs to work. Broker and database need nothing of ours."""
 
 PART_OF: Final[Mapping[str, str]] = {
+    kinds.SLOW_DEPENDENCY: "database", kinds.CUT_OFF: "broker",
     kinds.BROKEN_DATA: "rows", kinds.UNUSUAL_ROWS: "rows", kinds.DRIFT: "rows", kinds.NO_ROWS: "rows",
     kinds.SURGE: "rows", kinds.LINE_STOPPED: "rows", kinds.ANSWER_DRIFT: "answers", kinds.AVAILABILITY: "answers",
     kinds.LATENCY: "answers", kinds.QUEUE: "answers", kinds.QUALITY_LOSS: "model", kinds.TRAINING_FAILURE: "model",

@@ -63,7 +63,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """From where on load is a symptom. Shares are of all there is; `..._s`: for how long, or within which time.
 
     `lag` records wait and ever more of them do; `queue` rows wait in a predictor; `failures`, `dead_letters` within
-    `failures_s`, `crashes` within `crashes_s`. `..._ahead_s`: also when the slope leads there within this time.
+    `failures_s`, `crashes` within `crashes_s`. `database`: seconds that its answers take; `unreached`: that a
+    gateway's calls to a predictor have had none.
+    `..._ahead_s`: also when the slope leads there within this time.
     """
 
     cpu: float = 0.9
@@ -85,3 +87,6 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     failures_s: float = 60.0
     crashes: int = 5
     crashes_s: float = 600.0
+    database: float = 2.0
+    database_s: float = 2.0
+    unreached: float = 5.0
