@@ -8,9 +8,11 @@ from pathlib import Path
 import httpx
 
 from deploy.chaos import report
+from deploy.chaos.network import Network
 from deploy.chaos.plan import Plan, read
 from deploy.chaos.run import Stack, run, spent
-from deploy.local import credentials, ports, processes, programs
+from deploy.local import credentials, links, ports, processes, programs
+from deploy.local.ports import NETWORK
 from deploy.local.steps import ended, say
 from lepton.bus import kafka
 from lepton.clock import SystemClock
@@ -35,8 +37,10 @@ async def work(plan: Plan, home: Path) -> list[report.Outcome]:
 
     try:
         async with httpx.AsyncClient(base_url=found.rest, headers=credentials.from_bootstrap(found).header,
-                                     timeout=10) as rest:
-            stack = Stack(processes.manager(home), broker, rest, is_ready, SystemClock(), plan.ignore)
+                                     timeout=10) as rest, httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{found.ports.get(NETWORK, 0)}", timeout=5) as proxy:
+            network = Network(links.links(found), proxy)
+            stack = Stack(processes.manager(home), broker, rest, is_ready, SystemClock(), network, plan.ignore)
             return await run(plan, stack, told)
     finally:
         await broker.close()

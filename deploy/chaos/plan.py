@@ -1,7 +1,8 @@
 """What a plan of faults may say, as the YAML file has it; knows nothing of how a fault is brought about."""
 
+import random
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -33,6 +34,8 @@ class Expected(_Block):
 class _Fault(_Block):
     name: Name
     expect: Expected | None = None
+    failed_calls: Annotated[float, Field(ge=0, le=1)] | None = None
+    """The largest share of the calls that may fail; left out, as many as the plan's budget has."""
 
 
 class Strike(_Fault):
@@ -54,16 +57,36 @@ class Starve(_Fault):
     files: Annotated[int, Field(ge=0, le=1000)] = 0
 
 
+EVERY: Final = "every"
+"""In the place of a process: every one that has such a connection."""
+
+
+class Disturb(_Fault):
+    """The connections of one process, or of `every` one, to another are not as usual for `for_s` seconds.
+
+    `delay`: all takes `by_ms` longer each way, give or take `jitter_ms`. `reset`: a connection is reset `by_ms` after
+    bytes came back on it, and so is the next. `cut`: nothing passes any more, and nobody is told.
+    Needs a stack of `lepton up --breakable`.
+    """
+
+    do: Literal["delay", "reset", "cut"]
+    between: tuple[Name, Name]
+    by_ms: Annotated[int, Field(ge=0, le=60_000)] = 500
+    jitter_ms: Annotated[int, Field(ge=0, le=60_000)] = 0
+    for_s: Seconds = 20
+
+
 class Spoil(_Fault):
     """Events and labels that are not as usual for `for_s` seconds.
 
-    `missing`: `field` is left out. `scale`: times `by`. `constant`: always `value`. `rename`: under another name.
+    `missing`: `field` is left out. `scale`: times `by`. `constant`: always `value`. `drift`: ever more
+    often `value`, evenly over the time. `rename`: under another name.
     `poison`: the field is a text that means nothing. `duplicates`: every event twice more. `late`: an hour old.
     `flip`, `no_labels`: labels are inverted, or do not come. `surge`: `by` times the events. `silence`: none.
     """
 
-    do: Literal["missing", "scale", "constant", "rename", "poison", "duplicates", "late", "flip", "no_labels", "surge",
-                "silence"]
+    do: Literal["missing", "scale", "constant", "drift", "rename", "poison", "duplicates", "late", "flip", "no_labels",
+                "surge", "silence"]
     field: str = ""
     by: Annotated[float, Field(gt=0, le=1e9)] = 5
     value: float = 0
@@ -75,6 +98,31 @@ class Spoil(_Fault):
     """
 
 
+class Burden(_Fault):
+    """Callers of the gateway that others may not suffer from, for `for_s` seconds; none of their calls is counted.
+
+    `abuse`: `clients` ask for predictions with one key of their own as fast as answers come. `slow_clients`: so many
+    say their requests a byte a second.
+    """
+
+    do: Literal["abuse", "slow_clients"]
+    clients: Annotated[int, Field(ge=1, le=1000)] = 50
+    for_s: Seconds = 30
+
+
+class Train(_Fault):
+    """A training is ordered, as `POST /v1/models/<pipeline>/train` takes it, and waited for until it ended.
+
+    `ends`: what may become of it.
+    """
+
+    do: Literal["train"]
+    order: dict[str, Any] = {}
+    ends: tuple[Literal["SUCCEEDED", "REJECTED", "FAILED", "CANCELLED"], ...] = ("SUCCEEDED",)
+    for_s: Seconds = 120
+    """How long it may take."""
+
+
 class Wait(_Fault):
     """The control: nothing happens for `for_s` seconds, and nothing may be done about it."""
 
@@ -82,7 +130,7 @@ class Wait(_Fault):
     for_s: Seconds = 20
 
 
-Fault = Annotated[Strike | Starve | Spoil | Wait, Field(discriminator="do")]
+Fault = Annotated[Strike | Starve | Disturb | Spoil | Burden | Train | Wait, Field(discriminator="do")]
 
 
 class Flow(_Block):
@@ -109,6 +157,13 @@ class Budget(_Block):
     unhealed: Annotated[int, Field(ge=0)] = 1
 
 
+class Pairs(_Block):
+    """So many pairs of the plan's faults, drawn from `seed`, are struck at once after the last round."""
+
+    count: Annotated[int, Field(ge=1, le=1000)] = 20
+    seed: int = 7
+
+
 class Plan(_Block):
     """Faults in their order, `rounds` times; with `shuffle` each round in an order drawn from `seed`."""
 
@@ -120,6 +175,7 @@ class Plan(_Block):
     rounds: Annotated[int, Field(ge=1, le=100)] = 1
     shuffle: bool = False
     seed: int = 7
+    pairs: Pairs | None = None
     ignore: tuple[str, ...] = ()
     """Causes that are not looked at, such as those of a machine that others use too: `resources:*`."""
     learn_s: Annotated[float, Field(ge=0, le=86_400)] = 0
@@ -131,6 +187,41 @@ class Plan(_Block):
 def matches(cause: str, patterns: tuple[str, ...]) -> bool:
     """Whether one of the patterns is the cause, or its beginning where the pattern ends in `*`."""
     return any(cause.startswith(one[:-1]) if one.endswith("*") else cause == one for one in patterns)
+
+
+def pairs(plan: Plan) -> list[tuple[Fault, Fault]]:
+    """The pairs that the plan asks for; no two of events, of load, or of one process are struck at once, no control."""
+    if plan.pairs is None:
+        return []
+    chance = random.Random(plan.pairs.seed)  # noqa: S311 - no secret
+    possible = [(first, second) for place, first in enumerate(plan.faults) for second in plan.faults[place + 1:]
+                if not _parts(first) & _parts(second) and not isinstance(first, Wait) and not isinstance(second, Wait)]
+    return chance.sample(possible, min(plan.pairs.count, len(possible)))
+
+
+def beside(fault: Fault, other: Fault) -> Expected | None:
+    """What is expected of a fault while another one is struck: the same, as much later as the other one takes."""
+    if fault.expect is None:
+        return None
+    longer_s = getattr(other, "for_s", 0.0) + (other.expect.healed_s if other.expect is not None else 0.0)
+    return fault.expect.model_copy(update={
+        "detected_s": fault.expect.detected_s + longer_s, "healed_s": fault.expect.healed_s + longer_s})
+
+
+def _parts(fault: Fault) -> frozenset[str]:
+    """What only one fault may have in hand at a time."""
+    match fault:
+        case Strike() | Starve():
+            return frozenset({fault.target})
+        case Disturb():
+            return frozenset(fault.between)
+        case Spoil():
+            return frozenset({"events"})
+        case Burden():
+            return frozenset({"calls"})
+        case Train():
+            return frozenset({"model"})
+    return frozenset()
 
 
 def read(path: Path, rows: Path | None = None) -> Plan:

@@ -1,17 +1,20 @@
 """The order of a run: all is well, a fault is struck while events flow, its end and its cost are awaited, the next."""
 
+import asyncio
 import random
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
 
 from deploy.chaos import verdict
+from deploy.chaos.callers import ordered
 from deploy.chaos.ledger import Ledger
-from deploy.chaos.plan import Fault, Plan, Spoil, Strike, matches
+from deploy.chaos.network import Network
+from deploy.chaos.plan import Disturb, Fault, Plan, Spoil, Strike, Train, beside, matches, pairs
 from deploy.chaos.report import Outcome
 from deploy.chaos.strikes import struck
 from deploy.chaos.traffic import Traffic, rows_of
@@ -38,6 +41,7 @@ class Stack:
     rest: httpx.AsyncClient
     ready: Callable[[str], Awaitable[bool]]
     clock: Clock
+    network: Network
     ignore: tuple[str, ...] = ()
     """Causes of incidents that are as if they were not."""
 
@@ -65,8 +69,13 @@ class Stack:
 async def run(plan: Plan, stack: Stack, told: Callable[[Outcome], None]) -> list[Outcome]:
     """Every outcome, each given to `told` as it is known; ends before its time where the budget is spent.
 
-    Raises Unavailable when the stack is not well before a fault, Missing for a target that does not run.
+    Raises Unavailable when the stack is not well before a fault, Missing for a target that does not run and for a
+    connection that cannot be disturbed.
     """
+    for fault in plan.faults:
+        if isinstance(fault, Disturb):
+            # Known before anything is broken.
+            stack.network.between(*fault.between)
     chance = random.Random(plan.seed)  # noqa: S311 - no secret
     outcomes: list[Outcome] = []
     prefix = f"c{uuid.uuid4().hex[:8]}-"
@@ -81,11 +90,23 @@ async def run(plan: Plan, stack: Stack, told: Callable[[Outcome], None]) -> list
                 chance.shuffle(faults)
             for fault in faults:
                 await _well(stack, plan.settle_s)
-                outcomes.append(await _one(stack, fault, number, traffic, ledger))
-                told(outcomes[-1])
-                if spent(plan, outcomes):
+                if _tell(plan, [await _one(stack, fault, number, traffic, ledger)], outcomes, told):
                     return outcomes
+        for pair in pairs(plan):
+            await _well(stack, plan.settle_s)
+            if _tell(plan, await _both(stack, pair, plan.rounds, traffic, ledger), outcomes, told):
+                return outcomes
     return outcomes
+
+
+def _tell(plan: Plan, new: list[Outcome], outcomes: list[Outcome], told: Callable[[Outcome], None]) -> bool:
+    """Whether the budget is spent by these."""
+    over = False
+    for one in new:
+        outcomes.append(one)
+        told(one)
+        over = over or bool(spent(plan, outcomes))
+    return over
 
 
 def spent(plan: Plan, outcomes: Sequence[Outcome]) -> str:
@@ -122,24 +143,49 @@ async def _well(stack: Stack, settle_s: float) -> None:
 
 
 async def _one(stack: Stack, fault: Fault, number: int, traffic: Traffic, ledger: Ledger) -> Outcome:
-    if isinstance(fault, Spoil) and not fault.source:
-        own = f"chaos/{fault.name.replace(' ', '-')}-{uuid.uuid4().hex[:6]}"
-        fault = fault.model_copy(update={"source": own})
+    (outcome,) = await _at_once(stack, [fault], number, traffic, ledger)
+    return outcome
+
+
+async def _both(stack: Stack, pair: tuple[Fault, Fault], number: int, traffic: Traffic,
+                ledger: Ledger) -> list[Outcome]:
+    """A line each: of each fault what was seen of it; what both cost stands in the first."""
+    first, second = pair
+    faults = [first.model_copy(update={"name": f"{first.name}, with {second.name}", "expect": beside(first, second)}),
+              second.model_copy(update={"name": f"{second.name}, with {first.name}", "expect": beside(second, first)})]
+    return await _at_once(stack, faults, number, traffic, ledger)
+
+
+async def _at_once(stack: Stack, faults: Sequence[Fault], number: int, traffic: Traffic,
+                   ledger: Ledger) -> list[Outcome]:
+    """What was seen of faults that begin together, and what they cost, which is told of the first."""
+    faults = [_with_source(one) for one in faults]
     first, calls, before = len(traffic.ids), traffic.calls.copy(), set(ledger.doubled())
     await stack.clock.sleep(_BEFORE_S)
-    seen, ready_s = await _struck(stack, fault, traffic)
+    found = await asyncio.gather(*(_struck(stack, one, traffic, alone=len(faults) == 1) for one in faults))
     ids, called = traffic.ids[first:], traffic.calls - calls
 
     lost = await _not_arrived(stack, ledger, ids)
     doubled = set(ledger.doubled()) - before
     failed = sum(count for status, count in called.items() if status != "200")
-    short = verdict.shortcomings(fault.expect, seen)
-    if isinstance(fault, Strike) and ready_s is None:
-        short.append(f"{fault.target} did not come back")
+    outcomes = [Outcome(one.name, number, seen, ready_s, 0, 0, 0, 0, 0, tuple(short))
+                for one, (seen, ready_s, short) in zip(faults, found, strict=True)]
+    short = list(outcomes[0].shortcomings)
     if lost:
         short.append(f"lost: {', '.join(lost[:_NAMED])}")
-    return Outcome(fault.name, number, seen, ready_s, len(ids), len(lost), len(doubled), called.total(), failed,
-                   tuple(short))
+    may_fail = [one.failed_calls for one in faults]
+    if len(faults) == 1 and may_fail[0] is not None and failed > may_fail[0] * called.total():
+        short.append(f"{failed} of {called.total()} calls failed")
+    outcomes[0] = replace(outcomes[0], events=len(ids), lost=len(lost), doubled=len(doubled), calls=called.total(),
+                          failed_calls=failed, shortcomings=tuple(short))
+    return outcomes
+
+
+def _with_source(fault: Fault) -> Fault:
+    if isinstance(fault, Spoil) and not fault.source:
+        letters = "".join(one if one.isalnum() else "-" for one in fault.name.partition(",")[0])
+        return fault.model_copy(update={"source": f"chaos/{letters}-{uuid.uuid4().hex[:6]}"})
+    return fault
 
 
 async def _not_arrived(stack: Stack, ledger: Ledger, ids: list[str]) -> list[str]:
@@ -155,10 +201,14 @@ async def _not_arrived(stack: Stack, ledger: Ledger, ids: list[str]) -> list[str
     return lost
 
 
-async def _struck(stack: Stack, fault: Fault, traffic: Traffic) -> tuple[verdict.Seen, float | None]:
-    """What was seen of the fault, and after how long the struck process answered again."""
+async def _struck(stack: Stack, fault: Fault, traffic: Traffic, *,
+                  alone: bool) -> tuple[verdict.Seen, float | None, list[str]]:
+    """What was seen of the fault, after how long the struck process answered again, and what is not as expected.
+
+    What is seen beside it is held against it only where it is `alone`.
+    """
     began, struck_at = stack.clock.monotonic(), stack.clock.now().timestamp()
-    seen, ready_s = verdict.Seen(), None
+    seen, ready_s, ended = verdict.Seen(), None, ""
 
     async def over() -> bool:
         nonlocal seen
@@ -167,10 +217,12 @@ async def _struck(stack: Stack, fault: Fault, traffic: Traffic) -> tuple[verdict
             seen = verdict.look(fault.expect, found, struck_at)
         return found is not None and verdict.is_over(fault.expect, seen)
 
-    async with struck(fault, stack.control, traffic, stack.clock) as pid:
+    async with struck(fault, stack.control, traffic, stack.network) as pid:
         if isinstance(fault, Strike):
             # Who hangs is waited for as long as it hangs: who lives on after that was not given another life.
             ready_s = await _back(stack, fault.target, pid, _READY_S if fault.do == "kill" else fault.for_s)
+        elif isinstance(fault, Train):
+            ended = await ordered(fault, stack.rest, traffic.pipeline)
         else:
             await stack.clock.sleep(fault.for_s)
     if isinstance(fault, Strike) and ready_s is None:
@@ -179,7 +231,12 @@ async def _struck(stack: Stack, fault: Fault, traffic: Traffic) -> tuple[verdict
     within_s = 0.0 if fault.expect is None else fault.expect.detected_s + fault.expect.healed_s
     left_s = within_s - (stack.clock.monotonic() - began)
     await stack.until(over, max(5.0, left_s))
-    return seen, ready_s
+    short = verdict.shortcomings(fault.expect, seen if alone else replace(seen, others=()))
+    if isinstance(fault, Strike) and ready_s is None:
+        short.append(f"{fault.target} did not come back")
+    if isinstance(fault, Train) and ended not in fault.ends:
+        short.append(f"the training ended {ended}")
+    return seen, ready_s, short
 
 
 async def _back(stack: Stack, target: str, old: int, within_s: float) -> float | None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
+from zlib import crc32
 
 from deploy.chaos.plan import Spoil
 
@@ -13,8 +14,9 @@ COPIES: Final = 2
 """More of an event, where duplicates are asked for."""
 
 
-def spoil(fault: Spoil, event: Mapping[str, Any]) -> list[Event]:
-    """What is sent in an event's place; its source is not in it."""
+def spoil(fault: Spoil, event: Mapping[str, Any], progress: float = 1.0) -> list[Event]:
+    """What is sent in an event's place; its source is not in it. `progress`: the part of the fault's time that is over.
+    """
     body = dict(event)
     match fault.do:
         case "missing":
@@ -23,6 +25,10 @@ def spoil(fault: Spoil, event: Mapping[str, Any]) -> list[Event]:
             body[fault.field] = float(body[fault.field]) * fault.by
         case "constant":
             body[fault.field] = fault.value
+        case "drift":
+            # By its id, so that of the same events always the same drift.
+            if crc32(str(body["event_id"]).encode()) < progress * 2**32:
+                body[fault.field] = fault.value
         case "rename":
             body[f"{fault.field}_v2"] = body.pop(fault.field, None)
         case "poison":

@@ -11,22 +11,22 @@ from contextlib import asynccontextmanager, contextmanager
 
 import psutil
 
-from deploy.chaos.plan import Spoil, Starve, Strike, Wait
+from deploy.chaos.callers import burdened
+from deploy.chaos.network import Network
+from deploy.chaos.plan import Burden, Disturb, Fault, Spoil, Starve, Strike, Train, Wait
 from deploy.chaos.traffic import Traffic
 from deploy.supervisor import ProcessManager
-from lepton.clock import Clock
 from lepton.errors import Missing
 
 _BUSY = "while True: pass"
 
 
 @asynccontextmanager
-async def struck(fault: Strike | Starve | Spoil | Wait, control: ProcessManager, traffic: Traffic,
-                 clock: Clock) -> AsyncIterator[int]:
+async def struck(fault: Fault, control: ProcessManager, traffic: Traffic, network: Network) -> AsyncIterator[int]:
     """The fault begins, the block runs, and the fault ends; the pid that was struck, 0 where none was.
 
-    A kill has no end; whoever waits for the others' ends calls `clock.sleep(fault.for_s)` in the block.
-    Raises Missing where the target does not run.
+    A kill has no end; the others end with the block, which is to last `fault.for_s`.
+    Raises Missing where the target does not run, or a connection is none that can be disturbed.
     """
     match fault:
         case Strike(do="kill"):
@@ -49,13 +49,20 @@ async def struck(fault: Strike | Starve | Spoil | Wait, control: ProcessManager,
             pid = pid_of(control, fault.target)
             with _few_files(pid, fault.files):
                 yield pid
+        case Disturb():
+            async with network.disturbed(fault):
+                yield 0
         case Spoil():
-            traffic.spoilt = fault
+            traffic.spoil(fault)
             try:
                 yield 0
             finally:
-                traffic.spoilt = None
-        case Wait():
+                traffic.spoil(None)
+        case Burden():
+            async with burdened(fault, traffic.rest, traffic.pipeline):
+                yield 0
+        case Train() | Wait():
+            # A training is ordered by who waits for its end.
             yield 0
 
 

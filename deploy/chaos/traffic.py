@@ -56,8 +56,14 @@ class Traffic:
     rest: httpx.AsyncClient
     clock: Clock
     spoilt: Spoil | None = None
+    since: float = 0.0
+    """When it was set, by `clock.monotonic()`."""
     ids: list[str] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)
+
+    def spoil(self, fault: Spoil | None) -> None:
+        """Have events and labels spoilt from now on, or no more."""
+        self.spoilt, self.since = fault, self.clock.monotonic()
 
     async def __aenter__(self) -> "Traffic":
         await self.writer.start()
@@ -100,7 +106,8 @@ class Traffic:
                     event = self._event(row, "x" if beside else "")
                     if not spoiling.is_refused(spoilt):
                         sent.append(event["event_id"])
-                    records += self._outgoing(spoiling.spoil(spoilt, event), spoilt.source)
+                    progress = (self.clock.monotonic() - self.since) / spoilt.for_s
+                    records += self._outgoing(spoiling.spoil(spoilt, event, progress), spoilt.source)
                     self._later(event, spoiling.told(spoilt, label))
             await self._durable(records)
             self.ids += sent

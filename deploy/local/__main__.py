@@ -25,7 +25,7 @@ def _up(home: Path, arguments: argparse.Namespace) -> int:
     first_time = credentials.stored() is None or not (home / "stack.json").exists()
     say(f"Bringing Lepton up in {home}")
     building = grpcurl.begin()
-    stack = up.up(home)
+    stack = up.up(home, breakable=arguments.breakable)
     if arguments.example:
         say("The example: river's Phishing stream, replayed as live events (examples/phishing)")
         done = subprocess.run([sys.executable, "-m", "examples.phishing.replay"], cwd=programs.ROOT, check=False)
@@ -98,6 +98,8 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         if name == "up":
             command.add_argument("--example", action="store_true", help="run examples/phishing once the stack is up")
+            command.add_argument("--breakable", action="store_true",
+                                 help="have connections go through a proxy that `lepton chaos` can delay and cut")
         if name == "jaeger":
             command.add_argument("--if-built", action="store_true", help="do not build it: exit 1 when it is not")
         if name == "pid":

@@ -5,7 +5,7 @@ import os
 import random
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -17,6 +17,8 @@ PREDICTORS = 2
 
 PREDICTOR_NAMES = tuple(f"predictor-{number}" for number in range(PREDICTORS))
 SERVICE_INSTANCES = ("gateway", "ingest", "trainer", *PREDICTOR_NAMES, "watchdog", "actuator")
+NETWORK = "network"
+"""The port by which the proxy of a breakable stack is told of faults."""
 _OWN_DOORS = ("kafka", "kafka-controller", "mongo", "rest", *PREDICTOR_NAMES)
 # Below the range from which Linux takes the ports of outgoing connections, so that none of these takes ours.
 _LOWEST, _HIGHEST = 18000, 31000
@@ -50,6 +52,11 @@ class Stack:
 
     def admin(self, instance: str) -> str:
         return f"http://127.0.0.1:{self.ports[f'admin-{instance}']}"
+
+    @property
+    def breakable(self) -> bool:
+        """Whether its connections go through a proxy; it stays so from the first `lepton up --breakable` on."""
+        return NETWORK in self.ports
 
     @property
     def logs(self) -> Path:
@@ -90,7 +97,8 @@ def load(home: Path) -> Stack | None:
         return None
     try:
         ports = json.loads(file.read_text())["ports"]
-        missing = [name for name in _names() if not isinstance(ports.get(name), int)]
+        wanted = [*_names(), *(_ways() if NETWORK in ports else ())]
+        missing = [name for name in wanted if not isinstance(ports.get(name), int)]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Invalid("the record of ports cannot be read", place=str(file), remedy="remove it") from error
     if missing:
@@ -105,6 +113,26 @@ def create(home: Path) -> Stack:
     return stack
 
 
+def made_breakable(stack: Stack) -> Stack:
+    """The same with ports for a proxy between its processes; one that has them stays as it is."""
+    if stack.breakable:
+        return stack
+    free = (port for port in _free_ports() if port not in stack.ports.values())
+    made = replace(stack, ports={**stack.ports, **dict(zip(_ways(), free, strict=False))})
+    made.save()
+    return made
+
+
+def way(source: str, target: str) -> str:
+    """Name of the proxy's port by which `source` reaches `target`."""
+    return f"link-{source}-{target}"
+
+
+def listener(source: str) -> str:
+    """Name of the broker's port for `source` alone: what it says of its address differs by who asks."""
+    return f"listen-{source}"
+
+
 def require_free(name: str, port: int, record: Path) -> None:
     """Raises Busy, naming who uses it, when somebody listens on a port that `name` is to have."""
     if _is_free(port):
@@ -115,6 +143,12 @@ def require_free(name: str, port: int, record: Path) -> None:
 
 def _names() -> list[str]:
     return [*_OWN_DOORS, *(f"admin-{name}" for name in SERVICE_INSTANCES)]
+
+
+def _ways() -> list[str]:
+    servers = [way(source, target) for source in SERVICE_INSTANCES for target in ("kafka", "database")]
+    return [NETWORK, *servers, *(listener(source) for source in SERVICE_INSTANCES),
+            *(way("gateway", name) for name in PREDICTOR_NAMES)]
 
 
 def _free_ports() -> Iterator[int]:

@@ -6,11 +6,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from deploy.local.ports import PREDICTOR_NAMES, PREDICTORS, Stack
+from deploy.local import links
+from deploy.local.ports import NETWORK, PREDICTOR_NAMES, PREDICTORS, Stack
 from deploy.local.processes import HOME_MARK, manager, socket_path
-from deploy.local.servers import cache, database, kafka
+from deploy.local.servers import cache, database, kafka, toxiproxy
 from lepton.runtime.settings import LeptonSettings, load
 
 ROOT = Path(__file__).parents[2]
@@ -43,13 +45,23 @@ class Program:
 
 
 def servers(stack: Stack) -> list[Program]:
-    """Broker and database, unless settings name others. Fetches what is not in the tool cache."""
+    """Broker and database, unless settings name others, and the proxy before them where there is one.
+
+    Fetches what is not in the tool cache.
+    """
     programs = []
+    if stack.breakable:
+        port, ways = stack.ports[NETWORK], links.links(stack)
+        file = toxiproxy.configure(stack.home / "network.json", {one.name: (one.port, one.listens) for one in ways})
+        programs.append(Program("network", toxiproxy.command(file, port), {}, (port, *(one.port for one in ways)),
+                                partial(toxiproxy.answers, port), restarted=True))
     if not stack.kafka_bootstrap:
         port, controller_port = stack.ports["kafka"], stack.ports["kafka-controller"]
-        config = kafka.configure(stack.home / "kafka", port, controller_port)
-        programs.append(Program("kafka", kafka.command(config), {}, (port, controller_port),
-                                lambda: kafka.answers(port), restarted=True, stop_s=30))
+        listeners = links.listeners(stack)
+        config = kafka.configure(stack.home / "kafka", port, controller_port, listeners=listeners)
+        doors = (port, controller_port, *(own for own, _ in listeners.values()))
+        programs.append(Program("kafka", kafka.command(config), {}, doors,
+                                partial(kafka.answers, port), restarted=True, stop_s=30))
     if not stack.mongo_url:
         mongo_port = stack.ports["mongo"]
         programs.append(Program("database", database.command(stack.home / "database", mongo_port), {}, (mongo_port,),
@@ -111,7 +123,8 @@ def _service(stack: Stack, instance: str, service: str, own: Mapping[str, str], 
              restarted: bool = False, spare: bool = False) -> Program:
     module = "deploy.actuator" if service == "actuator" else f"services.{service}"
     admin_port = stack.ports[f"admin-{instance}"]
-    environment = {"LEPTON_INSTANCE": instance, "LEPTON_ADMIN_PORT": str(admin_port),
+    environment = {**links.environment(stack, instance),
+                   "LEPTON_INSTANCE": instance, "LEPTON_ADMIN_PORT": str(admin_port),
                    "LEPTON_STATE_DIR": str(stack.home / "state" / instance), **own}
     return Program(instance, [sys.executable, "-m", module], environment, (*doors, admin_port),
                    lambda: _says_ready(f"{stack.admin(instance)}/readyz"), restarted, spare)

@@ -13,7 +13,7 @@ from deploy import identities, topics
 from deploy.local import credentials, down, ports, processes, programs
 from deploy.local.ports import Stack
 from deploy.local.programs import Program
-from deploy.local.servers import cache, database, java, kafka
+from deploy.local.servers import cache, database, java, kafka, toxiproxy
 from deploy.local.steps import say, step
 from deploy.supervisor import ProcessManager
 from lepton.bus import kafka as broker
@@ -26,10 +26,12 @@ _HOME_MB = 1024  # room for some hours of events; Kafka keeps a day of them
 _DEAD = frozenset({"BACKOFF", "EXITED", "FATAL", "UNKNOWN"})
 
 
-def up(home: Path, *, fill: Callable[[Stack], None] | None = None, only: Collection[str] = ()) -> Stack:
+def up(home: Path, *, fill: Callable[[Stack], None] | None = None, only: Collection[str] = (),
+       breakable: bool = False) -> Stack:
     """Everything of the installation under `home` runs and is ready when this returns; what ran is left as it is.
 
     `fill` is called once broker and database run, before any service is started; `only` names the services that are.
+    `breakable`: connections go through a proxy from now on, also after an `up` that does not say so.
     Raises a LeptonError whose text is one line (cause, place, remedy) when that cannot be; then nothing runs that did
     not run before.
     """
@@ -37,8 +39,12 @@ def up(home: Path, *, fill: Callable[[Stack], None] | None = None, only: Collect
     home.mkdir(parents=True, exist_ok=True)
     with processes.exclusively(home), _ended_by_signals():
         _prepare(home)
+        if breakable:
+            with step("toxiproxy"):
+                toxiproxy.binary()
         with step("ports") as told:
             stack = ports.load(home) or ports.create(home)
+            stack = ports.made_breakable(stack) if breakable else stack
             told.note = f"REST {stack.ports['rest']}, gRPC {stack.ports['predictor-0']}, Kafka {stack.kafka}"
         kafka.write_console_producer(stack.console_producer)
         run = _Run(stack, fill, only)

@@ -23,9 +23,11 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(chaos, name="chaos")
 
 
-def up(home: Home = None, example: Annotated[bool, typer.Option(help="Then replay the example.")] = False) -> None:
+def up(home: Home = None, example: Annotated[bool, typer.Option(help="Then replay the example.")] = False,
+       breakable: Annotated[bool, typer.Option(help="Have connections go through a proxy that `lepton chaos` can delay "
+                                                    "and cut.")] = False) -> None:
     """Start what does not run, and wait until all is ready."""
-    _local("up", home, *(["--example"] if example else []))
+    _local("up", home, *(["--example"] if example else []), *(["--breakable"] if breakable else []))
 
 
 def down(home: Home = None) -> None:

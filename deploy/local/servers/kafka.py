@@ -9,6 +9,7 @@ import subprocess
 import time
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.local.servers import cache, java
@@ -27,11 +28,12 @@ _FIRST_ANSWER_S = 1.0
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{listeners}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}
+inter.broker.listener.name=PLAINTEXT
 controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT{protocols}
 log.dirs={data}
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
@@ -72,12 +74,21 @@ def class_path(folder: Path) -> str:
     return ":".join(str(jar) for jar in sorted(folder.glob("*.jar")))
 
 
-def configure(directory: Path, port: int, controller_port: int) -> Path:
-    """Write the broker's properties under `directory` and format its storage the first time; return the file."""
+def configure(directory: Path, port: int, controller_port: int, *,
+              listeners: Mapping[str, tuple[int, int]] | None = None) -> Path:
+    """Write the broker's properties under `directory` and format its storage the first time; return the file.
+
+    `listeners`: more ports by the name of who connects to them, each with the port that is said to be its own.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     data = directory / "data"
     config = directory / "server.properties"
-    config.write_text(_PROPERTIES.format(port=port, controller_port=controller_port, data=data))
+    more = {name.upper().replace("-", "_"): both for name, both in (listeners or {}).items()}
+    config.write_text(_PROPERTIES.format(
+        port=port, controller_port=controller_port, data=data,
+        listeners="".join(f",{name}://127.0.0.1:{own}" for name, (own, _) in more.items()),
+        advertised="".join(f",{name}://127.0.0.1:{said}" for name, (_, said) in more.items()),
+        protocols="".join(f",{name}:PLAINTEXT" for name in more)))
     if not (data / "meta.properties").exists():
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         cache.run_tool([str(java.find().binary), *_quick_flags(), "-cp", class_path(jars()), "kafka.tools.StorageTool",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.chaos.plan import Spoil, Strike, read
+from deploy.chaos.plan import Spoil, Strike, beside, pairs, read
 from lepton.errors import Invalid
 
 PLANS = Path(__file__).parents[3] / "deploy" / "chaos" / "plans"
@@ -52,3 +52,32 @@ def test_a_mistake_is_told_with_its_field(tmp_path: Path, text: str, field: str)
 def test_what_is_no_plan_is_refused(tmp_path: Path, head: str) -> None:
     with pytest.raises(Invalid):
         read(written(tmp_path, "", head=head))
+
+
+FOUR = ("flow: {rows: r.csv, label: y}\npairs: {count: 20, seed: 3}\nfaults:\n"
+        "  - {name: ended, do: kill, target: ingest, expect: {cause: [process:ingest], detected_s: 4, healed_s: 20}}\n"
+        "  - {name: stopped, do: hang, target: ingest, for_s: 9}\n"
+        "  - {name: cut, do: cut, between: [ingest, kafka]}\n"
+        "  - {name: unit, do: scale, field: x, by: 100, for_s: 30, expect: {detected_s: 5, healed_s: 50}}\n"
+        "  - {name: twice, do: duplicates}\n"
+        "  - {name: calm, do: nothing}\n")
+
+
+def test_pairs_are_drawn_by_their_seed_and_none_strikes_one_thing_twice(tmp_path: Path) -> None:
+    drawn = [{first.name, second.name} for first, second in pairs(read(written(tmp_path, FOUR)))]
+    assert drawn == [{first.name, second.name} for first, second in pairs(read(written(tmp_path, FOUR)))]
+    assert len(drawn) == 6
+    for alike in ({"ended", "stopped"}, {"ended", "cut"}, {"unit", "twice"}):
+        assert alike not in drawn
+    assert not any("calm" in one for one in drawn)
+    other = [{first.name, second.name} for first, second in pairs(read(written(tmp_path, FOUR.replace("3}", "4}"))))]
+    assert sorted(map(sorted, other)) == sorted(map(sorted, drawn))
+    assert other != drawn
+
+
+def test_beside_another_fault_the_same_is_expected_later(tmp_path: Path) -> None:
+    ended, stopped, _, unit, *_ = read(written(tmp_path, FOUR)).faults
+    expected = beside(ended, unit)
+    assert expected is not None
+    assert (expected.cause, expected.detected_s, expected.healed_s) == (("process:ingest",), 84, 100)
+    assert beside(stopped, ended) is None

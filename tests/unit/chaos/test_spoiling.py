@@ -43,3 +43,12 @@ def test_labels_are_inverted_or_do_not_come() -> None:
 
 def test_more_or_no_events_flow() -> None:
     assert (rate(fault("surge", by=5)), rate(fault("silence")), rate(fault("poison"))) == (5, 0, 1)
+
+
+def test_a_drift_takes_ever_more_events_and_once_taken_an_event_stays_so() -> None:
+    events = [{**EVENT, "event_id": f"e-{number}"} for number in range(1000)]
+    drifted = [{event["event_id"] for event in events if spoil(fault("drift", value=9), event, progress)[0]["x"] == 9}
+               for progress in (0.0, 0.25, 0.5, 1.0)]
+    assert [len(one) for one in (drifted[0], drifted[3])] == [0, 1000]
+    assert 200 < len(drifted[1]) < 300
+    assert drifted[1] < drifted[2] < drifted[3]

@@ -7,14 +7,15 @@ import sys
 from collections.abc import Iterator
 from typing import Any, cast
 
+import httpx
 import psutil
 import pytest
 
+from deploy.chaos.network import Network
 from deploy.chaos.plan import Spoil, Starve, Strike
 from deploy.chaos.strikes import struck
 from deploy.chaos.traffic import Traffic
 from deploy.supervisor import Process, ProcessManager
-from lepton.clock import SystemClock
 from lepton.errors import Missing
 from tests.harness.wait import poll_until
 
@@ -40,7 +41,8 @@ def mine() -> Iterator[psutil.Process]:
 
 
 def strike(fault: Any, mine: psutil.Process, traffic: object = None) -> Any:
-    return struck(fault, cast("ProcessManager", Control(mine.pid)), cast("Traffic", traffic), SystemClock())
+    network = Network([], httpx.AsyncClient())
+    return struck(fault, cast("ProcessManager", Control(mine.pid)), cast("Traffic", traffic), network)
 
 
 async def test_a_kill_ends_it_at_once(mine: psutil.Process) -> None:
@@ -72,6 +74,9 @@ async def test_others_that_want_the_processor_end_with_the_fault(mine: psutil.Pr
 async def test_events_are_spoilt_while_the_fault_lasts(mine: psutil.Process) -> None:
     class Flowing:
         spoilt: Spoil | None = None
+
+        def spoil(self, fault: Spoil | None) -> None:
+            self.spoilt = fault
 
     fault, flowing = Spoil(name="a", do="poison", field="x"), Flowing()
     async with strike(fault, mine, flowing):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import ports
+from deploy.local import links, ports
 from lepton.errors import Busy, Invalid
 
 
@@ -72,3 +72,29 @@ def test_a_taken_port_is_named_with_who_took_it(taken: int, tmp_path: Path) -> N
 
 def test_a_free_port_is_free(tmp_path: Path) -> None:
     ports.require_free("gateway", ports.create(tmp_path).ports["rest"], tmp_path / "stack.json")
+
+
+def test_a_breakable_stack_has_a_way_between_any_two_and_stays_so(tmp_path: Path) -> None:
+    plain = ports.create(tmp_path)
+    assert links.links(plain) == ()
+    made = ports.made_breakable(plain)
+    assert ports.load(tmp_path) == made == ports.made_breakable(made)
+    found = {(one.source, one.target): one for one in links.links(made)}
+    assert set(found) == {*((name, "kafka") for name in ports.SERVICE_INSTANCES),
+                          *((name, "database") for name in ports.SERVICE_INSTANCES if name != "actuator"),
+                          ("gateway", "predictor-0"), ("gateway", "predictor-1")}
+    assert len({one.port for one in found.values()} | set(plain.ports.values())) == len(found) + len(plain.ports)
+    told = links.environment(made, "ingest")
+    broker, database = (f"127.0.0.1:{found['ingest', target].port}" for target in ("kafka", "database"))
+    assert told == {"LEPTON_KAFKA_BOOTSTRAP": broker,
+                    "LEPTON_MONGO_URL": f"mongodb://{database}/?directConnection=true"}
+    said = f"127.0.0.1:{found['gateway', 'predictor-0'].port}"
+    assert links.environment(made, "predictor-0")["LEPTON_PREDICTOR_ADVERTISED"] == said
+    assert links.listeners(made)["ingest"] == (found["ingest", "kafka"].listens, found["ingest", "kafka"].port)
+
+
+def test_nobody_elses_broker_is_reached_by_a_way_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEPTON_KAFKA_BOOTSTRAP", "broker:9092")
+    made = ports.made_breakable(ports.create(tmp_path))
+    assert not [one for one in links.links(made) if one.target == "kafka"]
+    assert "LEPTON_KAFKA_BOOTSTRAP" not in links.environment(made, "ingest")
