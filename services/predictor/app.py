@@ -11,8 +11,11 @@ from lepton.bus.presence import Connection, announce
 from lepton.bus.producer import Producer
 from lepton.bus.records import Broker
 from lepton.clock import Clock
+from lepton.contracts.admission import Admission
+from lepton.contracts.pb.recovery_pb2 import RecoveryResult
 from lepton.contracts.pb.telemetry_pb2 import Instance
 from lepton.contracts.signing import TrustStore
+from lepton.contracts.topics import Topic
 from lepton.runtime.service import Service, Stage
 from lepton.store.artifacts import Artifacts, FileArtifacts
 from lepton.store.documents import DocumentDatabase
@@ -27,6 +30,7 @@ from services.predictor.edge.keys import KeyCare
 from services.predictor.edge.measures import Measures
 from services.predictor.edge.memory import SharedMemory
 from services.predictor.edge.pipelines import Pipelines
+from services.predictor.edge.recovery import RecoveryCommands
 from services.predictor.edge.rpc.doors import Behind, Terms, opened_by
 from services.predictor.edge.rpc.server import GrpcDoor
 from services.predictor.edge.rpc.wire import WireDoor
@@ -100,6 +104,7 @@ def assemble(settings: PredictorSettings, service: Service, broker: Broker, data
     announce(service, producer, _describing(library, door, provider, settings.advertised), ping=database.ping)
     service.add(Stage.BUS, "pipelines", pipelines)
     service.add(Stage.BUS, "registry", updates)
+    _obey(settings, service, broker, library, producer)
     service.spawn("follow registry", updates.table.run)
     service.spawn("take up models", updates.run)
     service.spawn("load again what is asked", library.parking.run)
@@ -110,6 +115,18 @@ def assemble(settings: PredictorSettings, service: Service, broker: Broker, data
     service.spawn("show readiness", door.follow)
     service.add(Stage.DOOR, "grpc", door)
     return service
+
+
+def _obey(settings: PredictorSettings, service: Service, broker: Broker, library: Library, producer: Producer) -> None:
+    """Recovery commands, once the registry is known."""
+    async def answer(result: RecoveryResult) -> None:
+        await producer.send(Topic.RECOVERY_RESULTS, result, key=result.command_id)
+
+    care = Care(service.clock, service.health.check("recovery commands", FOLLOW_S), service.telemetry)
+    commands = RecoveryCommands(broker, library, Admission(TrustStore.load(settings.trust_dir)), answer, care,
+                                settings.instance)
+    service.add(Stage.BUS, "recovery commands", commands)
+    service.spawn("follow recovery commands", commands.run)
 
 
 def _library(settings: PredictorSettings, setup: Setup, database: DocumentDatabase, clock: Clock) -> Library:

@@ -10,6 +10,8 @@ from lepton.runtime.settings import LeptonSettings
 from services.watchdog.core.alerting.routes import Route
 from services.watchdog.core.thresholds.limits import Limits
 
+Action = Literal["restart", "roll_back", "retrain", "quarantine", "replay_dead_letters", "fall_back"]
+
 
 class WatchdogSettings(LeptonSettings):
     """Defaults fit two busy cores: five missed heartbeats are silence, and a restart has fifteen seconds to show."""
@@ -45,8 +47,7 @@ class WatchdogSettings(LeptonSettings):
     dry_run: bool = False
     """Command nothing: tell a person what would have been done."""
 
-    approval: list[Literal["restart", "roll_back", "retrain", "quarantine", "replay_dead_letters"]] = Field(
-        default_factory=list)
+    approval: list[Action] = Field(default_factory=list)
     """Actions that wait for a person's word, whatever a Pipeline says, as JSON: `["restart"]`."""
 
     approval_s: float = Field(default=3600.0, ge=1, le=604_800)

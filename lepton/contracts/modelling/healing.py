@@ -6,7 +6,7 @@ from pydantic import Field
 
 from lepton.contracts.pipeline_blocks import Block
 
-Action = Literal["roll_back", "retrain", "quarantine", "replay_dead_letters"]
+Action = Literal["roll_back", "retrain", "quarantine", "replay_dead_letters", "fall_back"]
 """What can be done about a pipeline and its model; restarts of processes are no pipeline's."""
 
 Cured = Literal["line_stopped", "broken_data", "unusual_rows"]
@@ -33,6 +33,10 @@ class Ladders(Block):
     drift: Annotated[tuple[Literal["retrain"], ...], Field(strict=False, max_length=6)] = ("retrain",)
     """Only where `watch.drift.then` is `retrain`."""
     broken_data: Annotated[tuple[Literal["quarantine"], ...], Field(strict=False, max_length=1)] = ("quarantine",)
+    availability: Annotated[tuple[Literal["fall_back"], ...], Field(strict=False, max_length=1)] = ("fall_back",)
+    """Only while the champion is young and another answered before it."""
+    latency: Annotated[tuple[Literal["fall_back"], ...], Field(strict=False, max_length=1)] = ("fall_back",)
+    """As `availability`."""
 
 
 class Heal(Block):

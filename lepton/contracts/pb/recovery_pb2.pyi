@@ -38,7 +38,7 @@ class _RecoveryActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Recove
     RECOVERY_ACTION_QUARANTINE: _RecoveryAction.ValueType  # 5
     """arguments: source. By ingest."""
     RECOVERY_ACTION_RESTORE: _RecoveryAction.ValueType  # 6
-    """arguments: source. Lifts a quarantine. By ingest."""
+    """arguments: source. Lifts a quarantine, by ingest; of `model:<name>`, ends a fall back, by the predictors."""
     RECOVERY_ACTION_RESUME: _RecoveryAction.ValueType  # 7
     """Lets a line go on that the dead-letter limit stopped. By ingest."""
     RECOVERY_ACTION_APPROVE: _RecoveryAction.ValueType  # 8
@@ -49,6 +49,10 @@ class _RecoveryActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Recove
     """Sends dead letters back to their topics, each once; letters of quarantined sources, and those that were sent back
     before, stay. arguments: since, until (seconds since the epoch), source, code, limit; all may be left out.
     By ingest.
+    """
+    RECOVERY_ACTION_FALL_BACK: _RecoveryAction.ValueType  # 21
+    """The champion before answers instead of the champion until the registry names another; nothing is changed there.
+    arguments: from_version (the champion to leave). By every predictor.
     """
 
 class RecoveryAction(_RecoveryAction, metaclass=_RecoveryActionEnumTypeWrapper): ...
@@ -65,7 +69,7 @@ RECOVERY_ACTION_RETRAIN: RecoveryAction.ValueType  # 4
 RECOVERY_ACTION_QUARANTINE: RecoveryAction.ValueType  # 5
 """arguments: source. By ingest."""
 RECOVERY_ACTION_RESTORE: RecoveryAction.ValueType  # 6
-"""arguments: source. Lifts a quarantine. By ingest."""
+"""arguments: source. Lifts a quarantine, by ingest; of `model:<name>`, ends a fall back, by the predictors."""
 RECOVERY_ACTION_RESUME: RecoveryAction.ValueType  # 7
 """Lets a line go on that the dead-letter limit stopped. By ingest."""
 RECOVERY_ACTION_APPROVE: RecoveryAction.ValueType  # 8
@@ -76,6 +80,10 @@ RECOVERY_ACTION_REPLAY_DEAD_LETTERS: RecoveryAction.ValueType  # 20
 """Sends dead letters back to their topics, each once; letters of quarantined sources, and those that were sent back
 before, stay. arguments: since, until (seconds since the epoch), source, code, limit; all may be left out.
 By ingest.
+"""
+RECOVERY_ACTION_FALL_BACK: RecoveryAction.ValueType  # 21
+"""The champion before answers instead of the champion until the registry names another; nothing is changed there.
+arguments: from_version (the champion to leave). By every predictor.
 """
 Global___RecoveryAction: _TypeAlias = RecoveryAction  # noqa: Y015
 

@@ -17,7 +17,7 @@ router = APIRouter(prefix="/v1/recovery", tags=["recovery"])
 # Who executes what an operator may order; the gateway executes none of it.
 EXECUTORS = {"RESTART": "actuator", "SCALE": "actuator", "ROLL_BACK": "trainer", "RETRAIN": "trainer",
              "QUARANTINE": "ingest", "RESTORE": "ingest", "RESUME": "ingest",
-             "REPLAY_DEAD_LETTERS": "ingest"}
+             "REPLAY_DEAD_LETTERS": "ingest", "FALL_BACK": "predictor"}
 
 
 class Order(BaseModel):
@@ -26,7 +26,7 @@ class Order(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     action: Literal["RESTART", "SCALE", "ROLL_BACK", "RETRAIN", "QUARANTINE", "RESTORE", "RESUME",
-                    "REPLAY_DEAD_LETTERS"]
+                    "REPLAY_DEAD_LETTERS", "FALL_BACK"]
     target: str = Field(max_length=120, examples=["instance:predictor-0"],
                         description="instance:<name>, service:<name>, model:<name> or pipeline:<name>")
     arguments: dict[str, str] = Field(default_factory=dict, examples=[{"grace_s": "5"}])
@@ -46,7 +46,8 @@ async def order(wanted: Order, gateway: TheGateway, caller: Administers) -> Resp
     action = RecoveryAction.Value(f"RECOVERY_ACTION_{wanted.action}")
     command = await gateway.commands.send(caller, action, wanted.target, wanted.arguments, wanted.cause)
     shown = {name: value for name, value in plain(command).items() if name != "signature"}
-    return answer({**shown, "executor": EXECUTORS[wanted.action]}, 202)
+    of_model = wanted.action == "RESTORE" and wanted.target.startswith("model:")
+    return answer({**shown, "executor": "predictor" if of_model else EXECUTORS[wanted.action]}, 202)
 
 
 @router.get("", summary="Read results", responses={

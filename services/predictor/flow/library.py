@@ -104,6 +104,44 @@ class Library:
             self._slots.forget(model)
         log.warning("%s is unloaded by an operator", model)
 
+    async def fall_back(self, model: str, leaving: int) -> str:
+        """Have the champion before answer instead of `leaving` until the registry names another; what was done.
+
+        Raises Missing for a model the registry has not, Refused where `leaving` is not its champion or nothing went
+        before it, Busy and Unavailable when that cannot be loaded now.
+        """
+        standing = self._known(model)
+        async with standing.turn:
+            state = standing.state
+            if state is None or state.champion != leaving:
+                raise Refused(f"version {leaving} of {model} is not the champion", field="arguments.from_version",
+                              remedy=f"the champion is version {standing.champion}")
+            if not state.previous_champion or standing.unloaded:
+                raise Refused(f"nothing of {model} can answer instead of version {leaving}", field="target",
+                              remedy="train or promote another version")
+            await self._bring(state, state.previous_champion)
+            standing.left = leaving
+            self._answer_before(state, standing)
+        return f"version {state.previous_champion} of {model} answers instead of version {leaving}"
+
+    async def restore(self, model: str) -> str:
+        """Have the registry's champion answer again; what was done. Raises Missing, and what `adopt` raises."""
+        standing = self._known(model)
+        async with standing.turn:
+            left, standing.left = standing.left, 0
+            if left and standing.state is not None:
+                await self._take_up(standing.state, standing)
+        return f"version {standing.champion} of {model} answers" + ("" if left else ", as it did before")
+
+    def _answer_before(self, state: models_pb2.ModelState, standing: Standing) -> None:
+        """The version before, which is in memory, answers; the one that was left stays for its return."""
+        self._trials.pop(state.model, None)
+        self._slots.flip(state.model, state.previous_champion, frozenset({state.champion}))
+        standing.settled = True
+        standing.reason = f"it fell back from version {state.champion}, until that is replaced or restored"
+        standing.unpark()
+        log.warning("%s: v%d answers, v%d was left by command", state.model, state.previous_champion, state.champion)
+
     def _known(self, model: str) -> Standing:
         standing = self._standings.get(model)
         if standing is None:
@@ -129,10 +167,18 @@ class Library:
             self._slots.forget(state.model)
             standing.settled, standing.reason = True, "the registry names no champion"
             return
+        if standing.left == state.champion and state.previous_champion:
+            await self._bring(state, state.previous_champion)
+            self._answer_before(state, standing)
+            return
+        standing.left = 0
         try:
             await self._bring(state, state.champion)
         except Refused as refused:
             standing.settled, standing.reason = True, str(refused)
+            await self._stand_in(state)
+            raise
+        except Unavailable:
             await self._stand_in(state)
             raise
         self._slots.flip(state.model, state.champion, frozenset({state.previous_champion, tried}))

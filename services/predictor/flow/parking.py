@@ -32,6 +32,8 @@ class Standing:
     state: models_pb2.ModelState | None = None
     unloaded: bool = False
     """An operator had it leave this process, until it is loaded again."""
+    left: int = 0
+    """The champion that does not answer here for as long as the registry names it: the one before does."""
     parked: int = 0
     """The version that is loaded at the next request, since it left memory for want of room; 0: none did."""
     tallies: dict[int, Tally] = field(default_factory=dict)

@@ -326,6 +326,7 @@ class Thresholds(Input, frozen=True):
     `own`: name of this instance, whose heartbeats show that the bus carries. `canary_s`: how old the newest of them
     may be while others are judged. `reconnect_s`: longest time granted to clients of a broker that came back.
     `approval`: actions that wait for a person's word, for `approval_s` at most.
+    `young_s`: so long a new champion is the first to be suspected of what came after it.
     `dry_run`: nothing is commanded, a person is told what would have been. What was cured `flaps` times within
     `flap_s` and comes back is not cured again. `renew_verify_s`: time a process that still
     worked has until its restart shows.
@@ -348,6 +349,8 @@ class Thresholds(Input, frozen=True):
     retrain_verify_s: float = 300.0
     quarantine_verify_s: float = 30.0
     replay_verify_s: float = 120.0
+    fall_back_verify_s: float = 600.0
+    young_s: float = 300.0
     no_labels_s: float = 20.0
     patience_s: float = 30.0
     renew_verify_s: float = 90.0

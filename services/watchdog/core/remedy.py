@@ -7,7 +7,18 @@ from enum import Enum
 
 from services.watchdog.core.inputs import Command, Incident, Rules, Thresholds, Tick
 from services.watchdog.core.state import State
-from services.watchdog.core.symptom import BROKEN_DATA, BUS, CUT_OFF, DRIFT, FILES, LEAK, QUALITY_LOSS, SILENCE
+from services.watchdog.core.symptom import (
+    AVAILABILITY,
+    BROKEN_DATA,
+    BUS,
+    CUT_OFF,
+    DRIFT,
+    FILES,
+    LATENCY,
+    LEAK,
+    QUALITY_LOSS,
+    SILENCE,
+)
 
 # Restarted by the process manager alone: the watchdog cannot command itself, and without the actuator nobody obeys.
 SELF_HEALING = frozenset({"watchdog", "actuator"})
@@ -59,7 +70,18 @@ def _wanted(incident: Incident, rules: Rules, state: State) -> tuple[str, ...]:
         return rules.ladders.drift
     if incident.symptom == BROKEN_DATA and "/" in incident.cause:
         return rules.ladders.broken_data
+    if incident.symptom in (AVAILABILITY, LATENCY) and _came_with_the_champion(incident, state):
+        return rules.ladders.availability if incident.symptom == AVAILABILITY else rules.ladders.latency
     return ()
+
+
+def _came_with_the_champion(incident: Incident, state: State) -> bool:
+    """Whether the champion was young when the incident opened, and one before it can answer instead."""
+    if incident.command_ids:
+        return True
+    model, promoted = state.models.get(incident.pipeline), state.promoted.get(incident.pipeline)
+    return (model is not None and model.previous > 0 and promoted is not None
+            and 0 <= incident.since - promoted <= state.thresholds.young_s)
 
 
 def _possible(actions: tuple[str, ...], incident: Incident, state: State) -> tuple[str, ...]:
@@ -78,14 +100,15 @@ def _possible(actions: tuple[str, ...], incident: Incident, state: State) -> tup
 
 def _rung(action: str, limits: Thresholds) -> Rung:
     verify_s = {"roll_back": limits.rollback_verify_s, "retrain": limits.retrain_verify_s,
-                "quarantine": limits.quarantine_verify_s}
+                "quarantine": limits.quarantine_verify_s, "fall_back": limits.fall_back_verify_s}
     return Rung(action, verify_s[action])
 
 
 def command(incident: Incident, rung: Rung, state: State, tick: Tick) -> Command:
     """The command of a rung; its id follows from incident and rung, so that it is never two commands."""
     return Command(
-        command_id=f"{incident.id}-{incident.rung + 1}", action=rung.action, target=incident.target,
+        command_id=f"{incident.id}-{incident.rung + 1}", action=rung.action,
+        target=f"model:{incident.pipeline}" if rung.action == "fall_back" else incident.target,
         arguments=_arguments(incident, rung, state, tick), cause=incident.cause, incident_id=incident.id,
         valid_s=rung.verify_s)
 
@@ -95,7 +118,7 @@ def _arguments(incident: Incident, rung: Rung, state: State, tick: Tick) -> dict
         case "restart":
             # A process that is silent answers no polite request; one that still works is let finish.
             return {"grace_s": "0" if incident.symptom == SILENCE else f"{RENEW_GRACE_S:g}"}
-        case "roll_back":
+        case "roll_back" | "fall_back":
             return {"from_version": str(incident.from_version)}
         case "quarantine":
             return {"source": incident.cause.partition("/")[2]}

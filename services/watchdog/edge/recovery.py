@@ -21,6 +21,7 @@ ACTIONS: Mapping[str, "recovery_pb2.RecoveryAction.ValueType"] = {
     "retrain": recovery_pb2.RECOVERY_ACTION_RETRAIN,
     "quarantine": recovery_pb2.RECOVERY_ACTION_QUARANTINE,
     "replay_dead_letters": recovery_pb2.RECOVERY_ACTION_REPLAY_DEAD_LETTERS,
+    "fall_back": recovery_pb2.RECOVERY_ACTION_FALL_BACK,
 }
 
 

@@ -9,6 +9,8 @@ class Ladders(msgspec.Struct, frozen=True):
     quality_loss: tuple[str, ...] = ("roll_back", "retrain", "retrain")
     drift: tuple[str, ...] = ("retrain",)
     broken_data: tuple[str, ...] = ("quarantine",)
+    availability: tuple[str, ...] = ("fall_back",)
+    latency: tuple[str, ...] = ("fall_back",)
 
 
 class QualityRule(msgspec.Struct, frozen=True):
