@@ -45,7 +45,8 @@ class RecoveryCommands:
         self._unanswered: list[RecoveryResult] = []
         self._verbs: Mapping[recovery_pb2.RecoveryAction.ValueType,
                              Callable[[str, RecoveryCommand], Awaitable[str]]] = {
-            FALL_BACK: lambda model, command: library.fall_back(model, _leaving(command)),
+            FALL_BACK: lambda model, command: library.fall_back(
+                model, _leaving(command), command.issued_at.ToDatetime(UTC)),
             RESTORE: lambda model, _: library.restore(model)}
 
     async def start(self) -> None:

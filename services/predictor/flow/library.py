@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from lepton.clock import Clock
 from lepton.contracts.modelling.serving import Serve
@@ -104,11 +105,11 @@ class Library:
             self._slots.forget(model)
         log.warning("%s is unloaded by an operator", model)
 
-    async def fall_back(self, model: str, leaving: int) -> str:
+    async def fall_back(self, model: str, leaving: int, issued: datetime) -> str:
         """Have the champion before answer instead of `leaving` until the registry names another; what was done.
 
-        Raises Missing for a model the registry has not, Refused where `leaving` is not its champion or nothing went
-        before it, Busy and Unavailable when that cannot be loaded now.
+        Raises Missing for a model the registry has not, Refused where `leaving` is not its champion, was made it after
+        the command was `issued`, or nothing went before it; Busy and Unavailable when that cannot be loaded now.
         """
         standing = self._known(model)
         async with standing.turn:
@@ -116,6 +117,10 @@ class Library:
             if state is None or state.champion != leaving:
                 raise Refused(f"version {leaving} of {model} is not the champion", field="arguments.from_version",
                               remedy=f"the champion is version {standing.champion}")
+            if state.champions and state.champions[-1].since.ToDatetime(UTC) > issued:
+                # A process that reads the log from its beginning must not obey what others have long left behind.
+                raise Refused(f"version {leaving} of {model} was promoted after the command was issued",
+                              field="issued_at", remedy="issue it again, if that version is to be left again")
             if not state.previous_champion or standing.unloaded:
                 raise Refused(f"nothing of {model} can answer instead of version {leaving}", field="target",
                               remedy="train or promote another version")

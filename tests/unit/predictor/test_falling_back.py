@@ -148,6 +148,21 @@ async def test_what_makes_no_sense_is_refused_with_the_reason(tmp_path: Path, ar
         await here.serving("tiny", 2)
 
 
+async def test_a_version_that_was_promoted_again_since_is_not_left_by_a_command_of_before(tmp_path: Path) -> None:
+    identity = watchdog(tmp_path)
+    async with world(tmp_path) as here:
+        await two_versions(here)
+        state = here.registry.state("tiny")
+        state.champions.add(version=2).since.FromDatetime(datetime.now(UTC) + timedelta(seconds=30))
+        await here.registry.announce(state)
+        await here.registry.publish("other", NEXT)
+        await here.serving("other", 1)
+        await command(here, identity, RECOVERY_ACTION_FALL_BACK, "c-1", from_version="2")
+        (refused,) = await results(here, 1)
+        assert refused.outcome == RECOVERY_OUTCOME_REFUSED and "promoted after the command" in refused.evidence
+        await here.serving("tiny", 2)
+
+
 async def test_with_nothing_before_it_the_champion_stays(tmp_path: Path) -> None:
     identity = watchdog(tmp_path)
     async with world(tmp_path) as here:
