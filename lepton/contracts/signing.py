@@ -112,6 +112,14 @@ class TrustStore:
         keys = [_trusted_key(path) for path in sorted(directory.glob("*.json"))]
         return cls({key.key_id: key for key in keys})
 
+    def ends(self) -> dict[str, datetime]:
+        """By role, from when on nobody can act in it any more: the latest end of its keys that were not revoked."""
+        ends: dict[str, datetime] = {}
+        for key in self._keys.values():
+            for role in () if key.revoked else key.roles:
+                ends[role] = max(ends.get(role, key.not_after), key.not_after)
+        return ends
+
     def verify(self, key_id: str, role: Role, data: bytes, signature: bytes, now: datetime) -> None:
         """Raises Refused, with the reason, unless `key_id` may act as `role` at `now` and signed exactly `data`."""
         key = self._keys.get(key_id)

@@ -3,17 +3,23 @@ often a library may say the same."""
 
 import json
 import logging
+import re
 import sys
 import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
 
 from opentelemetry import trace
 
+from lepton.contracts.pb import telemetry_pb2
 from lepton.runtime.settings import LeptonSettings
 
 # What a Restraint leaves on a record: how many it held back before it, and in how many seconds.
 _HELD = "held_back"
+# Member of a line that tells the kind of failure it reports.
+EVENT = "event"
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", _HELD}
 # These tell of every request or poll at info; what they have to say of failures we report ourselves.
 _CHATTY = ("aiokafka", "httpx", "httpcore", "pymongo", "uvicorn", "asyncio", "faust", "mode", "opentelemetry")
@@ -22,6 +28,12 @@ _OURS = frozenset({"lepton", "lepton_ai", "services", "deploy", "root", "__main_
 REPEAT_EVERY_S = 10.0
 # A library may put a changing part into its template; kinds beyond this many are forgotten, the oldest first.
 MAX_KINDS = 1000
+# Patterns counted between two heartbeats; lines of all others are one.
+MAX_PATTERNS = 100
+OTHERS = "others"
+_MAX_PATTERN = 160
+# What changes from line to line where a library has filled it in itself.
+_FILLED_IN = re.compile(r"0x[0-9a-fA-F]+|\b[0-9a-fA-F]{8,}\b|\d+")
 
 
 def install(settings: LeptonSettings) -> None:
@@ -66,6 +78,66 @@ class Restraint(logging.Filter):
                 del self._passed[next(iter(self._passed))]
         setattr(record, _HELD, (held, abs(elapsed_s)) if held else None)
         return True
+
+
+class Patterns(logging.Handler):
+    """Counts warnings and errors by what they have in common, for heartbeats; what was filled in is not kept."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._counted: dict[str, telemetry_pb2.LogPattern] = {}
+        self._levels: dict[str, int] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        span = trace.get_current_span().get_span_context()
+        one = telemetry_pb2.LogPattern(pattern=pattern_of(record), count=1, level=record.levelname.lower(),
+                                       trace_id=f"{span.trace_id:032x}" if span.is_valid else "")
+        self._add(one, record.levelno)
+
+    def take(self) -> list[telemetry_pb2.LogPattern]:
+        """What was counted since the last call."""
+        with self._held():
+            taken = list(self._counted.values())
+            self._counted, self._levels = {}, {}
+        return taken
+
+    def put_back(self, unsent: Iterable[telemetry_pb2.LogPattern]) -> None:
+        with self._held():
+            for one in unsent:
+                self._add(one, logging.getLevelNamesMapping().get(one.level.upper(), logging.WARNING))
+
+    def _add(self, one: telemetry_pb2.LogPattern, level: int) -> None:
+        # `emit` is called with the handler's lock held.
+        if one.pattern not in self._counted and len(self._counted) >= MAX_PATTERNS:
+            one.pattern = OTHERS
+        known = self._counted.setdefault(one.pattern, one)
+        if known is not one:
+            known.count += one.count
+            known.trace_id = one.trace_id or known.trace_id
+        if level >= self._levels.get(one.pattern, 0):
+            self._levels[one.pattern], known.level = level, one.level
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
+
+
+def pattern_of(record: logging.LogRecord) -> str:
+    """What lines like it have in common: the kind of a failure, else logger and template, or an exception's place."""
+    kind = getattr(record, EVENT, None)
+    if kind is not None:
+        return str(kind)[:_MAX_PATTERN]
+    logger, *rest = _kind(record)
+    if len(rest) == 2:
+        type_name, place = rest
+        return f"{logger}: {type_name} at {place.rpartition('/')[2] or 'an unknown place'}"[:_MAX_PATTERN]
+    # One line of it is enough to know it by.
+    template = rest[0].partition("\n")[0]
+    return f"{logger}: {_FILLED_IN.sub('#', template)}"[:_MAX_PATTERN]
 
 
 def message_of(record: logging.LogRecord) -> str:

@@ -9,7 +9,10 @@ from lepton.clock import Clock
 from lepton.contracts.pb import telemetry_pb2
 from lepton.errors import Busy, Unavailable
 from lepton.runtime.health import Health
+from lepton.runtime.logs import Patterns
 from lepton.runtime.loops import pause
+from lepton.runtime.resources.expiry import Expiry
+from lepton.runtime.resources.gpus import Gpus
 from lepton.runtime.resources.reading import Resources
 from lepton.runtime.settings import LeptonSettings
 
@@ -17,6 +20,9 @@ ANNOUNCE_EVERY_S = 2.0
 # A process that measures or fails in more ways than this between two heartbeats has a bug worth losing detail over.
 MAX_MEASUREMENTS = 2000
 MAX_ERRORS = 100
+
+# Those that run models; the others need not open the driver to say what these say.
+ON_GPUS = frozenset({"predictor", "trainer"})
 
 SendTelemetry = Callable[[telemetry_pb2.Telemetry], Awaitable[None]]
 SendInstance = Callable[[telemetry_pb2.Instance | None], Awaitable[None]]
@@ -41,6 +47,10 @@ class Pulse:
         self._sent_counts: frozenset[tuple[str, Attributes]] = frozenset()
         self._errors: dict[tuple[str, str], telemetry_pb2.ErrorReport] = {}
         self._resources = Resources(settings.state_dir)
+        self._gpus = Gpus() if service in ON_GPUS else None
+        self._expiry = Expiry(settings.trust_dir, settings.kafka_ca_file)
+        self.lines = Patterns()
+        """A log handler: what it counts goes into the next heartbeat."""
 
     def measure(self, name: str, value: float, attributes: dict[str, str]) -> None:
         """Put a value into the next heartbeat; the last one of a name and its attributes counts."""
@@ -108,12 +118,14 @@ class Pulse:
 
     def _next(self) -> telemetry_pb2.Telemetry:
         self._sequence += 1
-        for name, value, attributes in self._resources.read(self._clock.monotonic()):
+        now = self._clock.monotonic()
+        used = self._gpus.read(now) if self._gpus is not None else ()
+        for name, value, attributes in (*self._resources.read(now), *used, *self._expiry.read(now, self._clock.now())):
             self.measure(name, value, attributes)
         message = telemetry_pb2.Telemetry(
             instance=self._settings.instance, service=self._service, pid=self._resources.pid,
             sequence=self._sequence, boot_id=self.boot_id, state=self._health.state,
-            failing_checks=self._health.failing(), errors=self._errors.values(),
+            failing_checks=self._health.failing(), errors=self._errors.values(), patterns=self.lines.take(),
             measurements=[telemetry_pb2.Measurement(name=name, value=value, attributes=dict(attributes))
                           for (name, attributes), value in (self._measurements | self._counts).items()],
         )
@@ -123,6 +135,7 @@ class Pulse:
         return message
 
     def _keep(self, unsent: telemetry_pb2.Telemetry) -> None:
+        self.lines.put_back(unsent.patterns)
         for one in unsent.measurements:
             key = (one.name, tuple(sorted(one.attributes.items())))
             if key in self._sent_counts:

@@ -21,6 +21,7 @@ from lepton.clock import Clock
 from lepton.runtime import pulse, tracing
 from lepton.runtime.exporters import Exporters, meters
 from lepton.runtime.health import Health
+from lepton.runtime.logs import EVENT
 from lepton.runtime.settings import LeptonSettings
 
 # Latencies from a model call (0.1 ms) to a stuck dependency (10 s).
@@ -91,7 +92,7 @@ class Telemetry:
 
     def error(self, kind: str, message: str, place: str = "") -> None:
         """Report a failure: a log line, a count, and a line in the next heartbeat. `message` must hold no secret."""
-        log.error("%s: %s", kind, message, extra={"place": place} if place else None)
+        log.error("%s: %s", kind, message, extra={EVENT: kind} | ({"place": place} if place else {}))
         self._errors.add(1, {"kind": kind})
         self.pulse.error(kind, message, place)
 
@@ -137,11 +138,13 @@ class Telemetry:
         self._exposed.append(text)
 
     async def start(self) -> None:
+        logging.getLogger().addHandler(self.pulse.lines)
         if self._exporters:
             logging.getLogger().addHandler(self._exporters.log_handler)
 
     async def stop(self) -> None:
         """Flush what is waiting, for two seconds at most."""
+        logging.getLogger().removeHandler(self.pulse.lines)
         if self._exporters:
             logging.getLogger().removeHandler(self._exporters.log_handler)
             await asyncio.to_thread(self._exporters.shutdown)

@@ -80,6 +80,7 @@ class Telemetry(_message.Message):
     ERRORS_FIELD_NUMBER: _builtins.int
     FAILING_CHECKS_FIELD_NUMBER: _builtins.int
     ALERTS_FIELD_NUMBER: _builtins.int
+    PATTERNS_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
     service: _builtins.str
     pid: _builtins.int
@@ -102,6 +103,10 @@ class Telemetry(_message.Message):
     def alerts(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutsideAlert]:
         """What other monitoring systems said to a gateway. A message that holds any is no heartbeat, and numbered by itself."""
 
+    @_builtins.property
+    def patterns(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogPattern]:
+        """Warnings and errors that were logged since the heartbeat before, by their pattern."""
+
     def __init__(
         self,
         *,
@@ -116,14 +121,48 @@ class Telemetry(_message.Message):
         errors: _abc.Iterable[Global___ErrorReport] | None = ...,
         failing_checks: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         alerts: _abc.Iterable[Global___OutsideAlert] | None = ...,
+        patterns: _abc.Iterable[Global___LogPattern] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts", "at", b"at", "boot_id", b"boot_id", "errors", b"errors", "failing_checks", b"failing_checks", "instance", b"instance", "measurements", b"measurements", "pid", b"pid", "sequence", b"sequence", "service", b"service", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts", "at", b"at", "boot_id", b"boot_id", "errors", b"errors", "failing_checks", b"failing_checks", "instance", b"instance", "measurements", b"measurements", "patterns", b"patterns", "pid", b"pid", "sequence", b"sequence", "service", b"service", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Telemetry: _TypeAlias = Telemetry  # noqa: Y015
+
+@_typing.final
+class LogPattern(_message.Message):
+    """LogPattern counts log lines that differ only in what was filled in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATTERN_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    TRACE_ID_FIELD_NUMBER: _builtins.int
+    pattern: _builtins.str
+    """Logger and template (`lepton.bus: %s is not there yet`), type and place of an exception, or the kind of a failure."""
+    level: _builtins.str
+    """The severest of them: warning, error or critical."""
+    count: _builtins.int
+    trace_id: _builtins.str
+    """Of the last one that was written in a trace; empty when none was."""
+    def __init__(
+        self,
+        *,
+        pattern: _builtins.str = ...,
+        level: _builtins.str = ...,
+        count: _builtins.int = ...,
+        trace_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "level", b"level", "pattern", b"pattern", "trace_id", b"trace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogPattern: _TypeAlias = LogPattern  # noqa: Y015
 
 @_typing.final
 class OutsideAlert(_message.Message):

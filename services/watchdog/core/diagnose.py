@@ -10,6 +10,7 @@ from services.watchdog.core.symptom import (
     BUS,
     CUT_OFF,
     DRIFT,
+    ERRORS,
     FAILURES,
     LAG,
     LATENCY,
@@ -26,9 +27,12 @@ from services.watchdog.core.symptom import (
 
 EFFECTS_OF_BAD_ROWS = frozenset({QUALITY_LOSS, DRIFT, ANSWER_DRIFT, UNUSUAL_ROWS})
 
-EFFECTS_OF_SILENCE = frozenset({NO_ROWS, AVAILABILITY, LATENCY, QUEUE, LAG})
+EFFECTS_OF_SILENCE = frozenset({NO_ROWS, AVAILABILITY, LATENCY, QUEUE, LAG, ERRORS})
 EFFECTS_OF_DEPENDENCIES = EFFECTS_OF_SILENCE | {FAILURES}
 ROOTS = frozenset({CUT_OFF, SLOW_DEPENDENCY})
+
+TOLD_TWICE = frozenset({FAILURES, ERRORS})
+"""A failure that is reported is logged too."""
 
 
 def cause(symptom: Symptom) -> str:
@@ -56,6 +60,8 @@ def cause(symptom: Symptom) -> str:
             return f"surge:{symptom.about}"
         case "outside_alert":
             return f"outside:{symptom.about}"
+        case "certificate":
+            return f"dependency:certificate/{symptom.about}"
         case "dead_letters":
             return f"data:{symptom.about}"
         case kind if kind in OF_PROCESSES:
@@ -78,8 +84,8 @@ def target(symptom: Symptom) -> str:
             return f"pipeline:{symptom.about}"
         case "no_rows" | "unusual_rows" | "surge" | "availability" | "latency":
             return f"pipeline:{symptom.about}"
-        case "outside_alert":
-            return f"outside:{symptom.about}"
+        case "outside_alert" | "certificate":
+            return f"{symptom.kind.partition('_')[0]}:{symptom.about}"
         case kind if kind in OF_HOSTS:
             return f"host:{symptom.about}"
         case "lag":
@@ -101,6 +107,8 @@ def explained(symptom: Symptom, open_incidents: Iterable[Incident]) -> bool:
         if incident.cause == BUS and symptom.kind in (SILENCE, CUT_OFF) and symptom.about != BUS:
             return True
         if incident.symptom == SILENCE and symptom.kind in EFFECTS_OF_SILENCE:
+            return True
+        if {incident.symptom, symptom.kind} == TOLD_TWICE and incident.cause == cause(symptom):
             return True
         if incident.symptom in ROOTS and symptom.kind in EFFECTS_OF_DEPENDENCIES:
             return True

@@ -210,6 +210,14 @@ class Failures(Input, frozen=True):
     kinds: tuple[tuple[str, int, str], ...]
 
 
+class Lines(Input, frozen=True):
+    """Warnings and errors a process logged since its heartbeat before: (pattern, level, how often, trace id or "")."""
+
+    instance: str
+    service: str
+    patterns: tuple[tuple[str, str, int, str], ...]
+
+
 class Alerted(Input, frozen=True):
     """Another monitoring system says that something is wrong, until `ends_s` (wall time) unless it says so again.
 
@@ -363,4 +371,4 @@ class Thresholds(Input, frozen=True):
 
 
 AnyInput = (Tick | Beat | Again | Reached | Announced | Rules | ModelSeen | RowsSeen | Predicted | Requests | Judged
-            | RunEnded | Figures | Failures | Alerted | Answered | Approval | Leads | AlreadyOpen | Thresholds)
+            | RunEnded | Figures | Failures | Lines | Alerted | Answered | Approval | Leads | AlreadyOpen | Thresholds)

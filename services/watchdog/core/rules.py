@@ -21,7 +21,8 @@ def symptoms(state: State, tick: Tick) -> list[Symptom]:
     now = tick.monotonic_s
     return [*silence(state, now), *stopped_lines(state), *broken_data(state, now), *quality_loss(state),
             *training_failures(state), *state.patterns.symptoms(now), *state.promises.symptoms(now),
-            *state.dependencies.symptoms(now), *state.usage.symptoms(now), *state.outside.symptoms(state.rules)]
+            *state.dependencies.symptoms(now), *state.usage.symptoms(now), *state.lines.symptoms(now),
+            *state.outside.symptoms(state.rules)]
 
 
 def silence(state: State, now: float) -> list[Symptom]:

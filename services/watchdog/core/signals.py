@@ -136,6 +136,12 @@ class Lives:
         heard = [life for life in self.others() if life.heard]
         return len(heard) >= FEWEST_OTHERS and all(now - life.heard_at > OVERDUE_S for life in heard)
 
+    def calm(self, now: float, settle_s: float) -> bool:
+        """Whether nobody is away whom others may miss: none is silent, starting, or left in `settle_s`."""
+        return self.may_judge(now) and not any(
+            life.state == STARTING or self.silent(life, now) or (life.leaving and now - life.heard_at < settle_s)
+            for life in self.by_name.values())
+
     def _start_over(self, now: float) -> None:
         """We ourselves stood still: what came meanwhile was not seen, so silence counts from now."""
         for life in self.by_name.values():

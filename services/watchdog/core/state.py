@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from services.watchdog.core.alerting.outside import Outside
 from services.watchdog.core.inputs import (
+    READY,
     Alerted,
     Announced,
     AnyInput,
@@ -11,6 +12,7 @@ from services.watchdog.core.inputs import (
     Failures,
     Figures,
     Judged,
+    Lines,
     ModelSeen,
     Predicted,
     Reached,
@@ -21,6 +23,7 @@ from services.watchdog.core.inputs import (
     Thresholds,
     Tick,
 )
+from services.watchdog.core.lines.rates import SETTLE_S, Rates
 from services.watchdog.core.load.dependencies import Dependencies
 from services.watchdog.core.load.usage import Usage
 from services.watchdog.core.quality.loss import Reference, Window
@@ -38,6 +41,7 @@ class State:
     lives: Lives = field(init=False)
     usage: Usage = field(init=False)
     dependencies: Dependencies = field(init=False)
+    lines: Rates = field(init=False)
     standing: frozenset[tuple[str, str]] = frozenset()
     """Kind and cause of all that is wrong at this tick."""
     rules: dict[str, Rules] = field(default_factory=dict)
@@ -61,6 +65,7 @@ class State:
         self.lives = Lives(self.thresholds)
         self.usage = Usage(self.thresholds.limits)
         self.dependencies = Dependencies(self.thresholds.limits)
+        self.lines = Rates(self.thresholds.limits)
 
     def fold(self, one: AnyInput, tick: Tick) -> None:
         """Take in an input that came by this tick."""
@@ -73,8 +78,12 @@ class State:
                 self.dependencies.figures(one, now)
             case Failures():
                 self.usage.failures(one, now)
+            case Lines():
+                self._lines(one, now)
             case Announced():
                 self.lives.announce(one, now)
+                if one.gone:
+                    self.lines.gone(one.instance)
             case Reached():
                 self.lives.reached(one.instance, now)
             case Rules():
@@ -103,9 +112,12 @@ class State:
         """Take note of the time that passed."""
         self.lives.look(tick)
         self.outside.look(tick)
-        hearing = self.lives.may_judge(tick.monotonic_s)
-        self.usage.look(tick.monotonic_s, hearing)
-        self.dependencies.look(tick.monotonic_s, hearing)
+        now = tick.monotonic_s
+        hearing = self.lives.may_judge(now)
+        self.usage.look(now, hearing)
+        self.dependencies.look(now, hearing)
+        slow = next(self.dependencies.symptoms(now), None)
+        self.lines.look(now, slow is None and self.lives.calm(now, SETTLE_S))
 
     def reference(self, model: str) -> Reference | None:
         """What the champion's watched metric was at publication; None when it was not measured then."""
@@ -126,6 +138,14 @@ class State:
         if before is not None and before.boot_id not in ("", beat.boot_id) and not before.leaving:
             self.usage.crashed(beat.instance, now)
         self.lives.beat(beat, now)
+        if beat.state == READY:
+            self.lines.heard(beat.instance, now)
+
+    def _lines(self, lines: Lines, now: float) -> None:
+        """Only of a process that works: one that starts or ends complains of what it does not have yet, or any more."""
+        life = self.lives.by_name.get(lines.instance)
+        if life is not None and life.state == READY:
+            self.lines.see(lines, now)
 
     def _rule(self, rules: Rules) -> None:
         self.patterns.rule(rules)

@@ -8,6 +8,8 @@ LINE_STOPPED, TRAINING_FAILURE = "line_stopped", "training_failure"
 CPU, MEMORY, DISK = "cpu", "memory", "disk"
 LEAK, FILES, CRASH_LOOP = "leak", "files", "crash_loop"
 LAG, QUEUE, FAILURES, DEAD_LETTERS = "lag", "queue", "failures", "dead_letters"
+ERRORS = "errors"
+CERTIFICATE, GPU = "certificate", "gpu"
 UNUSUAL_ROWS, SURGE, NO_ROWS = "unusual_rows", "surge", "no_rows"
 DRIFT, ANSWER_DRIFT = "drift", "answer_drift"
 AVAILABILITY, LATENCY = "availability", "latency"
@@ -16,10 +18,11 @@ CUT_OFF, SLOW_DEPENDENCY = "cut_off", "slow_dependency"
 
 BUS: Final = "dependency:broker"
 
-OF_HOSTS: Final = frozenset({CPU, MEMORY, DISK})
-OF_PROCESSES: Final = frozenset({LEAK, FILES, CRASH_LOOP, QUEUE, FAILURES, DEAD_LETTERS})
+OF_HOSTS: Final = frozenset({CPU, MEMORY, DISK, GPU})
+OF_PROCESSES: Final = frozenset({LEAK, FILES, CRASH_LOOP, QUEUE, FAILURES, DEAD_LETTERS, ERRORS})
 OF_ROWS: Final = frozenset({UNUSUAL_ROWS, SURGE, NO_ROWS, DRIFT, ANSWER_DRIFT})
-STANDING: Final = OF_HOSTS | OF_PROCESSES | OF_ROWS | {LAG, AVAILABILITY, LATENCY, OUTSIDE, SLOW_DEPENDENCY}
+STANDING: Final = OF_HOSTS | OF_PROCESSES | OF_ROWS | {
+    LAG, AVAILABILITY, LATENCY, CERTIFICATE, OUTSIDE, SLOW_DEPENDENCY}
 """Kinds that are well again once their signal is quiet; their detectors themselves hold on for a while."""
 
 TOLD_AT_ONCE: Final = frozenset({LINE_STOPPED, TRAINING_FAILURE, OUTSIDE})

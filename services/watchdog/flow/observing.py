@@ -77,6 +77,9 @@ class Observing:
         failures = translate.failures(message)
         if failures is not None:
             self.put(failures)
+        lines = translate.lines(message)
+        if lines is not None:
+            self.put(lines)
         for requests in translate.requests(message):
             self.put(requests)
         self._figures(message)

@@ -14,6 +14,7 @@ from services.watchdog.core.inputs import (
     Failures,
     FieldRows,
     Incident,
+    Lines,
     ModelSeen,
     Note,
     Requests,
@@ -40,8 +41,8 @@ FAULTS_OF_CALLERS = frozenset({"Invalid", "Missing", "Refused", "cancelled"})
 _TOLD: Mapping[str, tuple[str, int]] = {
     names.MEMORY_SHARE: ("", 2), names.FILES_SHARE: ("", 2), names.WAITING_ROWS: ("", 0),
     names.HOST_CPU_SHARE: ("host", 2), names.HOST_MEMORY_SHARE: ("host", 2), names.HOST_DISK_SHARE: ("host", 2),
-    names.CONSUMER_LAG: ("topic", 0), names.DATABASE_SECONDS: ("", 1),
-    names.UNREACHED_SECONDS: ("predictor", 0)}
+    names.HOST_GPU_MEMORY_SHARE: ("gpu", 2), names.CERTIFICATE_DAYS: ("certificate", 1),
+    names.CONSUMER_LAG: ("topic", 0), names.DATABASE_SECONDS: ("", 1), names.UNREACHED_SECONDS: ("predictor", 0)}
 """The figures that are judged: the attribute that says what each is about (none: the process itself), and its digits.
 """
 
@@ -108,6 +109,13 @@ def failures(message: telemetry_pb2.Telemetry) -> Failures | None:
         return None
     return Failures(message.instance, message.service,
                     tuple((one.kind, one.count, one.message[:MAX_TOLD]) for one in message.errors))
+
+
+def lines(message: telemetry_pb2.Telemetry) -> Lines | None:
+    if not message.patterns:
+        return None
+    return Lines(message.instance, message.service,
+                 tuple((one.pattern[:MAX_TOLD], one.level, one.count, one.trace_id) for one in message.patterns))
 
 
 def alerted(message: telemetry_pb2.Telemetry) -> Iterator[Alerted]:

@@ -7,6 +7,7 @@ from typing import Final
 
 from services.watchdog.core.inputs import Failures, Figures
 from services.watchdog.core.load.bursts import Burst
+from services.watchdog.core.load.expiring import Expiring
 from services.watchdog.core.load.sustained import CLEAR_PART, Sustained
 from services.watchdog.core.load.trend import Trend
 from services.watchdog.core.symptom import (
@@ -16,6 +17,7 @@ from services.watchdog.core.symptom import (
     DISK,
     FAILURES,
     FILES,
+    GPU,
     LAG,
     LEAK,
     MEMORY,
@@ -27,7 +29,9 @@ from services.watchdog.core.thresholds.limits import Limits
 HOST_CPU: Final = "host_cpu_share"
 HOST_MEMORY: Final = "host_memory_share"
 HOST_DISK: Final = "host_disk_share"
-HOST_LEVELS: Final = {HOST_CPU: CPU, HOST_MEMORY: MEMORY, HOST_DISK: DISK}
+HOST_GPU_MEMORY: Final = "host_gpu_memory_share"
+HOST_LEVELS: Final = {HOST_CPU: CPU, HOST_MEMORY: MEMORY, HOST_DISK: DISK, HOST_GPU_MEMORY: GPU}
+CERTIFICATE_DAYS: Final = "certificate_days"
 MEMORY_SHARE: Final = "process_memory_share"
 FILES_SHARE: Final = "process_files_share"
 LAG_RECORDS: Final = "lepton_consumer_lag"
@@ -86,11 +90,15 @@ class Usage:
     _hot: set[Key] = field(default_factory=set)
     """The gauges that stand or may soon: a tick looks at no other."""
     _bursts: dict[Key, Burst] = field(default_factory=dict)
+    _expiring: Expiring = field(default_factory=Expiring)
     _deaf_at: float = 0.0
     _looked_at: float = 0.0
 
     def figures(self, one: Figures, now: float) -> None:
         for name, about, value in one.readings:
+            if name == CERTIFICATE_DAYS:
+                self._expiring.see(about, one.instance, value, now)
+                continue
             key = (name, f"{one.instance}/{about}" if name == LAG_RECORDS else about or one.instance)
             gauge = self._gauges.get(key)
             if gauge is None:
@@ -124,6 +132,7 @@ class Usage:
         for key in [key for key, gauge in self._gauges.items() if now - gauge.level.seen_at > STALE_S]:
             del self._gauges[key]
             self._hot.discard(key)
+        self._expiring.forget(now - STALE_S)
         for key in [key for key, burst in self._bursts.items() if not burst.look(now) and not burst.count]:
             del self._bursts[key]
 
@@ -132,6 +141,7 @@ class Usage:
             found = _judge(name, about, self._gauges[(name, about)], now)
             if found is not None:
                 yield found
+        yield from self._expiring.symptoms(self.limits.certificate_days)
         for (kind, instance), burst in sorted(self._bursts.items()):
             if burst.look(now):
                 told = f", the last: {burst.last}" if burst.last else ""
@@ -155,6 +165,7 @@ def _memory(limits: Limits) -> Sustained:
 _GAUGES: Final[Mapping[str, Callable[[Limits], Gauge]]] = {
     HOST_CPU: lambda limits: Gauge(Sustained(limits.cpu, limits.cpu_s)),
     HOST_MEMORY: lambda limits: Gauge(_memory(limits)),
+    HOST_GPU_MEMORY: lambda limits: Gauge(Sustained(limits.gpu, limits.gpu_s)),
     HOST_DISK: lambda limits: Gauge(Sustained(limits.disk, limits.disk_s), Trend(DISK_STEP_S), limits.disk_ahead_s),
     MEMORY_SHARE: lambda limits: Gauge(_memory(limits), Trend(LEAK_STEP_S), limits.leak_ahead_s, LEAK_LEVEL),
     FILES_SHARE: lambda limits: Gauge(Sustained(limits.files, limits.files_s)),

@@ -62,12 +62,14 @@ class SloRule(msgspec.Struct, frozen=True):
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """From where on load is a symptom. Shares are of all there is; `..._s`: for how long, or within which time.
+    """From where on load is a symptom. Shares are of all there is (`gpu`: of its memory); `..._s`: for how long, or
+    within which time.
 
     `lag` records wait and ever more of them do; `queue` rows wait in a predictor; `failures`, `dead_letters` within
-    `failures_s`, `crashes` within `crashes_s`. `database`: seconds that its answers take; `unreached`: that a
-    gateway's calls to a predictor have had none.
-    `..._ahead_s`: also when the slope leads there within this time.
+    `failures_s`, `crashes` within `crashes_s`; `errors` lines of a pattern in a minute, of a process that was
+    listened to for `errors_learn_s`. `database`: seconds that its answers take; `unreached`: that a gateway's calls to
+    a predictor have had none. `..._ahead_s`: also when the slope leads there within this time.
+    `certificate_days`: fewer are left.
     """
 
     cpu: float = 0.9
@@ -78,6 +80,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     disk: float = 0.9
     disk_s: float = 60.0
     disk_ahead_s: float = 3600.0
+    gpu: float = 0.95
+    gpu_s: float = 300.0
+    certificate_days: float = 21.0
     files: float = 0.8
     files_s: float = 15.0
     lag: float = 10_000.0
@@ -87,6 +92,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     failures: int = 60
     dead_letters: int = 600
     failures_s: float = 60.0
+    errors: int = 10
+    errors_learn_s: float = 600.0
     crashes: int = 5
     crashes_s: float = 600.0
     database: float = 2.0

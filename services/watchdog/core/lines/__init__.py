@@ -1,0 +1,1 @@
+"""What processes log: how often each pattern of warnings and errors is usual, and when it is not."""
