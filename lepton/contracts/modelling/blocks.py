@@ -49,6 +49,8 @@ class Parameters(Block):
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 7
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of hidden values left out at random in training."""
+    members: Annotated[int, Field(ge=1, le=32)] = 1
+    """Networks of that shape that learn side by side and answer with the mean of their scores."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Of `sgd`."""

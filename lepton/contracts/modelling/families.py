@@ -48,7 +48,7 @@ NOT_SEARCHED = frozenset({"seed", "epochs", "patience", "class_weights", "image"
 FAMILIES: dict[str, FamilyRules] = {
     "linear_regression": FamilyRules(frozenset({"regression"})),
     "logistic_regression": FamilyRules(frozenset({"classification"})),
-    "mlp": FamilyRules(BOTH, frozenset({"hidden", "dropout"})),
+    "mlp": FamilyRules(BOTH, frozenset({"hidden", "dropout", "members"})),
     "cnn": FamilyRules(BOTH, LOOKING | {"image", "channels", "kernel"}),
     "rnn": FamilyRules(BOTH, LOOKING | {"depth"}),
     "lstm": FamilyRules(BOTH, LOOKING | {"depth"}),

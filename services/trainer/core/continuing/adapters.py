@@ -24,10 +24,10 @@ class Adapters:
 
         Raises RunFailed(parameter) for a pattern that means no layer of weights.
         """
+        chosen = _chosen(network, wanted, free)
         # Seconds and half a gigabyte, which only such a run is to pay.
         from peft import LoraConfig, LoraModel
 
-        chosen = _chosen(network, wanted, free)
         config = LoraConfig(r=wanted.rank, lora_alpha=wanted.alpha, lora_dropout=0.0, target_modules=chosen)  # type: ignore[arg-type]  # float
         self._network = network
         self._tuner = LoraModel(network, config, _NAME)
@@ -63,6 +63,9 @@ class Adapters:
 def _chosen(network: Network, wanted: Lora, free: str) -> list[str]:
     """Layers that get an adapter: those that any pattern means, of which the weights are not frozen."""
     layers = {name: module for name, module in network.named_modules() if isinstance(module, nn.Linear)}
+    if not layers:
+        raise bad_parameter("transfer.lora: this network has no layer an adapter can stand beside; those of several "
+                            "members are none", "train the parent with members: 1, or fine-tune without lora")
     found = {name for pattern in wanted.layers for name in matching(list(layers), pattern, "transfer.lora.layers")}
     chosen = sorted(name for name in found if name != free and layers[name].weight.requires_grad)
     if not chosen:

@@ -65,10 +65,10 @@ class Network(nn.Module, ABC):
 
 
 def still(weight: torch.Tensor, columns: Array) -> None:
-    """Hold `weight[:, columns]` at zero."""
+    """Hold `weight[..., columns]` at zero."""
     held = torch.from_numpy(columns)
     with torch.no_grad():
-        weight[:, held] = 0.0
+        weight[..., held] = 0.0
     weight.register_hook(lambda gradient: gradient.masked_fill(held.to(gradient.device), 0.0))  # type: ignore[no-untyped-call]  # torch
 
 

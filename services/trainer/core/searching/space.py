@@ -46,6 +46,8 @@ LINEAR: frozenset[Family] = frozenset({"linear_regression", "logistic_regression
 """Families whose loss has one minimum, so that the penalty alone says how simple they are."""
 FEW_ROWS = 2000
 """Below, `auto` sets no rows apart to say when it is enough: trials do, which are judged by every row."""
+MEMBERS = 8
+"""Of so few rows what one network learns hangs on its first weights; the mean of several hardly does."""
 
 
 class Space:
@@ -57,8 +59,9 @@ class Space:
             family for family in _USUAL if plan.task in FAMILIES[family].tasks and (
                 family not in _LOOKS_ALONG or any(field.type in _LOOKS_ALONG[family] for field in plan.fields)))
         self._ranges = {family: self._tried(family) for family in self.families}
-        self._spares_none = plan.family == AUTO and plan.rows < FEW_ROWS and (
-            plan.parameters.patience == Parameters.model_fields["patience"].default)
+        few = plan.family == AUTO and plan.rows < FEW_ROWS
+        self._spares_none, self._several = (few and getattr(plan.parameters, name) == Parameters.model_fields[
+            name].default for name in ("patience", "members"))
 
     def draw(self, trial: Trial) -> tuple[Family, dict[str, Any]]:
         """Family and parameters of a trial."""
@@ -72,6 +75,8 @@ class Space:
             drawn["image"] = list(image)
         if self._spares_none:
             drawn["patience"] = 0
+        if self._several and not foreign(family, ["members"]):
+            drawn.setdefault("members", MEMBERS)
         return family, drawn
 
     def distributions(self, drawn: Mapping[str, Any]) -> dict[str, BaseDistribution]:
@@ -113,6 +118,13 @@ class Space:
         usual = {name: tried for name, tried in _USUAL.get(family, _ANY).items()
                  if getattr(self._plan.parameters, name) == Parameters.model_fields[name].default}
         return {**usual, **declared}
+
+
+def proven(family: str, parameters: Mapping[str, Any]) -> bool:
+    """Whether they are among those that a search begins with because they are known to do well."""
+    return any(all(parameters.get(name) == (list(value) if isinstance(value, tuple) else value)
+                   for name, value in one.items()) for place, known in _PROVEN.items() if place == family
+               for one in known)
 
 
 def _distribution(name: str, tried: Tried) -> BaseDistribution:

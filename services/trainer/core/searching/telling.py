@@ -7,7 +7,7 @@ from google.protobuf import json_format
 
 from lepton.contracts.pb import models_pb2
 from services.trainer.core.plan import Plan
-from services.trainer.core.searching.space import LINEAR
+from services.trainer.core.searching.space import LINEAR, proven
 from services.trainer.core.searching.study import Kept, Trial
 
 # A manifest travels over the bus with nine others.
@@ -28,9 +28,10 @@ def chosen(families: Sequence[str], trials: Sequence[Trial], finals: Sequence[Tr
 
     `families` are in order, the simplest first, and are compared by what came of their best when tried again: the least
     of many losses is too low, and the more so the more was tried (Cawley and Talbot 2010). Of a linear family it is, of
-    the trials within an error of its best, the one with the heaviest penalty. The rule is Breiman's (Classification and
-    Regression Trees, 1984), for penalties as Friedman, Hastie and Tibshirani (2010) use it. Raises ValueError when no
-    trial was completed.
+    the trials within an error of its best, the one with the heaviest penalty; of another the best of those within it
+    that are known to do well, if there are any: what was drawn must be better by more than chance. The rule is
+    Breiman's (Classification and Regression Trees, 1984), for penalties as Friedman, Hastie and Tibshirani (2010) use
+    it. Raises ValueError when no trial was completed.
     """
     best = finalists(families, trials) or [one for one in [_best(trials)] if one is not None]
     if not best:
@@ -39,11 +40,11 @@ def chosen(families: Sequence[str], trials: Sequence[Trial], finals: Sequence[Tr
     least = min(judged, key=_loss)
     reach = _loss(least) + least.standard_error
     taken = next(one for one, seen in zip(best, judged, strict=True) if _loss(seen) <= reach)
-    if taken.family not in LINEAR:
-        return taken
     reach = _loss(taken) + taken.standard_error
     alike = [one for one in trials if one.family == taken.family and one.state == "complete" and _loss(one) <= reach]
-    return min(alike, key=lambda one: (-one.parameters.get("l2", 0.0), _loss(one), one.number))
+    if taken.family in LINEAR:
+        return min(alike, key=lambda one: (-one.parameters.get("l2", 0.0), _loss(one), one.number))
+    return _best([one for one in alike if proven(one.family, one.parameters)]) or taken
 
 
 def compared(best: Sequence[Trial], finals: Sequence[Trial]) -> Sequence[Trial]:
@@ -80,7 +81,8 @@ def _explained(plan: Plan, families: Sequence[str], kept: Kept, taken: Trial, le
         if other is None:
             said.append(f"No trial of {family} came to its end.")
         elif family == taken.family:
-            said.append(f"{_told(other)} is better by less than the best's standard error, and less penalised.")
+            why = "less penalised" if other.family in LINEAR else "found by chance, not known to do well"
+            said.append(f"{_told(other)} is better by less than the best's standard error, and {why}.")
         else:
             said.append(f"The best of {family}: {_told(other)}.")
     best = finalists(families, trials)

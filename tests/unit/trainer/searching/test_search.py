@@ -179,6 +179,34 @@ def test_of_linear_models_within_an_error_the_one_with_the_heaviest_penalty_is_t
     assert "less penalised" in told(found).explanation
 
 
+@pytest.mark.parametrize(("drawn", "taken"), [(0.49, "known"), (0.3, "drawn")])
+def test_a_network_found_by_chance_is_taken_only_if_better_by_more_than_an_error(drawn: float, taken: str) -> None:
+    known = {"learning_rate": 0.005, "l2": 0.01, "dropout": 0.3, "hidden": (64,)}
+
+    def judged(plan: Plan, after_epoch: study.AfterEpoch) -> study.Judged:
+        if plan.family != "mlp":
+            return study.Judged(2.0, 0.05, 5)
+        same = all(getattr(plan.parameters, name) == value for name, value in known.items())
+        return study.Judged(0.5 if same else drawn, 0.05, 5)
+
+    found = find(planned("auto", trials=20), lambda: judged, notes())
+    assert found.family == "mlp" and found.parameters.members == 8
+    assert (found.parameters.dropout == 0.3) == (taken == "known")
+    assert ("not known to do well" in told(found).explanation) == (taken == "known")
+
+
+def test_few_rows_are_learnt_by_several_networks_unless_somebody_said_how_many() -> None:
+    def members(rows: int, **parameters: Any) -> set[int]:
+        plan = planned("auto", trials=12, epochs=2).model_copy(update={
+            "rows": rows, "parameters": Parameters(**parameters)})
+        tried = told(find(plan, lambda: plain, notes())).trials
+        return {json.loads(one.parameters_json).get("members", 1) for one in tried if one.family == "mlp"}
+
+    assert members(1999) == {8}
+    assert members(2000) == {1}
+    assert members(1999, members=3) == {1}
+
+
 def test_what_follows_has_its_time_within_the_searchs_seconds() -> None:
     now = itertools.count()
     clock = [0.0]
