@@ -49,15 +49,7 @@ def encode(topic: Topic, message: Message) -> bytes:
 
 def decode(topic: Topic, value: bytes) -> Message:
     """The message in a record of the topic. Raises Invalid with the field and why; never protobuf's own error."""
-    kind, checks = _reading(topic)
-    try:
-        message = kind.FromString(value)
-    except DecodeError as failure:
-        raise Invalid(f"not a {kind.DESCRIPTOR.full_name}: {len(value)} bytes do not parse",
-                      place=topic.value) from failure
-    for check in checks:
-        check(message)
-    return message
+    return _reading(topic)(value)
 
 
 @functools.cache
@@ -75,10 +67,14 @@ def message_type(topic: Topic) -> type[Message]:
 
 def decode_as(topic: Topic, kind: type[Kind], value: bytes) -> Kind:
     """`decode` for a caller that knows the topic's message class, so that a type checker does too."""
-    message = decode(topic, value)
-    if not isinstance(message, kind):
-        raise TypeError(f"{topic} carries {message.DESCRIPTOR.full_name}, not {kind.DESCRIPTOR.full_name}")
-    return message
+    return reader(topic, kind)(value)
+
+
+def reader(topic: Topic, kind: type[Kind]) -> Callable[[bytes], Kind]:
+    """`decode_as` of many messages: what is looked up by topic is looked up once."""
+    if not issubclass(found := message_type(topic), kind):
+        raise TypeError(f"{topic} carries {found.DESCRIPTOR.full_name}, not {kind.DESCRIPTOR.full_name}")
+    return cast(Callable[[bytes], Kind], _reading(topic))
 
 
 def _descriptor(topic: Topic) -> Descriptor:
@@ -86,8 +82,20 @@ def _descriptor(topic: Topic) -> Descriptor:
 
 
 @functools.cache
-def _reading(topic: Topic) -> tuple[type[Message], tuple[Check, ...]]:
-    return message_type(topic), _checks(topic)
+def _reading(topic: Topic) -> Callable[[bytes], Message]:
+    kind, checks = message_type(topic), _checks(topic)
+
+    def read(value: bytes) -> Message:
+        try:
+            message = kind.FromString(value)
+        except DecodeError as failure:
+            raise Invalid(f"not a {kind.DESCRIPTOR.full_name}: {len(value)} bytes do not parse",
+                          place=topic.value) from failure
+        for check in checks:
+            check(message)
+        return message
+
+    return read
 
 
 def _expect(topic: Topic, message: Message) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from dataclasses import fields as fields_of
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -41,6 +43,15 @@ class Number:
     null_above: float = np.inf
 
 
+@lru_cache(maxsize=64)
+def _columns(numbers: tuple[Number, ...]) -> tuple[Array, ...]:
+    """What each is filled, bounded and standardised by, [numbers] each: as `Number` lists them from `fill` on.
+
+    A stream asks for the same with every few rows, of which making them anew would be a good part.
+    """
+    return tuple(np.array([getattr(one, what.name) for one in numbers]) for what in fields_of(Number)[2:])
+
+
 @dataclass(frozen=True, slots=True)
 class Numbers:
     """One column a number."""
@@ -63,9 +74,7 @@ class Numbers:
     def standardised(self, inputs: Inputs) -> tuple[Array, Array]:
         """Numbers with constants in their gaps, and which were absent; both [rows, numbers]."""
         raw = np.stack([inputs.values[one.name].astype(np.float64) for one in self.numbers], axis=1)
-        fill, low, high, center, scale, below, above = (
-            np.array([getattr(one, what) for one in self.numbers])
-            for what in ("fill", "low", "high", "center", "scale", "null_below", "null_above"))
+        fill, low, high, center, scale, below, above = _columns(self.numbers)
         absent = inputs.absent(self.names) | ~np.isfinite(raw)
         absent |= (raw < below) | (raw > above)
         present = np.clip(np.where(absent, fill, raw), low, high)

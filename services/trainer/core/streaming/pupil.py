@@ -80,6 +80,7 @@ class Pupil:
         self.record = Record(course.task)
         self.trial = Trial()
         self._room = WaitingRoom(self._columns, stream.wait_rows)
+        self._outcome = codec.reader(Topic.OUTCOMES, Outcome)
         self._left_out = 0
         self._since_offer = 0
         # By stream and partition: the first offset ever taken, and the next.
@@ -103,7 +104,7 @@ class Pupil:
                 if record.stream == FEATURES:
                     self._room.add_rows(record.partition, record.value)
                 else:
-                    outcomes[place] = codec.decode_as(Topic.OUTCOMES, Outcome, record.value)
+                    outcomes[place] = self._outcome(record.value)
             except Invalid as error:
                 refused.append((place, error.message, error.field or ""))
         refused += self._add_labels(outcomes)
@@ -143,10 +144,11 @@ class Pupil:
         self._left_out, self._since_offer = int(about["left_out"]), int(about["since_offer"])
 
     def _new(self, record: Given) -> bool:
-        taken = self._offsets.setdefault(f"{record.stream}:{record.partition}", [record.offset, record.offset])
-        if record.offset < taken[1]:
+        stream, partition, offset, _ = record
+        taken = self._offsets.setdefault(f"{stream}:{partition}", [offset, offset])
+        if offset < taken[1]:
             return False
-        taken[1] = record.offset + 1
+        taken[1] = offset + 1
         return True
 
     def _add_labels(self, outcomes: Mapping[int, Outcome]) -> list[tuple[int, str, str]]:
