@@ -71,6 +71,8 @@ class Lesson:
     stream: str
     rows: Stream
     served: Score = field(default_factory=Score)
+    by_version: dict[int, list[int]] = field(default_factory=dict)
+    """Of each version that answered: how many of those events, and to how many the right answer."""
     figures: dict[str, float] = field(default_factory=dict)
     """The learner's, as last told."""
     learnt: list[dict[str, float]] = field(default_factory=list)
@@ -140,7 +142,12 @@ class Platform:
     async def read_predictions(self) -> None:
         async for record in self._predictions:
             served = predictions_pb2.PredictionServed.FromString(record.value)
-            self._predicted[record.topic].served.prediction(served.event_id, served.label == "true")
+            lesson, right = self._predicted[record.topic], served.label == "true"
+            if served.event_id in lesson.served.labels:
+                of_version = lesson.by_version.setdefault(served.version, [0, 0])
+                of_version[0] += 1
+                of_version[1] += lesson.served.labels[served.event_id] == right
+            lesson.served.prediction(served.event_id, right)
 
     async def read_figures(self) -> None:
         async for record in self._telemetry:
@@ -212,7 +219,7 @@ async def replay(lessons: list[Lesson], seconds: float) -> float:
         print(f"  a champion of each is served after {took:.0f} s", flush=True)
         for one in lessons:
             # Until there was somebody to serve there was no prediction to count.
-            one.served = Score()
+            one.served, one.by_version = Score(), {}
         await asyncio.gather(*(platform.send(one, FIRST_BATCH, len(one.rows), seconds) for one in lessons))
         await platform.learnt()
         await platform.answered()
@@ -234,8 +241,11 @@ def told(lesson: Lesson) -> dict[str, Any]:
           f"majority {majority:.4f}, left out {left_out:g}")
     print(f"  served champion, on the {served.counted} events since there was one: {served.accuracy:.4f}, majority "
           f"there {served.baseline:.4f}", flush=True)
+    for version, (events, correct) in sorted(lesson.by_version.items()):
+        print(f"    version {version}: {correct / events:.4f} of {events}", flush=True)
     return {"accuracy": mean, "seeds": found, "majority": majority, "rows": len(lesson.rows), "left_out": left_out,
-            "served": {"accuracy": served.accuracy, "majority": served.baseline, "events": served.counted}}
+            "served": {"accuracy": served.accuracy, "majority": served.baseline, "events": served.counted,
+                       "by_version": {str(version): counts for version, counts in lesson.by_version.items()}}}
 
 
 def main() -> None:
