@@ -47,10 +47,13 @@ class Strike(_Fault):
 
 
 class Starve(_Fault):
-    """Less of the machine: `cpu` is wanted by `processes` others too, or `files` is all that the target may open more.
+    """Less of the machine.
+
+    `cpu`: `processes` others want it too. `files`: so many is all that the target may open more. `disk`: it is full for
+    the target, and for whoever takes its place: no file of it takes another byte.
     """
 
-    do: Literal["cpu", "files"]
+    do: Literal["cpu", "files", "disk"]
     target: Name = "host"
     for_s: Seconds = 30
     processes: Annotated[int, Field(ge=1, le=64)] = 2

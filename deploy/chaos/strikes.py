@@ -1,5 +1,6 @@
 """How a fault is brought about on this machine: signals, other wishes for the processor, fewer file handles."""
 
+import asyncio
 import contextlib
 import os
 import resource
@@ -19,6 +20,7 @@ from deploy.supervisor import ProcessManager
 from lepton.errors import Missing
 
 _BUSY = "while True: pass"
+_FOLLOW_S = 0.1
 
 
 @asynccontextmanager
@@ -45,6 +47,10 @@ async def struck(fault: Fault, control: ProcessManager, traffic: Traffic, networ
         case Starve(do="cpu"):
             with _busy(fault.processes):
                 yield 0
+        case Starve(do="disk"):
+            pid = pid_of(control, fault.target)
+            async with _full_disk(control, fault.target):
+                yield pid
         case Starve():
             pid = pid_of(control, fault.target)
             with _few_files(pid, fault.files):
@@ -82,6 +88,34 @@ def _busy(count: int) -> Iterator[None]:
         for one in others:
             one.kill()
             one.wait()
+
+
+@asynccontextmanager
+async def _full_disk(control: ProcessManager, target: str) -> AsyncIterator[None]:
+    """No file takes another byte from a process of that name; pipes do, so that it can say why it ended."""
+    before: dict[int, tuple[int, int]] = {}
+
+    async def follow() -> None:
+        while True:
+            pid = (await asyncio.to_thread(control.process, target)).pid
+            if pid and pid not in before:
+                with contextlib.suppress(ProcessLookupError):
+                    soft, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+                    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
+                    before[pid] = (soft, hard)
+            await asyncio.sleep(_FOLLOW_S)
+
+    following = asyncio.ensure_future(follow())
+    try:
+        yield
+    finally:
+        following.cancel()
+        await asyncio.wait([following])
+        for pid, limits in before.items():
+            with contextlib.suppress(ProcessLookupError):
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
+        if not following.cancelled() and following.exception() is not None:
+            raise following.exception()  # type: ignore[misc]  # it was looked at
 
 
 @contextmanager

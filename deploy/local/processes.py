@@ -20,6 +20,8 @@ from lepton.errors import Busy, Invalid, Unavailable
 HOME_MARK = "LEPTON_STACK_HOME"
 """Variable that every process of an installation carries, so that it can be found when its manager is gone."""
 
+_RETRIES = 100
+"""What the manager restarts by itself waits a second longer each time: more than an hour, for a disk to have room."""
 _LONGEST_SOCKET_PATH = 96  # sun_path holds 108 bytes, and supervisor links a temporary name beside it
 _START_S = 20.0
 
@@ -122,7 +124,7 @@ def write_configuration(home: Path, root: Path, programs: Iterable[Supervised], 
         text += _PROGRAM.format(
             name=program.name, command=" ".join(f'"{_escaped(word)}"' for word in program.command),
             environment=environment, root=_escaped(str(root)), logs=_escaped(str(logs)), priority=priority,
-            autorestart="true" if program.restarted else "false", retries=5 if program.restarted else 0,
+            autorestart="true" if program.restarted else "false", retries=_RETRIES if program.restarted else 0,
             stop_s=program.stop_s)
     file = home / "supervisord.conf"
     before = file.read_text() if file.exists() else ""

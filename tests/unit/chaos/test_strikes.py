@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import httpx
@@ -17,7 +18,7 @@ from deploy.chaos.strikes import struck
 from deploy.chaos.traffic import Traffic
 from deploy.supervisor import Process, ProcessManager
 from lepton.errors import Missing
-from tests.harness.wait import poll_until
+from tests.harness.wait import apoll_until, poll_until
 
 
 class Control:
@@ -62,6 +63,40 @@ async def test_file_handles_are_few_and_then_as_before(mine: psutil.Process) -> 
     async with strike(Starve(name="a", do="files", target="mine", files=2), mine):
         assert resource.prlimit(mine.pid, resource.RLIMIT_NOFILE)[0] == mine.num_fds() + 2
     assert resource.prlimit(mine.pid, resource.RLIMIT_NOFILE) == before
+
+
+async def test_a_disk_is_full_for_one_process_and_for_the_next_of_its_name(tmp_path: Path) -> None:
+    writing = ("import sys\nfile = open(sys.argv[1], 'ab', buffering=0)\nfor line in sys.stdin:\n"
+               "    try: file.write(b'x'); print('written', flush=True)\n"
+               "    except OSError as failure: print(failure.strerror, flush=True)")
+
+    def begun(name: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen([sys.executable, "-c", writing, str(tmp_path / name)], text=True,
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def tried(process: "subprocess.Popen[str]") -> str:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        return process.stdout.readline().strip()
+
+    first, second = begun("first"), begun("second")
+    control = Control(first.pid)
+    fault = Starve(name="a", do="disk", target="mine")
+
+    async def full(process: "subprocess.Popen[str]") -> bool:
+        return tried(process) == "File too large"
+
+    assert tried(first) == "written"
+    async with struck(fault, cast("ProcessManager", control), cast("Traffic", None), Network([], httpx.AsyncClient())):
+        await apoll_until(lambda: full(first), "its disk to be full", 20)
+        control.pid = second.pid
+        await apoll_until(lambda: full(second), "the next one's disk to be full", 20)
+    assert (tried(first), tried(second)) == ("written", "written")
+    for process in (first, second):
+        process.kill()
+        process.communicate()
 
 
 async def test_others_that_want_the_processor_end_with_the_fault(mine: psutil.Process) -> None:
