@@ -1,7 +1,7 @@
 """Every benchmark, one after the other, nothing else running: `make bench`. Figures also go to .local/bench/*.json.
 
     python -m tests.bench [latency] [predictor] [wire] [peers] [flat] [ingest] [windows] [streaming] [trainer] [scores]
-                          [platform] [watchdog]
+                          [platform] [watchdog] [drift]
 
 Those named, or all.
 """
@@ -48,7 +48,8 @@ ALL: Mapping[str, Callable[[], None]] = {
     "ingest": lambda: run("tests.bench.bench_ingest"), "windows": lambda: run("tests.bench.bench_windows"),
     "streaming": lambda: run("tests.bench.bench_streaming"), "trainer": lambda: run("tests.bench.bench_trainer"),
     "scores": lambda: run("tests.bench.bench_scores"), "platform": platform,
-    "watchdog": lambda: run("tests.bench.watchdog.decisions")}
+    "watchdog": lambda: run("tests.bench.watchdog.decisions"),
+    "drift": lambda: run("tests.bench.watchdog.drift")}
 
 
 def main() -> None:

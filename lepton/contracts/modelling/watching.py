@@ -49,7 +49,7 @@ class VolumeWatch(Block):
 class DriftWatch(Block):
     """How far fields may drift from the first rows, and answers from the first of their version."""
 
-    rows: Annotated[int, Field(ge=100, le=10_000_000)] = 500
+    rows: Annotated[int, Field(ge=100, le=10_000_000)] = 200
     """Rows of a window; each is compared with the reference."""
     reference_rows: Annotated[int, Field(ge=100, le=10_000_000)] = 2_000
     """Fewest rows of the reference."""

@@ -40,6 +40,7 @@ class QualitySummary(_message.Message):
     FUTURE_FIELD_NUMBER: _builtins.int
     CONTENT_DUPLICATES_FIELD_NUMBER: _builtins.int
     REJECTIONS_FIELD_NUMBER: _builtins.int
+    JOINT_FIELD_NUMBER: _builtins.int
     pipeline: _builtins.str
     spec_version: _builtins.int
     instance: _builtins.str
@@ -66,6 +67,10 @@ class QualitySummary(_message.Message):
     def rejections(self) -> _containers.RepeatedCompositeFieldContainer[Global___CodeCount]:
         """Rejected events by their code; sums to `rejected`."""
 
+    @_builtins.property
+    def joint(self) -> Global___JointQuality:
+        """Absent in roll-ups, and where too few rows came or fewer than two fields can be ranked."""
+
     def __init__(
         self,
         *,
@@ -84,14 +89,51 @@ class QualitySummary(_message.Message):
         future: _builtins.int = ...,
         content_duplicates: _builtins.int = ...,
         rejections: _abc.Iterable[Global___CodeCount] | None = ...,
+        joint: Global___JointQuality | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["interval_end", b"interval_end", "interval_start", b"interval_start"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["interval_end", b"interval_end", "interval_start", b"interval_start", "joint", b"joint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "content_duplicates", b"content_duplicates", "duplicates", b"duplicates", "fields", b"fields", "future", b"future", "instance", b"instance", "interval_end", b"interval_end", "interval_start", b"interval_start", "late", b"late", "pipeline", b"pipeline", "quarantined", b"quarantined", "rejected", b"rejected", "rejections", b"rejections", "sources", b"sources", "spec_version", b"spec_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "content_duplicates", b"content_duplicates", "duplicates", b"duplicates", "fields", b"fields", "future", b"future", "instance", b"instance", "interval_end", b"interval_end", "interval_start", b"interval_start", "joint", b"joint", "late", b"late", "pipeline", b"pipeline", "quarantined", b"quarantined", "rejected", b"rejected", "rejections", b"rejections", "sources", b"sources", "spec_version", b"spec_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___QualitySummary: _TypeAlias = QualitySummary  # noqa: Y015
+
+@_typing.final
+class JointQuality(_message.Message):
+    """JointQuality says how fields go together within the rows of one interval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELDS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    CORRELATIONS_FIELD_NUMBER: _builtins.int
+    rows: _builtins.int
+    """Sampled rows that have all of them."""
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The first twelve that are numbers, truth values or categories."""
+
+    @_builtins.property
+    def correlations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Spearman's rank correlations: of the first field with each after it, then of the second, and so on. Truth values
+        and categories are ranked by their text; a field that holds one value goes with nothing (0).
+        """
+
+    def __init__(
+        self,
+        *,
+        fields: _abc.Iterable[_builtins.str] | None = ...,
+        rows: _builtins.int = ...,
+        correlations: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlations", b"correlations", "fields", b"fields", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JointQuality: _TypeAlias = JointQuality  # noqa: Y015
 
 @_typing.final
 class CodeCount(_message.Message):

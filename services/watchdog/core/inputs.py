@@ -133,6 +133,17 @@ class FieldRows(msgspec.Struct, frozen=True):
     counted: int = 0
 
 
+class JointRows(msgspec.Struct, frozen=True):
+    """How fields went together in one interval, over so many sampled rows.
+
+    `correlations` of ranks: of the first field with each after it, then of the second, and so on.
+    """
+
+    fields: tuple[str, ...]
+    rows: int
+    correlations: tuple[float, ...]
+
+
 class RowsSeen(Input, frozen=True):
     """A data-quality summary of a pipeline; `age_s` after its interval ended."""
 
@@ -142,6 +153,7 @@ class RowsSeen(Input, frozen=True):
     fields: tuple[FieldRows, ...] = ()
     duplicates: int = 0
     late: int = 0
+    joint: JointRows | None = None
 
 
 class Predicted(Input, frozen=True):

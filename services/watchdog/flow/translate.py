@@ -14,6 +14,7 @@ from services.watchdog.core.inputs import (
     Failures,
     FieldRows,
     Incident,
+    JointRows,
     Lines,
     ModelSeen,
     Note,
@@ -167,7 +168,7 @@ def rows(summary: quality_pb2.QualitySummary, now_s: float) -> RowsSeen:
     return RowsSeen(summary.pipeline, tuple(
         SourceRows(one.source, one.accepted, one.rejected, one.outliers, one.missing) for one in summary.sources),
         age_s, tuple(_field(one) for one in summary.fields), summary.duplicates + summary.content_duplicates,
-        summary.late)
+        summary.late, _joint(summary.joint) if summary.HasField("joint") else None)
 
 
 def _field(told: quality_pb2.FieldQuality) -> FieldRows:
@@ -176,6 +177,10 @@ def _field(told: quality_pb2.FieldQuality) -> FieldRows:
     histogram = (tuple(_short(one) for one in edges), tuple(_short(one) for one in counts))
     return FieldRows(told.field, told.missing, told.invalid, _short(told.mean), _short(told.std), histogram,
                      tuple((one.value, one.count) for one in told.top if one.value), told.sketched)
+
+
+def _joint(told: quality_pb2.JointQuality) -> JointRows:
+    return JointRows(tuple(told.fields), told.rows, tuple(round(one, 3) for one in told.correlations))
 
 
 def _short(value: float) -> float:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from lepton.contracts.pb.quality_pb2 import CodeCount, QualitySummary, SourceQuality
 from services.ingest.core.clean.policies import BoolMatrix
+from services.ingest.core.counting.joint import Joint, joint_of
 from services.ingest.core.counting.rows import FieldTally, Rows, SourceTally, fields_of, joined, sources_of
 from services.ingest.core.reading.intake import Rejection
 
@@ -39,6 +40,7 @@ class Tally:
     """Rejected events by code."""
     _fields: dict[str, FieldTally] = field(default_factory=dict)
     _sources: dict[str, SourceTally] = field(default_factory=dict)
+    _joint: Joint = field(default_factory=Joint)
     _waiting: list[Rows] = field(default_factory=list)
     _rows: int = 0
     """That wait since the last time they were counted, those of a batch's own tally left out."""
@@ -66,6 +68,8 @@ class Tally:
             self._fields.setdefault(name, FieldTally()).add(tally)
         for name, source in other._sources.items():
             self.source(name).add(source)
+        if other._joint.rows:
+            self._joint.add(other._joint)
         self._waiting += other._waiting
         self._rows += sum(map(len, other._waiting))
         if self._rows >= AT_ONCE:
@@ -126,6 +130,7 @@ class Tally:
                 self._fields.setdefault(name, FieldTally()).add(one)
             for name, source in sources_of(rows):
                 self.source(name).add(source)
+            self._joint.add(joint_of(rows.names, rows.values, rows.categories))
 
     def message(self, pipeline: str, spec_version: int, instance: str, start: datetime,
                 end: datetime) -> QualitySummary:
@@ -136,7 +141,8 @@ class Tally:
             rejections=[CodeCount(code=code, count=count) for code, count in sorted(self.codes.items())],
             fields=[tally.message(name) for name, tally in self.fields.items()],
             sources=[SourceQuality(source=name, accepted=one.accepted, rejected=one.rejected, outliers=one.outliers,
-                                   missing=one.missing) for name, one in self.sources.items()])
+                                   missing=one.missing) for name, one in self.sources.items()],
+            joint=self._joint.message())
         told.interval_start.FromDatetime(start)
         told.interval_end.FromDatetime(end)
         return told

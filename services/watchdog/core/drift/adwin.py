@@ -19,6 +19,8 @@ class Adwin:
     """
 
     delta: float = 0.002
+    width: float = 1.0
+    """Of the interval that values lie in. 0 for means of many rows, of which the normal law is bound enough."""
     count: int = 0
     total: float = 0.0
     squares: float = 0.0
@@ -72,7 +74,7 @@ class Adwin:
                     return False
                 apart = abs(old_sum / old - (self.total - old_sum) / new)
                 inverse = 1 / (old - MIN_SIDE + 1) + 1 / (new - MIN_SIDE + 1)
-                if apart > math.sqrt(2 * inverse * variance * chance) + 2 / 3 * inverse * chance:
+                if apart > math.sqrt(2 * inverse * variance * chance) + 2 / 3 * self.width * inverse * chance:
                     return True
         return False
 

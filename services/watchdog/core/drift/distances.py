@@ -24,11 +24,12 @@ def jensen_shannon(reference: Sequence[float], window: Sequence[float]) -> float
     return math.sqrt(max(0.0, total / 2))
 
 
-def kolmogorov_smirnov(reference: Sequence[float], window: Sequence[float]) -> tuple[float, float]:
+def kolmogorov_smirnov(reference: Sequence[float], window: Sequence[float],
+                       effect: float = 1.0) -> tuple[float, float]:
     """Largest distance of the two distribution functions at the edges of the bins, and its chance.
 
     Between edges they may be further apart, so the chance is never too small. Smirnov's limit with Stephens'
-    correction (JRSS B 1970).
+    correction (JRSS B 1970). `effect`: so many rows say as much as one that is independent of the others would.
     """
     n, m = sum(reference), sum(window)
     if not n or not m:
@@ -37,7 +38,7 @@ def kolmogorov_smirnov(reference: Sequence[float], window: Sequence[float]) -> t
     for one, other in zip(reference, window, strict=True):
         before, now = before + one / n, now + other / m
         distance = max(distance, abs(before - now))
-    root = math.sqrt(n * m / (n + m))
+    root = math.sqrt(n * m / (n + m) / effect)
     scaled = (root + 0.12 + 0.11 / root) * distance
     if scaled < 0.3:
         return distance, 1.0
@@ -45,10 +46,11 @@ def kolmogorov_smirnov(reference: Sequence[float], window: Sequence[float]) -> t
     return distance, min(1.0, max(0.0, tail))
 
 
-def chi_square(reference: Sequence[float], window: Sequence[float]) -> float:
+def chi_square(reference: Sequence[float], window: Sequence[float], effect: float = 1.0) -> float:
     """Chance that two rows of counts come from the same shares: Pearson's test (1900) of homogeneity.
 
-    The tail is Wilson and Hilferty's (PNAS 1931). Bins that are empty in both are left out.
+    The tail is Wilson and Hilferty's (PNAS 1931). Bins that are empty in both are left out. `effect` divides the
+    statistic (Rao and Scott, JASA 1981): so many rows say as much as one that is independent of the others would.
     """
     n, m = sum(reference), sum(window)
     pairs = [(one, other) for one, other in zip(reference, window, strict=True) if one + other > 0]
@@ -60,7 +62,7 @@ def chi_square(reference: Sequence[float], window: Sequence[float]) -> float:
         statistic += (one - n * share) ** 2 / (n * share) + (other - m * share) ** 2 / (m * share)
     freedom = len(pairs) - 1
     spread = 2 / (9 * freedom)
-    z = ((statistic / freedom) ** (1 / 3) - (1 - spread)) / math.sqrt(spread)
+    z = ((statistic / effect / freedom) ** (1 / 3) - (1 - spread)) / math.sqrt(spread)
     return math.erfc(z / math.sqrt(2)) / 2
 
 

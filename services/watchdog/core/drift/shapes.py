@@ -1,15 +1,15 @@
 """The shape of a field: counts of its values in bins that its own first rows set, and of the window in hand beside."""
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.watchdog.core.drift.distances import chi_square, kolmogorov_smirnov
+from services.watchdog.core.drift.usual import Usual
 
 BINS = 20
 TOP = 20
-OTHER = ""
-"""Stands for all values that were not among the first rows' most frequent; no value is empty."""
 
 Histogram = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -52,6 +52,7 @@ class Numbers:
     edges: list[float] = field(default_factory=list)
     reference: list[float] = field(default_factory=list)
     window: list[float] = field(default_factory=list)
+    usual: Usual = field(default_factory=Usual)
     _first: list[Histogram] = field(default_factory=list)
 
     def see(self, histogram: Histogram) -> None:
@@ -61,25 +62,27 @@ class Numbers:
         for place, rows in enumerate(binned(self.edges, histogram)):
             self.window[place] += rows
 
-    def settle(self) -> None:
-        """What was seen so far is the reference."""
+    def settle(self, rows: float) -> None:
+        """What was seen so far is the reference, in windows of so many rows."""
         if not self._first:
             return
         self.edges = quantile_edges(self._first)
-        self.reference = [0.0] * (len(self.edges) + 1)
-        for histogram in self._first:
-            for place, rows in enumerate(binned(self.edges, histogram)):
-                self.reference[place] += rows
+        self.usual.learn_all((binned(self.edges, histogram) for histogram in self._first), rows)
+        self.reference = self.usual.total()
         self.window = [0.0] * len(self.reference)
         self._first = []
 
     def chance(self) -> float:
-        return kolmogorov_smirnov(self.reference, self.window)[1]
+        """Of the likelier of two tests, for both: one sees where values lie, the other any change of their shape."""
+        moved = kolmogorov_smirnov(self.reference, self.window, self.usual.effect(ordered=True))[1]
+        changed = chi_square(self.reference, self.window, self.usual.effect(ordered=False))
+        return min(1.0, 2 * min(moved, changed))
 
     def turn(self, learn: bool) -> None:
         """Begin a new window; the one before is taken into the reference if `learn`."""
         if learn:
             self.reference = [one + other for one, other in zip(self.reference, self.window, strict=True)]
+            self.usual.learn(self.window)
         self.window = [0.0] * len(self.reference)
 
 
@@ -90,36 +93,41 @@ class Values:
     names: tuple[str, ...] = ()
     reference: list[float] = field(default_factory=list)
     window: list[float] = field(default_factory=list)
-    _first: dict[str, float] = field(default_factory=dict)
+    usual: Usual = field(default_factory=Usual)
+    _first: list[tuple[Mapping[str, float], float]] = field(default_factory=list)
 
     def see(self, counts: Mapping[str, float], rows: float) -> None:
         """`rows` in all; those not named among `counts` are others."""
-        named = sum(counts.values())
         if not self.reference:
-            for name, count in counts.items():
-                self._first[name] = self._first.get(name, 0.0) + count
-            self._first[OTHER] = self._first.get(OTHER, 0.0) + max(0.0, rows - named)
+            self._first.append((counts, rows))
             return
-        known = 0.0
-        for place, name in enumerate(self.names):
-            self.window[place] += counts.get(name, 0.0)
-            known += counts.get(name, 0.0)
-        self.window[-1] += max(rows, named) - known
+        for place, count in enumerate(self._counted(counts, rows)):
+            self.window[place] += count
 
-    def settle(self) -> None:
-        others = self._first.pop(OTHER, 0.0)
-        ranked = sorted(self._first.items(), key=lambda one: (-one[1], one[0]))
-        if not ranked:
+    def settle(self, rows: float) -> None:
+        """What was seen so far is the reference, in windows of so many rows."""
+        first: Counter[str] = Counter()
+        for counts, _ in self._first:
+            first.update(counts)
+        if not first:
             return
+        ranked = sorted(first.items(), key=lambda one: (-one[1], one[0]))
         self.names = tuple(name for name, _ in ranked[:TOP])
-        self.reference = [count for _, count in ranked[:TOP]] + [others + sum(count for _, count in ranked[TOP:])]
+        self.usual.learn_all((self._counted(counts, seen) for counts, seen in self._first), rows)
+        self.reference = self.usual.total()
         self.window = [0.0] * len(self.reference)
-        self._first = {}
+        self._first = []
+
+    def _counted(self, counts: Mapping[str, float], rows: float) -> list[float]:
+        """Rows of each name we know, and of all others together."""
+        known = [counts.get(name, 0.0) for name in self.names]
+        return [*known, max(rows, sum(counts.values())) - sum(known)]
 
     def chance(self) -> float:
-        return chi_square(self.reference, self.window)
+        return chi_square(self.reference, self.window, self.usual.effect(ordered=False))
 
     def turn(self, learn: bool) -> None:
         if learn:
             self.reference = [one + other for one, other in zip(self.reference, self.window, strict=True)]
+            self.usual.learn(self.window)
         self.window = [0.0] * len(self.reference)

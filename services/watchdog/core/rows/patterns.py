@@ -35,6 +35,8 @@ class Patterns:
         self.shares.see(seen, self.rules.shares)
         for one in seen.fields:
             self._field(one)
+        if seen.joint is not None:
+            self.fields.together(seen.joint.fields, seen.joint.rows, seen.joint.correlations)
         self.fields.came(accepted, now, healthy and not self.shares.standing)
 
     def answered(self, seen: Predicted, now: float) -> None:

@@ -25,7 +25,7 @@ class QualityRule(msgspec.Struct, frozen=True):
 class DriftRule(msgspec.Struct, frozen=True):
     """A Pipeline's `watch.drift`."""
 
-    rows: int = 500
+    rows: int = 200
     reference_rows: int = 2_000
     reference_s: float = 3_600.0
     psi: float = 0.25

@@ -126,7 +126,7 @@ def test_a_pipeline_that_says_so_is_retrained_and_the_rows_as_they_are_now_are_t
     show(world, 12, five(chance, moved=1.5))
     (command,) = world.commands()
     assert (command.action, command.target) == ("retrain", "model:phishing")
-    assert command.arguments["max_rows"] == "1500"
+    assert command.arguments["max_rows"] == "600"
     world.tick(model(2, previous=1))
     world.run(2)
     assert world.last().state == "verified"

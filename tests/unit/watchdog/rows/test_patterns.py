@@ -105,7 +105,7 @@ watch:
 """)
     rules = translate.rules(spec)
     assert (rules.shares.missing, rules.volume.high, rules.volume.over_s) == (0.4, 9, 30)
-    assert (rules.drift.psi, rules.drift.then, rules.drift.rows) == (0.5, "retrain", 500)
+    assert (rules.drift.psi, rules.drift.then, rules.drift.rows) == (0.5, "retrain", 200)
 
 
 def test_a_pipeline_that_is_used_now_and_then_is_not_missed(world: World) -> None:
