@@ -115,6 +115,7 @@ def _thresholds(settings: WatchdogSettings) -> Thresholds:
                       unheard_s=settings.unheard_s, verify_s=settings.verify_s, restart_actions=settings.restarts,
                       all_restarts=settings.all_restarts, dry_run=settings.dry_run,
                       approval=tuple(settings.approval), approval_s=settings.approval_s,
+                      replicas={str(one): bounds for one, bounds in settings.replicas.items()},
                       limits=msgspec.convert(settings.limits, Limits, strict=False))
 
 

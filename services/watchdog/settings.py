@@ -10,7 +10,8 @@ from lepton.runtime.settings import LeptonSettings
 from services.watchdog.core.alerting.routes import Route
 from services.watchdog.core.thresholds.limits import Limits
 
-Action = Literal["restart", "roll_back", "retrain", "quarantine", "replay_dead_letters", "fall_back"]
+Action = Literal["restart", "roll_back", "retrain", "quarantine", "replay_dead_letters", "fall_back", "scale_out",
+                 "scale_in"]
 
 
 class WatchdogSettings(LeptonSettings):
@@ -56,6 +57,9 @@ class WatchdogSettings(LeptonSettings):
     limits: dict[str, float] = Field(default_factory=dict)
     """From where on load is a symptom, as JSON: `{"cpu": 0.95, "disk_ahead_s": 7200}`; see docs/watchdog/signals.md."""
 
+    replicas: dict[Literal["predictor", "ingest"], tuple[int, int]] = Field(default_factory=dict)
+    """Fewest and most processes of services that may be scaled, as JSON: `{"predictor": [1, 4]}`; see capacity.md."""
+
     notify: SecretStr = SecretStr("")
     """Apprise addresses that are told of every alert, separated by spaces; a Pipeline names its own besides."""
 
@@ -84,6 +88,14 @@ class WatchdogSettings(LeptonSettings):
         # The decoder's words name a place and no value: addresses do not show.
         if given.get_secret_value():
             msgspec.json.decode(given.get_secret_value(), type=list[Route])
+        return given
+
+    @field_validator("replicas")
+    @classmethod
+    def _bounded(cls, given: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+        for service, (least, most) in given.items():
+            if not 1 <= least <= most:
+                raise ValueError(f"{service}: {least} to {most} processes; the fewest are 1 or more, the most no fewer")
         return given
 
     @field_validator("limits")

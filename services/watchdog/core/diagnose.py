@@ -12,24 +12,30 @@ from services.watchdog.core.symptom import (
     DRIFT,
     ERRORS,
     FAILURES,
-    LAG,
+    IDLE,
     LATENCY,
     NO_ROWS,
     OF_HOSTS,
+    OF_LOAD,
     OF_PROCESSES,
+    OVERLOAD,
     QUALITY_LOSS,
-    QUEUE,
     SILENCE,
     SLOW_DEPENDENCY,
+    SURGE,
+    TOO_FEW,
+    TOO_MUCH,
     UNUSUAL_ROWS,
     Symptom,
 )
 
 EFFECTS_OF_BAD_ROWS = frozenset({QUALITY_LOSS, DRIFT, ANSWER_DRIFT, UNUSUAL_ROWS})
 
-EFFECTS_OF_SILENCE = frozenset({NO_ROWS, AVAILABILITY, LATENCY, QUEUE, LAG, ERRORS})
+EFFECTS_OF_SILENCE = frozenset({NO_ROWS, AVAILABILITY, LATENCY, ERRORS, IDLE}) | OF_LOAD - {SURGE, TOO_FEW}
 EFFECTS_OF_DEPENDENCIES = EFFECTS_OF_SILENCE | {FAILURES}
 ROOTS = frozenset({CUT_OFF, SLOW_DEPENDENCY})
+
+EFFECTS_OF_OVERLOAD = frozenset({AVAILABILITY, LATENCY})
 
 TOLD_TWICE = frozenset({FAILURES, ERRORS})
 """A failure that is reported is logged too."""
@@ -56,7 +62,9 @@ def cause(symptom: Symptom) -> str:
             return f"data:{symptom.about}"
         case "availability" | "latency":
             return f"serving:{symptom.about}"
-        case "lag" | "queue" | "surge":
+        case "idle" | "too_few":
+            return f"resources:{symptom.about}"
+        case kind if kind in OF_LOAD:
             return f"surge:{symptom.about}"
         case "outside_alert":
             return f"outside:{symptom.about}"
@@ -71,6 +79,8 @@ def cause(symptom: Symptom) -> str:
 
 def target(symptom: Symptom) -> str:
     """What a command about it would be addressed to; also what cool-downs are counted by."""
+    if symptom.service:
+        return f"service:{symptom.service}"
     match symptom.kind:
         case "silence" if symptom.about == BUS:
             return BUS
@@ -82,13 +92,13 @@ def target(symptom: Symptom) -> str:
             return f"instance:{symptom.about}"
         case "broken_data":
             return f"pipeline:{symptom.about}"
-        case "no_rows" | "unusual_rows" | "surge" | "availability" | "latency":
+        case "no_rows" | "unusual_rows" | "surge" | "overload" | "availability" | "latency":
             return f"pipeline:{symptom.about}"
         case "outside_alert" | "certificate":
             return f"{symptom.kind.partition('_')[0]}:{symptom.about}"
         case kind if kind in OF_HOSTS:
             return f"host:{symptom.about}"
-        case "lag":
+        case "lag" | "load_ahead":
             return f"instance:{symptom.about.partition('/')[0]}"
         case kind if kind in OF_PROCESSES:
             return f"instance:{symptom.about}"
@@ -101,7 +111,7 @@ def explained(symptom: Symptom, open_incidents: Iterable[Incident]) -> bool:
     A bus fault explains every silence; a dependency that is away or slow, what hangs on it.
     Broken data that is not yet dealt with explains a loss of quality and whatever
     else is unusual of rows; where a process is silent, rows may only be late. Fields that drifted explain answers that
-    did.
+    did. Load on a service that just got another process waits for what that one takes off.
     """
     for incident in open_incidents:
         if incident.cause == BUS and symptom.kind in (SILENCE, CUT_OFF) and symptom.about != BUS:
@@ -117,6 +127,8 @@ def explained(symptom: Symptom, open_incidents: Iterable[Incident]) -> bool:
             return True
         if symptom.kind == CUT_OFF and incident.symptom == SILENCE and incident.target == target(symptom):
             return True
+        if _relieved(symptom, incident):
+            return True
         if incident.pipeline != symptom.pipeline:
             continue
         if symptom.kind in EFFECTS_OF_BAD_ROWS and incident.symptom == BROKEN_DATA:
@@ -124,3 +136,12 @@ def explained(symptom: Symptom, open_incidents: Iterable[Incident]) -> bool:
         if symptom.kind == ANSWER_DRIFT and incident.symptom == DRIFT:
             return True
     return False
+
+
+def _relieved(symptom: Symptom, incident: Incident) -> bool:
+    """Whether a scale-out that is not yet judged may end it too; one made ahead of need excuses no load that came."""
+    if incident.state != "commanded" or incident.action != "scale_out" or incident.symptom not in TOO_MUCH:
+        return False
+    if symptom.kind in EFFECTS_OF_OVERLOAD:
+        return incident.symptom == OVERLOAD and incident.pipeline == symptom.pipeline
+    return symptom.kind in OF_LOAD and incident.target == target(symptom)

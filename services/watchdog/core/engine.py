@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from services.watchdog.core import incident as life
 from services.watchdog.core import remedy, verify
+from services.watchdog.core.capacity import placing
 from services.watchdog.core.diagnose import cause, explained, target
 from services.watchdog.core.diagnosis.ranking import ranked, told
 from services.watchdog.core.inputs import (
@@ -28,12 +29,24 @@ from services.watchdog.core.rules import symptoms
 from services.watchdog.core.safety import afterwards
 from services.watchdog.core.safety.blast import spares
 from services.watchdog.core.safety.policy import Flaps, awaited_s, only_told, under_maintenance
+from services.watchdog.core.safety.rung import Rung
 from services.watchdog.core.safety.verdict import Finding, Verdict
 from services.watchdog.core.state import State
-from services.watchdog.core.symptom import BUS, CUT_OFF, OUTSIDE, SILENCE, SLOW_DEPENDENCY, TOLD_AT_ONCE, Symptom
+from services.watchdog.core.symptom import (
+    BUS,
+    CUT_OFF,
+    IDLE,
+    OUTSIDE,
+    SILENCE,
+    SLOW_DEPENDENCY,
+    TOLD_AT_ONCE,
+    Symptom,
+)
 
 _PATIENT = frozenset({SILENCE, CUT_OFF, SLOW_DEPENDENCY})
 """Kinds that may end by themselves soon: who restarts broker and database, and mends networks, is not us."""
+SCALES = frozenset({"scale_out", "scale_in"})
+"""Changes of the number of processes."""
 
 
 class Engine:
@@ -113,7 +126,7 @@ class Engine:
             else:
                 self._command(life.noted(incident, "approved", f"{rung.action} by {word.by}", tick), rung, tick)
 
-    def _asked(self, incident: Incident) -> remedy.Rung | None:
+    def _asked(self, incident: Incident) -> Rung | None:
         """The step a person was asked about, as it would be taken now."""
         if incident.awaiting == afterwards.REPLAY:
             return afterwards.due(incident, self.state)
@@ -121,11 +134,13 @@ class Engine:
         return rungs[incident.rung] if incident.rung < len(rungs) else None
 
     def _judge(self, tick: Tick) -> None:
-        seen = symptoms(self.state, tick)
+        seen = placing.with_capacity(symptoms(self.state, tick), self.state, tick.monotonic_s)
         self.state.standing = frozenset((symptom.kind, cause(symptom)) for symptom in seen)
         for symptom in seen:
             if f"{symptom.kind}:{cause(symptom)}" not in self.open and not explained(symptom, self.open.values()):
                 self._put(self._opened(symptom, seen, tick), alert=_first_alert(symptom))
+        for service in {one for incident in self.open.values() for one in placing.about(incident, self.state)}:
+            self.state.work.disturb(service)
         for incident in list(self.open.values()):
             self._go_on(incident, tick)
 
@@ -220,8 +235,11 @@ class Engine:
             self._escalate(incident, "the budget of actions is spent", tick)
         elif permit is Permit.GO and self._spares(incident, rung, tick):
             self._command_or_ask(incident, rung, tick)
+        elif rung.action in SCALES and (
+                tick.monotonic_s >= max(incident.since, incident.commanded_at) + 2 * rung.verify_s):
+            self._escalate(incident, "not all of its processes are ready", tick)
 
-    def _command_or_ask(self, incident: Incident, rung: remedy.Rung, tick: Tick) -> None:
+    def _command_or_ask(self, incident: Incident, rung: Rung, tick: Tick) -> None:
         within_s = awaited_s(rung.action, self.state.rules.get(incident.pipeline), self.state.thresholds)
         if not within_s:
             self._command(incident, rung, tick)
@@ -231,16 +249,21 @@ class Engine:
                   alert=f"{what} waits for a person's word for {within_s:g} s: `lepton incidents approve {incident.id}`"
                         f" or `deny`; {incident.timeline[0].detail}")
 
-    def _spares(self, incident: Incident, rung: remedy.Rung, tick: Tick) -> bool:
+    def _spares(self, incident: Incident, rung: Rung, tick: Tick) -> bool:
         """Who is silent serves nobody; one that still works waits until the others of its service can stand in."""
+        if rung.action in SCALES:
+            return self.state.lives.steady(remedy.service(incident), tick.monotonic_s)
         if rung.action != "restart" or incident.symptom == SILENCE:
             return True
         return spares(self.state, incident.target.removeprefix("instance:"), tick.monotonic_s)
 
-    def _command(self, incident: Incident, rung: remedy.Rung, tick: Tick) -> None:
+    def _command(self, incident: Incident, rung: Rung, tick: Tick) -> None:
         incident = self._aimed(incident)
         command = remedy.command(incident, rung, self.state, tick)
         self._budget.charge(incident, rung.action, tick.monotonic_s)
+        if rung.action == "scale_out":
+            service = remedy.service(incident)
+            self.state.work.filled(service, len(self.state.lives.of(service)), tick.monotonic_s)
         self._put(life.commanded(incident, command.command_id, rung.action, rung.verify_s, tick), command=command,
                   alert=f"{rung.action} of {incident.target}: {incident.timeline[0].detail}")
 
@@ -276,7 +299,10 @@ class Engine:
         else:
             self.open[incident.key] = incident
         rules = self.state.rules.get(incident.pipeline)
-        self._decisions.append(Decision(incident, command, alert, rules.notify if rules is not None else ()))
+        # That there is too little to do needs nobody, unless it is to be decided.
+        quiet = incident.symptom == IDLE and incident.state != life.ESCALATED
+        self._decisions.append(Decision(incident, command, "" if quiet else alert,
+                                        rules.notify if rules is not None else ()))
 
 
 def _first_alert(symptom: Symptom) -> str:
@@ -285,4 +311,4 @@ def _first_alert(symptom: Symptom) -> str:
 
 def _symptom_of(incident: Incident) -> Symptom:
     return Symptom(incident.symptom, incident.cause if incident.cause == BUS else incident.target.partition(":")[2], "",
-                   incident.pipeline)
+                   incident.pipeline, service=remedy.service(incident))

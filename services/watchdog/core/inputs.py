@@ -71,7 +71,8 @@ class Announced(Input, frozen=True):
 class Rules(Input, frozen=True):
     """What a Pipeline says of watching and healing; `quality` None: it has no label.
 
-    `maintenance`: first minute and the one after the last of each time of the day, UTC.
+    `maintenance`: first minute and the one after the last of each time of the day, UTC. `replicas`: fewest and most
+    predictors. `partitions`: of its events; 0: not known.
     """
 
     pipeline: str
@@ -94,6 +95,8 @@ class Rules(Input, frozen=True):
     approval_s: float = 3_600.0
     ladders: Ladders = Ladders()
     replay_after: tuple[str, ...] = ()
+    replicas: tuple[int, int] = (1, 1)
+    partitions: int = 0
 
 
 class ModelSeen(Input, frozen=True):
@@ -168,13 +171,15 @@ class Predicted(Input, frozen=True):
 class Requests(Input, frozen=True):
     """Requests for a model since the tick before; `failed` by a fault of ours. `times`: (up to so many ms, how many).
 
-    Those that took longer than any length that is counted are at 1e9.
+    Those that took longer than any length that is counted are at 1e9. `refused`: those of the failed for which there
+    was no room.
     """
 
     model: str
     ok: int
     failed: int
     times: tuple[tuple[float, int], ...] = ()
+    refused: int = 0
 
 
 class Judged(Input, frozen=True):
@@ -349,7 +354,8 @@ class Thresholds(Input, frozen=True):
     `young_s`: so long a new champion is the first to be suspected of what came after it.
     `dry_run`: nothing is commanded, a person is told what would have been. What was cured `flaps` times within
     `flap_s` and comes back is not cured again. `renew_verify_s`: time a process that still
-    worked has until its restart shows.
+    worked has until its restart shows. `replicas`: fewest and most processes of each service that may be scaled, by
+    `scale_actions` changes within `scale_per_s`, `scale_cool_down_s` apart; each has `scale_verify_s` to show.
     """
 
     own: str
@@ -380,6 +386,11 @@ class Thresholds(Input, frozen=True):
     flap_s: float = 3_600.0
     approval: tuple[str, ...] = ()
     approval_s: float = 3_600.0
+    replicas: dict[str, tuple[int, int]] = {}
+    scale_actions: int = 6
+    scale_per_s: float = 600.0
+    scale_cool_down_s: float = 20.0
+    scale_verify_s: float = 60.0
 
 
 AnyInput = (Tick | Beat | Again | Reached | Announced | Rules | ModelSeen | RowsSeen | Predicted | Requests | Judged

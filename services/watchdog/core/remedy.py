@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
+from services.watchdog.core.capacity.bounds import one_more, wanted
 from services.watchdog.core.inputs import Command, Incident, Rules, Thresholds, Tick
+from services.watchdog.core.safety.rung import Rung
 from services.watchdog.core.state import State
 from services.watchdog.core.symptom import (
     AVAILABILITY,
@@ -14,10 +16,18 @@ from services.watchdog.core.symptom import (
     CUT_OFF,
     DRIFT,
     FILES,
+    IDLE,
+    LAG,
     LATENCY,
     LEAK,
+    LOAD_AHEAD,
+    OF_LOAD,
+    OVERLOAD,
     QUALITY_LOSS,
+    QUEUE,
     SILENCE,
+    SURGE,
+    TOO_FEW,
 )
 
 # Restarted by the process manager alone: the watchdog cannot command itself, and without the actuator nobody obeys.
@@ -28,14 +38,6 @@ RENEW_GRACE_S = 10.0
 BEFORE_SHOWN_S = 60.0
 # Restarts of a process within the time of its budget that do not yet look like a loop.
 FREE_RESTARTS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Rung:
-    """An action, and within which time it must have shown an effect."""
-
-    action: str
-    verify_s: float
 
 
 class Permit(Enum):
@@ -72,7 +74,25 @@ def _wanted(incident: Incident, rules: Rules, state: State) -> tuple[str, ...]:
         return rules.ladders.broken_data
     if incident.symptom in (AVAILABILITY, LATENCY) and _came_with_the_champion(incident, state):
         return rules.ladders.availability if incident.symptom == AVAILABILITY else rules.ladders.latency
-    return ()
+    if incident.symptom == IDLE:
+        return ("scale_in",)
+    return _relieving(rules, incident, state) if incident.symptom in OF_LOAD else ()
+
+
+def _relieving(rules: Rules, incident: Incident, state: State) -> tuple[str, ...]:
+    """Where there may be no more processes, a scale-out is left out; rungs that were tried keep their place."""
+    ladders = rules.ladders
+    actions = {OVERLOAD: ladders.overload, LAG: ladders.lag, SURGE: ladders.surge, LOAD_AHEAD: ladders.load_ahead,
+               QUEUE: ladders.queue, TOO_FEW: ("scale_out", "scale_out")}[incident.symptom]
+    room = one_more(service(incident), incident.symptom, incident.pipeline, state)
+    return tuple(action for place, action in enumerate(actions)
+                 if place < incident.rung or room or action != "scale_out")
+
+
+def service(incident: Incident) -> str:
+    """The service that is to have more or fewer processes; empty when the incident is about none."""
+    kind, _, name = incident.target.partition(":")
+    return name if kind == "service" else ""
 
 
 def _came_with_the_champion(incident: Incident, state: State) -> bool:
@@ -100,7 +120,8 @@ def _possible(actions: tuple[str, ...], incident: Incident, state: State) -> tup
 
 def _rung(action: str, limits: Thresholds) -> Rung:
     verify_s = {"roll_back": limits.rollback_verify_s, "retrain": limits.retrain_verify_s,
-                "quarantine": limits.quarantine_verify_s, "fall_back": limits.fall_back_verify_s}
+                "quarantine": limits.quarantine_verify_s, "fall_back": limits.fall_back_verify_s,
+                "scale_out": limits.scale_verify_s, "scale_in": limits.scale_verify_s}
     return Rung(action, verify_s[action])
 
 
@@ -124,6 +145,8 @@ def _arguments(incident: Incident, rung: Rung, state: State, tick: Tick) -> dict
             return {"source": incident.cause.partition("/")[2]}
         case "replay_dead_letters":
             return {"since": f"{incident.opened_s - BEFORE_SHOWN_S:.3f}", "until": f"{tick.wall_s:.3f}"}
+        case "scale_out" | "scale_in":
+            return {"replicas": str(wanted(rung.action, service(incident), incident.symptom, incident.pipeline, state))}
     if incident.symptom == DRIFT:
         rule = state.rules[incident.pipeline].drift
         return {"max_rows": str(rule.rows * rule.windows), "since": f"{incident.opened_s:.3f}"}
@@ -160,6 +183,8 @@ class Budget:
 
     def _cool_down_s(self, incident: Incident, rules: Rules | None, limits: Thresholds, now: float) -> float:
         """Of a process that dies again and again, twice as long each time, up to `retry_s`."""
+        if service(incident):
+            return max(limits.scale_cool_down_s, rules.cool_down_s if rules is not None else 0.0)
         if rules is not None:
             return rules.cool_down_s
         before = self._count(incident.target, now, limits.restart_per_s)
@@ -190,7 +215,10 @@ def _which(incident: Incident) -> str:
 
 
 def _scopes(incident: Incident) -> tuple[str, ...]:
-    """What an action counts against: a restart against its instance and against all restarts."""
+    """What an action counts against: a restart against its instance and against all restarts, a change of the number of
+    processes against the service and the Pipeline it is made for, if any."""
+    if service(incident):
+        return (incident.target, *((f"pipeline:{incident.pipeline}",) if incident.pipeline else ()))
     return (incident.target, "restarts") if _of_process(incident) else (f"pipeline:{incident.pipeline}",)
 
 
@@ -200,6 +228,9 @@ def _of_process(incident: Incident) -> bool:
 
 def _limits(incident: Incident, rules: Rules | None, limits: Thresholds) -> tuple[tuple[int, float], ...]:
     """Actions, and in how many seconds, of each scope."""
+    own = (rules.budget_actions, rules.budget_per_s) if rules is not None else (0, 0.0)
+    if service(incident):
+        return ((limits.scale_actions, limits.scale_per_s), *((own,) if incident.pipeline else ()))
     if _of_process(incident):
         return (limits.restart_actions, limits.restart_per_s), (limits.all_restarts, limits.restart_per_s)
-    return ((rules.budget_actions, rules.budget_per_s) if rules is not None else (0, 0.0),)
+    return (own,)

@@ -20,9 +20,14 @@ def symptoms(state: State, tick: Tick) -> list[Symptom]:
     """All that is wrong at this tick, worst first."""
     now = tick.monotonic_s
     return [*silence(state, now), *stopped_lines(state), *broken_data(state, now), *quality_loss(state),
-            *training_failures(state), *state.patterns.symptoms(now), *state.promises.symptoms(now),
-            *state.dependencies.symptoms(now), *state.usage.symptoms(now), *state.lines.symptoms(now),
-            *state.outside.symptoms(state.rules)]
+            *training_failures(state), *loads(state, now), *state.promises.symptoms(now),
+            *state.dependencies.symptoms(now), *state.outside.symptoms(state.rules)]
+
+
+def loads(state: State, now: float) -> list[Symptom]:
+    """What is unusual of rows, answers, logged errors and the load of processes and machines."""
+    return [*state.patterns.symptoms(now), *state.refusals.symptoms(), *state.usage.symptoms(now),
+            *state.lines.symptoms(now)]
 
 
 def silence(state: State, now: float) -> list[Symptom]:

@@ -123,6 +123,14 @@ class Lives:
         """Those expected to beat, without ourselves."""
         return [life for name, life in self.by_name.items() if name != self.thresholds.own and not life.leaving]
 
+    def of(self, service: str) -> list[Life]:
+        """Processes of a service, those on their way out excepted. One that fell silent counts: it is restarted."""
+        return [life for life in self.by_name.values() if life.service == service and not life.leaving]
+
+    def steady(self, service: str, now: float) -> bool:
+        """Whether all of them work: before that, nobody knows what they can do together."""
+        return all(life.heard and life.state == READY and not self.silent(life, now) for life in self.of(service))
+
     def silent(self, life: Life, now: float) -> bool:
         return not life.leaving and now - life.heard_at > life.limit_s(self.thresholds)
 

@@ -25,7 +25,9 @@ from services.watchdog.core.inputs import (
 )
 from services.watchdog.core.lines.rates import SETTLE_S, Rates
 from services.watchdog.core.load.dependencies import Dependencies
+from services.watchdog.core.load.refusals import Refusals
 from services.watchdog.core.load.usage import Usage
+from services.watchdog.core.load.work import Work
 from services.watchdog.core.quality.loss import Reference, Window
 from services.watchdog.core.quality.sources import Sources
 from services.watchdog.core.rows.patterns import AllPatterns
@@ -42,6 +44,8 @@ class State:
     usage: Usage = field(init=False)
     dependencies: Dependencies = field(init=False)
     lines: Rates = field(init=False)
+    refusals: Refusals = field(init=False)
+    work: Work = field(default_factory=Work)
     standing: frozenset[tuple[str, str]] = frozenset()
     """Kind and cause of all that is wrong at this tick."""
     rules: dict[str, Rules] = field(default_factory=dict)
@@ -66,6 +70,7 @@ class State:
         self.usage = Usage(self.thresholds.limits)
         self.dependencies = Dependencies(self.thresholds.limits)
         self.lines = Rates(self.thresholds.limits)
+        self.refusals = Refusals(self.thresholds.limits)
 
     def fold(self, one: AnyInput, tick: Tick) -> None:
         """Take in an input that came by this tick."""
@@ -94,10 +99,12 @@ class State:
                 sources = self.sources.setdefault(one.pipeline, Sources())
                 sources.see(one, self.rules[one.pipeline], now)
                 self.patterns.rows(one, now, sources.bad(self.rules[one.pipeline], now))
+                came = sum(source.accepted + source.rejected for source in one.sources)
+                self.work.add("ingest", came, came, now)
             case Predicted():
                 self.patterns.answered(one, now)
             case Requests():
-                self.promises.see(one, now)
+                self._requests(one, now)
             case Judged():
                 self._judged(one, now)
             case Alerted():
@@ -118,6 +125,8 @@ class State:
         self.dependencies.look(now, hearing)
         slow = next(self.dependencies.symptoms(now), None)
         self.lines.look(now, slow is None and self.lives.calm(now, SETTLE_S))
+        self.refusals.look(now)
+        self._idling(hearing, now)
 
     def reference(self, model: str) -> Reference | None:
         """What the champion's watched metric was at publication; None when it was not measured then."""
@@ -132,6 +141,21 @@ class State:
         rules = self.rules.get(model)
         if rules is not None and rules.quality is not None:
             self.windows[model] = Window(rules.quality)
+
+    def _requests(self, seen: Requests, now: float) -> None:
+        self.promises.see(seen, now)
+        self.refusals.see(seen, now)
+        self.work.add("predictor", seen.ok + seen.failed, seen.ok + seen.failed - seen.refused, now)
+
+    def _idling(self, hearing: bool, now: float) -> None:
+        """Which of the services that may be scaled have nothing that waits, and only processes that work."""
+        if not self.thresholds.replicas:
+            return
+        busy = self.usage.busy() | ({"predictor"} if self.refusals.any else set())
+        for service in self.thresholds.replicas:
+            found = self.lives.of(service)
+            calm = hearing and service not in busy and self.lives.steady(service, now)
+            self.work.look(service, len(found), calm, now)
 
     def _beat(self, beat: Beat, now: float) -> None:
         before = self.lives.by_name.get(beat.instance)

@@ -13,6 +13,7 @@ CERTIFICATE, GPU = "certificate", "gpu"
 UNUSUAL_ROWS, SURGE, NO_ROWS = "unusual_rows", "surge", "no_rows"
 DRIFT, ANSWER_DRIFT = "drift", "answer_drift"
 AVAILABILITY, LATENCY = "availability", "latency"
+OVERLOAD, LOAD_AHEAD, TOO_FEW, IDLE = "overload", "load_ahead", "too_few", "idle"
 OUTSIDE = "outside_alert"
 CUT_OFF, SLOW_DEPENDENCY = "cut_off", "slow_dependency"
 
@@ -21,8 +22,12 @@ BUS: Final = "dependency:broker"
 OF_HOSTS: Final = frozenset({CPU, MEMORY, DISK, GPU})
 OF_PROCESSES: Final = frozenset({LEAK, FILES, CRASH_LOOP, QUEUE, FAILURES, DEAD_LETTERS, ERRORS})
 OF_ROWS: Final = frozenset({UNUSUAL_ROWS, SURGE, NO_ROWS, DRIFT, ANSWER_DRIFT})
-STANDING: Final = OF_HOSTS | OF_PROCESSES | OF_ROWS | {
-    LAG, AVAILABILITY, LATENCY, CERTIFICATE, OUTSIDE, SLOW_DEPENDENCY}
+TOO_MUCH: Final = frozenset({OVERLOAD, LAG, QUEUE})
+"""Kinds that say: there is more to do than is done."""
+OF_LOAD: Final = TOO_MUCH | {SURGE, LOAD_AHEAD, TOO_FEW}
+"""Those, and kinds that say that it may come to that."""
+STANDING: Final = OF_HOSTS | OF_PROCESSES | OF_ROWS | OF_LOAD | {
+    AVAILABILITY, LATENCY, CERTIFICATE, OUTSIDE, SLOW_DEPENDENCY}
 """Kinds that are well again once their signal is quiet; their detectors themselves hold on for a while."""
 
 TOLD_AT_ONCE: Final = frozenset({LINE_STOPPED, TRAINING_FAILURE, OUTSIDE})
@@ -31,7 +36,8 @@ TOLD_AT_ONCE: Final = frozenset({LINE_STOPPED, TRAINING_FAILURE, OUTSIDE})
 
 @dataclass(frozen=True, slots=True)
 class Symptom:
-    """Something that is wrong now. `about`: instance, host, model, topic or pipeline; `source` for broken data only."""
+    """Something that is wrong now. `about`: instance, host, model, topic, pipeline or service; `source` for broken data
+    only. `service`: of which more or fewer processes would help."""
 
     kind: str
     about: str
@@ -40,3 +46,4 @@ class Symptom:
     source: str = ""
     boot_id: str = ""
     version: int = 0
+    service: str = ""

@@ -6,7 +6,7 @@ from services.watchdog.core.rules import pipeline_of
 from services.watchdog.core.safety.verdict import Finding, Verdict
 from services.watchdog.core.signals import Life
 from services.watchdog.core.state import State
-from services.watchdog.core.symptom import BUS, OUTSIDE, STANDING
+from services.watchdog.core.symptom import BUS, LOAD_AHEAD, OF_LOAD, OUTSIDE, STANDING, SURGE, TOO_MUCH
 
 # Summaries come every two seconds and take a moment: rows counted before a quarantine took hold are not held
 # against it.
@@ -30,6 +30,10 @@ def look(incident: Incident, state: State, tick: Tick) -> Verdict:
             return _refused(incident) or _data(incident, state, now)
         case "line_stopped":
             return _line(incident, state)
+        case "idle":
+            return _idle(incident, state, now)
+        case kind if kind in OF_LOAD:
+            return _load(incident, state, now)
         case kind if kind in STANDING:
             return _quiet(incident, state, now)
     return _training(incident, state)
@@ -59,6 +63,32 @@ def _quiet(incident: Incident, state: State, now: float) -> Verdict:
     if (incident.symptom, incident.cause) in state.standing:
         return _refused(incident) or _run_failed(incident, state) or OPEN
     return Verdict(Finding.WELL, "the signal is quiet")
+
+
+def _load(incident: Incident, state: State, now: float) -> Verdict:
+    """As any standing signal. What was done ahead of need cannot end it, and is enough while nothing is too much."""
+    verdict = _quiet(incident, state, now)
+    came = sorted(kind for kind, cause in state.standing if kind in TOO_MUCH and cause == incident.cause)
+    if verdict.finding is Finding.WELL and incident.symptom == LOAD_AHEAD and came:
+        return Verdict(Finding.WELL, f"it came: {came[0]}")
+    if verdict.finding is Finding.WELL and incident.action == "scale_out":
+        service = incident.target.partition(":")[2]
+        return Verdict(Finding.WELL, f"with {len(state.lives.of(service))} processes of {service} {verdict.why}")
+    if verdict is OPEN and incident.state == "commanded" and (
+            incident.symptom == LOAD_AHEAD
+            or (incident.symptom == SURGE and not any(kind in TOO_MUCH for kind, _ in state.standing))):
+        return WAIT
+    return verdict
+
+
+def _idle(incident: Incident, state: State, now: float) -> Verdict:
+    """Well once there is one process fewer, or there is work again; its clock begins anew with either."""
+    if not state.lives.may_judge(now):
+        return WAIT
+    service = incident.target.partition(":")[2]
+    if not state.work.idle_s(service, now):
+        return Verdict(Finding.WELL, f"{len(state.lives.of(service))} processes of {service}, and work for them")
+    return _refused(incident) or OPEN
 
 
 def _bus(state: State, now: float) -> Verdict:

@@ -36,6 +36,8 @@ ABOUT, SUMMARY = ("instance", "service", "job"), ("summary", "description", "mes
 
 PREDICTOR = "predictor"
 MORE_MS = 1e9
+BUSY = "Busy"
+"""Outcome of requests that found no room: RESOURCE_EXHAUSTED to the caller."""
 FAULTS_OF_CALLERS = frozenset({"Invalid", "Missing", "Refused", "cancelled"})
 """Outcomes of requests that are nobody's failure but the caller's."""
 
@@ -87,6 +89,7 @@ def requests(message: telemetry_pb2.Telemetry) -> Iterator[Requests]:
     if message.service != PREDICTOR:
         return
     counted: dict[str, tuple[int, int, dict[float, int]]] = {}
+    refused: dict[str, int] = {}
     for one in message.measurements:
         if one.name not in (names.PREDICTION_REQUESTS, names.PREDICTION_TIMES):
             continue
@@ -99,10 +102,11 @@ def requests(message: telemetry_pb2.Telemetry) -> Iterator[Requests]:
         elif one.attributes["outcome"] not in FAULTS_OF_CALLERS:
             well = one.attributes["outcome"] == "ok"
             ok, failed = ok + count * well, failed + count * (not well)
+            refused[model] = refused.get(model, 0) + count * (one.attributes["outcome"] == BUSY)
         counted[model] = ok, failed, times
     for model, (ok, failed, times) in counted.items():
         if ok or failed or times:
-            yield Requests(model, ok, failed, tuple(sorted(times.items())))
+            yield Requests(model, ok, failed, tuple(sorted(times.items())), refused.get(model, 0))
 
 
 def failures(message: telemetry_pb2.Telemetry) -> Failures | None:
@@ -147,6 +151,8 @@ def rules(pipeline: Pipeline) -> Rules:
                  slo=SloRule(**pipeline.watch.slo.model_dump()) if pipeline.watch.slo is not None else None,
                  dry_run=heal.dry_run, approval=heal.approval, approval_s=heal.approval_s,
                  ladders=Ladders(**heal.ladders.model_dump()), replay_after=heal.replay_after,
+                 replicas=(pipeline.serve.replicas.min, pipeline.serve.replicas.max),
+                 partitions=pipeline.events.partitions,
                  maintenance=tuple((_minute(one.begin), _minute(one.end)) for one in heal.maintenance))
 
 

@@ -32,6 +32,10 @@ LIKELY: Final[Mapping[str, Mapping[str, float]]] = {
     kinds.CRASH_LOOP: {PROCESS: 0.8, RESOURCES: 0.3, DATA: 0.2},
     kinds.LAG: {SURGE: 0.5, RESOURCES: 0.3, PROCESS: 0.3},
     kinds.QUEUE: {SURGE: 0.6, RESOURCES: 0.3, PARAMETERS: 0.2},
+    kinds.OVERLOAD: {SURGE: 0.7, RESOURCES: 0.3, PARAMETERS: 0.2},
+    kinds.LOAD_AHEAD: {SURGE: 0.5, RESOURCES: 0.3, PROCESS: 0.3},
+    kinds.TOO_FEW: {PROCESS: 0.5, RESOURCES: 0.4},
+    kinds.IDLE: {RESOURCES: 0.9},
     kinds.FAILURES: {PROCESS: 0.6, DEPENDENCY: 0.4},
     kinds.ERRORS: {PROCESS: 0.5, DEPENDENCY: 0.4, DATA: 0.2},
     kinds.AVAILABILITY: {PROCESS: 0.4, SURGE: 0.4, DEPENDENCY: 0.3, PARAMETERS: 0.2},
@@ -57,7 +61,8 @@ PART_OF: Final[Mapping[str, str]] = {
     kinds.SLOW_DEPENDENCY: "database", kinds.CUT_OFF: "broker",
     kinds.BROKEN_DATA: "rows", kinds.UNUSUAL_ROWS: "rows", kinds.DRIFT: "rows", kinds.NO_ROWS: "rows",
     kinds.SURGE: "rows", kinds.LINE_STOPPED: "rows", kinds.ANSWER_DRIFT: "answers", kinds.AVAILABILITY: "answers",
-    kinds.LATENCY: "answers", kinds.QUEUE: "answers", kinds.QUALITY_LOSS: "model", kinds.TRAINING_FAILURE: "model",
+    kinds.LATENCY: "answers", kinds.QUEUE: "answers",
+    kinds.OVERLOAD: "answers", kinds.QUALITY_LOSS: "model", kinds.TRAINING_FAILURE: "model",
 }
 """Which part a symptom shows in, where its kind says it; others show in the service of their process."""
 

@@ -11,11 +11,12 @@ CLEAR_S = 15.0
 class Sustained:
     """A level that must stay at `limit` or above for `for_s` before it stands; one reading below begins anew.
 
-    Once it stands, it ends after CLEAR_S below CLEAR_PART of the limit. Readings hold until the next.
+    Once it stands, it ends after `clear_s` below CLEAR_PART of the limit. Readings hold until the next.
     """
 
     limit: float
     for_s: float
+    clear_s: float = CLEAR_S
     value: float = 0.0
     seen_at: float = 0.0
     standing: bool = False
@@ -38,6 +39,6 @@ class Sustained:
         """Whether it stands at `now`."""
         if self._above_since is not None and now - self._above_since >= self.for_s:
             self.standing = True
-        elif self._below_since is not None and now - self._below_since >= CLEAR_S:
+        elif self._below_since is not None and now - self._below_since >= self.clear_s:
             self.standing = False
         return self.standing

@@ -52,9 +52,15 @@ class Trend:
     @property
     def per_s(self) -> float:
         """Median slope of all pairs of points; 0 of fewer than two."""
-        slopes = [(later - earlier) / (then - at) for place, (at, earlier) in enumerate(self._points)
-                  for then, later in list(self._points)[place + 1:]]
-        return statistics.median(slopes) if slopes else 0.0
+        return _slope(list(self._points))
+
+    def goes_on_to(self, limit: float) -> float:
+        """As `reaches_in_s`, by the slower of its slope and that of its newest third: a step's other side is flat."""
+        points = list(self._points)
+        if not self.rising:
+            return math.inf
+        slope = min(_slope(points), _slope(points[-(len(points) // 3):]))
+        return max(0.0, (limit - points[-1][1]) / slope) if slope > 0 else math.inf
 
     def reaches_in_s(self, limit: float) -> float:
         """Seconds until the limit at this slope, from the newest point; infinite unless it rises."""
@@ -62,6 +68,12 @@ class Trend:
             return math.inf
         slope, newest = self.per_s, self._points[-1][1]
         return max(0.0, (limit - newest) / slope) if slope > 0 else math.inf
+
+
+def _slope(points: list[tuple[float, float]]) -> float:
+    slopes = [(later - earlier) / (then - at) for place, (at, earlier) in enumerate(points)
+              for then, later in points[place + 1:]]
+    return statistics.median(slopes) if slopes else 0.0
 
 
 def _sign(apart: float) -> int:

@@ -20,6 +20,7 @@ from services.watchdog.core.symptom import (
     GPU,
     LAG,
     LEAK,
+    LOAD_AHEAD,
     MEMORY,
     QUEUE,
     Symptom,
@@ -45,10 +46,13 @@ STALE_S: Final = 30.0
 LOOK_EVERY_S: Final = 5.0
 DISK_STEP_S: Final = 60.0
 LEAK_STEP_S: Final = 10.0
-LAG_STEP_S: Final = 2.0
-LAG_POINTS: Final = 30
+LOAD_STEP_S: Final = 2.0
+LOAD_POINTS: Final = 30
 LEAK_LEVEL: Final = 0.4
 """A process that rises is left alone while it has less than this of its memory."""
+LOADS: Final = frozenset({LAG_RECORDS, WAITING_ROWS})
+BUSY_PART: Final = 0.1
+"""From this part of its limit on, what waits is work, and may be about to be too much."""
 
 Key = tuple[str, str]
 
@@ -65,20 +69,27 @@ class Gauge:
     """Below this level no slope counts."""
     boot_id: str = ""
     foreseen: bool = False
+    soon_s: float = 0.0
+    """`soon` when it will be at its limit within this time, from BUSY_PART of it on."""
+    soon: bool = False
+    service: str = ""
 
     def see(self, value: float, figures: Figures, now: float) -> bool:
         """Whether it is worth a look at the next ticks."""
         if self.trend is not None:
             if figures.boot_id != self.boot_id and figures.boot_id:
                 self.trend.clear()
-                self.foreseen = False
+                self.foreseen = self.soon = False
             if self.trend.see(value, now):
                 # Once foreseen it stands until it rises no more: a slope that swings is one fault, not many.
                 self.foreseen = self.trend.rising and value >= self.least and (
                     self.foreseen or self.trend.reaches_in_s(self.level.limit) < self.ahead_s)
-        self.boot_id = figures.boot_id
+                self.soon = value >= self.level.limit * BUSY_PART and self.trend.rising and (
+                    self.soon or self.trend.goes_on_to(self.level.limit) < self.soon_s)
+        self.boot_id, self.service = figures.boot_id, figures.service
         self.level.see(value, now)
-        return self.level.standing or self.foreseen or value >= self.level.limit * CLEAR_PART
+        return self.level.standing or self.foreseen or value >= self.level.limit * (
+            BUSY_PART if self.soon_s else CLEAR_PART)
 
 
 @dataclass(slots=True)
@@ -138,7 +149,8 @@ class Usage:
 
     def symptoms(self, now: float) -> Iterator[Symptom]:
         for name, about in sorted(self._hot):
-            found = _judge(name, about, self._gauges[(name, about)], now)
+            gauge = self._gauges[(name, about)]
+            found = _judge(name, about, gauge, now) or _ahead(about, gauge)
             if found is not None:
                 yield found
         yield from self._expiring.symptoms(self.limits.certificate_days)
@@ -146,6 +158,10 @@ class Usage:
             if burst.look(now):
                 told = f", the last: {burst.last}" if burst.last else ""
                 yield Symptom(kind, instance, f"{burst.count} in {burst.window_s:.0f} s{told}")
+
+    def busy(self) -> frozenset[str]:
+        """Services in which more waits than passes by in no time."""
+        return frozenset(self._gauges[key].service for key in self._hot if key[0] in LOADS)
 
     def _burst(self, key: Key, limit: int, window_s: float) -> Burst:
         burst = self._bursts.get(key)
@@ -169,9 +185,10 @@ _GAUGES: Final[Mapping[str, Callable[[Limits], Gauge]]] = {
     HOST_DISK: lambda limits: Gauge(Sustained(limits.disk, limits.disk_s), Trend(DISK_STEP_S), limits.disk_ahead_s),
     MEMORY_SHARE: lambda limits: Gauge(_memory(limits), Trend(LEAK_STEP_S), limits.leak_ahead_s, LEAK_LEVEL),
     FILES_SHARE: lambda limits: Gauge(Sustained(limits.files, limits.files_s)),
-    LAG_RECORDS: lambda limits: Gauge(Sustained(limits.lag, limits.lag_s), Trend(LAG_STEP_S, LAG_POINTS), math.inf,
-                                      limits.lag),
-    WAITING_ROWS: lambda limits: Gauge(Sustained(limits.queue, limits.queue_s)),
+    LAG_RECORDS: lambda limits: Gauge(Sustained(limits.lag, limits.lag_s), Trend(LOAD_STEP_S, LOAD_POINTS), math.inf,
+                                      limits.lag, soon_s=limits.load_ahead_s),
+    WAITING_ROWS: lambda limits: Gauge(Sustained(limits.queue, limits.queue_s), Trend(LOAD_STEP_S, LOAD_POINTS),
+                                       soon_s=limits.load_ahead_s),
 }
 """The detector of each figure that is judged."""
 
@@ -190,7 +207,18 @@ def _judge(name: str, about: str, gauge: Gauge, now: float) -> Symptom | None:
     if name == FILES_SHARE and stands:
         return Symptom(FILES, about, f"{value:.0%} of its file handles are open {held}", boot_id=gauge.boot_id)
     if name == WAITING_ROWS and stands:
-        return Symptom(QUEUE, about, f"{level.limit:.0f} rows and more wait {held}, {value:.0f} now")
+        return Symptom(QUEUE, about, f"{level.limit:.0f} rows and more wait {held}, {value:.0f} now",
+                       service=gauge.service)
     if name == LAG_RECORDS and stands and gauge.foreseen and gauge.trend is not None:
-        return Symptom(LAG, about, f"{value:.0f} records wait, {gauge.trend.per_s:+.0f} a second")
+        return Symptom(LAG, about, f"{value:.0f} records wait, {gauge.trend.per_s:+.0f} a second",
+                       service=gauge.service)
     return None
+
+
+def _ahead(about: str, gauge: Gauge) -> Symptom | None:
+    """Load that is not yet at its limit, and will be soon."""
+    if not gauge.soon or gauge.trend is None:
+        return None
+    value, limit = gauge.level.value, gauge.level.limit
+    return Symptom(LOAD_AHEAD, about, f"{value:.0f} wait, {gauge.trend.per_s:+.1f} a second, "
+                   f"{limit:.0f} in {gauge.trend.goes_on_to(limit):.0f} s", service=gauge.service)

@@ -3,7 +3,7 @@
 from typing import Final
 
 from services.watchdog.core.inputs import Incident, Tick
-from services.watchdog.core.remedy import Rung
+from services.watchdog.core.safety.rung import Rung
 from services.watchdog.core.safety.verdict import Finding, Verdict
 from services.watchdog.core.state import State
 

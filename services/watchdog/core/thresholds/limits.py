@@ -11,6 +11,12 @@ class Ladders(msgspec.Struct, frozen=True):
     broken_data: tuple[str, ...] = ("quarantine",)
     availability: tuple[str, ...] = ("fall_back",)
     latency: tuple[str, ...] = ("fall_back",)
+    overload: tuple[str, ...] = ("scale_out", "scale_out")
+    lag: tuple[str, ...] = ("scale_out", "scale_out")
+    surge: tuple[str, ...] = ("scale_out",)
+    load_ahead: tuple[str, ...] = ("scale_out",)
+    queue: tuple[str, ...] = ("scale_out", "scale_out")
+    """No Pipeline says anything of it: the rows of all stand in one line."""
 
 
 class QualityRule(msgspec.Struct, frozen=True):
@@ -68,8 +74,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `lag` records wait and ever more of them do; `queue` rows wait in a predictor; `failures`, `dead_letters` within
     `failures_s`, `crashes` within `crashes_s`; `errors` lines of a pattern in a minute, of a process that was
     listened to for `errors_learn_s`. `database`: seconds that its answers take; `unreached`: that a gateway's calls to
-    a predictor have had none. `..._ahead_s`: also when the slope leads there within this time.
-    `certificate_days`: fewer are left.
+    a predictor have had none. `..._ahead_s`: also when the slope leads there within this time (of lag and queue: to
+    add a process, where one may be added). `refused`: share of a model's requests. `idle_s`: how long a service must
+    have been able to do with one process fewer before it does. `certificate_days`: fewer are left.
     """
 
     cpu: float = 0.9
@@ -89,6 +96,10 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lag_s: float = 60.0
     queue: float = 2_000.0
     queue_s: float = 30.0
+    load_ahead_s: float = 120.0
+    refused: float = 0.05
+    refused_s: float = 10.0
+    idle_s: float = 600.0
     failures: int = 60
     dead_letters: int = 600
     failures_s: float = 60.0

@@ -105,7 +105,7 @@ def test_faults_of_callers_count_against_nobody() -> None:
 
     heard = Telemetry(instance="p", service="predictor", measurements=[
         said("ok", 90), said("Invalid", 50), said("Busy", 7), said("bug", 3), took("20"), took("more")])
-    assert list(translate.requests(heard)) == [Requests("m", 90, 10, ((20.0, 2), (1e9, 2)))]
+    assert list(translate.requests(heard)) == [Requests("m", 90, 10, ((20.0, 2), (1e9, 2)), refused=7)]
     assert list(translate.requests(Telemetry(service="predictor", measurements=[said("Invalid", 5)]))) == []
 
 
