@@ -23,7 +23,7 @@ from services.predictor.core.oip.wishes import wishes
 from services.predictor.core.plain.forms import Form, form_of
 from services.predictor.core.recent.joining import joined
 from services.predictor.core.recent.newest import Newest
-from services.predictor.core.session import Options, Session, Timing
+from services.predictor.core.session import CPU, Options, Session, Timing
 from services.predictor.core.signature import ATTRIBUTIONS, Feed, Observe, Signature, of_manifest
 from services.predictor.core.tensors import Asked, Tensors
 
@@ -198,6 +198,11 @@ class Engine:
     def is_quick(self, rows: int) -> bool:
         """Whether scoring so many rows is short enough to be done on the event loop."""
         return rows <= inline_rows(self.timing)
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether how long a run takes follows from its rows: no values make it loop, no GPU is shared with others."""
+        return self.provider == CPU and graph.is_straight(self.manifest.operators)
 
     def limit(self, limits: Limits) -> None:
         """Batch by other limits from now on; whether it runs on a thread stays as it was measured at the load."""

@@ -6,6 +6,7 @@ import logging
 import uuid
 from collections import deque
 from collections.abc import Mapping
+from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -29,7 +30,9 @@ log = logging.getLogger(__name__)
 
 
 class ServedLog:
-    """`offer` never waits; `run` sends what was offered. `generations`: the current one of each pipeline."""
+    """`offer` never waits, and may be called from any thread: it wakes nobody, which would cost more than the line.
+    `run` sends what was offered. `generations`: the current one of each pipeline.
+    """
 
     def __init__(self, producer: Producer, generations: Mapping[str, int], measures: Measures, instance: str,
                  clock: Clock) -> None:
@@ -38,16 +41,14 @@ class ServedLog:
         self._measures = measures
         self._instance = instance
         self._clock = clock
-        self._queue: deque[tuple[Answered, Timestamp]] = deque()
+        self._queue: deque[tuple[Answered, datetime]] = deque()
 
     def offer(self, answered: Answered) -> None:
         """Take an answer for the log, or drop it when too many wait."""
         if len(self._queue) >= QUEUE:
             self._measures.dropped(answered.model)
             return
-        at = Timestamp()
-        at.FromDatetime(self._clock.now())
-        self._queue.append((answered, at))
+        self._queue.append((answered, self._clock.now()))
 
     async def run(self, stop: asyncio.Event) -> None:
         """A loop for the service: send until `stop`, and what is left then."""
@@ -57,9 +58,9 @@ class ServedLog:
 
     async def send(self) -> None:
         """Send what waits now; what the bus does not take is counted and gone."""
-        if not self._queue:
+        taken = [self._queue.popleft() for _ in range(len(self._queue))]
+        if not taken:
             return
-        taken, self._queue = self._queue, deque()
         records = [record for answered, at in taken for record in self._records(answered, at)]
         try:
             await self._producer.send_all(records)
@@ -68,10 +69,12 @@ class ServedLog:
             for answered, _ in taken:
                 self._measures.dropped(answered.model)
 
-    def _records(self, answered: Answered, at: Timestamp) -> list[Outgoing]:
+    def _records(self, answered: Answered, said: datetime) -> list[Outgoing]:
         generation = self._generations.get(answered.model)
         if generation is None:
             return []
+        at = Timestamp()
+        at.FromDatetime(said)
         answers = answered.answers
         request_id = answered.request_id or uuid.uuid4().hex
         found = []

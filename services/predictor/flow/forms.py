@@ -34,20 +34,18 @@ class _Lent:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.running = False
-        """Whether a batch is being run, on the one thread that runs them."""
+        """Whether a batch is being run: one at a time is."""
 
 
 class Task:
-    """Runs the batches of one kind of request on the door's threads. `offer` is called on the event loop, with digests
-    of the inputs where `digested`.
+    """Runs the batches of one kind of request on the door's threads. `offer` is called there, with digests of the
+    inputs where `digested`.
     """
 
-    def __init__(self, lent: _Lent, batch: Batch, offer: Callable[[Answered], None],
-                 loop: asyncio.AbstractEventLoop, digested: bool) -> None:
+    def __init__(self, lent: _Lent, batch: Batch, offer: Callable[[Answered], None], digested: bool) -> None:
         self.batch = batch
         self._lent = lent
         self._offer = offer
-        self._loop = loop
         self._digested = digested
 
     def __call__(self, rows: int, raw: Sequence[bytes], logged: Sequence[Logged]) -> list[bytes]:
@@ -68,20 +66,21 @@ class Task:
                                 waited_s, traceparent.decode("ascii", "replace") if traceparent else None, "",
                                 engine.digests(feed.arrays, start, min(stop, start + MAX_LOGGED_ROWS))
                                 if self._digested else ())
-            self._loop.call_soon_threadsafe(self._offer, answered)
+            self._offer(answered)
         return self.batch.written(outputs)
 
 
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """A form, the bounds of its version, and what runs it. `quick`: a full batch is short. `pace`: expected seconds of
-    a batch of one row, and of each further row."""
+    """A form, the bounds of its version, and what runs it. `quick`: a full batch is short. `steady`: how long a run
+    takes follows from its rows. `pace`: expected seconds of a batch of one row, and of each further row."""
 
     model: str
     version: str
     limits: Limits
     pace: tuple[float, float]
     quick: bool
+    steady: bool
     form: Form
     task: Task
 
@@ -105,8 +104,8 @@ class Counted:
 
 
 class Forms:
-    """Belongs to the event loop. `offer` is given the answers that are logged, and digests of their inputs where
-    `digested`.
+    """Belongs to the event loop. `offer` is given the answers that are logged, on the threads that run batches, and
+    digests of their inputs where `digested`.
     """
 
     def __init__(self, library: Library, clock: Clock, offer: Callable[[Answered], None], digested: bool) -> None:
@@ -135,9 +134,10 @@ class Forms:
         model, version = engine.manifest.model, str(engine.manifest.version)
         lent = self._lent.get((model, version)) or self._lend(model, version)
         task = self._tasks.setdefault((model, version, form.batch.key),
-                                      Task(lent, form.batch, self._offer, asyncio.get_running_loop(), self._digested))
+                                      Task(lent, form.batch, self._offer, self._digested))
         limits = engine.limits
-        return Learnt(model, version, limits, engine.pace.line, engine.is_quick(limits.max_rows), form, task)
+        return Learnt(model, version, limits, engine.pace.line, engine.is_quick(limits.max_rows), engine.is_steady,
+                      form, task)
 
     def forget(self) -> None:
         """Nothing that was learnt holds any more; whoever has it still may finish with it."""

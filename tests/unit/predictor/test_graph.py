@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper
 
 from lepton.errors import Refused
-from services.predictor.core.graph import check, contents
+from services.predictor.core.graph import check, contents, is_straight
 from tests.harness.onnx_models import Linear, operators
 
 TINY = Linear({"amount": "float", "country": "category"}, classes=("no", "yes"))
@@ -39,6 +39,12 @@ def test_a_file_with_exactly_the_listed_operators_passes() -> None:
     data = TINY.build()
     check(data, operators(data))
     check(data, [name.removeprefix("ai.onnx") for name in operators(data)])
+
+
+def test_a_model_is_straight_unless_values_may_have_it_loop_or_nobody_knows() -> None:
+    assert is_straight(["ai.onnx::MatMul", "Relu", "ai.onnx.ml::Scaler"])
+    assert not any(is_straight(["ai.onnx::MatMul", name])
+                   for name in ("ai.onnx::Loop", "Scan", "::If", "ai.onnx::SequenceMap", "com.example::Add"))
 
 
 def test_an_unlisted_operator_inside_a_branch_is_refused() -> None:

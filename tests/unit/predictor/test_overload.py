@@ -64,18 +64,27 @@ async def busy(model: Held, limits: Limits, clock: Clock, pace: Pace) -> tuple[B
     return batcher, first
 
 
-async def test_what_would_wait_for_more_than_two_full_batches_is_refused(held: Held) -> None:
+async def test_what_would_wait_for_more_than_one_full_batch_is_refused(held: Held) -> None:
     batcher, first = await busy(held, Limits(max_rows=4), FakeClock(), Pace(1.0, 4.0, 4))
-    waiting = [batcher.submit(feed(4), NEVER), batcher.submit(feed(3), NEVER)]
-    waiting.append(batcher.submit(feed(1), NEVER))
-    with pytest.raises(Busy, match="12 s to wait, 8 s at most") as raised:
+    waiting = [batcher.submit(feed(3), NEVER), batcher.submit(feed(1), NEVER)]
+    with pytest.raises(Busy, match="8 s to wait, 4 s at most") as raised:
         batcher.submit(feed(1), NEVER)
-    assert raised.value.retry_after_s == 12
-    assert (batcher.counts.refused, batcher.counts.waiting_rows) == (1, 8)
+    assert raised.value.retry_after_s == 8
+    assert (batcher.counts.refused, batcher.counts.waiting_rows) == (1, 4)
     waiting[0].cancel()
     waiting.append(batcher.submit(feed(1), NEVER))
     held.go.set()
     await asyncio.gather(first, *waiting[1:])
+    batcher.close()
+
+
+async def test_one_request_of_many_rows_has_nobody_refused_who_runs_behind_it(held: Held) -> None:
+    batcher = Batcher(held, Limits(max_rows=4), FakeClock(), inline_rows=0, pace=Pace(1.0, 4.0, 4))
+    large = batcher.submit(feed(40), NEVER)
+    await asyncio.to_thread(held.entered.wait, 60)
+    behind = batcher.submit(feed(1), NEVER)
+    held.go.set()
+    await asyncio.gather(large, behind)
     batcher.close()
 
 
@@ -130,7 +139,7 @@ async def test_a_model_of_which_nothing_is_known_refuses_nobody_for_its_time(hel
 
 def test_for_a_moment_nobody_is_refused_however_quick_the_model() -> None:
     assert Limits().wait_s(1e-4) == LEAST_WAIT_S
-    assert Limits().wait_s(1.0) == 2.0
+    assert Limits().wait_s(1.0) == 1.0
     assert Limits(max_wait_s=0.0).wait_s(1.0) == 0.0
 
 

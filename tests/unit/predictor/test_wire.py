@@ -4,6 +4,7 @@ the Python door, whatever else comes over the wire.
 
 import asyncio
 import struct
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 
 from lepton.contracts.pb import grpc_service_pb2 as oip
+from services.predictor.core.engine import Engine
+from services.predictor.core.session import Session
 from tests.harness.onnx_models import Linear
 from tests.harness.wait import apoll_until
 from tests.unit.predictor.conftest import Gate
@@ -197,6 +200,37 @@ async def test_a_batch_that_fails_ends_its_own_requests_alone(tmp_path: Path, mo
             code, said = await status(here.stub.ModelInfer(raw("tiny", 1.0), metadata=here.metadata))
             assert (code, said) == (grpc.StatusCode.INTERNAL, "internal error; the server's log has it")
         assert await answered(here, raw("tiny", 2.0)) == [2.0]
+
+
+async def test_a_lone_request_of_a_steady_model_runs_where_it_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                       door: str) -> None:
+    threads: set[int] = set()
+    run = Session.run
+
+    def seen(session: Session, arrays: Any) -> Any:
+        threads.add(threading.get_ident())
+        return run(session, arrays)
+
+    monkeypatch.setattr(Session, "run", seen)
+    monkeypatch.setattr(Engine, "is_steady", property(lambda engine: engine.manifest.model == "steady"))
+    async with world(tmp_path) as here:
+        for model in ("winding", "steady"):
+            await here.registry.publish(model, Linear(ONE))
+            await here.serving(model, 1)
+        await known(here, door, raw("winding", 1.0), raw("steady", 1.0))
+        threads.clear()
+        for _ in range(5):
+            assert await answered(here, raw("winding", 1.0)) == [1.0]
+        beside, main = set(threads), threading.get_ident()
+        assert len(beside) == 1
+        assert (beside == {main}) == (door == "python")
+
+        async def here_too() -> bool:
+            assert await answered(here, raw("steady", 2.0)) == [2.0]
+            return door == "python" or bool(threads - beside)
+        await apoll_until(here_too, "a run on the thread that reads", 20)
+        assert len(threads) == (1 if door == "python" else 2)
+        assert (main in threads) == (door == "python")
 
 
 async def test_a_stream_of_plain_requests_is_answered_in_order_and_ends_with_its_half(tmp_path: Path,

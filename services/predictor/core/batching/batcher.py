@@ -72,8 +72,8 @@ class Batcher:
         self._delayed = False
         self._crowd = Crowd()
         self.pace = pace or Pace()
-        self._running: dict[int, float] = {}
-        """When each batch that runs on a thread is expected to end."""
+        self._running: dict[int, tuple[float, int]] = {}
+        """When each batch that runs on a thread is expected to end, and its rows."""
         self._closed = False
         self.tally = Tally()
 
@@ -146,7 +146,7 @@ class Batcher:
         batches = self._line.before(level) // limits.max_rows
         waits_s = batches * self.pace.of(limits.max_rows) / limits.instances if batches else 0.0
         if len(self._running) >= limits.instances:
-            waits_s += max(0.0, min(self._running.values()) - now)
+            waits_s += max(0.0, min(self._running.values())[0] - now)
         return waits_s
 
     def _too_much(self, feed: Feed, level: int, deadline: float, now: float) -> str:
@@ -158,7 +158,9 @@ class Batcher:
         waits_s = self._waits(level, now)
         if waits_s <= 0:
             return ""
-        most_s = limits.wait_s(self.pace.of(limits.max_rows))
+        # One request may be more than a batch.
+        largest = max((rows for _, rows in self._running.values()), default=0)
+        most_s = limits.wait_s(self.pace.of(max(largest, limits.max_rows)))
         if waits_s > most_s:
             return f"{self._line.rows} rows wait already, about {waits_s:.3g} s to wait, {most_s:.3g} s at most"
         left_s = min(feed.patience_s, deadline - now - self.pace.of(feed.rows))
@@ -191,7 +193,7 @@ class Batcher:
         if rows <= self._inline_rows:
             self._end(batch, self._attempt(batch))
             return
-        self._running[id(batch)] = self._clock.monotonic() + self.pace.of(rows)
+        self._running[id(batch)] = (self._clock.monotonic() + self.pace.of(rows), rows)
         loop = asyncio.get_running_loop()
         done = loop.run_in_executor(self._executor, self._attempt, batch)
         done.add_done_callback(lambda ended: self._left(batch, ended.result()))

@@ -6,11 +6,11 @@ from lepton.contracts.pb import grpc_service_pb2 as oip
 
 MAX_INSTANCES = 16
 
-FULL_BATCHES = 2
-"""Where nothing else is said, a request is let in while about so many full batches run before its own: one is being run
-and one is full behind it, so that no request that is refused leaves the model idle."""
+FULL_BATCHES = 1
+"""Where nothing else is said, a request is let in while about so many full batches run before its own: the one that is
+run, behind which one may fill, so that no request that is refused leaves the model idle."""
 
-LEAST_WAIT_S = 0.05
+LEAST_WAIT_S = 0.025
 """For less nobody is refused: a burst that is over so soon is no overload."""
 
 

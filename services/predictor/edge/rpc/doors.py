@@ -27,7 +27,9 @@ EXTENSIONS = ("classification", "model_repository", "model_repository(unload_dep
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """What calls reach. `offer` takes answers of requests for the log; `memory` is None where it may not be shared."""
+    """What calls reach. `offer` takes answers of requests for the log, from any thread; `memory` is None where it may
+    not be shared.
+    """
 
     library: Library
     predictor: Predictor

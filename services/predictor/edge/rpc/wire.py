@@ -176,8 +176,9 @@ class WireDoor:
             lane = self._lanes.get((learnt.model, learnt.version))
             if lane is None:
                 limits = learnt.limits
-                lane = door.lane(learnt.model, learnt.version, learnt.quick, max_rows=limits.max_rows,
-                                 queue_rows=limits.queue_rows, wait_s=limits.max_wait_s, pace=learnt.pace)
+                lane = door.lane(learnt.model, learnt.version, learnt.quick, steady=learnt.steady,
+                                 max_rows=limits.max_rows, queue_rows=limits.queue_rows, wait_s=limits.max_wait_s,
+                                 pace=learnt.pace)
                 self._lanes[learnt.model, learnt.version] = lane
             group = self._groups[learnt.task] = lane.group(_answering(learnt.task), learnt.task.batch.rows_of)
         return group

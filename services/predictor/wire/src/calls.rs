@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
 use tokio::sync::{oneshot, watch, Semaphore, SemaphorePermit};
 
+use crate::alarm::Alarm;
 use crate::body::{refusal, Body};
 use crate::forms::{Forms, Known};
 use crate::grpc::{self, Status};
@@ -42,6 +43,7 @@ pub type Key = [u8; 32];
 /// What every connection knows.
 pub struct Shared {
     pub forms: Forms,
+    pub alarm: Alarm,
     pub shop: Arc<Shop>,
     /// Runs what is short, and asks Python about forms.
     pub worker: Arc<Worker>,
@@ -197,7 +199,7 @@ async fn unary(shared: &Arc<Shared>, inner: &Inner, request: Request<Incoming>) 
     let deadline = shared.deadline(request.headers(), arrived);
     let (parts, body) = request.into_parts();
     let mut held = shared.budget.hold();
-    let framed = whole(body, shared.request_bytes, deadline, &mut held).await?;
+    let framed = whole(shared, body, deadline, &mut held).await?;
     let message = framed.slice(grpc::PREFIX..);
     let mut place = None;
     while let Some(scanned) = scan(&message) {
@@ -215,7 +217,7 @@ async fn unary(shared: &Arc<Shared>, inner: &Inner, request: Request<Incoming>) 
             }
             Taken::Queued(answer) => {
                 drop((parts, framed, message));
-                let answer = tokio::time::timeout_at(deadline.into(), answer).await.map_err(|_| {
+                let answer = shared.alarm.within(deadline, answer).await.ok_or_else(|| {
                     Status::new(grpc::DEADLINE_EXCEEDED, "the deadline passed before the request was answered")
                 })?;
                 let (answer, held) = answer.unwrap_or_else(|_| Err(stopping()))?;
@@ -230,10 +232,11 @@ async fn unary(shared: &Arc<Shared>, inner: &Inner, request: Request<Incoming>) 
 }
 
 /// The one message of a unary call with its prefix. Memory grows with what has really come.
-async fn whole(mut body: Incoming, limit: usize, deadline: Instant, held: &mut Held) -> Result<Bytes, Status> {
+async fn whole(shared: &Shared, mut body: Incoming, deadline: Instant, held: &mut Held) -> Result<Bytes, Status> {
+    let limit = shared.request_bytes;
     let mut read = BytesMut::new();
     let mut wanted = None;
-    while let Some(data) = next(&mut body, deadline).await? {
+    while let Some(data) = next(&shared.alarm, &mut body, deadline).await? {
         held.grow(data.len())?;
         if read.is_empty() && wanted.is_none() && data.len() > grpc::PREFIX
             && data.len() == grpc::PREFIX + grpc::announced(&data, limit)? && body.is_end_stream() {
@@ -254,7 +257,7 @@ async fn whole(mut body: Incoming, limit: usize, deadline: Instant, held: &mut H
 }
 
 /// The next data of a body; None at its end. A caller who is slower than the deadline is not waited for.
-async fn next(body: &mut Incoming, deadline: Instant) -> Result<Option<Bytes>, Status> {
+async fn next(alarm: &Alarm, body: &mut Incoming, deadline: Instant) -> Result<Option<Bytes>, Status> {
     loop {
         let here = poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
             Poll::Ready(frame) => Poll::Ready(Some(frame)),
@@ -262,7 +265,7 @@ async fn next(body: &mut Incoming, deadline: Instant) -> Result<Option<Bytes>, S
         }).await;
         let frame = match here {
             Some(frame) => frame,
-            None => tokio::time::timeout_at(deadline.into(), body.frame()).await.map_err(|_| {
+            None => alarm.within(deadline, body.frame()).await.ok_or_else(|| {
                 Status::new(grpc::DEADLINE_EXCEEDED, "the deadline passed before the request had come")
             })?,
         };

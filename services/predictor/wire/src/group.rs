@@ -62,6 +62,9 @@ pub struct Bounds {
     pub pace: Pace,
 }
 
+/// What is expected to take longer, in seconds, does not run on the I/O thread.
+const BRIEF_S: f64 = 2e-4;
+
 /// A caller told to come back sooner would only be told so again.
 const MIN_RETRY_S: f64 = 0.01;
 
@@ -78,6 +81,8 @@ pub struct Lane {
     pub worker: Arc<Worker>,
     /// Whether the worker is for this lane alone, and ends with it.
     pub own: bool,
+    /// Whether how long a run takes follows from its rows, so that a short one may run on the I/O thread.
+    pub steady: bool,
 }
 
 impl Lane {
@@ -154,13 +159,21 @@ impl Group {
         Ok(())
     }
 
+    /// Whether what waits is one request that is run in a moment.
+    pub fn is_brief(&self) -> bool {
+        let queue = lock(&self.queue);
+        self.lane.steady && !self.lane.own && queue.jobs.len() == 1 && queue.pace.of(queue.rows) <= BRIEF_S
+    }
+
     /// Why a job is not let in. What would run next is always tried: only so does an estimate that was too long come
     /// right.
     fn refusal(&self, queue: &Queue, job: &Job, now: Instant) -> Option<Status> {
         let (bounds, rows) = (&self.lane.bounds, job.form.rows);
         let waiting = self.lane.waiting.load(Ordering::Relaxed);
         let waits_s = queue.waits_s(bounds.max_rows, now);
-        let most_s = queue.pace.most_s(bounds.max_rows, bounds.wait_s);
+        // One request may be more than a batch.
+        let largest = queue.running.map_or(0, |(rows, _)| rows).max(bounds.max_rows);
+        let most_s = queue.pace.most_s(largest, bounds.wait_s);
         let left = job.deadline.checked_duration_since(now);
         let said = if waiting + rows > bounds.queue_rows {
             format!("{waiting} rows wait already, {rows} more do not fit")

@@ -3,6 +3,7 @@
 //! What decides is Python: which forms of requests are good for which version of a model, which keys hold, what is
 //! logged. Every other call goes on, as it came, to the Python door behind a Unix socket.
 
+mod alarm;
 mod body;
 mod calls;
 mod counts;
@@ -28,6 +29,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use tokio::sync::{mpsc, watch, Semaphore};
 
+use alarm::Alarm;
 use calls::{Key, Shared, PYTHON_CALLS};
 use forms::{Form, Forms};
 use limits::Budget;
@@ -103,9 +105,10 @@ impl Door {
         let (grace, left) = watch::channel(Duration::ZERO);
         let (sender, done) = mpsc::unbounded_channel::<Done>();
         let shop = Arc::new(Shop { ask, done: sender, counts: Mutex::default() });
-        let worker = Arc::new(Worker::new(handle.clone()));
+        let worker = Arc::new(Worker::new(handle.clone(), shop.clone()));
         let shared = Arc::new(Shared {
             forms: Forms::default(),
+            alarm: Alarm::default(),
             shop: shop.clone(),
             worker: worker.clone(),
             keys: RwLock::default(),
@@ -123,11 +126,12 @@ impl Door {
         });
         let served = shared.clone();
         let io = std::thread::Builder::new().name("wire".into()).spawn(move || {
-            runtime.block_on(async move {
+            // Known to Python from the start: to become so for each batch that runs here would cost more than the batch.
+            Python::attach(|py| py.detach(|| runtime.block_on(async move {
                 if let Ok(listener) = tokio::net::TcpListener::from_std(listener) {
                     server::serve(listener, served, done, left).await;
                 }
-            });
+            })));
         })?;
         let door = Door { shared, drain, grace, io: Mutex::new(Some(io)), workers: Mutex::default(), runtime: handle, port };
         door.begin(worker)?;
@@ -146,19 +150,22 @@ impl Door {
         keys.iter().filter(|(_, came)| came.swap(false, Ordering::Relaxed)).map(|(key, _)| *key).collect()
     }
 
-    /// A place for the requests of one version of a model; what is not `quick` gets a thread of its own. `pace`: seconds
+    /// A place for the requests of one version of a model; what is not `quick` gets a thread of its own. Of one that is
+    /// `steady` too, how long a run takes follows from its rows: a lone request may run where it was read. `pace`: seconds
     /// of a batch of one row, and of each further row; who would wait longer than `wait_s` is refused.
-    #[pyo3(signature = (model, version, quick, *, max_rows, queue_rows, wait_s, pace))]
+    #[pyo3(signature = (model, version, quick, *, steady, max_rows, queue_rows, wait_s, pace))]
     #[allow(clippy::too_many_arguments)]
-    fn lane(&self, model: String, version: String, quick: bool, max_rows: usize, queue_rows: usize,
+    fn lane(&self, model: String, version: String, quick: bool, steady: bool, max_rows: usize, queue_rows: usize,
             wait_s: Option<f64>, pace: (f64, f64)) -> PyResult<Lane> {
-        let worker = if quick { self.shared.worker.clone() } else { Arc::new(Worker::new(self.runtime.clone())) };
+        let worker = if quick { self.shared.worker.clone() } else {
+            Arc::new(Worker::new(self.runtime.clone(), self.shared.shop.clone()))
+        };
         if !quick {
             self.begin(worker.clone())?;
         }
         let (waiting, pending, all) = (AtomicUsize::new(0), AtomicUsize::new(0), self.shared.waiting.clone());
         let bounds = Bounds { max_rows, queue_rows, wait_s, pace: Pace::new(pace.0, pace.1) };
-        let lane = WorkLane { model, version, bounds, waiting, pending, all, worker, own: !quick };
+        let lane = WorkLane { model, version, bounds, waiting, pending, all, worker, own: !quick, steady };
         Ok(Lane(Arc::new(lane)))
     }
 
@@ -219,9 +226,8 @@ impl Door {
 
 impl Door {
     fn begin(&self, worker: Arc<Worker>) -> PyResult<()> {
-        let shop = self.shared.shop.clone();
         let works = worker.clone();
-        let thread = std::thread::Builder::new().name("wire inference".into()).spawn(move || works.work(shop))?;
+        let thread = std::thread::Builder::new().name("wire inference".into()).spawn(move || works.work())?;
         let mut workers = lock(&self.workers);
         workers.retain(|(_, thread)| !thread.is_finished());
         workers.push((worker, thread));

@@ -8,11 +8,12 @@ const WEIGHT: f64 = 0.2;
 /// What one batch may say at most: that the estimate is so many times too short, or too long.
 const MOST: f64 = 4.0;
 
-/// Where nothing else is said, a request is let in while about so many full batches run before its own.
-const FULL_BATCHES: f64 = 2.0;
+/// Where nothing else is said, a request is let in while about so many full batches run before its own: the one that is
+/// run, behind which one may fill.
+const FULL_BATCHES: f64 = 1.0;
 
 /// For less nobody is refused, in seconds.
-const LEAST_WAIT_S: f64 = 0.05;
+const LEAST_WAIT_S: f64 = 0.025;
 
 /// Seconds of a batch are a line over its rows, times what the batches before it have shown.
 #[derive(Clone, Copy, Debug)]
@@ -48,8 +49,8 @@ impl Pace {
         (rows / max_rows.max(1)) as f64 * self.of(max_rows) + rest
     }
 
-    /// Longest that a request may be expected to wait, if nothing else was `said`.
-    pub fn most_s(&self, max_rows: usize, said: Option<f64>) -> f64 {
-        said.unwrap_or_else(|| (FULL_BATCHES * self.of(max_rows)).max(LEAST_WAIT_S))
+    /// Longest that a request may be expected to wait where the largest batch has so many rows, if nothing else was `said`.
+    pub fn most_s(&self, rows: usize, said: Option<f64>) -> f64 {
+        said.unwrap_or_else(|| (FULL_BATCHES * self.of(rows)).max(LEAST_WAIT_S))
     }
 }

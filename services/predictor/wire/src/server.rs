@@ -54,6 +54,8 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>, mut done: mpsc::U
             }
         }
     });
+    let alarmed = shared.clone();
+    let ringing = tokio::spawn(async move { alarmed.alarm.ring().await });
     let mut connections = JoinSet::new();
     let mut draining = shared.draining.clone();
     loop {
@@ -73,6 +75,7 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>, mut done: mpsc::U
     let _ = tokio::time::timeout(left, ended).await;
     connections.shutdown().await;
     answering.abort();
+    ringing.abort();
 }
 
 async fn connection(stream: TcpStream, shared: Arc<Shared>) {

@@ -37,6 +37,7 @@ pub struct Worker {
     turns: Mutex<Turns>,
     bell: Condvar,
     runtime: tokio::runtime::Handle,
+    shop: Arc<Shop>,
 }
 
 /// What worker threads share.
@@ -47,18 +48,37 @@ pub struct Shop {
 }
 
 impl Worker {
-    pub fn new(runtime: tokio::runtime::Handle) -> Worker {
-        Worker { turns: Mutex::default(), bell: Condvar::new(), runtime }
+    pub fn new(runtime: tokio::runtime::Handle, shop: Arc<Shop>) -> Worker {
+        Worker { turns: Mutex::default(), bell: Condvar::new(), runtime, shop }
     }
 
-    /// Queue a turn. A sleeping thread is woken once what the I/O thread has read already is queued too.
+    /// Queue a turn. A sleeping thread is looked after once what the I/O thread has read already is queued too.
     pub fn ready(self: &Arc<Worker>, turn: Turn) {
         let mut turns = lock(&self.turns);
         turns.waiting.push_back(turn);
         if turns.idle && !std::mem::replace(&mut turns.rung, true) {
             drop(turns);
             let worker = self.clone();
-            self.runtime.spawn(async move { worker.bell.notify_one() });
+            self.runtime.spawn(async move { worker.begin() });
+        }
+    }
+
+    /// Wake the sleeping thread. But one short request that came alone is run here, on the I/O thread, at once: to wake
+    /// the other thread, and to be woken by it, takes longer than such a run.
+    fn begin(self: &Arc<Worker>) {
+        let mut turns = lock(&self.turns);
+        let alone = turns.idle && turns.waiting.len() == 1
+            && matches!(turns.waiting.front(), Some(Turn::Run(group)) if group.is_brief());
+        let Some(Turn::Run(group)) = alone.then(|| turns.waiting.pop_front()).flatten() else {
+            drop(turns);
+            self.bell.notify_one();
+            return;
+        };
+        turns.rung = false;
+        drop(turns);
+        let _ = catch_unwind(AssertUnwindSafe(|| Python::attach(|py| self.run(py, group))));
+        if !lock(&self.turns).waiting.is_empty() {
+            self.bell.notify_one();
         }
     }
 
@@ -83,20 +103,20 @@ impl Worker {
     }
 
     /// The thread's work, until `stop`.
-    pub fn work(self: Arc<Worker>, shop: Arc<Shop>) {
+    pub fn work(self: Arc<Worker>) {
         Python::attach(|py| {
             while let Some(turn) = py.detach(|| self.next()) {
                 // What panics has written why, and costs the requests of this turn alone: whoever waits is told.
-                let _ = catch_unwind(AssertUnwindSafe(|| self.turn(py, &shop, turn)));
+                let _ = catch_unwind(AssertUnwindSafe(|| self.turn(py, turn)));
             }
         });
     }
 
-    fn turn(self: &Arc<Worker>, py: Python<'_>, shop: &Shop, turn: Turn) {
+    fn turn(self: &Arc<Worker>, py: Python<'_>, turn: Turn) {
         match turn {
-            Turn::Run(group) => self.run(py, shop, group),
+            Turn::Run(group) => self.run(py, group),
             Turn::Ask(key, message) => {
-                let asked = shop.ask.bind(py).call1((PyBytes::new(py, &key), PyBytes::new(py, &message)));
+                let asked = self.shop.ask.bind(py).call1((PyBytes::new(py, &key), PyBytes::new(py, &message)));
                 if let Err(error) = asked {
                     error.write_unraisable(py, None);
                 }
@@ -104,7 +124,7 @@ impl Worker {
         }
     }
 
-    fn run(self: &Arc<Worker>, py: Python<'_>, shop: &Shop, group: Arc<Group>) {
+    fn run(self: &Arc<Worker>, py: Python<'_>, group: Arc<Group>) {
         let began = Instant::now();
         let mut dropped = Vec::new();
         let (batch, more, since) = group.take(&mut dropped);
@@ -114,9 +134,9 @@ impl Worker {
             let inferred = Instant::now();
             group.ended(outputs.is_ok().then(|| inferred - since));
             let times = Times { began, joined, inferred, ended: inferred };
-            let done = finish(shop, &group, batch, dropped, outputs, times);
+            let done = finish(&self.shop, &group, batch, dropped, outputs, times);
             // The receiver is gone once the door has closed; whoever waited is gone too.
-            let _ = shop.done.send(done);
+            let _ = self.shop.done.send(done);
             if more {
                 lock(&self.turns).waiting.push_back(Turn::Run(group));
             }
