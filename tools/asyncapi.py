@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from lepton.contracts import envelope
+from lepton.contracts.arrow import predictions
 from lepton.contracts.topics import PLACEHOLDER, Topic, TopicSpec, dead_letter_name, spec
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,7 +74,7 @@ def document() -> dict[str, Any]:
         "channels": channels,
         "operations": operations,
         "components": {
-            "messages": {topic.stem: _message(spec(topic)) for topic in Topic},
+            "messages": _messages(),
             "messageTraits": {"envelope": {"headers": _headers(HEADERS)},
                               "refused": {"headers": _headers(DEAD_HEADERS)}},
             "schemas": _schemas(),
@@ -100,7 +101,7 @@ def _channel(one: TopicSpec) -> dict[str, Any]:
     return {
         **_address(one.topic),
         "description": one.purpose,
-        "messages": {"record": {"$ref": f"#/components/messages/{one.topic.stem}"}},
+        "messages": {name: {"$ref": f"#/components/messages/{message}"} for name, message in _forms(one).items()},
         "bindings": {"kafka": _binding(one.config(), None if one.partitions == "pipeline" else one.partitions)},
     }
 
@@ -126,6 +127,33 @@ def _binding(config: dict[str, str], partitions: int | None) -> dict[str, Any]:
              "max.message.bytes": int(config["max.message.bytes"])}
     binding: dict[str, Any] = {"bindingVersion": KAFKA_BINDING, "topicConfiguration": known}
     return binding if partitions is None else {"partitions": partitions, **binding}
+
+
+def _forms(one: TopicSpec) -> dict[str, str]:
+    """What a record of the topic may be: by name in the channel, the message's name."""
+    batched = one.content.message is not None and one.content.media_types
+    return {"record": one.topic.stem} | ({"batch": f"{one.topic.stem}-batch"} if batched else {})
+
+
+def _messages() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for topic in Topic:
+        forms = _forms(spec(topic))
+        found[forms["record"]] = _message(spec(topic))
+        if "batch" in forms:
+            found[forms["batch"]] = _batches(spec(topic))
+    return found
+
+
+def _batches(one: TopicSpec) -> dict[str, Any]:
+    """Records that hold many, told by their content type; their columns are named as the message's members."""
+    ours = {field.name: f"{field.type}{' or null' if field.nullable else ''}" for field in predictions.OURS}
+    answers = {name: f"{kind}, where the task has it" for name, kind in predictions.ANSWERS.items()}
+    return {"name": f"{one.topic.stem}-batch", "summary": one.purpose, "contentType": one.content.media_types[0],
+            "payload": {"description": "An Arrow IPC stream of one batch. Its columns: "
+                        + "; ".join(f"{name} ({kind})" for name, kind in {**ours, **answers}.items())
+                        + ". The schema's metadata says model, source and instance."},
+            "traits": [{"$ref": "#/components/messageTraits/envelope"}]}
 
 
 def _message(one: TopicSpec) -> dict[str, Any]:

@@ -4,10 +4,11 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 
+from lepton.bus.consumer import message_of
 from lepton.bus.records import Broker, Record
-from lepton.contracts import codec, topics
+from lepton.contracts import topics
+from lepton.contracts.arrow import predictions
 from lepton.contracts.features import decode_table
-from lepton.contracts.pb.predictions_pb2 import PredictionServed
 from lepton.contracts.topics import Topic
 
 _POLL_S = 0.5
@@ -64,6 +65,5 @@ class Ledger:
             ids = decode_table(record.value).column("_event_id").to_pylist()
             self.features.update(one for one in ids if one.startswith(self.prefix))
         else:
-            told = codec.decode_as(Topic.PREDICTIONS, PredictionServed, record.value)
-            if told.event_id.startswith(self.prefix):
-                self.predictions[told.event_id] += 1
+            self.predictions.update(one.event_id for one in predictions.told(message_of(record).payload)
+                                    if one.event_id.startswith(self.prefix))

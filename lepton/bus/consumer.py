@@ -25,7 +25,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A record that could be read: `payload` is the topic's protobuf message, or the bytes where it carries others."""
+    """A record that could be read: `payload` is the topic's protobuf message, or the bytes where it carries others.
+
+    The same topic may carry both (`content.media_types` in its file); then the record's content type tells.
+    """
 
     record: Record
     envelope: Envelope
@@ -196,8 +199,10 @@ def message_of(record: Record) -> Message:
     """Raises Invalid when headers or value break the topic's contract."""
     located = topics.locate(record.topic)
     payload: Protobuf | bytes | None = record.value
-    if located is not None and topics.spec(located.topic).content.encoding == "protobuf":
-        if record.value is None and "compact" not in topics.spec(located.topic).cleanup:
+    envelope = Envelope.from_headers(record.headers)
+    if located is not None and (spec := topics.spec(located.topic)).content.encoding == "protobuf":
+        if record.value is None and "compact" not in spec.cleanup:
             raise Invalid("the record has no value", place=record.place)
-        payload = None if record.value is None else codec.decode(located.topic, record.value)
-    return Message(record, Envelope.from_headers(record.headers), payload)
+        if record.value is not None and envelope.content_type not in spec.content.media_types:
+            payload = codec.decode(located.topic, record.value)
+    return Message(record, envelope, payload)

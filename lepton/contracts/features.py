@@ -1,5 +1,6 @@
 """The Arrow layout of a features batch and of the outcome table: column names, types, order and encoding."""
 
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,6 +36,8 @@ _OURS: list[pa.Field] = [
 _OUR_TYPES = {field.name: field.type for field in _OURS}
 # Absent from batches written before there was one.
 _REPAIRS = pa.field(REPAIRS, REPAIRS_TYPE)
+# Of the pipelines that are read here and now.
+_checked: deque[pa.Schema] = deque(maxlen=8)
 _LABEL_TYPES: dict[str, pa.DataType] = {"float": pa.float64(), "int": pa.float64(), "bool": pa.bool_(),
                                         "category": pa.string()}
 
@@ -59,13 +62,20 @@ def encode_batch(batch: pa.RecordBatch) -> bytes:
     return stream.write_table(batch)
 
 
-def decode_batch(data: bytes) -> pa.RecordBatch:
-    """The batch of `encode_batch`. Raises Invalid on anything else: other bytes, damage, our columns
-    absent or of another type."""
-    schema, batches = stream.read_batches(data, stream.OWN, what="an Arrow stream of features")
+def decode_batch(data: bytes, without: frozenset[str] = frozenset()) -> pa.RecordBatch:
+    """The batch of `encode_batch`, but for the columns of `without`. Raises Invalid on anything else: other bytes,
+    damage, our columns absent or of another type."""
+    schema, batches = stream.read_batches(data, stream.OWN, what="an Arrow stream of features", without=without)
     if len(batches) != 1:
         raise Invalid(f"a features record holds one batch, this one {len(batches)}")
-    batch = batches[0]
+    _check_ours(schema)
+    return batches[0]
+
+
+def _check_ours(schema: pa.Schema) -> None:
+    """Raises Invalid where one of our columns is absent or of another type."""
+    if any(schema is known for known in _checked):
+        return
     kinds = dict(zip(schema.names, schema.types, strict=True))
     for name, kind in _OUR_TYPES.items():
         if kinds.get(name) != kind:
@@ -73,7 +83,7 @@ def decode_batch(data: bytes) -> pa.RecordBatch:
     if kinds.get(REPAIRS, _REPAIRS.type) != _REPAIRS.type:
         raise Invalid("a features batch has one of its columns of another type", field=REPAIRS,
                       remedy=f"it must be {_REPAIRS.type}")
-    return batch
+    _checked.append(schema)
 
 
 def projected(rows: pa.Table, pipeline: Pipeline) -> pa.Table:

@@ -78,7 +78,11 @@ class _Strict(BaseModel):
 
 
 class Content(_Strict):
-    """What the value of a record is. `required` and `finite` name members, dotted through nested messages."""
+    """What the value of a record is. `required` and `finite` name members, dotted through nested messages.
+
+    `media_types` are those a record may be of; with protobuf those it may be of instead, where its header
+    `content-type` says so.
+    """
 
     encoding: Literal["protobuf", "json", "arrow", "private"]
     version: int = Field(default=1, ge=1)
@@ -92,8 +96,9 @@ class Content(_Strict):
     def _whole(self) -> Self:
         if (self.encoding == "protobuf") != (self.message is not None):
             raise ValueError("content.message is given with encoding protobuf, and only then")
-        if (self.encoding in ("json", "arrow")) != bool(self.media_types):
-            raise ValueError("content.media_types are given with encoding json or arrow, and only then")
+        if self.encoding != "protobuf" and (self.encoding in ("json", "arrow")) != bool(self.media_types):
+            raise ValueError("content.media_types are given with encoding json or arrow, may be with protobuf, and "
+                             "with no other")
         return self
 
 

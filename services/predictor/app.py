@@ -84,7 +84,8 @@ def assemble(settings: PredictorSettings, service: Service, broker: Broker, data
     desk = Desk(predictor, measures, telemetry, clock, service.health, settings.instance)
     pipelines = Pipelines(
         broker, settings.instance, library, Care(clock, service.health.check("pipelines", FOLLOW_S), telemetry),
-        service.spawn, lambda name, generation: scoring(broker, desk, name, generation), generations)
+        service.spawn,
+        lambda name, generation, batched: scoring(broker, desk, name, generation, batched=batched), generations)
     pipelines.also.append(EntityFeeds(broker, settings.instance, entities, Care(clock, telemetry=telemetry),
                                       service.spawn).changed)
     updates = Updates(broker, settings.instance, library,

@@ -78,8 +78,8 @@ def assemble(settings: WatchdogSettings, service: Service, broker: Broker, datab
                              **approvals.source(observing, Admission(trust), clock)}, refusals, care("platform"),
                     GROUP, f"{own}-platform")
 
-    def follow(pipeline: str, generation: int) -> Loop:
-        feed = Feed(broker, quality.source(observing, pipeline, generation), refusals,
+    def follow(pipeline: str, generation: int, batches: bool) -> Loop:
+        feed = Feed(broker, quality.source(observing, pipeline, generation, batches=batches), refusals,
                     Care(clock, telemetry=service.telemetry), GROUP, f"{own}-{pipeline}")
         return service.spawn(f"follow {pipeline}", feed.run)
 

@@ -1,7 +1,7 @@
 """Every benchmark, one after the other, nothing else running: `make bench`. Figures also go to .local/bench/*.json.
 
-    python -m tests.bench [latency] [predictor] [wire] [peers] [flat] [ingest] [windows] [streaming] [trainer] [scores]
-                          [platform] [watchdog] [drift]
+    python -m tests.bench [latency] [predictor] [scoring] [wire] [peers] [flat] [ingest] [windows] [streaming] [trainer]
+                          [scores] [platform] [watchdog] [drift]
 
 Those named, or all.
 """
@@ -43,7 +43,8 @@ def platform() -> None:
 
 ALL: Mapping[str, Callable[[], None]] = {
     "latency": latency, "predictor": lambda: run("tests.bench.bench_predictor"),
-    "wire": lambda: run("tests.bench.wire"), "peers": lambda: run("tests.bench.peers"),
+    "scoring": lambda: run("tests.bench.scoring"), "wire": lambda: run("tests.bench.wire"),
+    "peers": lambda: run("tests.bench.peers"),
     "flat": lambda: run("tests.bench.peers.flat"),
     "ingest": lambda: run("tests.bench.bench_ingest"), "windows": lambda: run("tests.bench.bench_windows"),
     "streaming": lambda: run("tests.bench.bench_streaming"), "trainer": lambda: run("tests.bench.bench_trainer"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lepton.contracts import codec, features
+from lepton.contracts.arrow import predictions
 from lepton.contracts.arrow.stream import CONTENT_TYPE, read_table
 from lepton.contracts.envelope import Envelope
 from lepton.contracts.topics import Topic, spec
@@ -28,6 +29,8 @@ def read(example: Example) -> None:
     """As a consumer reads it before it knows the pipeline."""
     Envelope.from_headers(example.headers)
     match spec(example.topic).content.encoding:
+        case "protobuf" if dict(example.headers).get("content-type") == CONTENT_TYPE.encode():
+            assert list(predictions.told(example.value))
         case "protobuf":
             message = codec.decode(example.topic, example.value)
             assert codec.encode(example.topic, message) == example.value

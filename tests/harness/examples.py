@@ -16,6 +16,7 @@ import yaml
 from google.protobuf import json_format
 
 from lepton.contracts import codec, features
+from lepton.contracts.arrow import predictions
 from lepton.contracts.arrow.stream import write_table
 from lepton.contracts.pipeline import Pipeline, parse
 from lepton.contracts.topics import Topic, spec
@@ -78,6 +79,8 @@ def _read_valid(topic: Topic, path: Path) -> Example:
         return Example(topic, path.stem, body, _json_key(topic, body), _headers(headers))
     if encoding == "arrow":
         return Example(topic, path.stem, _batch(json.loads(body)), None, _headers(headers))
+    if headers.get("content-type") == features.CONTENT_TYPE:
+        return Example(topic, path.stem, _predictions(json.loads(body)), None, _headers(headers))
     message = json_format.Parse(body, codec.message_type(topic)())
     key = str(getattr(message, spec(topic).key)).encode()
     return Example(topic, path.stem, codec.encode(topic, message), key, _headers(headers))
@@ -121,6 +124,17 @@ def _json_key(topic: Topic, body: bytes) -> bytes | None:
 def _stream(rows: list[dict[str, Any]]) -> bytes:
     """An Arrow stream of events whose columns have the types their values suggest."""
     return write_table(pa.Table.from_pylist(rows))
+
+
+def _predictions(rows: list[dict[str, Any]]) -> bytes:
+    """A batch of predictions, whose times are text; all rows have the same members."""
+    for row in rows:
+        row |= {name: datetime.fromisoformat(row[name]) for name in (predictions.OCCURRED_AT, predictions.PREDICTED_AT)}
+    ours = [pa.array([row.get(one.name) for row in rows], one.type) for one in predictions.OURS]
+    answers = {name: pa.array([row[name] for row in rows], kind) for name, kind in predictions.ANSWERS.items()
+               if name in rows[0]}
+    (value,) = predictions.encode_batches(predictions.batch_of(ours, answers, model="orders", instance="predictor-0"))
+    return value
 
 
 def _batch(rows: list[dict[str, Any]]) -> bytes:

@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError
 from river import datasets
 
 from lepton.contracts.pb import predictions_pb2
+from tests.harness.predictions import rows_of
 
 
 def phishing_rows() -> Iterator[dict[str, float]]:
@@ -32,6 +33,9 @@ def ids_of_features(value: bytes) -> list[str]:
 
 
 def ids_of_prediction(value: bytes) -> list[str]:
+    """Of a record in either form: an Arrow stream begins with four bytes that begin no message."""
+    if value.startswith(b"\xff\xff\xff\xff"):
+        return [str(row["event_id"]) for row, _ in rows_of(value)]
     return [predictions_pb2.PredictionServed.FromString(value).event_id]
 
 

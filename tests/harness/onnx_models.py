@@ -129,6 +129,26 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class Mlp(Linear):
+    """A classifier of numbers with hidden layers of `sizes`, whose answers are any; one tensor a field as well."""
+
+    sizes: Sequence[int] = (64, 64)
+
+    def _idle_layers(self, nodes: list[Any], constants: list[Any]) -> str:
+        chance, last = np.random.default_rng(7), "filled"
+        for layer, (rows, columns) in enumerate(itertools.pairwise((len(self.fields), *self.sizes))):
+            values = (chance.standard_normal((rows, columns)) / np.sqrt(rows)).astype("f4")
+            constants.append(numpy_helper.from_array(values, f"w{layer}"))
+            nodes += [helper.make_node("MatMul", [last, f"w{layer}"], [f"m{layer}"]),
+                      helper.make_node("Relu", [f"m{layer}"], [f"h{layer}"])]
+            last = f"h{layer}"
+        constants[:] = [one for one in constants if one.name != "weights"]
+        constants.append(helper.make_tensor("weights", TensorProto.FLOAT, [self.sizes[-1], 1],
+                                            [1 / self.sizes[-1]] * self.sizes[-1]))
+        return last
+
+
+@dataclass(frozen=True)
 class OneTensor:
     """A classifier with one FP32 tensor [N, first of `sizes`] for all it takes and as many classes as the last."""
 

@@ -69,11 +69,12 @@ class Registry:
 
     async def apply(self, name: str, fields: Mapping[str, str], *, partitions: int = 2, generation: int = 1,
                     version: int = 1, batching: Mapping[str, Any] | None = None,
-                    instances: int = 1) -> pipeline.Pipeline:
+                    instances: int = 1, results: str = "records") -> pipeline.Pipeline:
         """Create the pipeline's topics and announce it."""
         await self.create(name, partitions=partitions, generation=generation)
         return await self.announce_pipeline(name, fields, partitions=partitions, generation=generation,
-                                            version=version, batching=batching, instances=instances)
+                                            version=version, batching=batching, instances=instances,
+                                            results=results)
 
     async def create(self, name: str, *, partitions: int = 2, generation: int = 1) -> None:
         """Create a pipeline's topics."""
@@ -82,9 +83,9 @@ class Registry:
     async def announce_pipeline(self, name: str, fields: Mapping[str, str], *, partitions: int = 2,
                                 generation: int = 1, version: int = 1,
                                 batching: Mapping[str, Any] | None = None,
-                                instances: int = 1) -> pipeline.Pipeline:
+                                instances: int = 1, results: str = "records") -> pipeline.Pipeline:
         """Announce a pipeline, whether its topics exist or not."""
-        spec = specify(name, fields, partitions=partitions, batching=batching, instances=instances)
+        spec = specify(name, fields, partitions=partitions, batching=batching, instances=instances, results=results)
         await self.announce_spec(spec, generation=generation, version=version)
         return spec
 
@@ -158,12 +159,13 @@ class Registry:
 
 
 def specify(name: str, fields: Mapping[str, str], *, partitions: int = 2,
-            batching: Mapping[str, Any] | None = None, instances: int = 1) -> pipeline.Pipeline:
+            batching: Mapping[str, Any] | None = None, instances: int = 1,
+            results: str = "records") -> pipeline.Pipeline:
     """A Pipeline with these fields."""
     return pipeline.from_json(json.dumps({
         "apiVersion": "lepton/v1", "kind": "Pipeline", "metadata": {"name": name},
         "events": {"partitions": partitions, "fields": {field: {"type": kind} for field, kind in fields.items()}},
-        "serve": {"batching": dict(batching or {}), "instances": instances}}))
+        "serve": {"batching": dict(batching or {}), "instances": instances, "stream": {"results": results}}}))
 
 
 def features_batch(spec: pipeline.Pipeline, rows: Sequence[Mapping[str, Any]], first: int = 0) -> pa.RecordBatch:

@@ -1,1 +1,1 @@
-"""Arrow streams that come from outside: read within bounds, checked against a Pipeline, split by entity."""
+"""Arrow streams: those from outside read within bounds, checked against a Pipeline, split by entity; predictions."""

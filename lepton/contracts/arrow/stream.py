@@ -18,6 +18,8 @@ _END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 _PLAIN = pa.ipc.IpcWriteOptions(use_threads=False)
 _READ = pa.ipc.IpcReadOptions(use_threads=False)
+# Streams of a topic have the same schema, again and again; what anyone may send must not become memory.
+_MOST_KNOWN, _MOST_HEAD_BYTES = 64, 65_536
 # Commonest of those that have neither parts nor a zone.
 _PLAIN_TYPES = frozenset(kind.id for kind in (pa.float64(), pa.float32(), pa.int64(), pa.bool_(), pa.string()))
 
@@ -55,19 +57,22 @@ def read_table(data: bytes, limits: Limits = FOREIGN, *, what: str = "an Arrow s
     return pa.Table.from_batches(batches, schema)
 
 
-def read_batches(data: bytes, limits: Limits, *, what: str) -> tuple[pa.Schema, list[pa.RecordBatch]]:
+def read_batches(data: bytes, limits: Limits, *, what: str,
+                 without: frozenset[str] = frozenset()) -> tuple[pa.Schema, list[pa.RecordBatch]]:
     """Schema and batches of a stream, each column fully checked: lengths, offsets, indexes, UTF-8.
 
+    Columns of `without` are in the schema, and not unpacked: the batches lack them. A stream of a schema that was read
+    before costs less.
     Raises Invalid for anything else: other bytes, a cut or damaged stream, columns twice, or more than `limits` allow.
     """
+    head = _head(data)
+    known = _known.get((head, without))
     try:
-        _check_sizes(data, limits)
-        with pa.ipc.open_stream(data, options=_READ) as reader:
-            schema, batches = reader.schema, list(reader)
-        names = schema.names
-        for kind in schema.types:
-            if kind.id not in _PLAIN_TYPES:
-                _check_parts(kind)
+        _check_sizes(data, limits, len(head) if known is not None else 0)
+        if known is None:
+            known = _learn(data, head, without)
+        with pa.ipc.open_stream(data, options=known.options) as reader:
+            batches = list(reader)
         for batch in batches:
             # Damaged lengths and offsets would otherwise be read as memory addresses later.
             batch.validate(full=True)
@@ -75,17 +80,53 @@ def read_batches(data: bytes, limits: Limits, *, what: str) -> tuple[pa.Schema, 
         raise Invalid(f"not {what}: {error}", remedy=f"send {CONTENT_TYPE}") from error
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         raise Invalid(f"not {what}: {_first_line(error)}", remedy=f"send {CONTENT_TYPE}") from error
+    return known.schema, batches
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A schema whose names and types were checked, and how what is wanted of its streams is read."""
+
+    schema: pa.Schema
+    options: pa.ipc.IpcReadOptions
+
+
+_known: dict[tuple[bytes, frozenset[str]], _Known] = {}
+"""By the bytes a stream begins with, its schema's message, which has no body."""
+
+
+def _head(data: bytes) -> bytes:
+    """The bytes of a stream's first message; empty where they are too many to be kept."""
+    size = 8 + int.from_bytes(data[4:8], "little")
+    return data[:size] if data[:4] == _END[:4] and size <= _MOST_HEAD_BYTES else b""
+
+
+def _learn(data: bytes, head: bytes, without: frozenset[str]) -> _Known:
+    """Check the schema of a stream, and keep it. Raises what `read_batches` translates, and Invalid."""
+    with pa.ipc.open_stream(data, options=_READ) as reader:
+        schema = reader.schema
+    names = schema.names
+    for kind in schema.types:
+        if kind.id not in _PLAIN_TYPES:
+            _check_parts(kind)
     if len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)[:100]
         raise Invalid(f"there are two columns {twice!r}", field=twice)
-    return schema, batches
+    wanted = [place for place, name in enumerate(names) if name not in without]
+    known = _Known(schema, _READ if not without else pa.ipc.IpcReadOptions(use_threads=False, included_fields=wanted))
+    if head:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known[head, without] = known
+    return known
 
 
-def _check_sizes(data: bytes, limits: Limits) -> None:
+def _check_sizes(data: bytes, limits: Limits, begin: int = 0) -> None:
     if not data:
         raise Misshapen("there is nothing in it")
     rows = size = 0
-    for number, message in enumerate(pa.ipc.MessageReader.open_stream(data)):
+    behind = pa.py_buffer(data).slice(begin) if begin else data
+    for number, message in enumerate(pa.ipc.MessageReader.open_stream(behind)):
         told = sizes_of(message)
         rows += told.rows if message.type == "record batch" else 0
         size += told.data_bytes

@@ -51,6 +51,14 @@ class Remembered(Block):
     """A row that occurred longer ago does not count any more."""
 
 
+class Stream(Block):
+    """How the answers to a pipeline's accepted rows are written to its predictions topic."""
+
+    results: Literal["records", "batches"] = "records"
+    """A record a row, keyed by its entity; or Arrow batches of up to 4,096 rows, without a key, at a fraction of the
+    cost."""
+
+
 class Trial(Block):
     """How a candidate is tried beside the champion before it takes over, and what it must not do worse."""
 
@@ -80,6 +88,7 @@ class Serve(Block):
     replicas: Replicas = Replicas()
     batching: Batching = Batching()
     entities: Remembered = Remembered()
+    stream: Stream = Stream()
     interval: Annotated[float, Field(ge=0.5, lt=1)] | None = None
     """Share of rows whose number is to lie between the `low` and `high` that are answered beside it; None: no bounds
     are."""

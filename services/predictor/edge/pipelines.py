@@ -13,13 +13,13 @@ from lepton.runtime.loops import Loop, LoopBody
 from services.predictor.flow.library import Library
 
 Spawn = Callable[[str, LoopBody], Loop]
-Scoring = Callable[[str, int], LoopBody]
+Scoring = Callable[[str, int, bool], LoopBody]
 
 log = logging.getLogger(__name__)
 
 
 class Pipelines:
-    """`spawn` owns a loop, `scoring` makes the body of one for a pipeline and generation.
+    """`spawn` owns a loop, `scoring` makes the body of one for a pipeline and generation, writing batches or not.
 
     `generations` is kept here for others to read: the current one of each pipeline that exists.
     """
@@ -30,7 +30,8 @@ class Pipelines:
         self._spawn = spawn
         self._scoring = scoring
         self._generations = generations
-        self._loops: dict[str, tuple[int, Loop]] = {}
+        self._batched: dict[str, bool] = {}
+        self._loops: dict[str, tuple[tuple[int, bool], Loop]] = {}
         self.also: list[Callable[[str, pipelines_pb2.PipelineState | None], Awaitable[None]]] = []
         """Who else follows each change."""
         self.table: Table[pipelines_pb2.PipelineState] = Table(
@@ -56,21 +57,24 @@ class Pipelines:
             await follow(name, state)
         generation = self._generations.get(name)
         running = self._loops.get(name)
-        if running is not None and running[0] == generation:
+        batched = self._batched.get(name, False)
+        if running is not None and running[0] == (generation, batched):
             return
         await self._end(name)
         if generation is not None:
-            log.info("%s is scored from generation %d", name, generation)
-            loop = self._spawn(f"score {name}", self._scoring(name, generation))
-            self._loops[name] = (generation, loop)
+            log.info("%s is scored from generation %d, into %s", name, generation, "batches" if batched else "records")
+            loop = self._spawn(f"score {name}", self._scoring(name, generation, batched))
+            self._loops[name] = ((generation, batched), loop)
 
     def _configure(self, name: str, state: pipelines_pb2.PipelineState | None) -> None:
         if state is None or state.deleted:
             self._generations.pop(name, None)
+            self._batched.pop(name, None)
             self._library.configure(name, None)
             return
-        self._generations[name] = state.generation
-        self._library.configure(name, pipeline.from_json(state.spec_json).serve)
+        serve = pipeline.from_json(state.spec_json).serve
+        self._generations[name], self._batched[name] = state.generation, serve.stream.results == "batches"
+        self._library.configure(name, serve)
 
     async def _end(self, name: str) -> None:
         running = self._loops.pop(name, None)

@@ -24,6 +24,13 @@ class RowSpans:
         self._telemetry = telemetry
         self._pipeline = pipeline
 
+    def column(self, batch: pa.RecordBatch, version_at: Callable[[int], int], started_at: datetime) -> pa.Array:
+        """`of` as a column."""
+        column = batch.column(features.TRACEPARENT)
+        if column.null_count == batch.num_rows or not self._telemetry.exporting:
+            return column
+        return pa.array(self.of(batch, version_at, started_at), pa.string())
+
     def of(self, batch: pa.RecordBatch, version_at: Callable[[int], int], started_at: datetime) -> list[str | None]:
         """The traceparent for each row's prediction; None for rows that are not sampled.
 

@@ -1,4 +1,4 @@
-"""Stream inference: features records in, one prediction a row out, in the transaction of their offsets."""
+"""Stream inference: features in, predictions out, single or in batches, in the transaction of their offsets."""
 
 import asyncio
 import itertools
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import numpy as np
 import pyarrow as pa
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -18,10 +19,12 @@ from lepton.bus.stage import BatchStage
 from lepton.bus.table import StateReader
 from lepton.clock import Clock
 from lepton.contracts import features, topics
+from lepton.contracts.arrow import predictions
 from lepton.contracts.envelope import ID, TRACEPARENT, Envelope
 from lepton.contracts.pb import predictions_pb2
 from lepton.contracts.topics import Topic
 from lepton.errors import Invalid, LeptonError
+from lepton.runtime import tracing
 from lepton.runtime.health import Health
 from lepton.runtime.loops import LoopBody, pause
 from lepton.runtime.telemetry import Telemetry
@@ -39,7 +42,13 @@ PROGRESS_S = 30.0
 AGAIN_S = 2.0
 """Until a stage that could not start, because its topic is not there or the bus is away, is tried again."""
 
+INLINE_ROWS = 8192
+"""Of as many, batches are compressed within a millisecond; more would hold up the event loop and go to a thread."""
+
 EVENT_TYPE = "lepton.prediction"
+
+_NOT_READ = frozenset({features.SOURCE, features.SOURCE_OFFSET, features.OUTLIERS, features.REPAIRS})
+"""Columns of a features batch that say nothing to a model."""
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +84,10 @@ class _Counted:
 class Scorer:
     """The handler of one pipeline's stage. It keeps no state but counts, which stand only with the commit."""
 
-    def __init__(self, pipeline: str, generation: int, desk: Desk, dead_letters: DeadLetters) -> None:
+    def __init__(self, pipeline: str, generation: int, desk: Desk, dead_letters: DeadLetters, *,
+                 batched: bool = False) -> None:
         self._pipeline = pipeline
+        self._batched = batched
         self._desk = desk
         self._dead_letters = dead_letters
         self._topic = topics.name(Topic.PREDICTIONS, pipeline, generation)
@@ -111,7 +122,7 @@ class Scorer:
         groups: list[_Group] = []
         for record in records:
             try:
-                batch = features.decode_batch(record.value or b"")
+                batch = features.decode_batch(record.value or b"", _NOT_READ)
             except Invalid as error:
                 results.append(self._dead_letters.letter(record, error))
                 continue
@@ -135,7 +146,26 @@ class Scorer:
             return []
         for version, rows in scored.counts().items():
             counted.scored[version] = counted.scored.get(version, 0) + rows
+        if self._batched:
+            return await self._batches(group, batch, scored, started_at)
         return list(self._predictions(group, batch, scored, started_at))
+
+    async def _batches(self, group: _Group, batch: pa.RecordBatch, scored: Scored,
+                       started_at: datetime) -> list[Outgoing]:
+        """As few records as hold all rows, in the partition of their features."""
+        now = self._desk.clock.now()
+        late_s = np.array([max(0.0, now.timestamp() - record.timestamp_ms / 1000) for record in group.records])
+        rows = pa.RecordBatch.from_pydict({
+            predictions.EVENT_ID: batch.column(features.EVENT_ID), predictions.ENTITY: batch.column(features.ENTITY),
+            predictions.OCCURRED_AT: batch.column(features.OCCURRED_AT),
+            predictions.TRACEPARENT: self._spans.column(batch, scored.version_at, started_at),
+            predictions.PREDICTED_AT: pa.array(np.full(batch.num_rows, np.datetime64(now.replace(tzinfo=None), "us")),
+                                               batch.schema.field(features.OCCURRED_AT).type),
+            predictions.LATENCY: np.repeat(late_s, [part.num_rows for part in group.batches])})
+        values = scored.batches(rows, self._pipeline, self._desk.instance)
+        made = await asyncio.to_thread(list, values) if batch.num_rows > INLINE_ROWS else list(values)
+        headers = Envelope(traceparent=tracing.traceparent(), content_type=predictions.CONTENT_TYPE).to_headers()
+        return [Outgoing(self._topic, value, None, headers, group.records[0].partition) for value in made]
 
     def _predictions(self, group: _Group, batch: pa.RecordBatch, scored: Scored,
                      started_at: datetime) -> Iterator[Outgoing]:
@@ -168,15 +198,15 @@ def _texts(batch: pa.RecordBatch, name: str) -> list[bytes]:
     return texts
 
 
-def scoring(broker: Broker, desk: Desk, pipeline: str, generation: int) -> LoopBody:
-    """The loop that scores a pipeline: a stage, begun again when it could not start."""
+def scoring(broker: Broker, desk: Desk, pipeline: str, generation: int, *, batched: bool = False) -> LoopBody:
+    """The loop that scores a pipeline, into batches or records: a stage, begun again when it could not start."""
     group = f"predictor.{pipeline}" if generation == 1 else f"predictor.{pipeline}.g{generation}"
     subscription = Subscription([topics.name(Topic.FEATURES, pipeline, generation)], group, desk.instance)
 
     async def run(stop: asyncio.Event) -> None:
         check = f"score {pipeline}"
         care = Care(desk.clock, desk.health.check(check, PROGRESS_S), desk.telemetry)
-        scorer = Scorer(pipeline, generation, desk, DeadLetters("predictor", desk.clock))
+        scorer = Scorer(pipeline, generation, desk, DeadLetters("predictor", desk.clock), batched=batched)
         try:
             while not stop.is_set():
                 stage = BatchStage(broker, subscription, scorer, care, writer_prefix=group, max_records=MAX_RECORDS)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lepton.clock import Clock
 from lepton.contracts import features
@@ -21,7 +22,7 @@ from services.predictor.core.oip.tally import Timed
 from services.predictor.core.rollout.arms import Arm, Trial
 from services.predictor.core.rollout.comparing import agreed, sound, sound_answers
 from services.predictor.core.signature import Feed
-from services.predictor.core.streamed import rowbytes
+from services.predictor.core.streamed import columns, rowbytes
 from services.predictor.flow.library import Library
 
 ENTITY = "entity"
@@ -70,6 +71,21 @@ class Scored:
         theirs = rowbytes.answered(self.tried)
         return ((self.candidate, row + next(theirs)) if tried else (self.version, row + next(mine))
                 for row, tried in zip(whose, self.picked, strict=True))
+
+    def batches(self, rows: pa.RecordBatch, model: str, instance: str) -> Iterator[bytes]:
+        """Values of records that hold the answers as batches, those of each version apart; within one they keep their
+        order, and an entity's rows are answered by one. `rows`: the columns of `predictions.OURS` but for the version.
+        """
+        whose = [(self.version, rows, self.parts)]
+        if self.picked:
+            mask = pa.array(self.picked)
+            whose = [(self.version, rows.filter(pc.invert(mask)), self.parts),
+                     (self.candidate, rows.filter(mask), self.tried)]
+        for version, answered, parts in whose:
+            starts = itertools.accumulate(map(len, parts), initial=0)
+            for start, answers in zip(starts, parts, strict=False):
+                yield from columns.written(answered.slice(start, len(answers)), version, answers, model=model,
+                                           instance=instance)
 
     def counts(self) -> dict[int, int]:
         """Rows by the version that answered them."""

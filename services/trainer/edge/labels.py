@@ -7,10 +7,11 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+from lepton.bus.consumer import message_of
 from lepton.bus.records import Broker, Record
 from lepton.contracts import codec, topics
+from lepton.contracts.arrow import predictions
 from lepton.contracts.pb.outcomes_pb2 import Outcome
-from lepton.contracts.pb.predictions_pb2 import PredictionServed
 from lepton.contracts.topics import Topic
 from lepton.errors import Invalid, LeptonError
 from lepton.runtime.loops import Loop, LoopBody, pause
@@ -69,16 +70,16 @@ class Labels:
                     for record in found[place]:
                         # What cannot be read is a dead letter already: others read these topics too.
                         with contextlib.suppress(Invalid):
-                            _take(labelled, record, place.topic == names[0])
+                            hear(labelled, record, prediction=place.topic == names[0])
         finally:
             await reader.stop()
 
 
-def _take(labelled: Labelled, record: Record, prediction: bool) -> None:
+def hear(labelled: Labelled, record: Record, *, prediction: bool) -> None:
+    """Take in an answer, or what became true. Raises Invalid for a record that cannot be read."""
     if prediction:
-        said = codec.decode_as(Topic.PREDICTIONS, PredictionServed, record.value or b"")
-        labelled.answered(said.event_id, said.version,
-                          said.number if said.WhichOneof("answer") == "number" else said.label)
+        for said in predictions.told(message_of(record).payload):
+            labelled.answered(said.event_id, said.version, said.answer)
         return
     outcome = codec.decode_as(Topic.OUTCOMES, Outcome, record.value or b"")
     kind = outcome.WhichOneof("label")

@@ -18,8 +18,9 @@ from services.watchdog.flow.observing import Observing
 
 log = logging.getLogger(__name__)
 
-# Begins to follow a pipeline's topics of a generation; the loop that does can be stopped.
-Follow = Callable[[str, int], Loop]
+# Begins to follow a pipeline's topics of a generation, told whether its streamed predictions come as batches; the loop
+# that does can be stopped.
+Follow = Callable[[str, int, bool], Loop]
 
 
 @dataclass(slots=True)
@@ -54,7 +55,8 @@ class AnnouncedPipelines:
         followed = self._followed.get(name)
         if followed is None or followed.generation != state.generation:
             await self._leave(name)
-            self._followed[name] = _Followed(state.generation, self._follow(name, state.generation))
+            self._followed[name] = _Followed(state.generation, self._follow(
+                name, state.generation, spec.serve.stream.results == "batches"))
             log.info("pipeline %s is watched, generation %d", name, state.generation)
 
     async def _leave(self, name: str) -> None:

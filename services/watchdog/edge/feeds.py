@@ -32,10 +32,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Who takes a topic's messages, and how many records of each partition before the present are read at start."""
+    """Who takes a topic's messages, and how many records of each partition before the present are read at start.
+
+    `check` raises Invalid for one whose bytes nobody has read yet, where it is not wanted.
+    """
 
     take: Callable[[Message], None]
     history: int = 0
+    check: Callable[[Message], None] = lambda message: None
 
 
 class Refusals:
@@ -132,6 +136,8 @@ class Feed:
             message = message_of(record)
             if record.offset >= bounds.wanted:
                 self._sources[record.topic].take(message)
+            elif record.offset >= bounds.owed:
+                self._sources[record.topic].check(message)
         except LeptonError as error:
             if fate(error) is not Fate.DEAD_LETTER or record.offset < bounds.owed:
                 # What lies before was refused when it was new.

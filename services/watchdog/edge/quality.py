@@ -2,8 +2,8 @@
 
 from lepton.bus.consumer import Message
 from lepton.contracts import topics
+from lepton.contracts.arrow import predictions
 from lepton.contracts.pb.outcomes_pb2 import Outcome
-from lepton.contracts.pb.predictions_pb2 import PredictionServed
 from lepton.contracts.pb.quality_pb2 import QualitySummary
 from lepton.contracts.topics import Topic
 from services.watchdog.edge.feeds import Source
@@ -11,14 +11,20 @@ from services.watchdog.flow.observing import Observing
 
 # Labels come late: predictions made before a restart are still joined with them.
 PREDICTIONS = 2_000
+# Of batches, each of thousands of rows.
+PREDICTION_BATCHES = 20
 # Some minutes of summaries: which sources usually deliver is known again after a restart.
 SUMMARIES = 300
 
 
-def source(observing: Observing, pipeline: str, generation: int) -> dict[str, Source]:
+def source(observing: Observing, pipeline: str, generation: int, *, batches: bool = False) -> dict[str, Source]:
+    """`batches`: streamed predictions come many a record; both forms are read in any case."""
     def predicted(message: Message) -> None:
-        if isinstance(message.payload, PredictionServed):
-            observing.predicted(pipeline, message.payload)
+        observing.predicted(pipeline, predictions.told(message.payload))
+
+    def readable(message: Message) -> None:
+        if isinstance(message.payload, bytes):
+            predictions.decode_batch(message.payload)
 
     def turned_out(message: Message) -> None:
         if isinstance(message.payload, Outcome):
@@ -28,6 +34,7 @@ def source(observing: Observing, pipeline: str, generation: int) -> dict[str, So
         if isinstance(message.payload, QualitySummary):
             observing.summary(message.payload)
 
-    return {topics.name(Topic.PREDICTIONS, pipeline, generation): Source(predicted, PREDICTIONS),
+    return {topics.name(Topic.PREDICTIONS, pipeline, generation): Source(
+                predicted, PREDICTION_BATCHES if batches else PREDICTIONS, readable),
             topics.name(Topic.OUTCOMES, pipeline, generation): Source(turned_out),
             topics.name(Topic.QUALITY, pipeline, generation): Source(summary, SUMMARIES)}

@@ -1,14 +1,15 @@
 """What reaches the watchdog between two ticks: messages in, inputs of the core out; predictions joined on the way."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from zlib import crc32
 
 from lepton.clock import Clock
+from lepton.contracts.arrow.predictions import Served
 from lepton.contracts.pb import (
     models_pb2,
     outcomes_pb2,
-    predictions_pb2,
     quality_pb2,
     recovery_pb2,
     telemetry_pb2,
@@ -134,12 +135,13 @@ class Observing:
     def summary(self, summary: quality_pb2.QualitySummary) -> None:
         self.put(translate.rows(summary, self._clock.now().timestamp()))
 
-    def predicted(self, pipeline: str, served: predictions_pb2.PredictionServed) -> None:
+    def predicted(self, pipeline: str, served: Iterable[Served]) -> None:
         joiner = self._joiners.get(pipeline)
-        if joiner is not None:
-            answer = served.label if served.WhichOneof("answer") == "label" else served.number
-            joiner.predicted(served.event_id, Prediction(served.version, answer, tuple(served.probabilities)))
-            self._answers.setdefault((pipeline, served.version), Answers()).add(answer)
+        if joiner is None:
+            return
+        for event_id, version, answer, probabilities in served:
+            joiner.predicted(event_id, Prediction(version, answer, probabilities))
+            self._answers.setdefault((pipeline, version), Answers()).add(answer)
 
     def turned_out(self, pipeline: str, outcome: outcomes_pb2.Outcome) -> None:
         joiner = self._joiners.get(pipeline)

@@ -19,6 +19,7 @@ from lepton.contracts.topics import Topic
 from tests.harness.bus import read_all
 from tests.harness.doors import DOORS, SETTING
 from tests.harness.onnx_models import Linear
+from tests.harness.predictions import served
 from tests.harness.registry import digest, trainer
 from tests.harness.wait import apoll_until
 from tests.integration.predictor.conftest import ROOT, Ground, amounts
@@ -114,9 +115,10 @@ async def test_a_wrong_key_and_a_flipped_byte_are_refused_while_the_old_one_answ
         await apoll_until(told, "a heartbeat that tells of the refusal", 10)
 
 
-async def test_a_stream_is_scored_exactly_once_across_a_kill(ground: Ground, model: str) -> None:
+@pytest.mark.parametrize("results", ["records", "batches"])
+async def test_a_stream_is_scored_exactly_once_across_a_kill(ground: Ground, model: str, results: str) -> None:
     fields = {"amount": "float", "country": "category"}
-    spec = await ground.registry.apply(model, fields, partitions=2)
+    spec = await ground.registry.apply(model, fields, partitions=2, results=results)
     await ground.registry.publish(model, Linear(fields))
 
     async def produce(batch: int) -> None:
@@ -124,8 +126,7 @@ async def test_a_stream_is_scored_exactly_once_across_a_kill(ground: Ground, mod
         await ground.registry.features(spec, rows, partition=batch % 2)
 
     async def arrived(count: int) -> list[predictions_pb2.PredictionServed]:
-        found = [codec.decode_as(Topic.PREDICTIONS, predictions_pb2.PredictionServed, record.value or b"")
-                 for record in await read_all(ground.broker, topics.name(Topic.PREDICTIONS, model))]
+        found = served(await read_all(ground.broker, topics.name(Topic.PREDICTIONS, model)))
         return found if len(found) >= count else []
 
     async with ground.predictor() as predictor:

@@ -57,6 +57,7 @@ def test_defaults_make_a_short_pipeline_whole() -> None:
     assert pipeline.watch.quality.metric == "accuracy"
     assert pipeline.events.id == "event_id"
     assert pipeline.events.dedupe_window == 100_000
+    assert pipeline.serve.stream.results == "records"
     assert (pipeline.partitions, pipeline.label_field, pipeline.label_type) == (3, "bought", "bool")
     assert pipeline.label_categories is None
 
@@ -193,6 +194,7 @@ def test_one_wrong_thing_in_events_is_one_problem_at_its_path(old: str, new: str
     ("serve: {batching: {preferred_rows: [8, 128]}}", "serve.batching.preferred_rows", "no batch may be that large"),
     ("serve: {batching: {priority_levels: 2, default_priority: 3}}", "serve.batching.default_priority", "no such"),
     ("serve: {instances: 0}", "serve.instances", "greater than or equal to 1"),
+    ("serve: {stream: {results: rows}}", "serve.stream.results", "is not one of"),
     ("serve: {rollout: sometime}", "serve.rollout", "is not one of"),
     ("serve: {trial: {step_s: 5}}", "serve.trial", "where the rollout is immediate"),
     ("serve: {rollout: canary, trial: {shares: [0.5, 0.1]}}", "serve.trial.shares", "larger than the one before"),

@@ -35,11 +35,11 @@ async def test_tensors_rows_and_batches_get_the_same_answer(load: Load) -> None:
     response = engine.respond(await engine.answer(asked.feed, NEVER), asked)
     by_tensor = np.frombuffer(response.raw_output_contents[0], "<f4").tolist()
     row = json_format.ParseDict({"amount": 1.5, "count": 2, "known": True, "country": "us"}, struct_pb2.Struct())
-    by_name = engine.read(await engine.answer(engine.prepare_rows([row]), NEVER)).numbers
+    by_name = engine.read(await engine.answer(engine.prepare_rows([row]), NEVER)).rows()
     batch = pa.record_batch({"amount": pa.array([1.5]), "count": pa.array([2]), "known": pa.array([True]),
                              "country": pa.array(["us"])})
-    by_stream = engine.score(batch)[0].numbers
-    assert by_tensor == by_name == by_stream == [5.5]
+    by_stream = engine.score(batch)[0].rows()
+    assert by_tensor == [5.5] and list(by_name) == list(by_stream) == [{"number": 5.5}]
     assert response.model_version == "1"
     assert (engine.take_work(), engine.take_work()) == ((2, 2), (0, 0))
 
@@ -47,7 +47,7 @@ async def test_tensors_rows_and_batches_get_the_same_answer(load: Load) -> None:
 def test_labels_come_as_text_with_their_probabilities(load: Load) -> None:
     engine = load(Linear({"amount": "float"}, classes=("no", "yes")))
     (answers,) = engine.score(pa.record_batch({"amount": pa.array([-3.0, 3.0])}))
-    assert answers.labels == ["no", "yes"]
+    assert answers.texts() == ["no", "yes"]
     assert answers.classes == ("no", "yes")
     assert answers.probabilities is not None
     assert answers.probabilities.sum(axis=1).tolist() == pytest.approx([1.0, 1.0])
@@ -57,7 +57,7 @@ def test_a_stream_longer_than_one_run_keeps_its_order(load: Load, monkeypatch: p
     monkeypatch.setattr(engines, "SCORING_ROWS", 7)
     engine = load(Linear({"amount": "float"}))
     found = engine.score(pa.record_batch({"amount": pa.array([float(i) for i in range(20)])}))
-    assert [number for answers in found for number in answers.numbers or ()] == [float(i) for i in range(20)]
+    assert [row["number"] for answers in found for row in answers.rows()] == [float(i) for i in range(20)]
     assert len(found) == 3
 
 

@@ -11,16 +11,16 @@ from services.predictor.core.answers import Answers
 from services.predictor.core.streamed import rowbytes
 from services.predictor.flow.beside import Scored
 
-LABELS = ["no", "", "größer", "x" * 300]
+LABELS = np.array(["no", "", "größer", "x" * 300], object)
 PAIRS = np.arange(8, dtype="f4").reshape(4, 2)
 
 
 @pytest.mark.parametrize("more", [
-    {"numbers": [0.0, -1.5, float("inf"), 1e300], "labels": None},
-    {"numbers": [0.0, 1.0, 2.0, 3.0], "labels": None, "bounds": PAIRS.astype("f8")},
+    {"numbers": np.array([0.0, -1.5, np.inf, 1e300]), "labels": None},
+    {"numbers": np.arange(4.0), "labels": None, "bounds": PAIRS.astype("f8")},
     {}, {"probabilities": PAIRS}, {"values": PAIRS.astype("f8")}, {"score": PAIRS[:, 0]},
     {"probabilities": np.zeros((4, 0), "f4")}, {"probabilities": np.ones((4, 100), "f4")},
-    {"items": [["a", "b"]] * 4, "scores": PAIRS},
+    {"items": np.array([["a", "b"]] * 4, object), "scores": PAIRS},
 ], ids=["numbers", "bounds", "labels", "probabilities", "values", "score", "no classes", "many classes", "items"])
 def test_each_kind_of_answer_is_read_back_as_it_was(more: dict[str, Any]) -> None:
     answers = Answers(**{"numbers": None, "labels": LABELS, "probabilities": None, "classes": ()} | more)
@@ -34,8 +34,8 @@ def test_each_kind_of_answer_is_read_back_as_it_was(more: dict[str, Any]) -> Non
 
 
 def test_rows_that_a_candidate_answered_have_its_answers_in_their_places() -> None:
-    mine = Answers([1.0, 2.0], None, None, ())
-    theirs = Answers([10.0, 20.0, 30.0], None, None, ())
+    mine = Answers(np.array([1.0, 2.0]), None, None, ())
+    theirs = Answers(np.array([10.0, 20.0, 30.0]), None, None, ())
     scored = Scored(1, [mine], 2, [theirs], [True, False, True, False, True])
     names = [f"e-{number}".encode() for number in range(5)]
     found = [(version, PredictionServed.FromString(data)) for version, data in scored.written(names, names)]
@@ -44,5 +44,5 @@ def test_rows_that_a_candidate_answered_have_its_answers_in_their_places() -> No
 
 
 def test_no_rows_are_no_bytes() -> None:
-    empty = Answers(None, [], np.zeros((0, 2), "f4"), ("a", "b"))
+    empty = Answers(None, np.array([], object), np.zeros((0, 2), "f4"), ("a", "b"))
     assert list(itertools.chain(rowbytes.answered([empty]))) == []

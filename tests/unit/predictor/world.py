@@ -22,6 +22,7 @@ from lepton.store.memory import MemoryDatabase
 from services.predictor.app import assemble
 from services.predictor.settings import PredictorSettings
 from tests.harness.bus import read_all
+from tests.harness.predictions import served
 from tests.harness.registry import Registry, trainer
 from tests.harness.wait import apoll_until
 
@@ -60,8 +61,7 @@ class World:
         topic = topics.name(Topic.PREDICTIONS, pipeline, generation)
 
         async def probe() -> bool:
-            found[:] = [codec.decode_as(Topic.PREDICTIONS, predictions_pb2.PredictionServed, record.value or b"")
-                        for record in await read_all(self.broker, topic)]
+            found[:] = served(await read_all(self.broker, topic))
             return len(found) >= count
         await apoll_until(probe, f"{count} predictions", 10)
         return found

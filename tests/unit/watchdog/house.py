@@ -84,10 +84,12 @@ class House:
                                  "silence_s": 1.0, "drain_s": 4}
         return WatchdogSettings(**(usual | changes))
 
-    async def write(self, topic: Topic, value: Message | bytes | None, key: str, **where: Any) -> None:
+    async def write(self, topic: Topic, value: Message | bytes | None, key: str, *, content_type: str = "",
+                    **where: Any) -> None:
         assert self._writer is not None
         body = codec.encode(topic, value) if isinstance(value, Message) else value
-        await self._writer.send(Outgoing(topics.name(topic, **where), body, key.encode()))
+        headers = (("content-type", content_type.encode()),) if content_type else ()
+        await self._writer.send(Outgoing(topics.name(topic, **where), body, key.encode(), headers))
 
     # Neighbours.
 

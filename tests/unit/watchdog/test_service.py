@@ -9,12 +9,15 @@ import pytest
 
 from lepton.bus.letters.finding import read_letters
 from lepton.contracts import topics
+from lepton.contracts.arrow.predictions import CONTENT_TYPE
+from lepton.contracts.modelling.serving import Serve, Stream
 from lepton.contracts.pb import incidents_pb2, recovery_pb2
 from lepton.contracts.signing import verify_message
 from lepton.contracts.topics import Topic
 from lepton.errors import Refused
 from lepton.store.incidents import Lease
 from services.watchdog.core import journal
+from services.watchdog.edge import quality
 from tests.harness.wait import apoll_until
 from tests.unit.watchdog.alerting.receivers import web
 from tests.unit.watchdog.house import House, pipeline
@@ -185,6 +188,20 @@ async def test_what_cannot_be_read_and_came_while_no_watchdog_was_there_is_dead_
     for flow in flows:
         found = await read_letters(house.broker, topics.name(flow, house.name))
         assert [one.record.value for one in found] == [b"\xff first", b"\xff second"]
+
+
+async def test_a_batch_of_predictions_too_old_to_be_joined_is_looked_at_all_the_same(
+        house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quality, "PREDICTION_BATCHES", 0)
+    spec = pipeline(house.name)
+    await house.apply(spec.model_copy(update={"serve": Serve(stream=Stream(results="batches"))}))
+    await house.write(Topic.PREDICTIONS, b"\xff no batch", "x", content_type=CONTENT_TYPE, pipeline=house.name)
+    async with house.watched():
+        async def letters() -> bool:
+            found = await read_letters(house.broker, topics.name(Topic.PREDICTIONS, house.name))
+            return [one.record.value for one in found] == [b"\xff no batch"]
+
+        await apoll_until(letters, "the dead letter")
 
 
 async def test_of_two_watchdogs_one_acts_and_the_other_takes_over_with_a_higher_fence(house: House) -> None:

@@ -28,4 +28,4 @@ def agreed(one: Answers, other: Answers) -> int:
     if one.numbers is not None and other.numbers is not None:
         mine, theirs = np.asarray(one.numbers, float), np.asarray(other.numbers, float)
         return int((np.abs(mine - theirs) <= CLOSE * np.maximum(np.abs(mine), np.abs(theirs))).sum())
-    return sum(mine == theirs for mine, theirs in zip(one.labels or (), other.labels or (), strict=True))
+    return sum(mine == theirs for mine, theirs in zip(one.texts(), other.texts(), strict=True))

@@ -55,7 +55,7 @@ def _of(answers: Answers) -> Iterable[bytes]:
     if answers.numbers is not None:
         data = np.asarray(answers.numbers, "<f8").tobytes()
         return (_NUMBER + data[at:at + 8] for at in range(0, len(data), 8))
-    labels = _labels(answers.labels or ())
+    labels = _labels(answers.texts())
     if answers.probabilities is not None:
         return map(bytes.__add__, labels, _floats("probabilities", answers.probabilities))
     beside = answers.values if answers.values is not None else answers.score

@@ -1,6 +1,7 @@
 """Brings each prediction together with its outcome, whichever comes first, within bounded memory."""
 
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -22,7 +23,7 @@ class Prediction:
 
     version: int
     answer: str | float
-    probabilities: tuple[float, ...] = ()
+    probabilities: Sequence[float] = ()
 
 
 class _Waiting(Generic[Value]):

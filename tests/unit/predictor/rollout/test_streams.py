@@ -6,7 +6,7 @@ from pathlib import Path
 from services.predictor.core.rollout.splitting import place
 from tests.harness.onnx_models import Linear
 from tests.unit.predictor.rollout.beside import arms, try_beside
-from tests.unit.predictor.test_scoring import FIELDS, rows, scored
+from tests.unit.predictor.test_scoring import FIELDS, FORMS, rows, scored
 from tests.unit.predictor.world import world
 
 EXTRA = 100.0
@@ -16,9 +16,10 @@ def entities(count: int) -> list[dict[str, object]]:
     return [row | {"_entity": f"u-{number % 50}"} for number, row in enumerate(rows(count))]
 
 
-async def test_each_entity_s_rows_are_answered_by_its_version_in_order(tmp_path: Path) -> None:
+@FORMS
+async def test_each_entity_s_rows_are_answered_by_its_version_in_order(tmp_path: Path, results: str) -> None:
     async with world(tmp_path) as here:
-        spec = await scored(here)
+        spec = await scored(here, results=results)
         since = (await try_beside(here, Linear(FIELDS, bias=EXTRA), 0.4)).rollout.since
         await here.registry.features(spec, entities(200), partition=0)
         found = await here.predictions("tiny", 200)

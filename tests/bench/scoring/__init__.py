@@ -1,0 +1,1 @@
+"""Stream scoring: features batches in, predictions out, beside a loop that only reads and writes those batches."""
