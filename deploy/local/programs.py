@@ -1,6 +1,5 @@
 """What runs in the local stack: each program's command, environment, restart policy and sign of readiness."""
 
-import json
 import os
 import sys
 import urllib.error
@@ -78,8 +77,7 @@ def services(stack: Stack) -> list[Program]:
             "LEPTON_ACTUATOR_SUPERVISOR_SOCKET": str(socket_path(stack.home)),
             "LEPTON_ACTUATOR_UNITS": f"gateway=1..1,ingest=1..1,trainer=1..1,watchdog=1..1,predictor=1..{PREDICTORS}",
         }, restarted=True),
-        _service(stack, "watchdog", "watchdog", {
-            "LEPTON_WATCHDOG_REPLICAS": json.dumps({"predictor": [1, PREDICTORS]})}, restarted=True),
+        _service(stack, "watchdog", "watchdog", {}, restarted=True),
         _service(stack, "gateway", "gateway", {
             "LEPTON_GATEWAY_PORT": str(rest), "LEPTON_GATEWAY_BOOTSTRAP_FILE": str(stack.bootstrap_file),
         }, doors=(rest,)),

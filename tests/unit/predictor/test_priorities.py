@@ -58,7 +58,8 @@ async def _ask(here: World, request: oip.ModelInferRequest) -> list[float]:
 
 
 async def _slow(here: World, **batching: int) -> None:
-    await here.registry.apply("slow", HEAVY, batching={"max_rows": ROWS, **batching})
+    """Nobody is refused for how long it would wait: runs are held back, and how fast they are must not matter."""
+    await here.registry.apply("slow", HEAVY, batching={"max_rows": ROWS, "max_wait_ms": 60_000, **batching})
     await here.registry.publish("slow", Linear(HEAVY, hidden=1024))
 
     async def answers() -> bool:
