@@ -28,7 +28,7 @@ model:
 gate: {{metric: accuracy, at_least: 0.6, beat_champion_by: -0.4}}
 serve:
   rollout: canary
-  trial: {{shares: [0.5], step_s: 1, min_answers: 60, max_slower: 100, limit_s: 3600}}
+  trial: {{shares: [0.5], step_s: 1, min_answers: 300, max_slower: 100, limit_s: 3600}}
 """
 DOORS = 60
 
