@@ -6,12 +6,13 @@ import msgspec
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from lepton.contracts.modelling import healing
 from lepton.runtime.settings import LeptonSettings
 from services.watchdog.core.alerting.routes import Route
 from services.watchdog.core.thresholds.limits import Limits
 
-Action = Literal["restart", "roll_back", "retrain", "quarantine", "replay_dead_letters", "fall_back", "scale_out",
-                 "scale_in"]
+Action = Literal["restart", "scale_in", healing.Action]
+"""Those that a Pipeline has a word in, and those that are no Pipeline's."""
 
 
 class WatchdogSettings(LeptonSettings):

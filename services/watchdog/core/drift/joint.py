@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from services.watchdog.core.drift.adwin import Adwin
+from services.watchdog.core.drift.adwin import MIN_SIDE, Adwin
 
 VARIANCE = 1.06
 # A correlation that changed by less is no drift, however sure it is: a medium effect (Cohen 1988).
@@ -99,7 +99,7 @@ class Joint:
     @property
     def moved(self) -> float:
         """The joint score since it changed last, where that is a drift; else 0."""
-        return self.adwin.mean if self.adwin.count >= 10 and self.adwin.mean >= SCORE else 0.0
+        return self.adwin.mean if self.adwin.count >= 2 * MIN_SIDE and self.adwin.mean >= SCORE else 0.0
 
     def turn(self, learn: bool) -> None:
         """Begin a new window; the one before is taken into the reference if `learn`."""

@@ -4,19 +4,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from lepton.contracts import names
 from services.watchdog.core.inputs import Figures
 from services.watchdog.core.load.sustained import Sustained
+from services.watchdog.core.load.usage import STALE_S
 from services.watchdog.core.symptom import SLOW_DEPENDENCY, Symptom
 from services.watchdog.core.thresholds.limits import Limits
 
-DATABASE_SECONDS: Final = "lepton_database_seconds"
-UNREACHED_SECONDS: Final = "lepton_gateway_unreached_seconds"
 DATABASE: Final = "database"
 ALONE_S: Final = 3.0
 """A process is slow alone only after this time: the others may be about to say the same."""
 FEWEST: Final = 2
 """With fewer processes that are slow, it is not told apart from their ways to it."""
-STALE_S: Final = 30.0
 
 
 @dataclass(slots=True)
@@ -58,12 +57,11 @@ class Dependencies:
     """Whether the database itself is slow; it is until every process has its answers again."""
 
     def figures(self, one: Figures, now: float) -> None:
-        for name, _, value in one.readings:
-            if name == DATABASE_SECONDS:
+        for name, predictor, value in one.readings:
+            if name == names.DATABASE_SECONDS:
                 way = self._ways.setdefault(one.instance, _Way(Sustained(self.limits.database, self.limits.database_s)))
                 way.level.see(value, now)
-        for name, predictor, value in one.readings:
-            if name == UNREACHED_SECONDS:
+            elif name == names.UNREACHED_SECONDS:
                 call = self._calls.setdefault(f"{predictor}/{one.instance}", _Calls())
                 call.see(value if value >= self.limits.unreached else 0.0, now)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from lepton.contracts import names
 from services.watchdog.core.inputs import Failures, Figures
 from services.watchdog.core.load.bursts import Burst
 from services.watchdog.core.load.expiring import Expiring
@@ -27,16 +28,8 @@ from services.watchdog.core.symptom import (
 )
 from services.watchdog.core.thresholds.limits import Limits
 
-HOST_CPU: Final = "host_cpu_share"
-HOST_MEMORY: Final = "host_memory_share"
-HOST_DISK: Final = "host_disk_share"
-HOST_GPU_MEMORY: Final = "host_gpu_memory_share"
-HOST_LEVELS: Final = {HOST_CPU: CPU, HOST_MEMORY: MEMORY, HOST_DISK: DISK, HOST_GPU_MEMORY: GPU}
-CERTIFICATE_DAYS: Final = "certificate_days"
-MEMORY_SHARE: Final = "process_memory_share"
-FILES_SHARE: Final = "process_files_share"
-LAG_RECORDS: Final = "lepton_consumer_lag"
-WAITING_ROWS: Final = "lepton_predictor_waiting_rows"
+HOST_LEVELS: Final = {names.HOST_CPU_SHARE: CPU, names.HOST_MEMORY_SHARE: MEMORY, names.HOST_DISK_SHARE: DISK,
+                      names.HOST_GPU_MEMORY_SHARE: GPU}
 
 REFUSED: Final = frozenset({"refused_record", "dead_letter_limit"})
 """Kinds of failures that are dead letters; the others are faults of a process."""
@@ -50,7 +43,7 @@ LOAD_STEP_S: Final = 2.0
 LOAD_POINTS: Final = 30
 LEAK_LEVEL: Final = 0.4
 """A process that rises is left alone while it has less than this of its memory."""
-LOADS: Final = frozenset({LAG_RECORDS, WAITING_ROWS})
+LOADS: Final = frozenset({names.CONSUMER_LAG, names.WAITING_ROWS})
 BUSY_PART: Final = 0.1
 """From this part of its limit on, what waits is work, and may be about to be too much."""
 
@@ -107,10 +100,10 @@ class Usage:
 
     def figures(self, one: Figures, now: float) -> None:
         for name, about, value in one.readings:
-            if name == CERTIFICATE_DAYS:
+            if name == names.CERTIFICATE_DAYS:
                 self._expiring.see(about, one.instance, value, now)
                 continue
-            key = (name, f"{one.instance}/{about}" if name == LAG_RECORDS else about or one.instance)
+            key = (name, f"{one.instance}/{about}" if name == names.CONSUMER_LAG else about or one.instance)
             gauge = self._gauges.get(key)
             if gauge is None:
                 if name not in _GAUGES:
@@ -179,16 +172,17 @@ def _memory(limits: Limits) -> Sustained:
 
 
 _GAUGES: Final[Mapping[str, Callable[[Limits], Gauge]]] = {
-    HOST_CPU: lambda limits: Gauge(Sustained(limits.cpu, limits.cpu_s)),
-    HOST_MEMORY: lambda limits: Gauge(_memory(limits)),
-    HOST_GPU_MEMORY: lambda limits: Gauge(Sustained(limits.gpu, limits.gpu_s)),
-    HOST_DISK: lambda limits: Gauge(Sustained(limits.disk, limits.disk_s), Trend(DISK_STEP_S), limits.disk_ahead_s),
-    MEMORY_SHARE: lambda limits: Gauge(_memory(limits), Trend(LEAK_STEP_S), limits.leak_ahead_s, LEAK_LEVEL),
-    FILES_SHARE: lambda limits: Gauge(Sustained(limits.files, limits.files_s)),
-    LAG_RECORDS: lambda limits: Gauge(Sustained(limits.lag, limits.lag_s), Trend(LOAD_STEP_S, LOAD_POINTS), math.inf,
-                                      limits.lag, soon_s=limits.load_ahead_s),
-    WAITING_ROWS: lambda limits: Gauge(Sustained(limits.queue, limits.queue_s), Trend(LOAD_STEP_S, LOAD_POINTS),
-                                       soon_s=limits.load_ahead_s),
+    names.HOST_CPU_SHARE: lambda limits: Gauge(Sustained(limits.cpu, limits.cpu_s)),
+    names.HOST_MEMORY_SHARE: lambda limits: Gauge(_memory(limits)),
+    names.HOST_GPU_MEMORY_SHARE: lambda limits: Gauge(Sustained(limits.gpu, limits.gpu_s)),
+    names.HOST_DISK_SHARE: lambda limits: Gauge(Sustained(limits.disk, limits.disk_s), Trend(DISK_STEP_S),
+                                                limits.disk_ahead_s),
+    names.MEMORY_SHARE: lambda limits: Gauge(_memory(limits), Trend(LEAK_STEP_S), limits.leak_ahead_s, LEAK_LEVEL),
+    names.FILES_SHARE: lambda limits: Gauge(Sustained(limits.files, limits.files_s)),
+    names.CONSUMER_LAG: lambda limits: Gauge(Sustained(limits.lag, limits.lag_s), Trend(LOAD_STEP_S, LOAD_POINTS),
+                                             math.inf, limits.lag, soon_s=limits.load_ahead_s),
+    names.WAITING_ROWS: lambda limits: Gauge(Sustained(limits.queue, limits.queue_s), Trend(LOAD_STEP_S, LOAD_POINTS),
+                                             soon_s=limits.load_ahead_s),
 }
 """The detector of each figure that is judged."""
 
@@ -201,15 +195,15 @@ def _judge(name: str, about: str, gauge: Gauge, now: float) -> Symptom | None:
         soon = f"it rises to {level.limit:.0%} in {gauge.trend.reaches_in_s(level.limit) / 60:.0f} minutes"
     if name in HOST_LEVELS and (stands or gauge.foreseen):
         return Symptom(HOST_LEVELS[name], about, f"{value:.0%} of it in use {held if stands else f'and {soon}'}")
-    if name == MEMORY_SHARE and (stands or gauge.foreseen):
+    if name == names.MEMORY_SHARE and (stands or gauge.foreseen):
         return Symptom(LEAK, about, f"it has {value:.0%} of its memory {held if stands else f'and {soon}'}",
                        boot_id=gauge.boot_id)
-    if name == FILES_SHARE and stands:
+    if name == names.FILES_SHARE and stands:
         return Symptom(FILES, about, f"{value:.0%} of its file handles are open {held}", boot_id=gauge.boot_id)
-    if name == WAITING_ROWS and stands:
+    if name == names.WAITING_ROWS and stands:
         return Symptom(QUEUE, about, f"{level.limit:.0f} rows and more wait {held}, {value:.0f} now",
                        service=gauge.service)
-    if name == LAG_RECORDS and stands and gauge.foreseen and gauge.trend is not None:
+    if name == names.CONSUMER_LAG and stands and gauge.foreseen and gauge.trend is not None:
         return Symptom(LAG, about, f"{value:.0f} records wait, {gauge.trend.per_s:+.0f} a second",
                        service=gauge.service)
     return None

@@ -1,0 +1,1 @@
+"""Signed recovery commands as every process of a service reads and obeys them."""
