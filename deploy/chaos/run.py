@@ -126,20 +126,28 @@ def spent(plan: Plan, outcomes: Sequence[Outcome]) -> str:
 async def _well(stack: Stack, settle_s: float) -> None:
     """Wait until nothing has been wrong for `settle_s`."""
     quiet_since = stack.clock.monotonic()
+    wrong: list[str] = []
 
     async def settled() -> bool:
-        nonlocal quiet_since
-        found = await stack.incidents()
-        names = [one.name for one in stack.control.processes() if one.state == "RUNNING"]
-        well = found is not None and not any(one["state"] in verdict.OPEN for one in found) and all(
-            [await stack.ready(name) for name in names])
-        if not well:
+        nonlocal quiet_since, wrong
+        wrong = await _wrong(stack)
+        if wrong:
             quiet_since = stack.clock.monotonic()
         return stack.clock.monotonic() - quiet_since >= settle_s
 
     if await stack.until(settled, _WELL_S + settle_s) is None:
-        raise Unavailable(f"the stack was not well for {settle_s:g} s within {_WELL_S:g}",
+        raise Unavailable(f"the stack was not well for {settle_s:g} s within {_WELL_S:g}: {', '.join(wrong)}",
                           remedy="see `lepton status` and `lepton incidents`")
+
+
+async def _wrong(stack: Stack) -> list[str]:
+    """Open incidents and processes that are not ready; empty while all is well."""
+    found = await stack.incidents()
+    if found is None:
+        return ["the gateway cannot say"]
+    names = [one.name for one in stack.control.processes() if one.state == "RUNNING"]
+    return [*(f"{one['symptom']} of {one['cause']}, {one['state']}" for one in found if one["state"] in verdict.OPEN),
+            *[f"{name} is not ready" for name in names if not await stack.ready(name)]]
 
 
 async def _one(stack: Stack, fault: Fault, number: int, traffic: Traffic, ledger: Ledger) -> Outcome:
