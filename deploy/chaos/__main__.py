@@ -11,6 +11,7 @@ from deploy.chaos import report
 from deploy.chaos.network import Network
 from deploy.chaos.plan import Plan, read
 from deploy.chaos.run import Stack, run, spent
+from deploy.chaos.verdict import concerns
 from deploy.local import credentials, links, ports, processes, programs
 from deploy.local.ports import NETWORK
 from deploy.local.steps import ended, say
@@ -40,7 +41,8 @@ async def work(plan: Plan, home: Path) -> list[report.Outcome]:
                                      timeout=10) as rest, httpx.AsyncClient(
                 base_url=f"http://127.0.0.1:{found.ports.get(NETWORK, 0)}", timeout=5) as proxy:
             network = Network(links.links(found), proxy)
-            stack = Stack(processes.manager(home), broker, rest, is_ready, SystemClock(), network, plan.ignore)
+            stack = Stack(processes.manager(home), broker, rest, is_ready, SystemClock(), network,
+                          lambda incident: concerns(incident, plan.pipeline, plan.ignore))
             return await run(plan, stack, told)
     finally:
         await broker.close()

@@ -14,7 +14,7 @@ from deploy.chaos import verdict
 from deploy.chaos.callers import ordered
 from deploy.chaos.ledger import Ledger
 from deploy.chaos.network import Network
-from deploy.chaos.plan import Disturb, Fault, Plan, Spoil, Strike, Train, beside, matches, pairs
+from deploy.chaos.plan import Disturb, Fault, Plan, Spoil, Strike, Train, beside, pairs
 from deploy.chaos.report import Outcome
 from deploy.chaos.strikes import struck
 from deploy.chaos.traffic import Traffic, rows_of
@@ -42,8 +42,8 @@ class Stack:
     ready: Callable[[str], Awaitable[bool]]
     clock: Clock
     network: Network
-    ignore: tuple[str, ...] = ()
-    """Causes of incidents that are as if they were not."""
+    concerns: Callable[[verdict.Incident], bool]
+    """Whether an incident is looked at; the others are as if they were not."""
 
     async def until(self, what: Callable[[], Awaitable[bool]], within_s: float) -> float | None:
         """Seconds until it was so; None when it was not within `within_s`."""
@@ -62,7 +62,7 @@ class Stack:
             if answer.is_success:
                 body = answer.json()
                 found: list[dict[str, Any]] = body["incidents"] if isinstance(body, dict) else body
-                return [one for one in found if not matches(one["cause"], self.ignore)]
+                return [one for one in found if self.concerns(one)]
         return None
 
 

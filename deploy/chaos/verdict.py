@@ -33,6 +33,11 @@ def seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
+def concerns(incident: Incident, pipeline: str, ignored: Sequence[str]) -> bool:
+    """Whether it is looked at: what is wrong with another pipeline's data or model is no matter of a run."""
+    return incident["pipeline"] in ("", pipeline) and not matches(incident["cause"], tuple(ignored))
+
+
 def look(expected: Expected | None, incidents: Sequence[Incident], struck_at: float) -> Seen:
     """What is known now; incidents that were opened before do not count."""
     new = sorted((one for one in incidents if seconds(one["opened_at"]) >= struck_at - _SLACK_S),

@@ -8,7 +8,10 @@ from examples.phishing.write import websites
 from examples.writing import write
 from tests.harness.stack import LocalStack
 
-pytestmark = [pytest.mark.kafka, pytest.mark.mongo, pytest.mark.process, pytest.mark.timeout(240)]
+RUN_S = 300
+"""A run waits for half of this before it gives up a stack that is not well."""
+
+pytestmark = [pytest.mark.kafka, pytest.mark.mongo, pytest.mark.process, pytest.mark.timeout(RUN_S + 60)]
 
 PLAN = """
 apiVersion: lepton/v1
@@ -33,7 +36,7 @@ async def test_a_plan_is_struck_seen_healed_and_told(trained_stack: LocalStack, 
     (tmp_path / "plan.yaml").write_text(PLAN)
     out = tmp_path / "table.md"
     said = await trained_stack.lepton("chaos", "run", str(tmp_path / "plan.yaml"), "--out", str(out),
-                                      "--home", str(trained_stack.home))
+                                      "--home", str(trained_stack.home), timeout_s=RUN_S)
     assert "2 faults: 2 detected, 2 with the cause that was expected, 2 healed and verified" in said
     assert "0 events lost, 0 doubled" in said
     killed, poisoned = out.read_text().splitlines()[2:]
@@ -47,7 +50,7 @@ async def test_a_budget_that_is_spent_ends_the_run(trained_stack: LocalStack, tm
     (tmp_path / "plan.yaml").write_text(PLAN[:PLAN.index("  - {name")] + control % "first" + control % "second" +
                                         "budget: {unhealed: 0}\n")
     said = await trained_stack.lepton("chaos", "run", str(tmp_path / "plan.yaml"), "--home", str(trained_stack.home),
-                                      expect=1)
+                                      expect=1, timeout_s=RUN_S)
     assert "first, round 1 of 1" in said
     assert "second, round 1 of 1" not in said
     assert "Ended before its time: more than 0 faults were not healed" in said

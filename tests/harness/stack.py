@@ -70,11 +70,11 @@ class LocalStack:
         return subprocess.run([sys.executable, "-m", "deploy.local", *arguments, "--home", str(self.home)], cwd=ROOT,
                               env=self.client_env, capture_output=True, text=True, timeout=timeout_s, check=False)
 
-    async def lepton(self, *arguments: str, expect: int = 0) -> str:
+    async def lepton(self, *arguments: str, expect: int = 0, timeout_s: float = 120) -> str:
         """What a command of the CLI printed; the test fails unless it exits as expected."""
         done = await asyncio.to_thread(
             subprocess.run, [sys.executable, "-c", "from lepton_ai.cli import main; main()", *arguments],
-            env=self.client_env, capture_output=True, text=True, timeout=120, check=False)
+            env=self.client_env, capture_output=True, text=True, timeout=timeout_s, check=False)
         assert done.returncode == expect, done.stdout + done.stderr
         return done.stdout + done.stderr if expect else done.stdout
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from deploy.chaos.plan import Expected
 from deploy.chaos.report import Outcome, summary, table
-from deploy.chaos.verdict import Seen, is_over, look, shortcomings
+from deploy.chaos.verdict import Seen, concerns, is_over, look, shortcomings
 
 STRUCK = 1_800_000_000.0
 
@@ -34,6 +34,14 @@ def test_what_is_late_or_blames_another_falls_short() -> None:
     seen = look(KILLED, [incident(5.0, cause="process:trainer", closed=30)], STRUCK)
     assert shortcomings(KILLED, seen) == ["detected in 5.0 s, not 3", "process:trainer was blamed, not process:ingest",
                                           "healed in 30.0 s, not 10"]
+
+
+def test_other_pipelines_and_what_is_to_be_ignored_are_not_looked_at() -> None:
+    process = incident(1.0) | {"pipeline": ""}
+    hot = incident(1.0, symptom="cpu", cause="resources:cpu/here") | {"pipeline": ""}
+    ours, theirs = (incident(1.0, symptom="drift", cause=f"data:{name}") | {"pipeline": name} for name in ("a", "b"))
+    assert [concerns(one, "a", ["resources:*"]) for one in (process, hot, ours, theirs)] == [True, False, True, False]
+    assert concerns(hot, "a", [])
 
 
 def test_it_is_waited_for_what_is_still_open() -> None:
