@@ -29,4 +29,5 @@ for ring in unit property contract integration system chaos; do
   [ -d "tests/$ring" ] && rings+=("tests/$ring")
 done
 # Not exec: a Jaeger still being built belongs to this shell.
-"$bin/pytest" -q -m "not gpu" "${rings[@]}" "$@"
+# The slowest are named: an hour is all there is for all of them.
+"$bin/pytest" -q -m "not gpu" --durations=30 --durations-min=5 "${rings[@]}" "$@"

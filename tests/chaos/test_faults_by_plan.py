@@ -9,7 +9,7 @@ from examples.writing import write
 from tests.harness.stack import LocalStack
 
 RUN_S = 300
-"""A run waits for half of this before it gives up a stack that is not well."""
+"""A run waits for 180 s of it before it gives up a stack that is not well."""
 
 pytestmark = [pytest.mark.kafka, pytest.mark.mongo, pytest.mark.process, pytest.mark.timeout(RUN_S + 60)]
 
