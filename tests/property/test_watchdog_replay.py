@@ -15,7 +15,6 @@ from services.watchdog.core.inputs import (
     Beat,
     Decision,
     Failures,
-    FieldRows,
     Figures,
     Judged,
     Leads,
@@ -25,12 +24,12 @@ from services.watchdog.core.inputs import (
     RowsSeen,
     Rules,
     RunEnded,
-    SourceRows,
     Thresholds,
     Tick,
 )
 from services.watchdog.core.journal import MAX_TICKS, Journal, read_decisions, replay
 from services.watchdog.core.quality.join import Joiner, Prediction
+from services.watchdog.core.rows.counts import FieldRows, SourceRows
 from services.watchdog.core.thresholds.limits import QualityRule, SloRule
 
 NAMES = st.sampled_from(["watchdog", "actuator", "ingest", "gateway", "predictor-0"])

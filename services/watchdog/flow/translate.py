@@ -12,9 +12,7 @@ from services.watchdog.core.inputs import (
     Announced,
     Beat,
     Failures,
-    FieldRows,
     Incident,
-    JointRows,
     Lines,
     ModelSeen,
     Note,
@@ -22,8 +20,8 @@ from services.watchdog.core.inputs import (
     RowsSeen,
     Rules,
     RunEnded,
-    SourceRows,
 )
+from services.watchdog.core.rows.counts import FieldRows, JointRows, SourceRows
 from services.watchdog.core.thresholds.limits import DriftRule, Ladders, QualityRule, SharesRule, SloRule, VolumeRule
 
 LINE_STOPPED = "line_stopped"

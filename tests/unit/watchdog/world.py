@@ -16,11 +16,11 @@ from services.watchdog.core.inputs import (
     RowsSeen,
     Rules,
     RunEnded,
-    SourceRows,
     Thresholds,
     Tick,
 )
 from services.watchdog.core.journal import MAX_TICKS, Journal
+from services.watchdog.core.rows.counts import SourceRows
 from services.watchdog.core.thresholds.limits import QualityRule
 
 TICK_S = 0.25

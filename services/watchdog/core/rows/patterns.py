@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from services.watchdog.core.drift.drifting import Drifting
-from services.watchdog.core.inputs import FieldRows, Predicted, RowsSeen, Rules
+from services.watchdog.core.inputs import Predicted, RowsSeen, Rules
+from services.watchdog.core.rows.counts import FieldRows
 from services.watchdog.core.rows.shares import Shares
 from services.watchdog.core.rows.volume import Volume
 from services.watchdog.core.symptom import ANSWER_DRIFT, DRIFT, NO_ROWS, SURGE, UNUSUAL_ROWS, Symptom

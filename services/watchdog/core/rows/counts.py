@@ -1,0 +1,40 @@
+"""What a data-quality summary counts: rows by source, values by field, and how fields went together."""
+
+import msgspec
+
+
+class SourceRows(msgspec.Struct, frozen=True):
+    """Rows of one source in one interval; `outliers` and `missing` count among the accepted."""
+
+    source: str
+    accepted: int
+    rejected: int
+    outliers: int
+    missing: int
+
+
+class FieldRows(msgspec.Struct, frozen=True):
+    """Values of one field in one interval. `histogram`: edges and counts of numbers; `top`: frequent names.
+
+    `counted`: values that these were taken of; `mean` and `std` are 0 of a field that is no number.
+    """
+
+    name: str
+    missing: int = 0
+    invalid: int = 0
+    mean: float = 0.0
+    std: float = 0.0
+    histogram: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
+    top: tuple[tuple[str, int], ...] = ()
+    counted: int = 0
+
+
+class JointRows(msgspec.Struct, frozen=True):
+    """How fields went together in one interval, over so many sampled rows.
+
+    `correlations` of ranks: of the first field with each after it, then of the second, and so on.
+    """
+
+    fields: tuple[str, ...]
+    rows: int
+    correlations: tuple[float, ...]
