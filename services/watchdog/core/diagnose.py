@@ -11,6 +11,7 @@ from services.watchdog.core.symptom import (
     CUT_OFF,
     DRIFT,
     ERRORS,
+    ESTIMATED_LOSS,
     FAILURES,
     IDLE,
     LATENCY,
@@ -29,7 +30,7 @@ from services.watchdog.core.symptom import (
     Symptom,
 )
 
-EFFECTS_OF_BAD_ROWS = frozenset({QUALITY_LOSS, DRIFT, ANSWER_DRIFT, UNUSUAL_ROWS})
+EFFECTS_OF_BAD_ROWS = frozenset({QUALITY_LOSS, ESTIMATED_LOSS, DRIFT, ANSWER_DRIFT, UNUSUAL_ROWS})
 
 EFFECTS_OF_SILENCE = frozenset({NO_ROWS, AVAILABILITY, LATENCY, ERRORS, IDLE}) | OF_LOAD - {SURGE, TOO_FEW}
 EFFECTS_OF_DEPENDENCIES = EFFECTS_OF_SILENCE | {FAILURES}
@@ -109,9 +110,9 @@ def explained(symptom: Symptom, open_incidents: Iterable[Incident]) -> bool:
     """Whether an incident that is open already accounts for it, so that acting on it would treat an effect.
 
     A bus fault explains every silence; a dependency that is away or slow, what hangs on it.
-    Broken data that is not yet dealt with explains a loss of quality and whatever
-    else is unusual of rows; where a process is silent, rows may only be late. Fields that drifted explain answers that
-    did. Load on a service that just got another process waits for what that one takes off.
+    Broken data that is not yet dealt with explains a loss of quality and whatever else is unusual of rows; a loss that
+    labels show, one that is estimated; where a process is silent, rows may only be late. Fields that drifted explain
+    answers that did. Load on a service that just got another process waits for what that one takes off.
     """
     for incident in open_incidents:
         if incident.cause == BUS and symptom.kind in (SILENCE, CUT_OFF) and symptom.about != BUS:
@@ -133,6 +134,8 @@ def explained(symptom: Symptom, open_incidents: Iterable[Incident]) -> bool:
             continue
         if symptom.kind in EFFECTS_OF_BAD_ROWS and incident.symptom == BROKEN_DATA:
             return incident.state != "escalated"
+        if symptom.kind == ESTIMATED_LOSS and incident.symptom == QUALITY_LOSS:
+            return True
         if symptom.kind == ANSWER_DRIFT and incident.symptom == DRIFT:
             return True
     return False

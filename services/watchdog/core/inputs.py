@@ -124,12 +124,16 @@ class RowsSeen(Input, frozen=True):
 
 
 class Predicted(Input, frozen=True):
-    """Answers of a version since the tick before: how often each name, or some of the numbers."""
+    """Answers of a version since the tick before: how often each name, or some of the numbers.
+
+    `sure`: (percent, how often a name was given with that probability), of all names that came with probabilities.
+    """
 
     pipeline: str
     version: int
     names: tuple[tuple[str, int], ...] = ()
     numbers: tuple[float, ...] = ()
+    sure: tuple[tuple[int, int], ...] = ()
 
 
 class Requests(Input, frozen=True):
@@ -148,7 +152,8 @@ class Requests(Input, frozen=True):
 
 class Judged(Input, frozen=True):
     """A prediction whose outcome is known. `chance`: probability given to the true class (classification);
-    `score`: probability of the second of two classes."""
+    `score`: probability of the second of two classes; `sure`: probability of the answer. `late_s`: from when the
+    prediction was read to when its outcome was."""
 
     pipeline: str
     version: int
@@ -156,6 +161,8 @@ class Judged(Input, frozen=True):
     answer: str | float
     chance: float | None = None
     score: float | None = None
+    sure: float | None = None
+    late_s: float = 0.0
 
 
 class RunEnded(Input, frozen=True):

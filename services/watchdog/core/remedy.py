@@ -15,6 +15,7 @@ from services.watchdog.core.symptom import (
     BUS,
     CUT_OFF,
     DRIFT,
+    ESTIMATED_LOSS,
     FILES,
     IDLE,
     LAG,
@@ -68,6 +69,8 @@ def _wanted(incident: Incident, rules: Rules, state: State) -> tuple[str, ...]:
     """What the Pipeline's ladder says, as far as it can be done."""
     if incident.symptom == QUALITY_LOSS:
         return _possible(rules.ladders.quality_loss, incident, state)
+    if incident.symptom == ESTIMATED_LOSS:
+        return rules.ladders.estimated_loss
     if incident.symptom == DRIFT and rules.drift.then == "retrain" and incident.pipeline in state.models:
         return rules.ladders.drift
     if incident.symptom == BROKEN_DATA and "/" in incident.cause:
@@ -150,6 +153,9 @@ def _arguments(incident: Incident, rung: Rung, state: State, tick: Tick) -> dict
     if incident.symptom == DRIFT:
         rule = state.rules[incident.pipeline].drift
         return {"max_rows": str(rule.rows * rule.windows), "since": f"{incident.opened_s:.3f}"}
+    if incident.symptom == ESTIMATED_LOSS:
+        # Of the time since, hardly a row has a label: what the Pipeline learns from otherwise must do.
+        return {}
     # Rows from before the loss would teach the new version the old truth.
     return {"max_rows": str(labels_since(incident, state)), "since": f"{incident.opened_s:.3f}"}
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from services.watchdog.core.alerting.outside import Outside
+from services.watchdog.core.guessing.estimate import Estimates
 from services.watchdog.core.inputs import (
     READY,
     Alerted,
@@ -28,7 +29,7 @@ from services.watchdog.core.load.dependencies import Dependencies
 from services.watchdog.core.load.refusals import Refusals
 from services.watchdog.core.load.usage import Usage
 from services.watchdog.core.load.work import Work
-from services.watchdog.core.quality.loss import Reference, Window
+from services.watchdog.core.quality.loss import Reference, Window, judge
 from services.watchdog.core.quality.sources import Sources
 from services.watchdog.core.rows.patterns import AllPatterns
 from services.watchdog.core.signals import Lives
@@ -45,6 +46,7 @@ class State:
     dependencies: Dependencies = field(init=False)
     lines: Rates = field(init=False)
     refusals: Refusals = field(init=False)
+    estimates: Estimates = field(init=False)
     work: Work = field(default_factory=Work)
     standing: frozenset[tuple[str, str]] = frozenset()
     """Kind and cause of all that is wrong at this tick."""
@@ -71,6 +73,7 @@ class State:
         self.dependencies = Dependencies(self.thresholds.limits)
         self.lines = Rates(self.thresholds.limits)
         self.refusals = Refusals(self.thresholds.limits)
+        self.estimates = Estimates(self.thresholds.no_labels_s)
 
     def fold(self, one: AnyInput, tick: Tick) -> None:
         """Take in an input that came by this tick."""
@@ -103,6 +106,7 @@ class State:
                 self.work.add("ingest", came, came, now)
             case Predicted():
                 self.patterns.answered(one, now)
+                self.estimates.answered(one, now, lambda: self._labelled_well(one.pipeline))
             case Requests():
                 self._requests(one, now)
             case Judged():
@@ -142,6 +146,11 @@ class State:
         if rules is not None and rules.quality is not None:
             self.windows[model] = Window(rules.quality)
 
+    def _labelled_well(self, pipeline: str) -> bool:
+        window = self.windows.get(pipeline)
+        loss = judge(window, self.reference(pipeline)) if window is not None else None
+        return loss is not None and not loss.lost
+
     def _requests(self, seen: Requests, now: float) -> None:
         self.promises.see(seen, now)
         self.refusals.see(seen, now)
@@ -177,9 +186,11 @@ class State:
         if rules.deleted:
             for known in (self.rules, self.windows, self.sources, self.runs):
                 known.pop(rules.pipeline, None)
+            self.estimates.gone(rules.pipeline)
             return
         before = self.rules.get(rules.pipeline)
         self.rules[rules.pipeline] = rules
+        self.estimates.begin(self.models.get(rules.pipeline), rules)
         if before is None or before.quality != rules.quality:
             self.windows.pop(rules.pipeline, None)
             self.fresh_window(rules.pipeline)
@@ -189,6 +200,7 @@ class State:
         if before is not None and seen.revision < before.revision:
             return
         self.models[seen.model] = seen
+        self.estimates.begin(seen, self.rules.get(seen.model))
         if before is None or before.champion != seen.champion:
             if before is not None:
                 self.promoted[seen.model] = now
@@ -200,6 +212,7 @@ class State:
     def _judged(self, row: Judged, now: float) -> None:
         self.news[row.pipeline] = now
         self.labels[row.pipeline] = self.labels.get(row.pipeline, 0) + 1
+        self.estimates.judged(row, now)
         window, model = self.windows.get(row.pipeline), self.models.get(row.pipeline)
         if window is not None and model is not None and row.version == model.champion:
             window.add(row)

@@ -26,6 +26,8 @@ def look(incident: Incident, state: State, tick: Tick) -> Verdict:
             return _process(incident, state, now)
         case "quality_loss":
             return _refused(incident) or _quality(incident, state, now)
+        case "estimated_loss":
+            return _refused(incident) or _estimated(incident, state, now)
         case "broken_data":
             return _refused(incident) or _data(incident, state, now)
         case "line_stopped":
@@ -146,6 +148,32 @@ def _quality(incident: Incident, state: State, now: float) -> Verdict:
         # Too few labels to say anything of a version that came meanwhile.
         return WAIT
     return _held_out(incident, state, now) if replaced and incident.action == "retrain" else OPEN
+
+
+def _estimated(incident: Incident, state: State, now: float) -> Verdict:
+    """Well once labels decide, whatever they say, or answers look as at publication again."""
+    known, model = state.estimates.by_model.get(incident.pipeline), state.models.get(incident.pipeline)
+    if known is None or model is None:
+        return Verdict(Finding.WELL, "the pipeline is gone, or nobody watches its quality any more")
+    if not state.lives.may_judge(now):
+        return WAIT
+    if known.version == incident.from_version and known.bad_since is not None:
+        return Verdict(Finding.WELL, _labels(incident, state)) if known.decided() else (
+            _run_failed(incident, state) or OPEN)
+    if known.last is None and known.version != incident.from_version:
+        return _held_out(incident, state, now) if incident.action == "retrain" else (
+            Verdict(Finding.WELL, f"version {known.version} answers now"))
+    if known.last is None:
+        return OPEN
+    if known.bad_since is not None:
+        return Verdict(Finding.WORSE, f"version {known.version}: {known.last.text()}") if known.bad > 1 else WAIT
+    return Verdict(Finding.WELL, f"version {known.version}: {known.last.text()}")
+
+
+def _labels(incident: Incident, state: State) -> str:
+    window = state.windows.get(incident.pipeline)
+    loss = judge(window, state.reference(incident.pipeline)) if window is not None else None
+    return "labels came and decide" + (f": {loss.text(window.rule.metric)}" if loss and window else "")
 
 
 def _held_out(incident: Incident, state: State, now: float) -> Verdict:

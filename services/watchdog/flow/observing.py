@@ -17,6 +17,7 @@ from lepton.contracts.pb import (
 )
 from lepton.contracts.pipeline import Pipeline
 from lepton.errors import Invalid
+from services.watchdog.core.guessing.calibrated import percent
 from services.watchdog.core.inputs import Answered, AnyInput, Approval, Figures, Predicted, Rules
 from services.watchdog.core.quality.join import Joiner, Prediction
 from services.watchdog.flow import translate
@@ -44,8 +45,12 @@ class Answers:
 
     names: dict[str, int] = field(default_factory=dict)
     numbers: list[float] = field(default_factory=list)
+    sure: dict[int, int] = field(default_factory=dict)
 
-    def add(self, answer: str | float) -> None:
+    def add(self, answer: str | float, sure: float | None) -> None:
+        if sure is not None:
+            place = percent(sure)
+            self.sure[place] = self.sure.get(place, 0) + 1
         if isinstance(answer, str):
             if answer in self.names or len(self.names) < MAX_NAMES:
                 self.names[answer] = self.names.get(answer, 0) + 1
@@ -139,14 +144,16 @@ class Observing:
         joiner = self._joiners.get(pipeline)
         if joiner is None:
             return
+        now = self._clock.monotonic()
         for event_id, version, answer, probabilities in served:
-            joiner.predicted(event_id, Prediction(version, answer, probabilities))
-            self._answers.setdefault((pipeline, version), Answers()).add(answer)
+            prediction = Prediction(version, answer, probabilities, now)
+            joiner.predicted(event_id, prediction)
+            self._answers.setdefault((pipeline, version), Answers()).add(answer, joiner.sure(prediction))
 
     def turned_out(self, pipeline: str, outcome: outcomes_pb2.Outcome) -> None:
         joiner = self._joiners.get(pipeline)
         if joiner is not None:
-            joiner.turned_out(outcome.event_id, translate.truth(outcome))
+            joiner.turned_out(outcome.event_id, translate.truth(outcome), self._clock.monotonic())
 
     def progress(self, progress: training_pb2.TrainingProgress) -> None:
         ended = translate.run_ended(progress)
@@ -177,6 +184,7 @@ class Observing:
         for joiner in self._joiners.values():
             taken += joiner.take()
         for (pipeline, version), answers in self._answers.items():
-            taken.append(Predicted(pipeline, version, tuple(sorted(answers.names.items())), tuple(answers.numbers)))
+            taken.append(Predicted(pipeline, version, tuple(sorted(answers.names.items())), tuple(answers.numbers),
+                                   tuple(sorted(answers.sure.items()))))
         self._answers = {}
         return taken

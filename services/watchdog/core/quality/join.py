@@ -19,11 +19,12 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """An answer a version gave; `probabilities` by class, in the version's order."""
+    """An answer a version gave, read at `at`; `probabilities` by class, in the version's order."""
 
     version: int
     answer: str | float
     probabilities: Sequence[float] = ()
+    at: float = 0.0
 
 
 class _Waiting(Generic[Value]):
@@ -71,27 +72,35 @@ class Joiner:
         else:
             self._judge(event_id, prediction, truth)
 
-    def turned_out(self, event_id: str, truth: str | float) -> None:
+    def turned_out(self, event_id: str, truth: str | float, at: float = 0.0) -> None:
+        """`at`: when it was read, by the clock of `Prediction.at`."""
         if event_id in self._done:
             return
         prediction = self._predictions.take(event_id)
         if prediction is None:
             self._outcomes.put(event_id, truth)
         else:
-            self._judge(event_id, prediction, truth)
+            self._judge(event_id, prediction, truth, max(0.0, at - prediction.at))
 
     def take(self) -> list[Judged]:
         """What was joined and not yet given, at most MAX_GIVEN rows, in order."""
         return [self._judged.popleft() for _ in range(min(MAX_GIVEN, len(self._judged)))]
 
-    def _judge(self, event_id: str, prediction: Prediction, truth: str | float) -> None:
+    def sure(self, prediction: Prediction) -> float | None:
+        """The probability of the answer; None: it came with none."""
+        classes = self.classes.get(prediction.version, ())
+        if prediction.answer not in classes or len(classes) != len(prediction.probabilities):
+            return None
+        return prediction.probabilities[classes.index(str(prediction.answer))]
+
+    def _judge(self, event_id: str, prediction: Prediction, truth: str | float, late_s: float = 0.0) -> None:
         self._done.put(event_id, True)
         if isinstance(prediction.answer, str):
             truth = as_label(truth)
         elif not isinstance(truth, float):
             return
         self._judged.append(Judged(self.pipeline, prediction.version, truth, prediction.answer,
-                                   *self._chances(prediction, truth)))
+                                   *self._chances(prediction, truth), self.sure(prediction), round(late_s, 1)))
 
     def _chances(self, prediction: Prediction, truth: str | float) -> tuple[float | None, float | None]:
         classes = self.classes.get(prediction.version, ())

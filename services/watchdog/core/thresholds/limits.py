@@ -17,6 +17,7 @@ class Ladders(msgspec.Struct, frozen=True):
     load_ahead: tuple[str, ...] = ("scale_out",)
     queue: tuple[str, ...] = ("scale_out", "scale_out")
     """No Pipeline says anything of it: the rows of all stand in one line."""
+    estimated_loss: tuple[str, ...] = ()
 
 
 class QualityRule(msgspec.Struct, frozen=True):

@@ -1,0 +1,1 @@
+"""How good answers are while nobody says what was true: estimates from what the answers themselves carry."""
