@@ -29,7 +29,7 @@ from services.watchdog.core.inputs import (
 )
 from services.watchdog.core.journal import MAX_TICKS, Journal, read_decisions, replay
 from services.watchdog.core.quality.join import Joiner, Prediction
-from services.watchdog.core.rows.counts import FieldRows, SourceRows
+from services.watchdog.core.summaries.counts import FieldRows, SourceRows
 from services.watchdog.core.thresholds.limits import QualityRule, SloRule
 
 NAMES = st.sampled_from(["watchdog", "actuator", "ingest", "gateway", "predictor-0"])

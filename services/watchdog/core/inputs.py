@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from services.watchdog.core.rows.counts import FieldRows, JointRows, SourceRows
+from services.watchdog.core.summaries.counts import FieldRows, JointRows, SourceRows
 from services.watchdog.core.thresholds.limits import (
     DriftRule,
     Ladders,

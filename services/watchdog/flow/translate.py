@@ -21,7 +21,7 @@ from services.watchdog.core.inputs import (
     Rules,
     RunEnded,
 )
-from services.watchdog.core.rows.counts import FieldRows, JointRows, SourceRows
+from services.watchdog.core.summaries.counts import FieldRows, JointRows, SourceRows
 from services.watchdog.core.thresholds.limits import DriftRule, Ladders, QualityRule, SharesRule, SloRule, VolumeRule
 
 LINE_STOPPED = "line_stopped"

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from services.watchdog.core.inputs import Answered, RowsSeen, Rules, RunEnded
-from services.watchdog.core.rows.counts import SourceRows
+from services.watchdog.core.summaries.counts import SourceRows
 from tests.unit.watchdog.world import RULES, World, labels, model, rows
 
 

@@ -20,7 +20,7 @@ from services.watchdog.core.inputs import (
     Tick,
 )
 from services.watchdog.core.journal import MAX_TICKS, Journal
-from services.watchdog.core.rows.counts import SourceRows
+from services.watchdog.core.summaries.counts import SourceRows
 from services.watchdog.core.thresholds.limits import QualityRule
 
 TICK_S = 0.25

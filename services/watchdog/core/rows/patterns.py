@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from services.watchdog.core.drift.drifting import Drifting
 from services.watchdog.core.inputs import Predicted, RowsSeen, Rules
-from services.watchdog.core.rows.counts import FieldRows
 from services.watchdog.core.rows.shares import Shares
 from services.watchdog.core.rows.volume import Volume
+from services.watchdog.core.summaries.counts import FieldRows
 from services.watchdog.core.symptom import ANSWER_DRIFT, DRIFT, NO_ROWS, SURGE, UNUSUAL_ROWS, Symptom
 
 ANSWER = "answer"

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from services.watchdog.core.inputs import Answered, Figures, Leads, RowsSeen
 from services.watchdog.core.journal import replay
-from services.watchdog.core.rows.counts import SourceRows
+from services.watchdog.core.summaries.counts import SourceRows
 from services.watchdog.core.thresholds.limits import Ladders, VolumeRule
 from tests.unit.watchdog.capacity.crowd import LIMITS, SHOP, crowd
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from services.watchdog.core.inputs import Predicted, RowsSeen
 from services.watchdog.core.journal import replay
-from services.watchdog.core.rows.counts import FieldRows, SourceRows
+from services.watchdog.core.summaries.counts import FieldRows, SourceRows
 from services.watchdog.core.thresholds.limits import DriftRule
 from tests.unit.watchdog.world import RULES, World, model
 

@@ -1,0 +1,1 @@
+"""What other services counted before the watchdog hears of it."""
