@@ -153,7 +153,7 @@ class Requests(Input, frozen=True):
 class Judged(Input, frozen=True):
     """A prediction whose outcome is known. `chance`: probability given to the true class (classification);
     `score`: probability of the second of two classes; `sure`: probability of the answer. `late_s`: from when the
-    prediction was read to when its outcome was."""
+    prediction was read to when its outcome was; `told`: that did not come with its event."""
 
     pipeline: str
     version: int
@@ -163,6 +163,7 @@ class Judged(Input, frozen=True):
     score: float | None = None
     sure: float | None = None
     late_s: float = 0.0
+    told: bool = False
 
 
 class RunEnded(Input, frozen=True):
