@@ -140,6 +140,11 @@ HTTP_REQUESTS: Final = "lepton_gateway_requests"
 """Counter: requests answered. Attributes: route, method, status."""
 HTTP_SECONDS: Final = "lepton_gateway_request_seconds"
 """Histogram: length of a request. Attributes: route, method."""
+KEY_REQUESTS: Final = "lepton_gateway_key_requests"
+"""Count in heartbeats: predictions asked for. Attributes: model, key (id of the API key, for the five that asked most;
+the others together have an empty one)."""
+KEY_THROTTLED: Final = "lepton_gateway_key_throttled"
+"""Count in heartbeats: requests refused because their key is throttled. Attribute: key (its id)."""
 EVENTS_POSTED: Final = "lepton_gateway_events"
 """Counter: events made durable for their senders. Attribute: pipeline."""
 

@@ -14,8 +14,9 @@ SCOPES = "read, write, predict, train or admin"
 _FOLLOW_S = 1.0
 
 quarantine = typer.Typer(help="Keep the rows of a source out, or let them in again.", no_args_is_help=True)
-keys = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
+keys = typer.Typer(help="API keys: create, list, revoke, throttle, release.", no_args_is_help=True)
 Pipeline = Annotated[str, typer.Argument(help="Name of a pipeline.")]
+KeyId = Annotated[str, typer.Argument(help="As `lepton keys list` shows it.")]
 Source = Annotated[str, typer.Argument(help="A producer, as its events name it (ce_source).")]
 
 
@@ -72,12 +73,27 @@ def keys_list(output: Output = Form.TABLE) -> None:
 
 
 @keys.command("revoke")
-def keys_revoke(key_id: Annotated[str, typer.Argument(help="As `lepton keys list` shows it.")]) -> None:
+def keys_revoke(key_id: KeyId) -> None:
     """End a key for good."""
     async def remove(transport: Transport) -> None:
         await transport.call("DELETE", f"/v1/keys/{key_id}")
     ask(remove)
     say(f"{key_id}: revoked")
+
+
+@keys.command("throttle")
+def keys_throttle(key_id: KeyId,
+                  rate: Annotated[float, typer.Option(min=0.001, help="Requests a second it may make at a gateway.")],
+                  seconds: Annotated[float, typer.Option("--for", min=1, max=86_400, help="Seconds.")] = 600) -> None:
+    """Bound how often a key may ask, for a time."""
+    _recover(key_id, {"action": "THROTTLE", "target": f"client:{key_id}", "cause": "operator",
+                      "arguments": {"rate_per_s": f"{rate:g}", "for_s": f"{seconds:g}"}})
+
+
+@keys.command("release")
+def keys_release(key_id: KeyId) -> None:
+    """End the throttle of a key before its time."""
+    _recover(key_id, {"action": "RESTORE", "target": f"client:{key_id}", "arguments": {}, "cause": "operator"})
 
 
 def _decide(word: str, incident_id: str) -> None:
@@ -91,12 +107,15 @@ def _decide(word: str, incident_id: str) -> None:
 
 
 def _order(action: str, pipeline: str, source: str) -> None:
+    _recover(pipeline, {"action": action, "target": f"pipeline:{pipeline}", "arguments": {"source": source},
+                        "cause": "operator"})
+
+
+def _recover(name: str, order: dict[str, Any]) -> None:
     async def post(transport: Transport) -> Any:
-        order = {"action": action, "target": f"pipeline:{pipeline}", "arguments": {"source": source},
-                 "cause": "operator"}
         return await transport.post("/v1/recovery", order, repeatable=False)
     told = ask(post)
-    say(f"{pipeline}: command {told['command_id']} sent to {told.get('executor', 'ingest')}; see `lepton get recovery`")
+    say(f"{name}: command {told['command_id']} sent to {told.get('executor', 'ingest')}; see `lepton get recovery`")
 
 
 async def _follow(transport: Transport, incident_id: str, limit: int) -> None:

@@ -1,5 +1,6 @@
 """What the gateway is made of, in start order."""
 
+import logging
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -15,12 +16,14 @@ from lepton.bus.records import Broker
 from lepton.bus.table import OnChange, Table
 from lepton.clock import Clock, SystemClock
 from lepton.contracts import codec, topics
+from lepton.contracts.admission import Admission
 from lepton.contracts.pb.incidents_pb2 import AuditRecord
 from lepton.contracts.pb.models_pb2 import ModelState
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pb.quality_pb2 import QualityRollup
+from lepton.contracts.pb.recovery_pb2 import RecoveryResult
 from lepton.contracts.pb.telemetry_pb2 import Instance
-from lepton.contracts.signing import Identity
+from lepton.contracts.signing import Identity, TrustStore
 from lepton.contracts.topics import Topic
 from lepton.errors import Missing
 from lepton.runtime.doors import HttpDoor
@@ -37,9 +40,11 @@ from lepton.store.pipelines import Pipelines as PipelineStore
 from lepton.store.pipelines import SourceBoard
 from lepton.store.runs import Runs
 from lepton.store.segments import Segments
+from services.gateway.core.clients import Clients
 from services.gateway.core.limits import Limits
 from services.gateway.core.routing import Routing
 from services.gateway.edge import rest
+from services.gateway.edge.obeying.commands import ClientCommands
 from services.gateway.edge.predictors import Predictors
 from services.gateway.flow.access import Access
 from services.gateway.flow.audit import Audit
@@ -68,6 +73,8 @@ Kind = TypeVar("Kind", bound=Message)
 
 # A topic that is followed shows signs of life every second; this much silence makes the gateway not ready.
 TABLE_DEADLINE_S = 30.0
+
+log = logging.getLogger(__name__)
 
 
 def build(settings: GatewaySettings) -> Service:
@@ -105,11 +112,11 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
     relay = _relay(service, store, producer)
     pool = Predictors(service.telemetry)
     service.add(Stage.FLOW, "predictors", pool)
-    predictions = _predictions(service, pool, registry.values, settings)
+    predictions = _predictions(service, pool, registry.values, clients := Clients(), settings)
     instances = _follow(service, broker, aside, Topic.INSTANCES, Instance, predictions.heard)
 
-    access = Access(Keys(database), Limits(settings.rate_per_s, settings.rate_burst), audit, clock,
-                    settings.key_cache_s)
+    access = Access(Keys(database), _limits(settings), clients, audit, clock, settings.key_cache_s)
+    _obey(settings, service, broker, access, producer)
     commands = Commands(producer, streams, audit, clock, _operator(settings))
     data = Data(catalogue, producer, Segments(database), service.telemetry, clock)
     gateway = Gateway(
@@ -139,11 +146,32 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
     return service
 
 
+def _limits(settings: GatewaySettings) -> Limits:
+    return Limits(settings.rate_per_s, settings.rate_burst)
+
+
 def _predictions(service: Service, pool: Predictors, registry: Mapping[str, ModelState],
-                 settings: GatewaySettings) -> Predictions:
-    predictions = Predictions(Routing(), pool, registry, service.clock, settings.predict_timeout_s)
-    service.spawn("tell who is out of reach", lambda stop: predictions.tell(stop, service.telemetry.measure))
+                 clients: Clients, settings: GatewaySettings) -> Predictions:
+    predictions = Predictions(Routing(), pool, registry, clients, service.clock, settings.predict_timeout_s)
+    service.spawn("tell who asks and who is out of reach",
+                  lambda stop: predictions.tell(stop, service.telemetry.measure, service.telemetry.count))
     return predictions
+
+
+def _obey(settings: GatewaySettings, service: Service, broker: Broker, access: Access, producer: Producer) -> None:
+    """Recovery commands about clients; a gateway that trusts nobody serves, and says that it obeys nobody."""
+    async def answer(result: RecoveryResult) -> None:
+        await producer.send(Topic.RECOVERY_RESULTS, result, key=result.command_id)
+
+    try:
+        trust = TrustStore.load(settings.trust_dir)
+    except Missing as error:
+        log.warning("no recovery command will be obeyed here: %s", error)
+        return
+    care = Care(service.clock, service.health.check("recovery commands", TABLE_DEADLINE_S), service.telemetry)
+    commands = ClientCommands(broker, access, Admission(trust), answer, care, settings.instance)
+    service.add(Stage.BUS, "recovery commands", commands)
+    service.spawn("follow recovery commands", commands.run)
 
 
 def _audit(producer: Producer, instance: str, clock: Clock) -> Audit:

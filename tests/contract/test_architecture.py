@@ -66,12 +66,14 @@ def _folder(party: str) -> Path:
 
 
 def _mentions(party: str) -> set[Topic]:
-    """Topics a party's code names, and those it writes by announcing itself."""
+    """Topics a party's code names, those it writes by announcing itself, and that whose reader is lepton's."""
     found: set[Topic] = set()
     for path in _folder(party).rglob("*.py"):
         text = path.read_text("utf-8")
         if "lepton.bus.presence import" in text:
             found |= BY_ANNOUNCING
+        if "lepton.bus.commands.log import" in text:
+            found.add(Topic.RECOVERY_COMMANDS)
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Topic":
                 found.add(Topic[node.attr])

@@ -21,7 +21,8 @@ MENTIONED_ONLY = {("gateway", Topic.FEATURES)}
 
 def mentioned(service: str) -> set[Topic]:
     text = "".join(path.read_text("utf-8") for path in FOLDERS[service].rglob("*.py"))
-    return {Topic[name] for name in set(re.findall(r"\bTopic\.([A-Z_]+)\b", text))}
+    by_lepton = {Topic.RECOVERY_COMMANDS} if "lepton.bus.commands.log import" in text else set()
+    return by_lepton | {Topic[name] for name in set(re.findall(r"\bTopic\.([A-Z_]+)\b", text))}
 
 
 @pytest.mark.parametrize("service", FOLDERS)

@@ -38,7 +38,9 @@ class _RecoveryActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Recove
     RECOVERY_ACTION_QUARANTINE: _RecoveryAction.ValueType  # 5
     """arguments: source. By ingest."""
     RECOVERY_ACTION_RESTORE: _RecoveryAction.ValueType  # 6
-    """arguments: source. Lifts a quarantine, by ingest; of `model:<name>`, ends a fall back, by the predictors."""
+    """arguments: source. Lifts a quarantine, by ingest; of `model:<name>`, ends a fall back, by the predictors;
+    of `client:<key id>`, a throttle, by the gateways.
+    """
     RECOVERY_ACTION_RESUME: _RecoveryAction.ValueType  # 7
     """Lets a line go on that the dead-letter limit stopped. By ingest."""
     RECOVERY_ACTION_APPROVE: _RecoveryAction.ValueType  # 8
@@ -53,6 +55,10 @@ class _RecoveryActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Recove
     RECOVERY_ACTION_FALL_BACK: _RecoveryAction.ValueType  # 21
     """The champion before answers instead of the champion until the registry names another; nothing is changed there.
     arguments: from_version (the champion to leave). By every predictor.
+    """
+    RECOVERY_ACTION_THROTTLE: _RecoveryAction.ValueType  # 24
+    """Bounds the requests that one API key may make for a time; its target is `client:<key id>`, and RESTORE of that ends
+    it. arguments: rate_per_s (of each gateway), for_s (since it was issued). By every gateway.
     """
 
 class RecoveryAction(_RecoveryAction, metaclass=_RecoveryActionEnumTypeWrapper): ...
@@ -69,7 +75,9 @@ RECOVERY_ACTION_RETRAIN: RecoveryAction.ValueType  # 4
 RECOVERY_ACTION_QUARANTINE: RecoveryAction.ValueType  # 5
 """arguments: source. By ingest."""
 RECOVERY_ACTION_RESTORE: RecoveryAction.ValueType  # 6
-"""arguments: source. Lifts a quarantine, by ingest; of `model:<name>`, ends a fall back, by the predictors."""
+"""arguments: source. Lifts a quarantine, by ingest; of `model:<name>`, ends a fall back, by the predictors;
+of `client:<key id>`, a throttle, by the gateways.
+"""
 RECOVERY_ACTION_RESUME: RecoveryAction.ValueType  # 7
 """Lets a line go on that the dead-letter limit stopped. By ingest."""
 RECOVERY_ACTION_APPROVE: RecoveryAction.ValueType  # 8
@@ -84,6 +92,10 @@ By ingest.
 RECOVERY_ACTION_FALL_BACK: RecoveryAction.ValueType  # 21
 """The champion before answers instead of the champion until the registry names another; nothing is changed there.
 arguments: from_version (the champion to leave). By every predictor.
+"""
+RECOVERY_ACTION_THROTTLE: RecoveryAction.ValueType  # 24
+"""Bounds the requests that one API key may make for a time; its target is `client:<key id>`, and RESTORE of that ends
+it. arguments: rate_per_s (of each gateway), for_s (since it was issued). By every gateway.
 """
 Global___RecoveryAction: _TypeAlias = RecoveryAction  # noqa: Y015
 
@@ -147,7 +159,7 @@ class RecoveryCommand(_message.Message):
     command_id: _builtins.str
     action: Global___RecoveryAction.ValueType
     target: _builtins.str
-    """`instance:<name>`, `service:<name>`, `model:<name>`, `pipeline:<name>` or `incident:<id>`."""
+    """`instance:<name>`, `service:<name>`, `model:<name>`, `pipeline:<name>`, `incident:<id>` or `client:<key id>`."""
     cause: _builtins.str
     incident_id: _builtins.str
     issuer: _builtins.str

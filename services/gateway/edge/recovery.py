@@ -1,6 +1,6 @@
 """REST routes of recovery: an operator's command becomes a signed one; results are read back.
 
-The gateway itself is the target of no recovery command: restart and scale are the actuator's, and the table says so.
+Who carries an order out is told with it; what the gateways themselves obey is in `edge/obeying`.
 """
 
 from typing import Literal
@@ -14,10 +14,11 @@ from services.gateway.edge.http.callers import Administers, Count, Reads, TheGat
 
 router = APIRouter(prefix="/v1/recovery", tags=["recovery"])
 
-# Who executes what an operator may order; the gateway executes none of it.
+# Who executes what an operator may order; of a RESTORE its target says it.
 EXECUTORS = {"RESTART": "actuator", "SCALE": "actuator", "ROLL_BACK": "trainer", "RETRAIN": "trainer",
              "QUARANTINE": "ingest", "RESTORE": "ingest", "RESUME": "ingest",
-             "REPLAY_DEAD_LETTERS": "ingest", "FALL_BACK": "predictor"}
+             "REPLAY_DEAD_LETTERS": "ingest", "FALL_BACK": "predictor", "THROTTLE": "gateway"}
+RESTORERS = {"model": "predictor", "client": "gateway"}
 
 
 class Order(BaseModel):
@@ -26,9 +27,9 @@ class Order(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     action: Literal["RESTART", "SCALE", "ROLL_BACK", "RETRAIN", "QUARANTINE", "RESTORE", "RESUME",
-                    "REPLAY_DEAD_LETTERS", "FALL_BACK"]
+                    "REPLAY_DEAD_LETTERS", "FALL_BACK", "THROTTLE"]
     target: str = Field(max_length=120, examples=["instance:predictor-0"],
-                        description="instance:<name>, service:<name>, model:<name> or pipeline:<name>")
+                        description="instance:<name>, service:<name>, model:<name>, pipeline:<name> or client:<key id>")
     arguments: dict[str, str] = Field(default_factory=dict, examples=[{"grace_s": "5"}])
     cause: str = Field(default="", max_length=200, examples=["planned maintenance"])
 
@@ -46,8 +47,10 @@ async def order(wanted: Order, gateway: TheGateway, caller: Administers) -> Resp
     action = RecoveryAction.Value(f"RECOVERY_ACTION_{wanted.action}")
     command = await gateway.commands.send(caller, action, wanted.target, wanted.arguments, wanted.cause)
     shown = {name: value for name, value in plain(command).items() if name != "signature"}
-    of_model = wanted.action == "RESTORE" and wanted.target.startswith("model:")
-    return answer({**shown, "executor": "predictor" if of_model else EXECUTORS[wanted.action]}, 202)
+    executor = EXECUTORS[wanted.action]
+    if wanted.action == "RESTORE":
+        executor = RESTORERS.get(wanted.target.partition(":")[0], executor)
+    return answer({**shown, "executor": executor}, 202)
 
 
 @router.get("", summary="Read results", responses={

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from lepton.contracts.apikeys import KeyRecord, Scope, new_key, parse_bearer
 from lepton.errors import Missing, Refused, Unavailable
 from lepton.store.keys import Keys
 from services.gateway.core.auth import Caller, recognise, require
+from services.gateway.core.clients import Clients
 from services.gateway.core.limits import Limits
 from services.gateway.flow.audit import Audit
 
@@ -31,9 +33,11 @@ class _Known:
 class Access:
     """The policy point: every request passes `enter`."""
 
-    def __init__(self, keys: Keys, limits: Limits, audit: Audit, clock: Clock, cache_s: float = 30.0) -> None:
+    def __init__(self, keys: Keys, limits: Limits, clients: Clients, audit: Audit, clock: Clock,
+                 cache_s: float = 30.0) -> None:
         self._keys = keys
         self._limits = limits
+        self._clients = clients
         self._audit = audit
         self._clock = clock
         self._cache_s = cache_s
@@ -48,8 +52,22 @@ class Access:
         key_id, secret = parse_bearer(authorization)
         caller = recognise(await self._record(key_id), secret)
         require(caller, scope)
-        self._limits.take(key_id, self._clock.monotonic())
+        now = self._clock.monotonic()
+        self._clients.enter(key_id, now)
+        self._limits.take(key_id, now)
         return caller
+
+    def throttle(self, key_id: str, rate_per_s: float, for_s: float, since: datetime) -> str:
+        """Let the key make so many requests a second for `for_s` from `since` on; what came of it."""
+        left_s = for_s - (self._clock.now() - since).total_seconds()
+        if left_s <= 0:
+            return f"the time in which {key_id} was throttled is over"
+        self._clients.throttle(key_id, rate_per_s, self._clock.monotonic() + left_s)
+        return f"{key_id} may make {rate_per_s:g} requests a second here for {left_s:.0f} s"
+
+    def release(self, key_id: str) -> str:
+        """End its throttle; what came of it."""
+        return f"{key_id} is throttled no more" if self._clients.release(key_id) else f"{key_id} was not throttled"
 
     async def _record(self, key_id: str) -> KeyRecord | None:
         known = self._known.get(key_id)

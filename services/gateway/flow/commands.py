@@ -19,7 +19,7 @@ from services.gateway.flow.streams import Streams
 
 # Long enough to wait out a broker restart, short enough that nobody is surprised by an old command.
 VALID_S = 120
-KINDS = ("instance", "service", "model", "pipeline", "incident")
+KINDS = ("instance", "service", "model", "pipeline", "incident", "client")
 
 
 def name_of(action: RecoveryAction.ValueType) -> str:

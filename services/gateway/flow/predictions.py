@@ -10,12 +10,14 @@ from google.protobuf.message import Message
 
 from lepton.clock import Clock
 from lepton.contracts import names
+from lepton.contracts.apikeys import parse_bearer
 from lepton.contracts.pb import grpc_service_pb2 as inference
 from lepton.contracts.pb.models_pb2 import ModelState
 from lepton.contracts.pb.prediction_pb2 import FeedbackRequest, FeedbackResponse, PredictRequest, PredictResponse
 from lepton.contracts.pb.telemetry_pb2 import Instance
 from lepton.errors import LeptonError, Missing, Unavailable
 from lepton.runtime.loops import pause
+from services.gateway.core.clients import Clients
 from services.gateway.core.routing import Replica, Routing
 from services.gateway.core.statistics import catalogue, merged
 
@@ -44,6 +46,12 @@ class Measure(Protocol):
     """Takes a figure for the next heartbeat."""
 
     def __call__(self, name: str, value: float, **attributes: str) -> None: ...
+
+
+class Count(Protocol):
+    """Adds to a count of the next heartbeat."""
+
+    def __call__(self, name: str, amount: float, **attributes: str) -> None: ...
 
 
 class PredictorPool(Protocol):
@@ -86,11 +94,12 @@ class PredictorPool(Protocol):
 class Predictions:
     """A prediction changes nothing, so a request that met a dead predictor is tried once more, on another."""
 
-    def __init__(self, routing: Routing, pool: PredictorPool, registry: Mapping[str, ModelState], clock: Clock,
-                 timeout_s: float) -> None:
+    def __init__(self, routing: Routing, pool: PredictorPool, registry: Mapping[str, ModelState], clients: Clients,
+                 clock: Clock, timeout_s: float) -> None:
         self._routing = routing
         self._pool = pool
         self._registry = registry
+        self._clients = clients
         self._clock = clock
         self._timeout_s = timeout_s
 
@@ -101,15 +110,20 @@ class Predictions:
         elif instance.service == PREDICTOR:
             self._routing.heard(instance, self._clock.monotonic())
 
-    async def tell(self, stop: asyncio.Event, measure: Measure) -> None:
-        """Until `stop`: measure once a second for how long each predictor was out of reach."""
+    async def tell(self, stop: asyncio.Event, measure: Measure, count: Count) -> None:
+        """Until `stop`: say once a second for how long each predictor was out of reach, and which keys ask most."""
         while not stop.is_set():
             for name, seconds in self._routing.unreached(self._clock.monotonic()).items():
                 measure(names.UNREACHED_SECONDS, seconds, predictor=name)
+            for model, key, requests in self._clients.take_asked():
+                count(names.KEY_REQUESTS, requests, model=model, key=key)
+            for key, requests in self._clients.take_held():
+                count(names.KEY_THROTTLED, requests, key=key)
             await pause(stop, TELL_EVERY_S, self._clock)
 
     async def predict(self, authorization: str, request: PredictRequest) -> PredictResponse:
         """Raises Missing (no such model), Invalid (the rows), Busy, Unavailable, TooLate."""
+        self._count(request.model, authorization)
         return await self._ask(request.model, authorization, lambda at, call: self._pool.predict(at, request, call))
 
     async def feedback(self, authorization: str, request: FeedbackRequest) -> FeedbackResponse:
@@ -117,6 +131,7 @@ class Predictions:
         return await self._ask(None, authorization, lambda at, call: self._pool.feedback(at, request, call))
 
     async def infer(self, authorization: str, request: inference.ModelInferRequest) -> inference.ModelInferResponse:
+        self._count(request.model_name, authorization)
         return await self._ask(request.model_name, authorization, lambda at, call: self._pool.infer(at, request, call))
 
     async def metadata(self, authorization: str, model: str, version: str = "") -> inference.ModelMetadataResponse:
@@ -208,6 +223,11 @@ class Predictions:
         replicas = self._routing.everyone(model, self._clock.monotonic())
         call = Call(authorization, self._timeout_s)
         return list(await asyncio.gather(*(self._try(replica, send, call) for replica in replicas)))
+
+    def _count(self, model: str, authorization: str) -> None:
+        """Callers must not be able to make up names that are counted."""
+        if model in self._registry:
+            self._clients.asked(model, parse_bearer(authorization)[0])
 
     def _pick(self, model: str | None, *tried: str) -> Replica:
         try:

@@ -39,6 +39,8 @@ ROOTS = frozenset({CUT_OFF, SLOW_DEPENDENCY})
 
 EFFECTS_OF_OVERLOAD = frozenset({AVAILABILITY, LATENCY})
 
+RELIEVING = frozenset({"scale_out", "throttle"})
+
 TOLD_TWICE = frozenset({FAILURES, ERRORS})
 """A failure that is reported is logged too."""
 
@@ -143,8 +145,9 @@ def explained(symptom: Symptom, open_incidents: Iterable[Incident]) -> bool:
 
 
 def _relieved(symptom: Symptom, incident: Incident) -> bool:
-    """Whether a scale-out that is not yet judged may end it too; one made ahead of need excuses no load that came."""
-    if incident.state != "commanded" or incident.action != "scale_out" or incident.symptom not in TOO_MUCH:
+    """Whether a scale-out or a throttle that is not yet judged may end it too; what was done ahead of need excuses no
+    load that came."""
+    if incident.state != "commanded" or incident.action not in RELIEVING or incident.symptom not in TOO_MUCH:
         return False
     if symptom.kind in EFFECTS_OF_OVERLOAD:
         return incident.symptom == OVERLOAD and incident.pipeline == symptom.pipeline

@@ -160,7 +160,7 @@ class Engine:
         elif verdict.finding is Finding.WELL:
             self._well(incident, verdict.why, tick)
         elif verdict.finding is Finding.WAIT:
-            return
+            self._helped(incident, verdict.why, tick)
         elif incident.awaiting:
             if tick.wall_s >= incident.approve_by_s:
                 self._escalate(incident, f"nobody approved {incident.awaiting} in time", tick)
@@ -194,6 +194,11 @@ class Engine:
         elif permit is Permit.GO:
             self._command_or_ask(incident, rung, tick)
 
+    def _helped(self, incident: Incident, why: str, tick: Tick) -> None:
+        """What was done shows its effect, and is still needed: that is told once."""
+        if why and all(note.what != "helped" for note in incident.timeline):
+            self._put(life.noted(incident, "helped", why, tick))
+
     def _judge_after(self, incident: Incident, verdict: Verdict, tick: Tick) -> None:
         if verdict.finding is Finding.WELL:
             self._close(life.verified(incident, verdict.why, tick), tick)
@@ -204,7 +209,10 @@ class Engine:
         if incident.cause == BUS:
             self.state.lives.forgive(tick.monotonic_s)
         self._flaps.ended(incident, tick.monotonic_s)
-        self._put(incident, alert=f"well again: {incident.verdict}")
+        lift = remedy.lift(incident, tick)
+        if lift is not None:
+            incident = life.noted(incident, "let go", lift.target, tick)
+        self._put(incident, command=lift, alert=f"well again: {incident.verdict}")
 
     def _climb(self, incident: Incident, why: str, tick: Tick) -> None:
         """Take the next rung that is allowed; where there is none, tell a person."""
@@ -264,6 +272,9 @@ class Engine:
         if rung.action == "scale_out":
             service = remedy.service(incident)
             self.state.work.filled(service, len(self.state.lives.of(service)), tick.monotonic_s)
+        if rung.action in remedy.HOLDS:
+            incident = replace(incident, held=command.target,
+                               held_until=tick.monotonic_s + self.state.thresholds.hold_s)
         self._put(life.commanded(incident, command.command_id, rung.action, rung.verify_s, tick), command=command,
                   alert=f"{rung.action} of {incident.target}: {incident.timeline[0].detail}")
 

@@ -58,6 +58,12 @@ def answered(incident: Incident, outcome: str, evidence: str, tick: Tick) -> Inc
     return noted(replace(incident, answered=outcome), f"answered {outcome}", evidence, tick)
 
 
+def taken(incident: Incident) -> tuple[str, ...]:
+    """The actions that were commanded for it, in order."""
+    return tuple(note.what.removeprefix(COMMANDED + " ") for note in incident.timeline
+                 if note.what.startswith(COMMANDED + " "))
+
+
 def noted(incident: Incident, what: str, detail: str, tick: Tick) -> Incident:
     """Something worth telling happened; the state stays."""
     timeline = (*incident.timeline, Note(tick.wall_s, what, detail))

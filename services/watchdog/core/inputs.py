@@ -150,6 +150,14 @@ class Requests(Input, frozen=True):
     refused: int = 0
 
 
+class ClientsSeen(Input, frozen=True):
+    """What a gateway was asked since its heartbeat before: (model, key id, requests), those of keys it does not name
+    under an empty id; and requests it refused because their key is throttled: (key id, requests)."""
+
+    asked: tuple[tuple[str, str, int], ...]
+    throttled: tuple[tuple[str, int], ...] = ()
+
+
 class Judged(Input, frozen=True):
     """A prediction whose outcome is known. `chance`: probability given to the true class (classification);
     `score`: probability of the second of two classes; `sure`: probability of the answer. `late_s`: from when the
@@ -249,7 +257,8 @@ class Note(msgspec.Struct, frozen=True):
 class Incident(msgspec.Struct, frozen=True):
     """One thing that is or was wrong. `state`: suspected, commanded, verified, escalated.
 
-    `awaiting`: the action that waits for a person's word, until `approve_by_s`. From `rung` on: working memory,
+    `awaiting`: the action that waits for a person's word, until `approve_by_s`. `held`: whom a command of it holds
+    back, until `held_until`. From `rung` on: working memory,
     which a watchdog that takes over does without.
     """
 
@@ -276,6 +285,8 @@ class Incident(msgspec.Struct, frozen=True):
     from_version: int = 0
     labels: int = 0
     since: float = 0.0
+    held: str = ""
+    held_until: float = 0.0
 
     @property
     def key(self) -> str:
@@ -323,6 +334,7 @@ class Thresholds(Input, frozen=True):
     `own`: name of this instance, whose heartbeats show that the bus carries. `canary_s`: how old the newest of them
     may be while others are judged. `reconnect_s`: longest time granted to clients of a broker that came back.
     `approval`: actions that wait for a person's word, for `approval_s` at most.
+    `hold_s`: so long a client is held back at most.
     `young_s`: so long a new champion is the first to be suspected of what came after it.
     `dry_run`: nothing is commanded, a person is told what would have been. What was cured `flaps` times within
     `flap_s` and comes back is not cured again. `renew_verify_s`: time a process that still
@@ -348,6 +360,8 @@ class Thresholds(Input, frozen=True):
     quarantine_verify_s: float = 30.0
     replay_verify_s: float = 120.0
     fall_back_verify_s: float = 600.0
+    throttle_verify_s: float = 30.0
+    hold_s: float = 600.0
     young_s: float = 300.0
     no_labels_s: float = 20.0
     patience_s: float = 30.0
@@ -366,4 +380,5 @@ class Thresholds(Input, frozen=True):
 
 
 AnyInput = (Tick | Beat | Again | Reached | Announced | Rules | ModelSeen | RowsSeen | Predicted | Requests | Judged
-            | RunEnded | Figures | Failures | Lines | Alerted | Answered | Approval | Leads | AlreadyOpen | Thresholds)
+            | ClientsSeen | RunEnded | Figures | Failures | Lines | Alerted | Answered | Approval | Leads | AlreadyOpen
+            | Thresholds)

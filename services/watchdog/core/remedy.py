@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from services.watchdog.core.capacity.bounds import one_more, wanted
+from services.watchdog.core.incident import taken as taken_by
 from services.watchdog.core.inputs import Command, Incident, Rules, Thresholds, Tick
 from services.watchdog.core.safety.rung import Rung
 from services.watchdog.core.state import State
@@ -38,6 +39,11 @@ SELF_HEALING = frozenset({"watchdog", "actuator"})
 RENEW_GRACE_S = 10.0
 # What was refused so long before it showed that too much was belongs to the same trouble.
 BEFORE_SHOWN_S = 60.0
+# A command to let go is worth nothing later: what is held back ends by itself.
+LIFT_S = 60.0
+GATEWAY = "gateway"
+HOLDS = frozenset({"throttle"})
+"""Actions that hold somebody back for a time."""
 # Restarts of a process within the time of its budget that do not yet look like a loop.
 FREE_RESTARTS = 3
 
@@ -89,13 +95,17 @@ def _wanted(incident: Incident, rules: Rules, state: State) -> tuple[str, ...]:
 
 
 def _relieving(rules: Rules, incident: Incident, state: State) -> tuple[str, ...]:
-    """Where there may be no more processes, a scale-out is left out; rungs that were tried keep their place."""
+    """What follows in the ladder on what was tried, as far as it can be done: a scale-out where there may be more
+    processes, a throttle where one client is to blame."""
     ladders = rules.ladders
     actions = {OVERLOAD: ladders.overload, LAG: ladders.lag, SURGE: ladders.surge, LOAD_AHEAD: ladders.load_ahead,
                QUEUE: ladders.queue, TOO_FEW: ("scale_out", "scale_out")}[incident.symptom]
-    room = one_more(service(incident), incident.symptom, incident.pipeline, state)
-    return tuple(action for place, action in enumerate(actions)
-                 if place < incident.rung or room or action != "scale_out")
+    can = {"scale_out": one_more(service(incident), incident.symptom, incident.pipeline, state),
+           "throttle": state.abuser(incident.pipeline) is not None}
+    taken = taken_by(incident)
+    for action in taken:
+        actions = actions[actions.index(action) + 1:] if action in actions else actions
+    return (*taken, *(action for action in actions if can[action]))
 
 
 def service(incident: Incident) -> str:
@@ -130,6 +140,7 @@ def _possible(actions: tuple[str, ...], incident: Incident, state: State) -> tup
 def _rung(action: str, limits: Thresholds) -> Rung:
     verify_s = {"roll_back": limits.rollback_verify_s, "retrain": limits.retrain_verify_s,
                 "quarantine": limits.quarantine_verify_s, "fall_back": limits.fall_back_verify_s,
+                "throttle": limits.throttle_verify_s,
                 "scale_out": limits.scale_verify_s, "scale_in": limits.scale_verify_s}
     return Rung(action, verify_s[action])
 
@@ -138,18 +149,38 @@ def command(incident: Incident, rung: Rung, state: State, tick: Tick) -> Command
     """The command of a rung; its id follows from incident and rung, so that it is never two commands."""
     return Command(
         command_id=f"{incident.id}-{incident.rung + 1}", action=rung.action,
-        target=f"model:{incident.pipeline}" if rung.action == "fall_back" else incident.target,
+        target=_target(incident, rung, state),
         arguments=_arguments(incident, rung, state, tick), cause=incident.cause, incident_id=incident.id,
         valid_s=rung.verify_s)
 
 
+def _target(incident: Incident, rung: Rung, state: State) -> str:
+    if rung.action == "throttle":
+        found = state.abuser(incident.pipeline)
+        return f"client:{found.key}" if found is not None else incident.target
+    return f"model:{incident.pipeline}" if rung.action == "fall_back" else incident.target
+
+
+def lift(incident: Incident, tick: Tick) -> Command | None:
+    """What ends before its time what the incident holds back; None when it holds nothing back."""
+    if not incident.held or tick.monotonic_s >= incident.held_until:
+        return None
+    return Command(f"{incident.id}-lift", "restore", incident.held, {}, incident.cause, incident.id, LIFT_S)
+
+
 def _arguments(incident: Incident, rung: Rung, state: State, tick: Tick) -> dict[str, str]:
+    limits = state.thresholds
     match rung.action:
         case "restart":
             # A process that is silent answers no polite request; one that still works is let finish.
             return {"grace_s": "0" if incident.symptom == SILENCE else f"{RENEW_GRACE_S:g}"}
         case "roll_back" | "fall_back":
             return {"from_version": str(incident.from_version)}
+        case "throttle":
+            found, gateways = state.abuser(incident.pipeline), max(1, len(state.lives.of(GATEWAY)))
+            # Each gateway counts for itself.
+            rate = found.allowed / gateways if found is not None else 1.0
+            return {"rate_per_s": f"{rate:.3g}", "for_s": f"{limits.hold_s:g}"}
         case "quarantine":
             return {"source": incident.cause.partition("/")[2]}
         case "replay_dead_letters":

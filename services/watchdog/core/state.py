@@ -10,6 +10,7 @@ from services.watchdog.core.inputs import (
     Announced,
     AnyInput,
     Beat,
+    ClientsSeen,
     Failures,
     Figures,
     Judged,
@@ -25,6 +26,7 @@ from services.watchdog.core.inputs import (
     Tick,
 )
 from services.watchdog.core.lines.rates import SETTLE_S, Rates
+from services.watchdog.core.load.clients import Abuser, Clients
 from services.watchdog.core.load.dependencies import Dependencies
 from services.watchdog.core.load.refusals import Refusals
 from services.watchdog.core.load.usage import Usage
@@ -48,6 +50,7 @@ class State:
     lines: Rates = field(init=False)
     refusals: Refusals = field(init=False)
     estimates: Estimates = field(init=False)
+    clients: Clients = field(init=False)
     work: Work = field(default_factory=Work)
     standing: frozenset[tuple[str, str]] = frozenset()
     """Kind and cause of all that is wrong at this tick."""
@@ -76,6 +79,7 @@ class State:
         self.lines = Rates(self.thresholds.limits)
         self.refusals = Refusals(self.thresholds.limits)
         self.estimates = Estimates(self.thresholds.no_labels_s)
+        self.clients = Clients(self.thresholds.limits)
 
     def fold(self, one: AnyInput, tick: Tick) -> None:
         """Take in an input that came by this tick."""
@@ -111,6 +115,8 @@ class State:
                 self.estimates.answered(one, now, lambda: self._labelled_well(one.pipeline))
             case Requests():
                 self._requests(one, now)
+            case ClientsSeen():
+                self.clients.see(one, now)
             case Judged():
                 self._judged(one, now)
             case Alerted():
@@ -132,6 +138,7 @@ class State:
         slow = next(self.dependencies.symptoms(now), None)
         self.lines.look(now, slow is None and self.lives.calm(now, SETTLE_S))
         self.refusals.look(now)
+        self.clients.look(now, self.refusals.troubled())
         self._idling(hearing, now)
 
     def reference(self, model: str) -> Reference | None:
@@ -141,6 +148,11 @@ class State:
             return None
         value = seen.metrics.get(rules.quality.metric)
         return None if value is None else Reference(value, seen.held_out)
+
+    def abuser(self, model: str) -> Abuser | None:
+        """The client whose growth is what finds no room with this model; None where there is none."""
+        asked, refused = self.refusals.rates(model)
+        return self.clients.abuser(model, asked, refused) if refused else None
 
     def fresh_window(self, model: str) -> None:
         """Forget the labelled predictions so far: what comes now is judged by itself."""

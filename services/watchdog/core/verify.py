@@ -12,6 +12,8 @@ from services.watchdog.core.symptom import BUS, LOAD_AHEAD, OF_LOAD, OUTSIDE, ST
 # against it.
 SUMMARY_S = 3.0
 
+# Who is let go after their time shows within this whether they have stopped.
+AFTER_HOLD_S = 30.0
 
 OPEN, WAIT = Verdict(Finding.OPEN), Verdict(Finding.WAIT)
 
@@ -72,6 +74,8 @@ def _quiet(incident: Incident, state: State, now: float) -> Verdict:
 def _load(incident: Incident, state: State, now: float) -> Verdict:
     """As any standing signal. What was done ahead of need cannot end it, and is enough while nothing is too much."""
     verdict = _quiet(incident, state, now)
+    if verdict.finding is Finding.WELL and incident.held:
+        return _held(incident, state, now, verdict)
     came = sorted(kind for kind, cause in state.standing if kind in TOO_MUCH and cause == incident.cause)
     if verdict.finding is Finding.WELL and incident.symptom == LOAD_AHEAD and came:
         return Verdict(Finding.WELL, f"it came: {came[0]}")
@@ -83,6 +87,16 @@ def _load(incident: Incident, state: State, now: float) -> Verdict:
             or (incident.symptom == SURGE and not any(kind in TOO_MUCH for kind, _ in state.standing))):
         return WAIT
     return verdict
+
+
+def _held(incident: Incident, state: State, now: float, quiet: Verdict) -> Verdict:
+    """Quiet while somebody is held back: well once they ask for no more than they may, or go on without that."""
+    held_back = state.clients.held_back(incident.held.partition(":")[2])
+    if now < incident.held_until and held_back:
+        return Verdict(Finding.WAIT, f"{quiet.why} while {incident.held} is held back")
+    if incident.held_until <= now < incident.held_until + AFTER_HOLD_S:
+        return WAIT
+    return Verdict(Finding.WELL, f"{quiet.why}, and {incident.held} need not be held back")
 
 
 def _idle(incident: Incident, state: State, now: float) -> Verdict:

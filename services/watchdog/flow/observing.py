@@ -86,6 +86,9 @@ class Observing:
         lines = translate.lines(message)
         if lines is not None:
             self.put(lines)
+        clients = translate.clients(message)
+        if clients is not None:
+            self.put(clients)
         for requests in translate.requests(message):
             self.put(requests)
         self._figures(message)

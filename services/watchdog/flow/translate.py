@@ -11,6 +11,7 @@ from services.watchdog.core.inputs import (
     Alerted,
     Announced,
     Beat,
+    ClientsSeen,
     Failures,
     Incident,
     Lines,
@@ -32,7 +33,7 @@ ALERT_NAME = "alertname"
 ABOUT, SUMMARY = ("instance", "service", "job"), ("summary", "description", "message")
 """Labels and annotations that say what an outside alert is about and what is wrong: the first that is there."""
 
-PREDICTOR = "predictor"
+GATEWAY, PREDICTOR = "gateway", "predictor"
 MORE_MS = 1e9
 BUSY = "Busy"
 """Outcome of requests that found no room: RESOURCE_EXHAUSTED to the caller."""
@@ -105,6 +106,17 @@ def requests(message: telemetry_pb2.Telemetry) -> Iterator[Requests]:
     for model, (ok, failed, times) in counted.items():
         if ok or failed or times:
             yield Requests(model, ok, failed, tuple(sorted(times.items())), refused.get(model, 0))
+
+
+def clients(message: telemetry_pb2.Telemetry) -> ClientsSeen | None:
+    """Whose requests a gateway took since its heartbeat before; None where there were none."""
+    if message.service != GATEWAY:
+        return None
+    asked = tuple((one.attributes["model"], one.attributes["key"], round(one.value))
+                  for one in message.measurements if one.name == names.KEY_REQUESTS)
+    throttled = tuple((one.attributes["key"], round(one.value))
+                      for one in message.measurements if one.name == names.KEY_THROTTLED)
+    return ClientsSeen(asked, throttled) if asked or throttled else None
 
 
 def failures(message: telemetry_pb2.Telemetry) -> Failures | None:

@@ -224,6 +224,17 @@ def test_quarantine_and_keys_are_orders(lepton: Lepton, desk: Desk) -> None:
     assert desk.keys == {}
 
 
+def test_a_key_is_throttled_for_a_time_and_released(lepton: Lepton, desk: Desk) -> None:
+    assert "see `lepton get recovery`" in lepton("keys", "throttle", "lk_1", "--rate", "0.5", "--for", "90").stdout
+    lepton("keys", "throttle", "lk_1", "--rate", "5")
+    lepton("keys", "release", "lk_1")
+    assert [(one["action"], one["target"], one["arguments"]) for one in desk.orders] == [
+        ("THROTTLE", "client:lk_1", {"rate_per_s": "0.5", "for_s": "90"}),
+        ("THROTTLE", "client:lk_1", {"rate_per_s": "5", "for_s": "600"}), ("RESTORE", "client:lk_1", {})]
+    for wrong in (("--rate", "0"), (), ("--rate", "1", "--for", "0")):
+        assert lepton("keys", "throttle", "lk_1", *wrong).exit_code == 2
+
+
 def test_data_of_a_pipeline_needs_its_name(lepton: Lepton) -> None:
     with pytest.raises(Invalid, match="those of a pipeline"):
         lepton("get", "rows")

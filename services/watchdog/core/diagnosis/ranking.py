@@ -3,15 +3,16 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from services.watchdog.core.diagnosis.tables import LIKELY, PARAMETERS, PART_OF, below
+from services.watchdog.core.diagnosis.tables import LIKELY, PARAMETERS, PART_OF, SURGE, below
 from services.watchdog.core.state import State
-from services.watchdog.core.symptom import BAD_FEEDBACK, BUS, OF_HOSTS, QUALITY_LOSS, Symptom
+from services.watchdog.core.symptom import BAD_FEEDBACK, BUS, OF_HOSTS, OVERLOAD, QUALITY_LOSS, Symptom
 
 # What else is wrong counts for less than the symptom itself: it may only stand beside it.
 BESIDE = 0.8
 # A version that came so lately is the first to be asked about what came after it.
 YOUNG_S = 300.0
 YOUNG = 0.7
+ABUSER = 0.9
 SHOWN = 3
 
 
@@ -45,6 +46,9 @@ def ranked(symptom: Symptom, seen: Iterable[Symptom], state: State, now: float) 
     age_s = now - state.promoted.get(symptom.pipeline, float("-inf"))
     if PARAMETERS in found and symptom.kind in (QUALITY_LOSS, BAD_FEEDBACK) and age_s < YOUNG_S:
         found[PARAMETERS].add(YOUNG, f"version {symptom.version} answers since {age_s:.0f} s")
+    abuser = state.abuser(symptom.pipeline) if symptom.kind == OVERLOAD else None
+    if abuser is not None:
+        found[SURGE].add(ABUSER, abuser.told)
     total = sum(1 - one.doubt for one in found.values())
     for one in found.values():
         one.confidence = (1 - one.doubt) / total

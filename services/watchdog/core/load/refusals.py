@@ -58,6 +58,15 @@ class Refusals:
         """Whether a single request was refused of late."""
         return any(asked.refused.count for asked in self._asked.values())
 
+    def troubled(self) -> frozenset[str]:
+        """Models of which a request found no room of late."""
+        return frozenset(model for model, asked in self._asked.items() if asked.refused.count)
+
+    def rates(self, model: str) -> tuple[float, float]:
+        """Requests a second of late, and those of them that found no room."""
+        asked = self._asked.get(model)
+        return (asked.all.count / SHARE_S, asked.refused.count / SHARE_S) if asked is not None else (0.0, 0.0)
+
     def symptoms(self) -> Iterator[Symptom]:
         for model, asked in sorted(self._asked.items()):
             if asked.level.standing:

@@ -11,7 +11,7 @@ class Ladders(msgspec.Struct, frozen=True):
     broken_data: tuple[str, ...] = ("quarantine",)
     availability: tuple[str, ...] = ("fall_back",)
     latency: tuple[str, ...] = ("fall_back",)
-    overload: tuple[str, ...] = ("scale_out", "scale_out")
+    overload: tuple[str, ...] = ("throttle", "scale_out", "scale_out")
     lag: tuple[str, ...] = ("scale_out", "scale_out")
     surge: tuple[str, ...] = ("scale_out",)
     load_ahead: tuple[str, ...] = ("scale_out",)
@@ -77,8 +77,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `failures_s`, `crashes` within `crashes_s`; `errors` lines of a pattern in a minute, of a process that was
     listened to for `errors_learn_s`. `database`: seconds that its answers take; `unreached`: that a gateway's calls to
     a predictor have had none. `..._ahead_s`: also when the slope leads there within this time (of lag and queue: to
-    add a process, where one may be added). `refused`: share of a model's requests. `idle_s`: how long a service must
-    have been able to do with one process fewer before it does. `certificate_days`: fewer are left.
+    add a process, where one may be added). `refused`: share of a model's requests; `client_share`: of the growth
+    of what is asked, by one client, once what is usual was listened to for `client_learn_s`. `idle_s`: how long a
+    service must have been able to do with one process fewer before it does. `certificate_days`: fewer are left.
     """
 
     cpu: float = 0.9
@@ -101,6 +102,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     load_ahead_s: float = 120.0
     refused: float = 0.05
     refused_s: float = 10.0
+    client_share: float = 0.8
+    client_learn_s: float = 60.0
     idle_s: float = 600.0
     failures: int = 60
     dead_letters: int = 600

@@ -1,0 +1,54 @@
+"""Recovery commands about clients: which verb of the policy point each asks for, and what is answered.
+
+Every gateway obeys. One that begins reads what was commanded before: a throttle holds for the time it was given,
+counted from when it was issued.
+"""
+
+import math
+from datetime import UTC
+
+from lepton.bus.care import Care
+from lepton.bus.commands.log import Answer, CommandLog, Duties
+from lepton.bus.records import Broker, Record
+from lepton.contracts.admission import Admission
+from lepton.contracts.pb import recovery_pb2
+from lepton.contracts.pb.recovery_pb2 import RecoveryCommand
+from lepton.errors import Busy, Invalid, LeptonError, Unavailable
+from services.gateway.flow.access import Access
+
+TARGET = "client:"
+MOST_S, MOST_PER_S = 86_400.0, 1e6
+
+
+class ClientCommands(CommandLog):
+    """Throttles, and their ends."""
+
+    def __init__(self, broker: Broker, access: Access, admission: Admission, answer: Answer, care: Care,
+                 instance: str) -> None:
+        async def throttle(key: str, command: RecoveryCommand, _: Record) -> str:
+            return access.throttle(key, _number(command, "rate_per_s", MOST_PER_S), _number(command, "for_s", MOST_S),
+                                   command.issued_at.ToDatetime(UTC))
+
+        async def release(key: str, _: RecoveryCommand, __: Record) -> str:
+            return access.release(key)
+
+        duties = Duties(TARGET, {recovery_pb2.RECOVERY_ACTION_THROTTLE: throttle,
+                                 recovery_pb2.RECOVERY_ACTION_RESTORE: release}, _outcome)
+        super().__init__(broker, admission, answer, care, duties, instance)
+
+
+def _outcome(error: LeptonError) -> "recovery_pb2.RecoveryOutcome.ValueType":
+    passing = isinstance(error, Busy | Unavailable)
+    return recovery_pb2.RECOVERY_OUTCOME_FAILED if passing else recovery_pb2.RECOVERY_OUTCOME_REFUSED
+
+
+def _number(command: RecoveryCommand, name: str, most: float) -> float:
+    """Above 0 and at most `most`. Raises Invalid."""
+    try:
+        value = float(command.arguments.get(name, ""))
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= most:
+        raise Invalid(f"must be a number above 0, at most {most:g}", field=f"arguments.{name}",
+                      place=command.command_id)
+    return value
