@@ -3,6 +3,7 @@
 Both `bus/kafka.py` and `bus/memory.py` implement these protocols and pass the same suite.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -134,11 +135,11 @@ class Reader(Protocol):
     async def rejoin(self) -> None:
         """Join anew, keeping the name: for a member that may have lost its partitions without being told."""
 
-    async def poll(self, *, max_records: int, timeout_s: float,
-                   without: Collection[Place] = ()) -> Mapping[Place, Sequence[Record]]:
+    async def poll(self, *, max_records: int, timeout_s: float, without: Collection[Place] = (),
+                   until: asyncio.Event | None = None) -> Mapping[Place, Sequence[Record]]:
         """Records by partition in offset order; empty after `timeout_s` without any. Only committed transactions.
 
-        Those of the partitions in `without` are left for a later call.
+        Those of the partitions in `without` are left for a later call. Returns early, empty, once `until` is set.
         Rides over rebalances, broker restarts and moved coordinators; raises Unavailable when the bus stays away, and
         Refused when rights are missing.
         """

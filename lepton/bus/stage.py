@@ -22,7 +22,6 @@ from lepton.runtime.loops import Works, pause, to_the_end
 
 MAX_RECORDS = 16_000
 POLL_S = 0.25
-BUSY_POLL_S = 0.005
 WAIT_S = 1.0
 
 OnLimit = Callable[[LineStopped], Awaitable[None]]
@@ -151,8 +150,10 @@ class BatchStage:
                     # committed.
                     await self._works.any(POLL_S)
                     continue
+                # A partition whose batch ends meanwhile is asked for at once, not when this poll is over.
+                self._works.ended.clear()
                 found = await self._reader.poll(max_records=self._max_records, timeout_s=self._poll_s(),
-                                                without=self._works.keys)
+                                                without=self._works.keys, until=self._works.ended)
                 if self._stopped_by is not None:
                     continue
                 async with self._turn:
@@ -343,5 +344,4 @@ class BatchStage:
     def _poll_s(self) -> float:
         now = self._care.clock.monotonic()
         waits = [setback.due - now for setback in self._setbacks.values() if setback.due > now]
-        # The records of a partition whose batch ends meanwhile are not waited for, but there.
-        return min([BUSY_POLL_S if self._works.keys else POLL_S, *(max(0.01, wait) for wait in waits)])
+        return min([POLL_S, *(max(0.01, wait) for wait in waits)])

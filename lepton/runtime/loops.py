@@ -70,6 +70,8 @@ class Works(Generic[Key, Result]):
 
     def __init__(self) -> None:
         self._tasks: dict[Key, asyncio.Task[Result]] = {}
+        self.ended = asyncio.Event()
+        """Set whenever one has ended and, unless it failed, has left `keys`. Whoever waits for it clears it."""
 
     @property
     def keys(self) -> frozenset[Key]:
@@ -84,6 +86,7 @@ class Works(Generic[Key, Result]):
     def _forget(self, key: Key, ended: "asyncio.Task[Result]") -> None:
         if not ended.cancelled() and ended.exception() is None and self._tasks.get(key) is ended:
             del self._tasks[key]
+        self.ended.set()
 
     async def end_of(self, key: Key) -> Result | None:
         """What the work returns, or None when there is none under way. Raises what it raised."""

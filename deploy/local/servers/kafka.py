@@ -24,7 +24,8 @@ _MAVEN_REMEDY = "install Maven (Debian: apt-get install maven) and check that it
 _ARCHIVE_MAKING_S = 120
 _FIRST_ANSWER_S = 1.0
 
-# One node on a laptop: small internal topics, no replication to wait for, members of a group heard at once.
+# One node on a laptop: small internal topics, no replication to wait for, members of a group heard at once. A write
+# that comes while the transaction before it is still ending is looked at again after 2 ms, not 20.
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -41,6 +42,7 @@ offsets.topic.num.partitions=8
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=8
+add.partitions.to.txn.retry.backoff.ms=2
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0

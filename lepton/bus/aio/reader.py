@@ -16,6 +16,7 @@ from lepton.bus.aio.failures import outcome
 from lepton.bus.records import Assigned, Place, Record, Revoked
 from lepton.clock import Clock
 from lepton.errors import LeptonError, Refused, Unavailable
+from lepton.runtime.loops import pause, unless_stopped
 
 CALL_TIMEOUT_S = 20.0
 # How long `poll` rides over failures before it says so.
@@ -108,8 +109,8 @@ class KafkaReader:
 
     # -- reading ------------------------------------------------------------------------------------------------
 
-    async def poll(self, *, max_records: int, timeout_s: float,
-                   without: Collection[Place] = ()) -> Mapping[Place, Sequence[Record]]:
+    async def poll(self, *, max_records: int, timeout_s: float, without: Collection[Place] = (),
+                   until: asyncio.Event | None = None) -> Mapping[Place, Sequence[Record]]:
         if self._listener_error is not None:
             error, self._listener_error = self._listener_error, None
             raise error
@@ -117,7 +118,7 @@ class KafkaReader:
             return {}
         try:
             self._refreshing.check(self._clock.monotonic())
-            found = await self._take(max_records, timeout_s, without)
+            found = await self._take(max_records, timeout_s, without, until)
         except (errors.KafkaError, errors.ConsumerStoppedError, OSError) as failure:
             await self._failed(failure)
             return {}
@@ -128,21 +129,22 @@ class KafkaReader:
             await self._check_quiet()
         return found
 
-    async def _take(self, max_records: int, timeout_s: float,
-                    without: Collection[Place]) -> dict[Place, Sequence[Record]]:
+    async def _take(self, max_records: int, timeout_s: float, without: Collection[Place],
+                    until: asyncio.Event | None) -> dict[Place, Sequence[Record]]:
         consumer = self._consumer
         if consumer is None:
             return {}
         only = [_tp(place) for place in self._held.difference(without)] if without else []
         if without and not only:
-            await self._clock.sleep(timeout_s)
+            await pause(until or asyncio.Event(), timeout_s, self._clock)
             return {}
         self._fetching.now([_tp(place) for place in without])
         try:
             # getmany waits without bound for the end of a rebalance; it drains its buffer only after its last await,
             # so a cancelled call loses nothing.
             async with asyncio.timeout(timeout_s + 1.0):
-                found = await consumer.getmany(*only, timeout_ms=max(1, int(timeout_s * 1000)), max_records=max_records)
+                getting = consumer.getmany(*only, timeout_ms=max(1, int(timeout_s * 1000)), max_records=max_records)
+                found = await (getting if until is None else unless_stopped(until, getting)) or {}
         except TimeoutError:
             return {}
         # Before the fetcher has its turn. What waits on the broker is fetched ahead; what has yet to come is not.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lepton.bus.records import Assigned, Place, Record, Revoked
 from lepton.errors import Invalid, Unavailable
+from lepton.runtime.loops import unless_stopped
 
 if TYPE_CHECKING:
     from lepton.bus.memory import MemoryBroker
@@ -125,19 +126,19 @@ class MemoryReader:
     def _beginning(self, place: Place) -> int:
         return 0 if self._from_start else self._broker.log(place).next_offset
 
-    async def poll(self, *, max_records: int, timeout_s: float,
-                   without: Collection[Place] = ()) -> Mapping[Place, list[Record]]:
+    async def poll(self, *, max_records: int, timeout_s: float, without: Collection[Place] = (),
+                   until: asyncio.Event | None = None) -> Mapping[Place, list[Record]]:
         await asyncio.sleep(0)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while True:
             arrival = self._broker.arrival
             found = self._take(max_records, without)
-            if found or not self._running:
+            if found or not self._running or (until is not None and until.is_set()):
                 return found
             try:
                 async with asyncio.timeout_at(deadline):
-                    await arrival.wait()
+                    await (arrival.wait() if until is None else unless_stopped(until, arrival.wait()))
             except TimeoutError:
                 return {}
 

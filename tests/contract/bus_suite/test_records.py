@@ -1,5 +1,7 @@
 """Topics, plain writers and readers without a group."""
 
+import asyncio
+
 import pytest
 
 from lepton.bus.records import Broker, Outgoing, Place, Record, TopicPlan, partition_for
@@ -162,6 +164,28 @@ async def test_partitions_left_out_of_a_poll_come_with_a_later_one(broker: Broke
     assert seen == list(range(10))
     assert await reader.poll(max_records=4, timeout_s=0.05, without={left, other}) == {}
     assert [(record.partition, record.offset) for record in await take(reader, 10)] == [(0, at) for at in range(10)]
+    await reader.stop()
+    await writer.stop()
+
+
+@pytest.mark.parametrize("left_out", [(), (0,), (0, 1)])
+async def test_a_poll_that_waits_ends_as_soon_as_it_is_told(
+        broker: Broker, make_topic: MakeTopic, left_out: tuple[int, ...]) -> None:
+    name = await make_topic(partitions=2)
+    writer = broker.writer("suite")
+    await writer.start()
+    reader = broker.reader([name], group=None, client_id="suite")
+    await reader.start()
+    told = asyncio.Event()
+    without = [Place(name, number) for number in left_out]
+    waiting = asyncio.ensure_future(reader.poll(max_records=10, timeout_s=3600, without=without, until=told))
+    await asyncio.sleep(0)
+    told.set()
+    async with asyncio.timeout(30):
+        assert await waiting == {}
+    # What comes later is not lost by it.
+    await writer.send(Outgoing(name, b"late", partition=1))
+    assert [record.value for record in await take(reader, 1)] == [b"late"]
     await reader.stop()
     await writer.stop()
 

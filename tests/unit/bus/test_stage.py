@@ -228,3 +228,30 @@ async def test_nobody_is_asked_for_records_while_every_partition_waits_for_its_c
         assert broker.polls <= polls + 1
         broker.may_end.set()
         await apoll_until(lambda: offsets(broker, 4), "all four records")
+
+
+async def test_a_partition_whose_batch_ends_is_read_at_once_not_when_the_poll_under_way_is_over(
+        clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    # No poll ends by itself.
+    monkeypatch.setattr("lepton.bus.stage.POLL_S", 3600.0)
+    broker = _Held(clock)
+    await broker.create_topics([TopicPlan(topic, 2, {}) for topic in ("in", "out", "state")])
+    write = broker.writer("test")
+    stage = stage_of(broker, Summing("out", "state"), Care(clock))
+    async with running(stage.run) as stop:
+        async def owned() -> bool:
+            return len(stage.places) == 2
+
+        await write.send(Outgoing("in", b"1", partition=0))
+
+        async def waits() -> bool:
+            return broker.waiting == 1
+
+        await apoll_until(waits, "the batch of one partition to wait for its commit")
+        await apoll_until(owned, "both partitions")
+        await write.send(Outgoing("in", b"2", partition=0))
+        broker.may_end.set()
+        await apoll_until(lambda: offsets(broker, 2), "what came behind that batch", 20)
+        stop.set()
+        # To end the last poll.
+        await write.send(Outgoing("in", b"3", partition=1))
