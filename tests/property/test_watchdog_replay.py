@@ -47,7 +47,7 @@ inputs: st.SearchStrategy[AnyInput] = st.one_of(
     st.builds(ModelSeen, st.just("p"), st.integers(1, 5), st.integers(0, 3), st.integers(0, 3),
               st.just({"accuracy": 0.9, "calibration_error": 0.01}), st.just(100)),
     st.builds(Judged, st.just("p"), st.integers(1, 3), st.sampled_from(["x", "y"]), st.sampled_from(["x", "y"]),
-              sure=st.sampled_from([None, 0.6, 0.9]), late_s=st.sampled_from([0.0, 50.0]), told=st.booleans()),
+              sure=st.sampled_from([None, 0.6, 0.9]), late_s=st.sampled_from([0.0, 50.0])),
     st.builds(lambda bad: RowsSeen("p", (SourceRows("s", 100 - bad, bad, 0, 0), SourceRows("t", 100, 0, 0, 0))),
               st.integers(0, 100)),
     st.builds(lambda middle: RowsSeen("p", (SourceRows("s", 300, 0, 0, 0),), 0.0, (

@@ -32,9 +32,6 @@ class Ladders(Block):
         "roll_back", "retrain", "retrain")
     estimated_loss: Annotated[tuple[Literal["retrain"], ...], Field(strict=False, max_length=6)] = ()
     """Quality that is estimated while no labels come: a person is told at once where it is empty."""
-    bad_feedback: Annotated[tuple[Literal["roll_back", "retrain"], ...], Field(strict=False, max_length=6)] = (
-        "roll_back",)
-    """Only while the champion is young and another answered before it."""
     drift: Annotated[tuple[Literal["retrain"], ...], Field(strict=False, max_length=6)] = ("retrain",)
     """Only where `watch.drift.then` is `retrain`."""
     broken_data: Annotated[tuple[Literal["quarantine"], ...], Field(strict=False, max_length=1)] = ("quarantine",)

@@ -6,7 +6,6 @@ from services.watchdog.core.inputs import Incident
 from services.watchdog.core.symptom import (
     ANSWER_DRIFT,
     AVAILABILITY,
-    BAD_FEEDBACK,
     BROKEN_DATA,
     BUS,
     CUT_OFF,
@@ -31,7 +30,7 @@ from services.watchdog.core.symptom import (
     Symptom,
 )
 
-EFFECTS_OF_BAD_ROWS = frozenset({QUALITY_LOSS, ESTIMATED_LOSS, BAD_FEEDBACK, DRIFT, ANSWER_DRIFT, UNUSUAL_ROWS})
+EFFECTS_OF_BAD_ROWS = frozenset({QUALITY_LOSS, ESTIMATED_LOSS, DRIFT, ANSWER_DRIFT, UNUSUAL_ROWS})
 
 EFFECTS_OF_SILENCE = frozenset({NO_ROWS, AVAILABILITY, LATENCY, ERRORS, IDLE}) | OF_LOAD - {SURGE, TOO_FEW}
 EFFECTS_OF_DEPENDENCIES = EFFECTS_OF_SILENCE | {FAILURES}

@@ -161,7 +161,7 @@ class ClientsSeen(Input, frozen=True):
 class Judged(Input, frozen=True):
     """A prediction whose outcome is known. `chance`: probability given to the true class (classification);
     `score`: probability of the second of two classes; `sure`: probability of the answer. `late_s`: from when the
-    prediction was read to when its outcome was; `told`: that did not come with its event."""
+    prediction was read to when its outcome was."""
 
     pipeline: str
     version: int
@@ -171,7 +171,6 @@ class Judged(Input, frozen=True):
     score: float | None = None
     sure: float | None = None
     late_s: float = 0.0
-    told: bool = False
 
 
 class RunEnded(Input, frozen=True):

@@ -12,7 +12,6 @@ from services.watchdog.core.safety.rung import Rung
 from services.watchdog.core.state import State
 from services.watchdog.core.symptom import (
     AVAILABILITY,
-    BAD_FEEDBACK,
     BROKEN_DATA,
     BUS,
     CUT_OFF,
@@ -69,10 +68,7 @@ def ladder(incident: Incident, state: State) -> tuple[Rung, ...]:
         renewable = alive is not None and alive.service not in SELF_HEALING
         return (Rung("restart", limits.renew_verify_s),) if renewable else ()
     rules = state.rules.get(incident.pipeline, Rules(incident.pipeline))
-    rungs = tuple(_rung(action, limits) for action in _wanted(incident, rules, state))
-    # People take their time to say what they think of another version.
-    return tuple(Rung(one.action, max(one.verify_s, limits.fall_back_verify_s)) for one in rungs) if (
-        incident.symptom == BAD_FEEDBACK) else rungs
+    return tuple(_rung(action, limits) for action in _wanted(incident, rules, state))
 
 
 def _wanted(incident: Incident, rules: Rules, state: State) -> tuple[str, ...]:
@@ -87,8 +83,6 @@ def _wanted(incident: Incident, rules: Rules, state: State) -> tuple[str, ...]:
         return rules.ladders.broken_data
     if incident.symptom in (AVAILABILITY, LATENCY) and _came_with_the_champion(incident, state):
         return rules.ladders.availability if incident.symptom == AVAILABILITY else rules.ladders.latency
-    if incident.symptom == BAD_FEEDBACK and _came_with_the_champion(incident, state):
-        return rules.ladders.bad_feedback
     if incident.symptom == IDLE:
         return ("scale_in",)
     return _relieving(rules, incident, state) if incident.symptom in OF_LOAD else ()

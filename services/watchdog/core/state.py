@@ -31,7 +31,6 @@ from services.watchdog.core.load.dependencies import Dependencies
 from services.watchdog.core.load.refusals import Refusals
 from services.watchdog.core.load.usage import Usage
 from services.watchdog.core.load.work import Work
-from services.watchdog.core.quality.feedback import AllFeedback
 from services.watchdog.core.quality.loss import Reference, Window, judge
 from services.watchdog.core.quality.sources import Sources
 from services.watchdog.core.rows.patterns import AllPatterns
@@ -63,7 +62,6 @@ class State:
     news: dict[str, float] = field(default_factory=dict)
     """By pipeline, when a labelled prediction or a new champion was seen last."""
     sources: dict[str, Sources] = field(default_factory=dict)
-    feedback: AllFeedback = field(default_factory=AllFeedback)
     patterns: AllPatterns = field(default_factory=AllPatterns)
     promises: Promises = field(default_factory=Promises)
     outside: Outside = field(default_factory=Outside)
@@ -201,12 +199,10 @@ class State:
             for known in (self.rules, self.windows, self.sources, self.runs):
                 known.pop(rules.pipeline, None)
             self.estimates.gone(rules.pipeline)
-            self.feedback.gone(rules.pipeline)
             return
         before = self.rules.get(rules.pipeline)
         self.rules[rules.pipeline] = rules
         self.estimates.begin(self.models.get(rules.pipeline), rules)
-        self.feedback.begin(self.models.get(rules.pipeline), rules)
         if before is None or before.quality != rules.quality:
             self.windows.pop(rules.pipeline, None)
             self.fresh_window(rules.pipeline)
@@ -217,7 +213,6 @@ class State:
             return
         self.models[seen.model] = seen
         self.estimates.begin(seen, self.rules.get(seen.model))
-        self.feedback.begin(seen, self.rules.get(seen.model))
         if before is None or before.champion != seen.champion:
             if before is not None:
                 self.promoted[seen.model] = now
@@ -230,7 +225,6 @@ class State:
         self.news[row.pipeline] = now
         self.labels[row.pipeline] = self.labels.get(row.pipeline, 0) + 1
         self.estimates.judged(row, now)
-        self.feedback.judged(row)
         window, model = self.windows.get(row.pipeline), self.models.get(row.pipeline)
         if window is not None and model is not None and row.version == model.champion:
             window.add(row)

@@ -16,7 +16,7 @@ AVAILABILITY, LATENCY = "availability", "latency"
 OVERLOAD, LOAD_AHEAD, TOO_FEW, IDLE = "overload", "load_ahead", "too_few", "idle"
 OUTSIDE = "outside_alert"
 CUT_OFF, SLOW_DEPENDENCY = "cut_off", "slow_dependency"
-ESTIMATED_LOSS, BAD_FEEDBACK = "estimated_loss", "bad_feedback"
+ESTIMATED_LOSS = "estimated_loss"
 
 BUS: Final = "dependency:broker"
 

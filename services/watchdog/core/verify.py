@@ -30,8 +30,6 @@ def look(incident: Incident, state: State, tick: Tick) -> Verdict:
             return _refused(incident) or _quality(incident, state, now)
         case "estimated_loss":
             return _refused(incident) or _estimated(incident, state, now)
-        case "bad_feedback":
-            return _refused(incident) or _feedback(incident, state)
         case "broken_data":
             return _refused(incident) or _data(incident, state, now)
         case "line_stopped":
@@ -190,20 +188,6 @@ def _labels(incident: Incident, state: State) -> str:
     window = state.windows.get(incident.pipeline)
     loss = judge(window, state.reference(incident.pipeline)) if window is not None else None
     return "labels came and decide" + (f": {loss.text(window.rule.metric)}" if loss and window else "")
-
-
-def _feedback(incident: Incident, state: State) -> Verdict:
-    """Well once people contradict the version that answers then no more than usual."""
-    known = state.feedback.by_model.get(incident.pipeline)
-    if known is None:
-        return Verdict(Finding.WELL, "the pipeline is gone, or its quality is watched by labels now")
-    replaced = known.version != incident.from_version
-    if incident.state == "commanded" and not replaced:
-        return _run_failed(incident, state) or OPEN
-    if known.bad:
-        return Verdict(Finding.WORSE, known.told) if replaced else OPEN
-    # One window that is bad is not yet bad feedback, and none is no proof.
-    return Verdict(Finding.WELL, known.told) if known.told and known.run < 0 else OPEN
 
 
 def _held_out(incident: Incident, state: State, now: float) -> Verdict:

@@ -156,8 +156,7 @@ class Observing:
     def turned_out(self, pipeline: str, outcome: outcomes_pb2.Outcome) -> None:
         joiner = self._joiners.get(pipeline)
         if joiner is not None:
-            joiner.turned_out(outcome.event_id, translate.truth(outcome), self._clock.monotonic(),
-                              not outcome.with_event)
+            joiner.turned_out(outcome.event_id, translate.truth(outcome), self._clock.monotonic())
 
     def progress(self, progress: training_pb2.TrainingProgress) -> None:
         ended = translate.run_ended(progress)

@@ -55,7 +55,7 @@ class Joiner:
     limit: int = MAX_WAITING
     classes: dict[int, tuple[str, ...]] = field(default_factory=dict)
     _predictions: _Waiting[Prediction] = field(init=False)
-    _outcomes: _Waiting[tuple[str | float, bool]] = field(init=False)
+    _outcomes: _Waiting[str | float] = field(init=False)
     _done: _Waiting[bool] = field(init=False)
     _judged: deque[Judged] = field(default_factory=lambda: deque(maxlen=MAX_JUDGED))
 
@@ -66,21 +66,21 @@ class Joiner:
     def predicted(self, event_id: str, prediction: Prediction) -> None:
         if event_id in self._done:
             return
-        known = self._outcomes.take(event_id)
-        if known is None:
+        truth = self._outcomes.take(event_id)
+        if truth is None:
             self._predictions.put(event_id, prediction)
         else:
-            self._judge(event_id, prediction, *known)
+            self._judge(event_id, prediction, truth)
 
-    def turned_out(self, event_id: str, truth: str | float, at: float = 0.0, told: bool = False) -> None:
-        """`at`: when it was read, by the clock of `Prediction.at`; `told`: not with its event but afterwards."""
+    def turned_out(self, event_id: str, truth: str | float, at: float = 0.0) -> None:
+        """`at`: when it was read, by the clock of `Prediction.at`."""
         if event_id in self._done:
             return
         prediction = self._predictions.take(event_id)
         if prediction is None:
-            self._outcomes.put(event_id, (truth, told))
+            self._outcomes.put(event_id, truth)
         else:
-            self._judge(event_id, prediction, truth, told, max(0.0, at - prediction.at))
+            self._judge(event_id, prediction, truth, max(0.0, at - prediction.at))
 
     def take(self) -> list[Judged]:
         """What was joined and not yet given, at most MAX_GIVEN rows, in order."""
@@ -93,16 +93,14 @@ class Joiner:
             return None
         return prediction.probabilities[classes.index(str(prediction.answer))]
 
-    def _judge(self, event_id: str, prediction: Prediction, truth: str | float, told: bool,
-               late_s: float = 0.0) -> None:
+    def _judge(self, event_id: str, prediction: Prediction, truth: str | float, late_s: float = 0.0) -> None:
         self._done.put(event_id, True)
         if isinstance(prediction.answer, str):
             truth = as_label(truth)
         elif not isinstance(truth, float):
             return
         self._judged.append(Judged(self.pipeline, prediction.version, truth, prediction.answer,
-                                   *self._chances(prediction, truth), self.sure(prediction), round(late_s, 1),
-                                   told))
+                                   *self._chances(prediction, truth), self.sure(prediction), round(late_s, 1)))
 
     def _chances(self, prediction: Prediction, truth: str | float) -> tuple[float | None, float | None]:
         classes = self.classes.get(prediction.version, ())

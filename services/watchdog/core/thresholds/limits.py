@@ -18,7 +18,6 @@ class Ladders(msgspec.Struct, frozen=True):
     queue: tuple[str, ...] = ("scale_out", "scale_out")
     """No Pipeline says anything of it: the rows of all stand in one line."""
     estimated_loss: tuple[str, ...] = ()
-    bad_feedback: tuple[str, ...] = ("roll_back",)
 
 
 class QualityRule(msgspec.Struct, frozen=True):

@@ -300,6 +300,6 @@ async def test_answers_are_counted_by_how_sure_they_are_and_labels_tell_how_late
     observing.turned_out("shop", Outcome(event_id="a", flag=True))
     observing.turned_out("shop", Outcome(event_id="d", flag=False))
     judged, unsure, counted = observing.take()
-    assert judged == Judged("shop", 3, "true", "true", 0.8, 0.8, 0.8, 7.0, told=True)
-    assert unsure == Judged("shop", 3, "false", "true", late_s=7.0, told=True)
+    assert judged == Judged("shop", 3, "true", "true", 0.8, 0.8, 0.8, 7.0)
+    assert unsure == Judged("shop", 3, "false", "true", late_s=7.0)
     assert counted == Predicted("shop", 3, (("false", 1), ("true", 3)), (), ((60, 1), (80, 2)))
