@@ -202,13 +202,16 @@ async def test_a_batch_that_fails_ends_its_own_requests_alone(tmp_path: Path, mo
         assert await answered(here, raw("tiny", 2.0)) == [2.0]
 
 
-async def test_a_lone_request_of_a_steady_model_runs_where_it_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                                       door: str) -> None:
+async def test_short_batches_of_a_steady_model_run_where_they_were_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                        door: str) -> None:
     threads: set[int] = set()
+    shared: set[int] = set()
     run = Session.run
 
     def seen(session: Session, arrays: Any) -> Any:
         threads.add(threading.get_ident())
+        if len(arrays["amount"]) > 1:
+            shared.add(threading.get_ident())
         return run(session, arrays)
 
     monkeypatch.setattr(Session, "run", seen)
@@ -231,6 +234,12 @@ async def test_a_lone_request_of_a_steady_model_runs_where_it_was_read(tmp_path:
         await apoll_until(here_too, "a run on the thread that reads", 20)
         assert len(threads) == (1 if door == "python" else 2)
         assert (main in threads) == (door == "python")
+
+        async def together() -> bool:
+            told = await asyncio.gather(*(answered(here, raw("steady", 2.0)) for _ in range(30)))
+            assert told == [[2.0]] * 30
+            return door == "python" or bool(shared - beside)
+        await apoll_until(together, "a batch of several on the thread that reads", 20)
 
 
 async def test_a_stream_of_plain_requests_is_answered_in_order_and_ends_with_its_half(tmp_path: Path,

@@ -63,7 +63,7 @@ pub struct Bounds {
 }
 
 /// What is expected to take longer, in seconds, does not run on the I/O thread.
-const BRIEF_S: f64 = 2e-4;
+const BRIEF_S: f64 = 5e-4;
 
 /// A caller told to come back sooner would only be told so again.
 const MIN_RETRY_S: f64 = 0.01;
@@ -122,7 +122,10 @@ struct Queue {
     scheduled: Option<Instant>,
     /// Rows of the batch that is run, and since when.
     running: Option<(usize, Instant)>,
+    /// Of what a request waits for: a batch with its wait for a turn.
     pace: Pace,
+    /// Of the runs alone.
+    runs: Pace,
 }
 
 impl Queue {
@@ -135,8 +138,9 @@ impl Queue {
 
 impl Group {
     pub fn new(lane: Arc<Lane>, run: Py<PyAny>, outputs: Vec<Rows>) -> Group {
-        let (jobs, pace) = (VecDeque::new(), lane.bounds.pace);
-        Group { lane, run, outputs, queue: Mutex::new(Queue { jobs, rows: 0, scheduled: None, running: None, pace }) }
+        let pace = lane.bounds.pace;
+        let queue = Queue { jobs: VecDeque::new(), rows: 0, scheduled: None, running: None, pace, runs: pace };
+        Group { lane, run, outputs, queue: Mutex::new(queue) }
     }
 
     /// Have a job run; refused when so much waits already that it would wait in vain.
@@ -159,10 +163,11 @@ impl Group {
         Ok(())
     }
 
-    /// Whether what waits is one request that is run in a moment.
+    /// Whether all that waits is one batch, which is run in a moment. Where more waits the I/O thread must go on reading,
+    /// and refusing.
     pub fn is_brief(&self) -> bool {
-        let queue = lock(&self.queue);
-        self.lane.steady && !self.lane.own && queue.jobs.len() == 1 && queue.pace.of(queue.rows) <= BRIEF_S
+        let (lane, queue) = (&self.lane, lock(&self.queue));
+        lane.steady && !lane.own && queue.rows <= lane.bounds.max_rows && queue.runs.of(queue.rows) <= BRIEF_S
     }
 
     /// Why a job is not let in. What would run next is always tried: only so does an estimate that was too long come
@@ -234,12 +239,13 @@ impl Group {
         (batch, more, since)
     }
 
-    /// The batch that was taken has ended. It `took` so long with its wait for a turn, among others of the worker; None
-    /// where nothing follows from that.
-    pub fn ended(&self, took: Option<Duration>) {
+    /// The batch that was taken has ended: so long after it was scheduled, and so long after its run began. None where
+    /// nothing follows from that.
+    pub fn ended(&self, took: Option<(Duration, Duration)>) {
         let mut queue = lock(&self.queue);
-        if let (Some((rows, _)), Some(took)) = (queue.running.take(), took) {
+        if let (Some((rows, _)), Some((took, ran))) = (queue.running.take(), took) {
             queue.pace.ran(rows, took);
+            queue.runs.ran(rows, ran);
         }
     }
 

@@ -14,6 +14,7 @@ mod inner;
 mod limits;
 mod message;
 mod pace;
+mod peer;
 mod server;
 mod stream;
 mod work;

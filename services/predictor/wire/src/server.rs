@@ -1,15 +1,11 @@
 //! The socket: connections are taken, served under limits, and ended in good order.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -17,7 +13,8 @@ use tokio::task::JoinSet;
 use crate::calls::{answer, Shared};
 use crate::inner::Inner;
 use crate::limits::Patience;
-use crate::work::Done;
+use crate::peer;
+use crate::work::{deliver, Done};
 
 /// Calls of one connection that may be under way.
 const MAX_STREAMS: u32 = 1024;
@@ -32,8 +29,7 @@ const SEND_BUFFER: usize = 256 * 1024;
 /// A call with more metadata is not read at all; one with more than it may bring is told so.
 const MAX_HEADERS: u32 = 64 * 1024;
 
-/// How every HTTP/2 connection begins, and how long that may take at most.
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long the preface of a connection may take at most.
 const PREFACE_WITHIN: Duration = Duration::from_secs(20);
 
 /// A peer that is gone without a word is found out within these.
@@ -48,10 +44,7 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>, mut done: mpsc::U
                    grace: watch::Receiver<Duration>) {
     let answering = tokio::spawn(async move {
         while let Some(batch) = done.recv().await {
-            for (reply, answer) in batch {
-                // Whoever gave the call up waits no more.
-                let _ = reply.send(answer);
-            }
+            deliver(batch);
         }
     });
     let alarmed = shared.clone();
@@ -86,11 +79,11 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     let mut draining = shared.draining.clone();
     let within = PREFACE_WITHIN.min(shared.timeout);
     let begun = tokio::select! {
-        begun = tokio::time::timeout(within, begun(stream)) => begun.ok().flatten(),
+        begun = tokio::time::timeout(within, peer::begun(stream)) => begun.ok().flatten(),
         _ = draining.wait_for(|draining| *draining) => None,
     };
     let Some(stream) = begun else { return };
-    let local = stream.peer.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback());
+    let local = stream.is_local();
     let inner = Arc::new(Inner::new(shared.inner.clone(), local));
     let patience = Patience(shared.timeout);
     let service = service_fn(move |request| answer(shared.clone(), inner.clone(), request));
@@ -114,60 +107,4 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
         _ = draining.wait_for(|draining| *draining) => connection.as_mut().graceful_shutdown(),
     }
     let _ = connection.await;
-}
-
-/// A connection whose preface was read, and is handed on from memory.
-struct Begun {
-    peer: TcpStream,
-    handed: usize,
-}
-
-/// None for a peer that speaks something else.
-async fn begun(mut peer: TcpStream) -> Option<Begun> {
-    let mut read = [0; PREFACE.len()];
-    let mut at = 0;
-    while at < read.len() {
-        let count = peer.read(&mut read[at..]).await.ok().filter(|count| *count > 0)?;
-        at += count;
-        if read[..at] != PREFACE[..at] {
-            return None;
-        }
-    }
-    Some(Begun { peer, handed: 0 })
-}
-
-impl AsyncRead for Begun {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let left = &PREFACE[self.handed..];
-        if left.is_empty() {
-            return Pin::new(&mut self.peer).poll_read(cx, into);
-        }
-        let count = left.len().min(into.remaining());
-        into.put_slice(&left[..count]);
-        self.handed += count;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Begun {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.peer).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.peer).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.peer).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>,
-                           bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.peer).poll_write_vectored(cx, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.peer.is_write_vectored()
-    }
 }

@@ -38,6 +38,9 @@ const INFER_RESPONSE: u64 = 2;
 const MODEL: u64 = 1;
 const ID: u64 = 3;
 
+/// Bytes before a response at most: a field, and its length.
+const MAX_HEAD: usize = 11;
+
 /// A question to the Python door, given up when it is dropped.
 struct Asking(JoinHandle<Result<(Bytes, Held), Status>>);
 
@@ -292,14 +295,15 @@ impl Answers {
 }
 
 fn put_answer(into: &mut BytesMut, answer: &[u8]) {
-    let mut head = BytesMut::with_capacity(16);
-    put_varint(&mut head, INFER_RESPONSE << 3 | 2);
-    put_varint(&mut head, answer.len() as u64);
-    let size = head.len() + answer.len();
-    into.extend_from_slice(&[0]);
-    into.extend_from_slice(&(size as u32).to_be_bytes());
-    into.extend_from_slice(&head);
+    // The prefix is written once it is known how long the head is.
+    let start = into.len();
+    into.reserve(grpc::PREFIX + MAX_HEAD + answer.len());
+    into.extend_from_slice(&[0; grpc::PREFIX]);
+    put_varint(into, INFER_RESPONSE << 3 | 2);
+    put_varint(into, answer.len() as u64);
     into.extend_from_slice(answer);
+    let size = into.len() - start - grpc::PREFIX;
+    into[start + 1..start + grpc::PREFIX].copy_from_slice(&(size as u32).to_be_bytes());
 }
 
 fn failed(status: &Status, named: &Named) -> Bytes {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -56,15 +56,19 @@ impl Worker {
     pub fn ready(self: &Arc<Worker>, turn: Turn) {
         let mut turns = lock(&self.turns);
         turns.waiting.push_back(turn);
-        if turns.idle && !std::mem::replace(&mut turns.rung, true) {
+        self.ring(turns);
+    }
+
+    fn ring(self: &Arc<Worker>, mut turns: MutexGuard<'_, Turns>) {
+        if turns.idle && !turns.waiting.is_empty() && !std::mem::replace(&mut turns.rung, true) {
             drop(turns);
             let worker = self.clone();
             self.runtime.spawn(async move { worker.begin() });
         }
     }
 
-    /// Wake the sleeping thread. But one short request that came alone is run here, on the I/O thread, at once: to wake
-    /// the other thread, and to be woken by it, takes longer than such a run.
+    /// Wake the sleeping thread. But one short batch that waits alone is run here, on the I/O thread, at once: to wake
+    /// the other thread, to share Python and the caches with it, and to be woken by it costs more than such a run.
     fn begin(self: &Arc<Worker>) {
         let mut turns = lock(&self.turns);
         let alone = turns.idle && turns.waiting.len() == 1
@@ -76,10 +80,9 @@ impl Worker {
         };
         turns.rung = false;
         drop(turns);
-        let _ = catch_unwind(AssertUnwindSafe(|| Python::attach(|py| self.run(py, group))));
-        if !lock(&self.turns).waiting.is_empty() {
-            self.bell.notify_one();
-        }
+        let done = catch_unwind(AssertUnwindSafe(|| Python::attach(|py| self.run(py, group))));
+        deliver(done.unwrap_or_default());
+        self.ring(lock(&self.turns));
     }
 
     pub fn stop(&self) {
@@ -114,7 +117,11 @@ impl Worker {
 
     fn turn(self: &Arc<Worker>, py: Python<'_>, turn: Turn) {
         match turn {
-            Turn::Run(group) => self.run(py, group),
+            Turn::Run(group) => {
+                let done = self.run(py, group);
+                // The receiver is gone once the door has closed; whoever waited is gone too.
+                let _ = self.shop.done.send(done);
+            }
             Turn::Ask(key, message) => {
                 let asked = self.shop.ask.bind(py).call1((PyBytes::new(py, &key), PyBytes::new(py, &message)));
                 if let Err(error) = asked {
@@ -124,7 +131,8 @@ impl Worker {
         }
     }
 
-    fn run(self: &Arc<Worker>, py: Python<'_>, group: Arc<Group>) {
+    /// One batch of a group; who is to be told what of it.
+    fn run(self: &Arc<Worker>, py: Python<'_>, group: Arc<Group>) -> Done {
         let began = Instant::now();
         let mut dropped = Vec::new();
         let (batch, more, since) = group.take(&mut dropped);
@@ -132,15 +140,21 @@ impl Worker {
         let outputs = if batch.is_empty() { Ok(Vec::new()) } else { group.call(py, &batch, &mut joined) };
         py.detach(|| {
             let inferred = Instant::now();
-            group.ended(outputs.is_ok().then(|| inferred - since));
+            group.ended(outputs.is_ok().then(|| (inferred - since, inferred - began)));
             let times = Times { began, joined, inferred, ended: inferred };
             let done = finish(&self.shop, &group, batch, dropped, outputs, times);
-            // The receiver is gone once the door has closed; whoever waited is gone too.
-            let _ = self.shop.done.send(done);
             if more {
                 lock(&self.turns).waiting.push_back(Turn::Run(group));
             }
-        });
+            done
+        })
+    }
+}
+
+/// Hand out answers. Whoever gave the call up waits no more.
+pub fn deliver(done: Done) {
+    for (reply, answer) in done {
+        let _ = reply.send(answer);
     }
 }
 
@@ -152,29 +166,40 @@ fn finish(shop: &Shop, group: &Group, batch: Vec<Job>, dropped: Vec<Job>, output
         (Status::new(grpc::UNAVAILABLE, said), "Unavailable".to_owned())
     }));
     times.ended = Instant::now();
-    let mut counts = lock(&shop.counts);
-    let counted = counts.entry((group.lane.model.clone(), group.lane.version.clone())).or_default();
+    count(shop, group, &batch, &dropped, &answers, &times);
     for job in dropped {
-        let outcome = if job.deadline <= times.began { "TimeoutError" } else { "cancelled" };
-        counted.failed(outcome, job.arrived.elapsed().as_secs_f64());
         let late = Status::new(grpc::DEADLINE_EXCEEDED, "the deadline passed before the request could run");
         done.push((job.reply, Err(late)));
     }
     match answers {
         _ if batch.is_empty() => {}
         Ok(answers) => {
-            counted.answered(&batch, &times);
             done.extend(batch.into_iter().zip(answers).map(|(mut job, answer)| {
                 job.held.set(answer.len());
                 (job.reply, Ok((answer, job.held)))
             }));
         }
-        Err((status, outcome)) => {
+        Err((status, _)) => done.extend(batch.into_iter().map(|job| (job.reply, Err(status.clone())))),
+    }
+    done
+}
+
+/// The lock is held for no longer than that: the I/O thread takes it for each request that it refuses.
+fn count(shop: &Shop, group: &Group, batch: &[Job], dropped: &[Job], answers: &Outputs, times: &Times) {
+    let version = (group.lane.model.clone(), group.lane.version.clone());
+    let mut counts = lock(&shop.counts);
+    let counted = counts.entry(version).or_default();
+    for job in dropped {
+        let outcome = if job.deadline <= times.began { "TimeoutError" } else { "cancelled" };
+        counted.failed(outcome, job.arrived.elapsed().as_secs_f64());
+    }
+    match answers {
+        _ if batch.is_empty() => {}
+        Ok(_) => counted.answered(batch, times),
+        Err((_, outcome)) => {
             for job in batch {
-                counted.failed(&outcome, job.arrived.elapsed().as_secs_f64());
-                done.push((job.reply, Err(status.clone())));
+                counted.failed(outcome, job.arrived.elapsed().as_secs_f64());
             }
         }
     }
-    done
 }

@@ -205,6 +205,25 @@ async def test_pings_are_answered_and_a_stop_says_goodbye(tmp_path: Path, door: 
             await peer.closed()
 
 
+async def test_each_ping_is_answered_once_with_its_own_bytes_beside_calls_and_among_others(tmp_path: Path,
+                                                                                          door: str) -> None:
+    async with world(tmp_path) as here:
+        key = await ready(here, door)
+        async with speaking(here.address) as peer:
+            sent: list[bytes] = []
+            for _ in range(20):
+                # grpc.aio ends the connection of whoever pings much more often than it is answered.
+                for _ in range(3 if door == "native" else 1):
+                    sent.append(len(sent).to_bytes(8, "big"))
+                    peer.send(frame(PING, 0, 0, sent[-1]))
+                assert await peer.status(peer.call(key, message(ONE_ROW))) == "0"
+
+            def pongs() -> list[bytes]:
+                return [one.payload for one in peer.frames if one.kind == PING and one.flags]
+            await peer.until(lambda: len(pongs()) >= len(sent), "an answer to each ping")
+            assert pongs() == sent
+
+
 @pytest.mark.parametrize("said", [b"", PREFACE[:20]])
 async def test_who_connects_and_says_nothing_is_not_waited_for(tmp_path: Path, said: bytes, door: str) -> None:
     async with world(tmp_path, request_timeout_s=1.0) as here, connected(here.address) as peer:
