@@ -9,6 +9,7 @@ from deploy.actuator.memory import Memory
 from deploy.actuator.settings import ActuatorSettings
 from deploy.supervisor import ProcessManager
 from lepton.bus import kafka
+from lepton.bus.calls.counted import counted
 from lepton.bus.care import Care
 from lepton.bus.consumer import Consumer, Subscription
 from lepton.bus.letters.refusing import DeadLetters
@@ -32,7 +33,7 @@ def build(settings: ActuatorSettings) -> Service:
     limits = Limits(units.parse(settings.units), settings.start_timeout_s, timedelta(seconds=settings.clock_skew_s))
     actuator = Actuator(settings.instance, manager, TrustStore.load(settings.trust_dir), memory, limits, service.clock)
 
-    broker = kafka.connect(settings.broker_options(), service.clock)
+    broker = counted(kafka.connect(settings.broker_options(), service.clock), service.telemetry.calls)
     producer = Producer(broker, settings.instance, service.telemetry)
     service.add(Stage.STORE, "broker", Connection(broker))
     service.add(Stage.BUS, "producer", producer)

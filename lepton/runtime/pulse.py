@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from lepton.clock import Clock
 from lepton.contracts.pb import telemetry_pb2
 from lepton.errors import Busy, Unavailable
+from lepton.runtime.calls.sums import Calls
 from lepton.runtime.health import Health
 from lepton.runtime.logs import Patterns
 from lepton.runtime.loops import pause
@@ -49,6 +50,7 @@ class Pulse:
         self._resources = Resources(settings.state_dir)
         self._gpus = Gpus() if service in ON_GPUS else None
         self._expiry = Expiry(settings.trust_dir, settings.kafka_ca_file)
+        self.calls = Calls(clock)
         self.lines = Patterns()
         """A log handler: what it counts goes into the next heartbeat."""
 
@@ -126,6 +128,7 @@ class Pulse:
             instance=self._settings.instance, service=self._service, pid=self._resources.pid,
             sequence=self._sequence, boot_id=self.boot_id, state=self._health.state,
             failing_checks=self._health.failing(), errors=self._errors.values(), patterns=self.lines.take(),
+            calls=self.calls.take(),
             measurements=[telemetry_pb2.Measurement(name=name, value=value, attributes=dict(attributes))
                           for (name, attributes), value in (self._measurements | self._counts).items()],
         )
@@ -136,6 +139,7 @@ class Pulse:
 
     def _keep(self, unsent: telemetry_pb2.Telemetry) -> None:
         self.lines.put_back(unsent.patterns)
+        self.calls.put_back(unsent.calls)
         for one in unsent.measurements:
             key = (one.name, tuple(sorted(one.attributes.items())))
             if key in self._sent_counts:

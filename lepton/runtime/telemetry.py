@@ -19,6 +19,7 @@ from opentelemetry.util.types import AttributeValue
 
 from lepton.clock import Clock
 from lepton.runtime import pulse, tracing
+from lepton.runtime.calls.sums import Calls
 from lepton.runtime.exporters import Exporters, meters
 from lepton.runtime.health import Health
 from lepton.runtime.logs import EVENT
@@ -54,6 +55,11 @@ class Telemetry:
     @property
     def boot_id(self) -> str:
         return self.pulse.boot_id
+
+    @property
+    def calls(self) -> Calls:
+        """Whom this process calls: heartbeats tell sums of it, whether spans go anywhere or not."""
+        return self.pulse.calls
 
     @property
     def exporting(self) -> bool:

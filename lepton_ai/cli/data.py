@@ -26,6 +26,7 @@ class Kind(StrEnum):
     RUNS = "runs"
     INSTANCES = "instances"
     INCIDENTS = "incidents"
+    DEPENDENCIES = "dependencies"
     ROWS = "rows"
     QUALITY = "quality"
     DEAD_LETTERS = "dead-letters"
@@ -40,6 +41,7 @@ COLUMNS: Mapping[Kind, tuple[str, ...]] = {
     Kind.RUNS: ("run_id", "model", "kind", "state", "epoch", "epochs", "rows", "version", "metrics", "failure.message"),
     Kind.INSTANCES: ("instance", "service", "state", "silent", "address", "load", "provider"),
     Kind.INCIDENTS: ("incident_id", "state", "symptom", "cause", "target", "opened_at", "closed_at", "verdict"),
+    Kind.DEPENDENCIES: ("caller", "way", "callee", "calls", "failed", "mean_ms", "seen_at"),
     Kind.QUALITY: ("interval_end", "instance", "accepted", "rejected", "duplicates", "quarantined"),
     Kind.DEAD_LETTERS: ("at", "place", "event_id", "field", "reason"),
     Kind.SOURCES: ("name", "kind", "state", "cursor", "events", "refused", "lag", "unit", "reason"),
@@ -99,7 +101,7 @@ def get(kind: Annotated[Kind, typer.Argument(help="What to show.")],
         name: Annotated[str, typer.Argument(
             help="One of them; for rows, quality, dead-letters and sources the pipeline.")] = "",
         output: Output = Form.TABLE, limit: Limit = 20) -> None:
-    """Show pipelines, models, runs, instances, incidents, or the data of a pipeline."""
+    """Show pipelines, models, runs, instances, incidents, dependencies, or the data of a pipeline."""
     if kind in _OF_PIPELINE and not name:
         raise Invalid(f"{kind} are those of a pipeline", field="name", remedy=f"lepton get {kind} PIPELINE")
     path = f"/v1/pipelines/{name}/{kind}" if kind in _OF_PIPELINE else f"/v1/{kind}" + (f"/{name}" if name else "")

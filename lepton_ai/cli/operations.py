@@ -22,6 +22,7 @@ Source = Annotated[str, typer.Argument(help="A producer, as its events name it (
 
 def add_to(app: typer.Typer) -> None:
     app.command()(incidents)
+    app.command()(dependencies)
     app.add_typer(quarantine, name="quarantine")
     app.add_typer(keys, name="keys")
 
@@ -41,6 +42,11 @@ def incidents(incident_id: Annotated[str, typer.Argument(
     if follow:
         ask(lambda transport: _follow(transport, incident_id, limit))
     data.get(data.Kind.INCIDENTS, incident_id, output, limit)
+
+
+def dependencies(output: Output = Form.TABLE) -> None:
+    """Show who calls whom: what the watchdog blames roots by."""
+    data.get(data.Kind.DEPENDENCIES, "", output)
 
 
 @quarantine.command("add")

@@ -7,6 +7,7 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from lepton.bus import kafka
+from lepton.bus.calls import counted as bus_calls
 from lepton.bus.care import Care
 from lepton.bus.letters.aside import Aside
 from lepton.bus.letters.refusing import DeadLetters
@@ -30,6 +31,8 @@ from lepton.runtime.doors import HttpDoor
 from lepton.runtime.service import Service, Stage
 from lepton.store.announce import Announcement, Relay
 from lepton.store.artifacts import Artifacts
+from lepton.store.calls import counted as store_calls
+from lepton.store.calls.graph import Dependencies
 from lepton.store.datasets.snapshots import Snapshots
 from lepton.store.documents import DocumentDatabase
 from lepton.store.files.uploads import Uploads as UploadStore
@@ -87,6 +90,8 @@ def build(settings: GatewaySettings) -> Service:
 def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDatabase, clock: Clock) -> Service:
     """The same on any broker and database."""
     service = Service("gateway", settings, clock)
+    calls = service.telemetry.calls
+    broker, database = bus_calls.counted(broker, calls), store_calls.counted(database, calls)
     service.add(Stage.STORE, "database", database)
     service.add(Stage.STORE, "broker", Connection(broker))
     producer = Producer(broker, settings.instance, service.telemetry)
@@ -96,10 +101,7 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
         instance.address = door.address
 
     announce(service, producer, describe, ping=database.ping)
-    # Every process follows these topics; what none of them can read, this one puts aside.
-    aside = Aside(broker, settings.instance, DeadLetters(service.name, clock), clock)
-    service.add(Stage.BUS, "aside", aside)
-    service.spawn("aside", aside.run)
+    aside = _aside(service, broker)
     registry = _follow(service, broker, aside, Topic.MODELS, ModelState)
     announced = _follow(service, broker, aside, Topic.PIPELINES, PipelineState)
     rolled_up = _follow(service, broker, aside, Topic.QUALITY_ROLLUPS, QualityRollup)
@@ -136,7 +138,8 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
         cards=Cards(registry.values, Artifacts(database)),
         exports=Exports(registry.values, Artifacts(database)),
         imports=Imports(Artifacts(database)),
-        operations=Operations(instances.values, Incidents(database), registry.values, catalogue, streams, clock),
+        operations=Operations(instances.values, Incidents(database), Dependencies(database), registry.values, catalogue,
+                              streams, clock),
         commands=commands,
     )
     service.add(Stage.FLOW, "first key", _FirstKey(access, settings))
@@ -148,6 +151,14 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
 
 def _limits(settings: GatewaySettings) -> Limits:
     return Limits(settings.rate_per_s, settings.rate_burst)
+
+
+def _aside(service: Service, broker: Broker) -> Aside:
+    """Every process follows the platform's topics; what none of them can read, this one puts aside."""
+    aside = Aside(broker, service.settings.instance, DeadLetters(service.name, service.clock), service.clock)
+    service.add(Stage.BUS, "aside", aside)
+    service.spawn("aside", aside.run)
+    return aside
 
 
 def _predictions(service: Service, pool: Predictors, registry: Mapping[str, ModelState],

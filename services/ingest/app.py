@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 from lepton.bus import kafka
+from lepton.bus.calls import counted as bus_calls
 from lepton.bus.care import Care
 from lepton.bus.consumer import Consumer, Subscription
 from lepton.bus.letters.refusing import DeadLetters, limit_of
@@ -21,6 +22,7 @@ from lepton.runtime import tracing
 from lepton.runtime.service import Service, Stage
 from lepton.runtime.settings import secret_of
 from lepton.runtime.telemetry import Telemetry
+from lepton.store.calls import counted as store_calls
 from lepton.store.datasets.jobs import DataJobs
 from lepton.store.documents import DocumentDatabase
 from lepton.store.incidents import Lease
@@ -75,6 +77,7 @@ def assemble(settings: IngestSettings, service: Service, broker: Broker, databas
     `rollups` need a real broker, since Faust brings its own client.
     """
     clock, telemetry = service.clock, service.telemetry
+    broker, database = bus_calls.counted(broker, telemetry.calls), store_calls.counted(database, telemetry.calls)
     trust = TrustStore.load(settings.trust_dir)
     producer = Producer(broker, settings.instance)
     pace = Pace(settings.batch_records, settings.summary_interval_s,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import psutil
 
 from lepton.bus import kafka
+from lepton.bus.calls import counted as bus_calls
 from lepton.bus.care import Care
 from lepton.bus.presence import Connection, announce
 from lepton.bus.producer import Producer
@@ -18,6 +19,7 @@ from lepton.contracts.signing import TrustStore
 from lepton.contracts.topics import Topic
 from lepton.runtime.service import Service, Stage
 from lepton.store.artifacts import Artifacts, FileArtifacts
+from lepton.store.calls import counted as store_calls
 from lepton.store.documents import DocumentDatabase
 from lepton.store.keys import Keys
 from lepton.store.mongo import Database
@@ -66,6 +68,7 @@ def build(settings: PredictorSettings) -> Service:
 def assemble(settings: PredictorSettings, service: Service, broker: Broker, database: DocumentDatabase) -> Service:
     """The service over any broker and database."""
     telemetry, clock = service.telemetry, service.clock
+    broker, database = bus_calls.counted(broker, telemetry.calls), store_calls.counted(database, telemetry.calls)
     options = _options(settings)
     provider = provider_of(options)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from lepton.bus import kafka
+from lepton.bus.calls import counted as bus_calls
 from lepton.bus.care import Care
 from lepton.bus.consumer import Consumer, Message, Subscription
 from lepton.bus.letters.refusing import DeadLetters
@@ -22,6 +23,7 @@ from lepton.runtime.service import Service, Stage
 from lepton.runtime.telemetry import Telemetry
 from lepton.store.announce import Announcement, Publish, Relay
 from lepton.store.artifacts import Artifacts
+from lepton.store.calls import counted as store_calls
 from lepton.store.datasets.snapshots import Snapshots
 from lepton.store.documents import DocumentDatabase
 from lepton.store.models import Models
@@ -65,6 +67,7 @@ def assemble(settings: TrainerSettings, service: Service, broker: Broker, databa
              folders: Folders) -> Service:
     """The service over any broker, database and run folders."""
     clock, telemetry = service.clock, service.telemetry
+    broker, database = bus_calls.counted(broker, telemetry.calls), store_calls.counted(database, telemetry.calls)
     identity = Identity.load(settings.keys_dir / "trainer.json")
     admission = Admission(TrustStore.load(settings.trust_dir))
     producer = Producer(broker, settings.instance, telemetry)

@@ -3,11 +3,13 @@
 import msgspec
 
 from lepton.bus import kafka
+from lepton.bus.calls import counted as bus_calls
 from lepton.bus.care import Care
 from lepton.bus.letters.refusing import DeadLetters
 from lepton.bus.presence import Connection, announce
 from lepton.bus.producer import Producer
 from lepton.bus.records import Broker
+from lepton.clock import Clock
 from lepton.contracts import names
 from lepton.contracts.admission import Admission
 from lepton.contracts.signing import Identity, TrustStore
@@ -15,6 +17,8 @@ from lepton.contracts.topics import Topic
 from lepton.runtime.loops import Loop
 from lepton.runtime.service import Service, Stage
 from lepton.store.announce import Announcement, Relay
+from lepton.store.calls import counted as store_calls
+from lepton.store.calls.graph import Dependencies
 from lepton.store.documents import DocumentDatabase
 from lepton.store.incidents import Incidents, Lease
 from lepton.store.mongo import Database
@@ -29,6 +33,7 @@ from services.watchdog.edge.notify import send
 from services.watchdog.edge.records import Audit, JournalLog
 from services.watchdog.edge.recovery import Commands
 from services.watchdog.flow.acting import Acting, Voice
+from services.watchdog.flow.depending import Depending
 from services.watchdog.flow.observing import Observing
 from services.watchdog.flow.probing import Probing
 from services.watchdog.flow.telling import Telling
@@ -50,7 +55,8 @@ def build(settings: WatchdogSettings) -> Service:
 
 def assemble(settings: WatchdogSettings, service: Service, broker: Broker, database: DocumentDatabase) -> Service:
     """The service over any broker and database."""
-    clock, own = service.clock, settings.instance
+    clock, own, calls = service.clock, settings.instance, service.telemetry.calls
+    broker, database = bus_calls.counted(broker, calls), store_calls.counted(database, calls)
     trust = TrustStore.load(settings.trust_dir)
     identity = Identity.load(settings.keys_dir / "watchdog.json")
     producer = Producer(broker, own, service.telemetry)
@@ -58,13 +64,10 @@ def assemble(settings: WatchdogSettings, service: Service, broker: Broker, datab
     scribe = Producer(broker, f"{own}-scribe")
     incidents = Incidents(database)
 
-    async def publish(announcement: Announcement) -> None:
-        await scribe.send(Topic.INCIDENTS, announcement.value, key=announcement.key)
-
     def care(what: str) -> Care:
         return Care(clock, service.health.check(what, FOLLOW_DEADLINE_S), service.telemetry)
 
-    relay = Relay([incidents.announcing], publish, clock)
+    relay = _relay(incidents, scribe, clock)
     observing = Observing(own, clock)
     probing = Probing(own, observing, who, clock)
     telling = _telling(settings, service, observing)
@@ -105,6 +108,8 @@ def assemble(settings: WatchdogSettings, service: Service, broker: Broker, datab
     service.spawn("tick", lambda stop: watching.tick(stop, progress))
     service.spawn("act", acting.act)
     service.spawn("lead", acting.lead)
+    service.spawn("write down dependencies",
+                  Depending(watching.graph, acting, Dependencies(database), clock).run)
     # Last: it begins a feed for each pipeline, spawned into a service that has started.
     service.spawn("follow pipelines", pipelines.run)
     return service
@@ -117,6 +122,13 @@ def _thresholds(settings: WatchdogSettings) -> Thresholds:
                       approval=tuple(settings.approval), approval_s=settings.approval_s,
                       replicas={str(one): bounds for one, bounds in settings.replicas.items()},
                       limits=msgspec.convert(settings.limits, Limits, strict=False))
+
+
+def _relay(incidents: Incidents, scribe: Producer, clock: Clock) -> Relay:
+    async def publish(announcement: Announcement) -> None:
+        await scribe.send(Topic.INCIDENTS, announcement.value, key=announcement.key)
+
+    return Relay([incidents.announcing], publish, clock)
 
 
 def _voice(service: Service, commands: Commands, audit: Audit, relay: Relay, telling: Telling) -> Voice:

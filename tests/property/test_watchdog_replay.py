@@ -13,6 +13,7 @@ from services.watchdog.core.inputs import (
     Answered,
     AnyInput,
     Beat,
+    Called,
     Decision,
     Failures,
     Figures,
@@ -58,6 +59,8 @@ inputs: st.SearchStrategy[AnyInput] = st.one_of(
     st.builds(Figures, NAMES, NAMES, st.sampled_from(["a", "b"]), st.tuples(
         st.tuples(st.sampled_from(["process_files_share", "host_cpu_share"]), st.just(""), st.floats(0, 1)))),
     st.builds(Requests, st.just("p"), st.integers(0, 100), st.integers(0, 100), st.just(((20.0, 5), (1e9, 5)))),
+    st.builds(Called, NAMES, NAMES, st.tuples(st.tuples(
+        st.sampled_from(["request", "read", "write"]), NAMES, st.just(3), st.integers(0, 3), st.just(0.5)))),
     st.builds(Failures, NAMES, NAMES, st.just((("bug", 40, "it broke"),))),
     st.builds(RunEnded, st.just("p"), st.just("run"), st.sampled_from(["failed", "succeeded", "rejected"])),
     st.builds(Answered, st.sampled_from(["inc-0-1"]), st.sampled_from(["done", "refused"])),

@@ -20,6 +20,31 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _CallWay:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CallWayEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CallWay.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CALL_WAY_UNSPECIFIED: _CallWay.ValueType  # 0
+    CALL_WAY_REQUEST: _CallWay.ValueType  # 1
+    """A call to another process."""
+    CALL_WAY_DATABASE: _CallWay.ValueType  # 2
+    CALL_WAY_WRITE: _CallWay.ValueType  # 3
+    """Records written to a topic, and records read from one; a call is a batch of them."""
+    CALL_WAY_READ: _CallWay.ValueType  # 4
+
+class CallWay(_CallWay, metaclass=_CallWayEnumTypeWrapper): ...
+
+CALL_WAY_UNSPECIFIED: CallWay.ValueType  # 0
+CALL_WAY_REQUEST: CallWay.ValueType  # 1
+"""A call to another process."""
+CALL_WAY_DATABASE: CallWay.ValueType  # 2
+CALL_WAY_WRITE: CallWay.ValueType  # 3
+"""Records written to a topic, and records read from one; a call is a batch of them."""
+CALL_WAY_READ: CallWay.ValueType  # 4
+Global___CallWay: _TypeAlias = CallWay  # noqa: Y015
+
 class _InstanceState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -81,6 +106,7 @@ class Telemetry(_message.Message):
     FAILING_CHECKS_FIELD_NUMBER: _builtins.int
     ALERTS_FIELD_NUMBER: _builtins.int
     PATTERNS_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
     service: _builtins.str
     pid: _builtins.int
@@ -107,6 +133,12 @@ class Telemetry(_message.Message):
     def patterns(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogPattern]:
         """Warnings and errors that were logged since the heartbeat before, by their pattern."""
 
+    @_builtins.property
+    def calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___Calls]:
+        """Whom it called since it last said so. A heartbeat tells of new callees, of those that failed, and of the others every
+        thirty seconds, twenty at most.
+        """
+
     def __init__(
         self,
         *,
@@ -122,14 +154,53 @@ class Telemetry(_message.Message):
         failing_checks: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         alerts: _abc.Iterable[Global___OutsideAlert] | None = ...,
         patterns: _abc.Iterable[Global___LogPattern] | None = ...,
+        calls: _abc.Iterable[Global___Calls] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts", "at", b"at", "boot_id", b"boot_id", "errors", b"errors", "failing_checks", b"failing_checks", "instance", b"instance", "measurements", b"measurements", "patterns", b"patterns", "pid", b"pid", "sequence", b"sequence", "service", b"service", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts", "at", b"at", "boot_id", b"boot_id", "calls", b"calls", "errors", b"errors", "failing_checks", b"failing_checks", "instance", b"instance", "measurements", b"measurements", "patterns", b"patterns", "pid", b"pid", "sequence", b"sequence", "service", b"service", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Telemetry: _TypeAlias = Telemetry  # noqa: Y015
+
+@_typing.final
+class Calls(_message.Message):
+    """Calls sums up what a process asked of one other part; counted whatever share of traces is sampled."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WAY_FIELD_NUMBER: _builtins.int
+    CALLEE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    way: Global___CallWay.ValueType
+    callee: _builtins.str
+    """Address (host:port) of the process that was asked, `database`, the name of a pipeline's topic, or `broker` for
+    all of the platform's own topics.
+    """
+    count: _builtins.int
+    failed: _builtins.int
+    """Those of them that got no answer."""
+    seconds: _builtins.float
+    """How long they took together; 0 for reads, which wait for records and not for the broker."""
+    def __init__(
+        self,
+        *,
+        way: Global___CallWay.ValueType = ...,
+        callee: _builtins.str = ...,
+        count: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["callee", b"callee", "count", b"count", "failed", b"failed", "seconds", b"seconds", "way", b"way"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Calls: _TypeAlias = Calls  # noqa: Y015
 
 @_typing.final
 class LogPattern(_message.Message):

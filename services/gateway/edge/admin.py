@@ -37,6 +37,14 @@ _INCIDENT = schema(Incident)
 _INCIDENT_EXAMPLE = {"incident_id": "inc-1", "revision": 3, "state": "VERIFIED", "symptom": "silence",
                      "cause": "process:predictor-0", "target": "instance:predictor-0", "timeline": [
                          {"at": "2026-01-31T12:00:02Z", "what": "commanded", "detail": "restart"}]}
+_DEPENDENCY: dict[str, Any] = {
+    "title": "Dependency", "type": "object", "properties": {
+        "caller": {"type": "string"}, "way": {"type": "string", "enum": ["request", "database", "write", "read"]},
+        "callee": {"type": "string"}, "calls": {"type": "integer", "description": "Since they are known."},
+        "failed": {"type": "integer", "description": "Those that got no answer."},
+        "mean_ms": {"type": ["number", "null"]}, "seen_at": {"type": "string", "format": "date-time"}}}
+_DEPENDENCY_EXAMPLE = {"caller": "gateway", "way": "request", "callee": "predictor-1", "calls": 120, "failed": 0,
+                       "mean_ms": 2.4, "seen_at": "2026-01-31T12:00:02+00:00"}
 _STATUS: dict[str, Any] = {
     "title": "Status", "type": "object", "properties": {
         name: {"type": "array", "items": {"type": "object"}}
@@ -60,6 +68,16 @@ async def status(gateway: TheGateway, _: Reads) -> Response:
          "models": [{"model": "phishing", "version": 2, "revision": 3}], "silent": False}], many=True)})
 async def instances(gateway: TheGateway, _: Reads) -> Response:
     return answer([{**plain(one), "silent": silent} for one, silent in gateway.operations.instances()])
+
+
+@router.get("/dependencies", summary="List who calls whom", responses={
+    200: described("Calls as the processes count them, by caller.", _DEPENDENCY, [_DEPENDENCY_EXAMPLE], many=True)})
+async def dependencies(gateway: TheGateway, _: Reads) -> Response:
+    """What the watchdog blames roots by. A callee is a process, `database`, `broker` or a pipeline's topic.
+
+    Who was not called for an hour is left out.
+    """
+    return answer(await gateway.operations.dependencies())
 
 
 @router.get("/incidents", summary="List incidents", responses={

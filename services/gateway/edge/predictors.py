@@ -11,6 +11,7 @@ from lepton.contracts.pb import grpc_service_pb2 as inference
 from lepton.contracts.pb.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from lepton.contracts.pb.prediction_pb2 import FeedbackRequest, FeedbackResponse, PredictRequest, PredictResponse
 from lepton.contracts.pb.prediction_pb2_grpc import PredictionStub
+from lepton.contracts.pb.telemetry_pb2 import CALL_WAY_REQUEST
 from lepton.errors import Busy, Invalid, LeptonError, Missing, Refused, Unavailable
 from lepton.runtime import tracing
 from lepton.runtime.telemetry import Telemetry
@@ -103,7 +104,8 @@ class Predictors:
 
     async def _call(self, name: str, address: str, method: Callable[..., Awaitable[Answer]], request: Message,
                     call: Call) -> Answer:
-        with self._telemetry.span(name, kind=SpanKind.CLIENT, **{"rpc.system": "grpc", "server.address": address}):
+        with (self._telemetry.calls.timed(CALL_WAY_REQUEST, address),
+              self._telemetry.span(name, kind=SpanKind.CLIENT, **{"rpc.system": "grpc", "server.address": address})):
             metadata = [("authorization", call.authorization)]
             if (parent := tracing.traceparent()) is not None:
                 metadata.append((tracing.HEADER, parent))

@@ -1,6 +1,7 @@
 """The state of the whole: instances, incidents, lags, and one page that has them all."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from lepton.clock import Clock
@@ -11,6 +12,7 @@ from lepton.contracts.pb.models_pb2 import ModelState
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.topics import Topic
 from lepton.errors import LeptonError, Unavailable
+from lepton.store.calls.graph import Dependencies
 from lepton.store.incidents import Incidents
 from services.gateway.core.routing import SILENT_S
 from services.gateway.flow.pipelines import Catalogue
@@ -27,9 +29,11 @@ class Operations:
     """Answers from what is known here; a part that cannot be asked is named, the rest is still shown."""
 
     def __init__(self, instances: Mapping[str, telemetry_pb2.Instance], incidents: Incidents,
-                 registry: Mapping[str, ModelState], catalogue: Catalogue, streams: Streams, clock: Clock) -> None:
+                 dependencies: Dependencies, registry: Mapping[str, ModelState], catalogue: Catalogue,
+                 streams: Streams, clock: Clock) -> None:
         self._instances = instances
         self._incidents = incidents
+        self._dependencies = dependencies
         self._registry = registry
         self._catalogue = catalogue
         self._streams = streams
@@ -40,6 +44,13 @@ class Operations:
         now_s = self._clock.now().timestamp()
         found = [self._instances[name] for name in sorted(self._instances)]
         return [(one, now_s - one.at.ToNanoseconds() / 1e9 > SILENT_S) for one in found]
+
+    async def dependencies(self) -> list[dict[str, Any]]:
+        """Who calls whom, by caller; a mean of None: how long it took is not measured."""
+        return [{"caller": one.caller, "way": one.way, "callee": one.callee, "calls": one.calls, "failed": one.failed,
+                 "mean_ms": round(1000 * one.seconds / one.calls, 3) if one.seconds else None,
+                 "seen_at": datetime.fromtimestamp(one.seen_s, UTC).isoformat(timespec="seconds")}
+                for one in await self._dependencies.list()]
 
     async def incidents(self, count: int) -> list[Incident]:
         """Newest first."""

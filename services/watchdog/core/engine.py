@@ -3,7 +3,7 @@
 While it does not lead (another watchdog holds the lease) it takes everything in and decides nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from msgspec.structs import replace
 
@@ -11,7 +11,8 @@ from services.watchdog.core import incident as life
 from services.watchdog.core import remedy, verify
 from services.watchdog.core.capacity import placing
 from services.watchdog.core.diagnose import cause, explained, target
-from services.watchdog.core.diagnosis.ranking import ranked, told
+from services.watchdog.core.diagnosis.blame import passed_on
+from services.watchdog.core.diagnosis.ranking import ranked, root, told
 from services.watchdog.core.inputs import (
     AlreadyOpen,
     Answered,
@@ -137,17 +138,22 @@ class Engine:
         seen = placing.with_capacity(symptoms(self.state, tick), self.state, tick.monotonic_s)
         self.state.standing = frozenset((symptom.kind, cause(symptom)) for symptom in seen)
         for symptom in seen:
-            if f"{symptom.kind}:{cause(symptom)}" not in self.open and not explained(symptom, self.open.values()):
+            if f"{symptom.kind}:{cause(symptom)}" not in self.open and not self._explained(
+                    symptom, self.open.values(), tick):
                 self._put(self._opened(symptom, seen, tick), alert=_first_alert(symptom))
         for service in {one for incident in self.open.values() for one in placing.about(incident, self.state)}:
             self.state.work.disturb(service)
         for incident in list(self.open.values()):
             self._go_on(incident, tick)
 
+    def _explained(self, symptom: Symptom, by: Collection[Incident], tick: Tick) -> bool:
+        return explained(symptom, by) or passed_on(symptom, by, self.state, tick.monotonic_s)
+
     def _opened(self, symptom: Symptom, seen: Sequence[Symptom], tick: Tick) -> Incident:
         opened = life.opened(symptom.kind, cause(symptom), target(symptom), symptom.pipeline, symptom.detail, tick)
         causes = ranked(symptom, seen, self.state, tick.monotonic_s)
-        opened = life.noted(opened, "diagnosed", told(causes), tick)
+        said = [told(causes), root(symptom, seen, self.state)]
+        opened = life.noted(opened, "diagnosed", "; ".join(one for one in said if one), tick)
         return replace(opened, boot_id=symptom.boot_id, from_version=symptom.version,
                        labels=self.state.labels.get(symptom.pipeline, 0))
 
@@ -216,7 +222,8 @@ class Engine:
 
     def _climb(self, incident: Incident, why: str, tick: Tick) -> None:
         """Take the next rung that is allowed; where there is none, tell a person."""
-        if explained(_symptom_of(incident), [other for other in self.open.values() if other.key != incident.key]):
+        others = [other for other in self.open.values() if other.key != incident.key]
+        if self._explained(_symptom_of(incident), others, tick):
             return
         rungs = remedy.ladder(incident, self.state)
         if incident.symptom == OUTSIDE and not self.state.outside.urgent(incident.cause):

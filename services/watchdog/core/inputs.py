@@ -61,12 +61,13 @@ class Reached(Input, frozen=True):
 
 
 class Announced(Input, frozen=True):
-    """An entry of `lepton-instances`; `gone` when the instance took itself off."""
+    """An entry of `lepton-instances`; `gone` when the instance took itself off. `address`: where it is called."""
 
     instance: str
     service: str = ""
     state: str = ""
     gone: bool = False
+    address: str = ""
 
 
 class Rules(Input, frozen=True):
@@ -212,6 +213,17 @@ class Lines(Input, frozen=True):
     instance: str
     service: str
     patterns: tuple[tuple[str, str, int, str], ...]
+
+
+class Called(Input, frozen=True):
+    """Whom a process called since it told of them last: (way, callee, how often, failed, seconds of all together).
+
+    Way: request (callee: an address), database, write or read (callee: a pipeline's topic, or `broker`).
+    """
+
+    instance: str
+    service: str
+    calls: tuple[tuple[str, str, int, int, float], ...]
 
 
 class Alerted(Input, frozen=True):
@@ -379,5 +391,5 @@ class Thresholds(Input, frozen=True):
 
 
 AnyInput = (Tick | Beat | Again | Reached | Announced | Rules | ModelSeen | RowsSeen | Predicted | Requests | Judged
-            | ClientsSeen | RunEnded | Figures | Failures | Lines | Alerted | Answered | Approval | Leads | AlreadyOpen
-            | Thresholds)
+            | ClientsSeen | RunEnded | Figures | Failures | Lines | Called | Alerted | Answered | Approval | Leads
+            | AlreadyOpen | Thresholds)

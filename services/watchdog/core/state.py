@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from services.watchdog.core.alerting.outside import Outside
+from services.watchdog.core.calling.graph import Graph
 from services.watchdog.core.guessing.estimate import Estimates
 from services.watchdog.core.inputs import (
     READY,
@@ -10,6 +11,7 @@ from services.watchdog.core.inputs import (
     Announced,
     AnyInput,
     Beat,
+    Called,
     ClientsSeen,
     Failures,
     Figures,
@@ -46,6 +48,7 @@ class State:
     lives: Lives = field(init=False)
     usage: Usage = field(init=False)
     dependencies: Dependencies = field(init=False)
+    graph: Graph = field(init=False)
     lines: Rates = field(init=False)
     refusals: Refusals = field(init=False)
     estimates: Estimates = field(init=False)
@@ -72,6 +75,7 @@ class State:
 
     def __post_init__(self) -> None:
         self.lives = Lives(self.thresholds)
+        self.graph = Graph(self.lives)
         self.usage = Usage(self.thresholds.limits)
         self.dependencies = Dependencies(self.thresholds.limits)
         self.lines = Rates(self.thresholds.limits)
@@ -92,8 +96,11 @@ class State:
                 self.usage.failures(one, now)
             case Lines():
                 self._lines(one, now)
+            case Called():
+                self.graph.see(one, now)
             case Announced():
                 self.lives.announce(one, now)
+                self.graph.announce(one)
                 if one.gone:
                     self.lines.gone(one.instance)
             case Reached():
@@ -130,6 +137,7 @@ class State:
         self.lives.look(tick)
         self.outside.look(tick)
         now = tick.monotonic_s
+        self.graph.look(now)
         hearing = self.lives.may_judge(now)
         self.usage.look(now, hearing)
         self.dependencies.look(now, hearing)

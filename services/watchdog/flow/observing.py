@@ -89,6 +89,9 @@ class Observing:
         clients = translate.clients(message)
         if clients is not None:
             self.put(clients)
+        called = translate.called(message)
+        if called is not None:
+            self.put(called)
         for requests in translate.requests(message):
             self.put(requests)
         self._figures(message)

@@ -11,6 +11,7 @@ from services.watchdog.core.inputs import (
     Alerted,
     Announced,
     Beat,
+    Called,
     ClientsSeen,
     Failures,
     Incident,
@@ -47,6 +48,13 @@ _TOLD: Mapping[str, tuple[str, int]] = {
     names.CONSUMER_LAG: ("topic", 0), names.DATABASE_SECONDS: ("", 1), names.UNREACHED_SECONDS: ("predictor", 0)}
 """The figures that are judged: the attribute that says what each is about (none: the process itself), and its digits.
 """
+
+WAYS: Mapping["telemetry_pb2.CallWay.ValueType", str] = {
+    telemetry_pb2.CALL_WAY_REQUEST: "request",
+    telemetry_pb2.CALL_WAY_DATABASE: "database",
+    telemetry_pb2.CALL_WAY_WRITE: "write",
+    telemetry_pb2.CALL_WAY_READ: "read",
+}
 
 ENDED: Mapping["training_pb2.RunState.ValueType", str] = {
     training_pb2.RUN_STATE_SUCCEEDED: "succeeded",
@@ -133,6 +141,13 @@ def lines(message: telemetry_pb2.Telemetry) -> Lines | None:
                  tuple((one.pattern[:MAX_TOLD], one.level, one.count, one.trace_id) for one in message.patterns))
 
 
+def called(message: telemetry_pb2.Telemetry) -> Called | None:
+    """Ways that this release does not know say nothing."""
+    told = tuple((WAYS[one.way], one.callee, one.count, one.failed, round(one.seconds, 3))
+                 for one in message.calls if one.way in WAYS)
+    return Called(message.instance, message.service, told) if told else None
+
+
 def alerted(message: telemetry_pb2.Telemetry) -> Iterator[Alerted]:
     """What other monitoring systems said to a gateway."""
     for one in message.alerts:
@@ -144,7 +159,8 @@ def alerted(message: telemetry_pb2.Telemetry) -> Iterator[Alerted]:
 
 
 def announced(name: str, message: telemetry_pb2.Instance | None) -> Announced:
-    return Announced(name, gone=True) if message is None else Announced(name, message.service, _state(message.state))
+    return Announced(name, gone=True) if message is None else Announced(
+        name, message.service, _state(message.state), address=message.address)
 
 
 def rules(pipeline: Pipeline) -> Rules:

@@ -9,6 +9,7 @@ from lepton.clock import Clock
 from lepton.errors import Unavailable
 from lepton.runtime.health import Progress
 from lepton.runtime.loops import pause
+from services.watchdog.core.calling.graph import Graph
 from services.watchdog.core.engine import Engine
 from services.watchdog.core.inputs import Decision, Thresholds, Tick
 from services.watchdog.core.journal import Journal
@@ -50,6 +51,11 @@ class Watching:
         self._entries: deque[Entry] = deque(maxlen=MAX_ENTRIES)
         self._sequence = 0
         self._ticked_at: float | None = None
+
+    @property
+    def graph(self) -> Graph:
+        """Who calls whom, as it is known by now."""
+        return self._engine.state.graph
 
     async def tick(self, stop: asyncio.Event, progress: Progress) -> None:
         """Until `stop`: a tick every `tick_s`, or as soon after as this process gets to run."""

@@ -83,12 +83,13 @@ class House:
         writer = self.broker.writer("test")
         await writer.send(Outgoing(topics.name(topic), codec.encode(topic, message), key.encode()))
 
-    async def until(self, path: str, ready: Callable[[httpx.Response], bool], what: str) -> httpx.Response:
+    async def until(self, path: str, ready: Callable[[httpx.Response], bool], what: str,
+                    wait_s: float = 5) -> httpx.Response:
         """Ask until the answer is as wanted: what is followed from a topic arrives a moment later."""
         async def probe() -> httpx.Response | None:
             response = await self.admin.get(path)
             return response if ready(response) else None
-        found = await apoll_until(probe, what, 5, every_s=0.01)
+        found = await apoll_until(probe, what, wait_s, every_s=0.01)
         assert found is not None
         return found
 

@@ -42,6 +42,7 @@ class Desk:
         self.quality: list[dict[str, Any]] = []
         self.incidents: list[dict[str, Any]] = []
         self.instances: list[dict[str, Any]] = []
+        self.dependencies: list[dict[str, Any]] = []
         self.metrics = ""
         # Answers before the final one: states of a run, and how often model and served version are not there yet.
         self.run_states: list[dict[str, Any]] = []
@@ -98,8 +99,8 @@ class Desk:
                 return 200, list(self.models.values())
             case ("GET", ["v1", "status"]):
                 return 200, self._status()
-            case ("GET", ["v1", "instances"]):
-                return 200, self.instances
+            case ("GET", ["v1", "dependencies" | "instances" as kind]):
+                return 200, getattr(self, kind)
             case ("GET", ["v1", "runs"]):
                 return 200, list(self.runs.values())[::-1]
             case ("POST", ["v1", "runs", run_id, "cancel"]) if self.runs[run_id]["state"] != "RUNNING":

@@ -204,6 +204,16 @@ def test_incidents_are_listed_and_read(lepton: Lepton, desk: Desk) -> None:
     assert "inc-1" in lepton("get", "incidents", "-o", "yaml").stdout
 
 
+def test_dependencies_are_a_table_of_who_calls_whom(lepton: Lepton, desk: Desk) -> None:
+    assert lepton("dependencies").exit_code == 0
+    desk.dependencies = [{"caller": "gateway", "way": "request", "callee": "predictor-1", "calls": 120, "failed": 3,
+                          "mean_ms": 2.4, "seen_at": "2026-01-31T12:00:02+00:00"}]
+    head, row = lepton("dependencies").stdout.splitlines()
+    assert head.split() == ["caller", "way", "callee", "calls", "failed", "mean", "ms", "seen", "at"]
+    assert row.split() == ["gateway", "request", "predictor-1", "120", "3", "2.4", "2026-01-31T12:00:02+00:00"]
+    assert "predictor-1" in lepton("get", "dependencies", "-o", "json").stdout
+
+
 def test_a_person_s_word_on_what_an_incident_asks(lepton: Lepton, desk: Desk) -> None:
     assert "inc-1: approve retrain of model:shop" in lepton("incidents", "approve", "inc-1").stdout
     lepton("incidents", "deny", "inc-2")

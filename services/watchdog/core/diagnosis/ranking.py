@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from services.watchdog.core.diagnosis.tables import LIKELY, PARAMETERS, PART_OF, SURGE, below
+from services.watchdog.core.diagnosis.tables import LIKELY, PARAMETERS, PART_OF, SURGE
 from services.watchdog.core.state import State
-from services.watchdog.core.symptom import BUS, OF_HOSTS, OVERLOAD, QUALITY_LOSS, Symptom
+from services.watchdog.core.symptom import BUS, IDLE, OF_HOSTS, OVERLOAD, QUALITY_LOSS, SLOW_DEPENDENCY, Symptom
 
 # What else is wrong counts for less than the symptom itself: it may only stand beside it.
 BESIDE = 0.8
@@ -14,6 +14,7 @@ YOUNG_S = 300.0
 YOUNG = 0.7
 ABUSER = 0.9
 SHOWN = 3
+SHOWN_ABOVE = 5
 
 
 @dataclass(slots=True)
@@ -61,8 +62,10 @@ def bears(other: Symptom, symptom: Symptom, state: State) -> bool:
         return False
     if other.about == BUS or other.kind in OF_HOSTS:
         return True
-    mine, its = part(symptom, state), part(other, state)
-    return its in below(mine) or (its == mine and _same(other, symptom))
+    mine, its = node(symptom, state), node(other, state)
+    if mine and its and mine != its and (state.graph.hangs_on(mine, its) or state.graph.mutual(mine, its)):
+        return True
+    return part(other, state) == part(symptom, state) and _same(other, symptom)
 
 
 def part(symptom: Symptom, state: State) -> str:
@@ -74,6 +77,34 @@ def part(symptom: Symptom, state: State) -> str:
         return "broker"
     life = state.lives.by_name.get(symptom.about.partition("/")[0])
     return life.service if life is not None else ""
+
+
+def node(symptom: Symptom, state: State) -> str:
+    """What it shows in, as the graph of dependencies names it; "" where nobody knows."""
+    about = symptom.about.partition("/")[0]
+    if symptom.kind == SLOW_DEPENDENCY and about in state.lives.by_name:
+        return about
+    shown = part(symptom, state)
+    return about if shown and about in state.lives.by_name and symptom.kind not in PART_OF else shown
+
+
+def root(symptom: Symptom, seen: Iterable[Symptom], state: State) -> str:
+    """In words, which sick part the most of what is sick hangs on, of those that this symptom's own part hangs on.
+
+    "" where processes have told nothing of whom they call, or nothing else is wrong above or below.
+    """
+    if not state.graph.observed:
+        return ""
+    hangs_on, mine = state.graph.hangs_on, node(symptom, state)
+    sick = {node(one, state) for one in (symptom, *seen) if one.kind != IDLE and one.kind not in OF_HOSTS} - {""}
+    above = {part: sorted(other for other in sick if other != part and hangs_on(other, part))
+             for part in sick if part == mine or hangs_on(mine, part)}
+    if not any(above.values()):
+        return ""
+    # In a circle two may have as many above them: the one that the others are found to hang on, then the first by name.
+    first = min(above, key=lambda part: (-len(above[part]), -sum(part in below for below in (
+        state.graph.below(one) for one in above)), part))
+    return f"root {first}, on which hang {', '.join(above[first][:SHOWN_ABOVE])}"
 
 
 def _same(other: Symptom, symptom: Symptom) -> bool:

@@ -1,4 +1,4 @@
-"""What is known beforehand: how likely each class of cause is behind each symptom, and what depends on what."""
+"""What is known beforehand: how likely each class of cause is behind each symptom, and where it shows."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -45,19 +45,6 @@ LIKELY: Final[Mapping[str, Mapping[str, float]]] = {
 }
 """How likely a symptom of a kind is brought about by a cause of a class, each by itself; what is left is unknown."""
 
-DEPENDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "gateway": ("predictor", "broker", "database"),
-    "ingest": ("broker", "database"),
-    "trainer": ("broker", "database"),
-    "predictor": ("broker", "database"),
-    "watchdog": ("broker", "database"),
-    "actuator": ("broker",),
-    "rows": ("ingest", "broker"),
-    "answers": ("predictor", "rows"),
-    "model": ("trainer", "rows", "answers"),
-}
-"""What each part needs to work. Broker and database need nothing of ours."""
-
 PART_OF: Final[Mapping[str, str]] = {
     kinds.SLOW_DEPENDENCY: "database", kinds.CUT_OFF: "broker",
     kinds.BROKEN_DATA: "rows", kinds.UNUSUAL_ROWS: "rows", kinds.DRIFT: "rows", kinds.NO_ROWS: "rows",
@@ -67,15 +54,3 @@ PART_OF: Final[Mapping[str, str]] = {
     kinds.ESTIMATED_LOSS: "model",
 }
 """Which part a symptom shows in, where its kind says it; others show in the service of their process."""
-
-
-def below(part: str) -> frozenset[str]:
-    """All parts that `part` depends on, directly or by others."""
-    found: set[str] = set()
-    ahead = list(DEPENDS.get(part, ()))
-    while ahead:
-        one = ahead.pop()
-        if one not in found:
-            found.add(one)
-            ahead += DEPENDS.get(one, ())
-    return frozenset(found)

@@ -3,8 +3,9 @@
 import pytest
 
 from services.watchdog.core import symptom as kinds
+from services.watchdog.core.calling.shipped import DEPENDS, MADE_OF
 from services.watchdog.core.diagnosis.ranking import bears, ranked
-from services.watchdog.core.diagnosis.tables import DEPENDS, LIKELY, PART_OF, below
+from services.watchdog.core.diagnosis.tables import LIKELY, PART_OF
 from services.watchdog.core.inputs import Announced, Incident
 from services.watchdog.core.symptom import BUS, Symptom
 from tests.unit.watchdog.world import RULES, World, labels, model
@@ -28,7 +29,8 @@ def test_every_kind_of_symptom_has_likely_causes_and_every_part_a_name() -> None
     assert set(LIKELY) == KINDS
     assert set(PART_OF) <= KINDS
     assert all(0 < chance < 1 for classes in LIKELY.values() for chance in classes.values())
-    assert all(part not in below(part) for part in DEPENDS), "nothing depends on itself"
+    graph = World().engine.state.graph
+    assert all(not graph.hangs_on(part, part) and graph.below(part) for part in (*DEPENDS, *MADE_OF))
 
 
 def test_lost_quality_alone_is_the_model_and_with_drift_of_its_fields_the_data(world: World) -> None:

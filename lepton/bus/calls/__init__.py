@@ -1,0 +1,1 @@
+"""Which topics this process writes and reads."""

@@ -1,0 +1,1 @@
+"""How this process uses its database, and what all processes call."""
