@@ -99,6 +99,7 @@ class BatchStage:
         self._in_flight = 0
         self._moved = False
         self._stopped_by: LeptonError | None = None
+        self._held = False
 
     @property
     def stopped_by(self) -> LeptonError | None:
@@ -114,12 +115,32 @@ class BatchStage:
             return False
         _log.info("the stage of %s goes on", self._subscription.group)
         self._stopped_by = None
+        if not self._held:
+            self._take_up()
+        return True
+
+    def hold(self, held: bool) -> None:
+        """Take no more in, as asked: batches in hand are finished, and the partitions stay ours. Or take in again."""
+        if held == self._held:
+            return
+        self._held = held
+        _log.info("the stage of %s %s", self._subscription.group, "is held" if held else "goes on")
+        if held:
+            for place in self._reader.assignment():
+                self._reader.pause(place)
+        elif self._stopped_by is None:
+            self._take_up()
+
+    @property
+    def _still(self) -> bool:
+        return self._held or self._stopped_by is not None
+
+    def _take_up(self) -> None:
         # Opened anew: what was read behind the batch that stopped the line has to be read again.
         self._lost |= set(self._lanes)
         for place in self._reader.assignment():
             if place not in self._setbacks:
                 self._reader.resume(place)
-        return True
 
     @property
     def places(self) -> frozenset[Place]:
@@ -154,7 +175,9 @@ class BatchStage:
                 self._works.ended.clear()
                 found = await self._reader.poll(max_records=self._max_records, timeout_s=self._poll_s(),
                                                 without=self._works.keys, until=self._works.ended)
-                if self._stopped_by is not None:
+                if self._still:
+                    if self._stopped_by is None:
+                        self._care.beat()
                     continue
                 async with self._turn:
                     self._work_through(found)
@@ -179,6 +202,9 @@ class BatchStage:
     async def _assigned(self, places: Sequence[Place]) -> None:
         self._lost |= self._wanted - set(places)
         self._wanted = frozenset(places)
+        if self._held:
+            for place in places:
+                self._reader.pause(place)
         self._doubtful.clear()
         self._asked_group = False
 
@@ -188,7 +214,7 @@ class BatchStage:
     async def _settle(self) -> None:
         """Own exactly the wanted partitions: close what went, open what came, all at once."""
         self._works.check()
-        wanted = frozenset[Place]() if self._stopped_by is not None else self._wanted
+        wanted = frozenset[Place]() if self._still else self._wanted
         lost, self._lost = self._lost, set()
         await to_the_end(self._let_go(place) for place in set(self._lanes) - (wanted - lost))
         for place in set(self._setbacks) - wanted:
@@ -263,7 +289,7 @@ class BatchStage:
         """Begin a batch for each partition; none of them has one under way."""
         for place, records in found.items():
             lane = self._lanes.get(place)
-            if lane is None or self._stopped_by is not None or (place in self._setbacks and place not in self._due()):
+            if lane is None or self._still or (place in self._setbacks and place not in self._due()):
                 continue
             # After a rebalance the reader may stand at an offset from before our last commit.
             fresh = [record for record in records if record.offset >= lane.next_offset] \

@@ -86,6 +86,12 @@ class Pipeline(Block):
         return {name: spec for name, spec in self.events.fields.items() if name != label}
 
     @cached_property
+    def optional_fields(self) -> frozenset[str]:
+        """Those of `fields` that a row may do without; who it is of and when it was are none of them."""
+        kept = (self.events.id, self.events.entity_member, self.events.time)
+        return frozenset(name for name, spec in self.fields.items() if not spec.required and name not in kept)
+
+    @cached_property
     def window_columns(self) -> tuple[str, ...]:
         """Columns the windows add to a row, in the order written; each a nullable float."""
         return tuple(column for window in self.features.windows for column in window.columns)

@@ -13,11 +13,12 @@ KEY_COLUMNS = ("key_id", "scopes", "description", "revoked", "created_by", "crea
 SCOPES = "read, write, predict, train or admin"
 _FOLLOW_S = 1.0
 
-quarantine = typer.Typer(help="Keep the rows of a source out, or let them in again.", no_args_is_help=True)
+quarantine = typer.Typer(help="Keep the rows of a source, or a field, out; or let them in again.", no_args_is_help=True)
 keys = typer.Typer(help="API keys: create, list, revoke, throttle, release.", no_args_is_help=True)
 Pipeline = Annotated[str, typer.Argument(help="Name of a pipeline.")]
 KeyId = Annotated[str, typer.Argument(help="As `lepton keys list` shows it.")]
 Source = Annotated[str, typer.Argument(help="A producer, as its events name it (ce_source).")]
+Field = Annotated[str, typer.Option("--field", help="Instead of a source: a field that rows can do without.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -50,15 +51,15 @@ def dependencies(output: Output = Form.TABLE) -> None:
 
 
 @quarantine.command("add")
-def quarantine_add(pipeline: Pipeline, source: Source) -> None:
-    """Divert a source's rows to the dead letters from now on."""
-    _order("QUARANTINE", pipeline, source)
+def quarantine_add(pipeline: Pipeline, source: Source = "", field: Field = "") -> None:
+    """Divert a source's rows to the dead letters from now on, or treat a field's values as missing."""
+    _order("QUARANTINE", pipeline, source, field)
 
 
 @quarantine.command("lift")
-def quarantine_lift(pipeline: Pipeline, source: Source) -> None:
-    """Accept a source's rows again."""
-    _order("RESTORE", pipeline, source)
+def quarantine_lift(pipeline: Pipeline, source: Source = "", field: Field = "") -> None:
+    """Accept a source's rows, or a field's values, again."""
+    _order("RESTORE", pipeline, source, field)
 
 
 @keys.command("create")
@@ -112,9 +113,11 @@ def _decide(word: str, incident_id: str) -> None:
     say(f"{incident_id}: {word} {told['awaiting']} of {told['target']}; see `lepton incidents {incident_id}`")
 
 
-def _order(action: str, pipeline: str, source: str) -> None:
-    _recover(pipeline, {"action": action, "target": f"pipeline:{pipeline}", "arguments": {"source": source},
-                        "cause": "operator"})
+def _order(action: str, pipeline: str, source: str, field: str) -> None:
+    if bool(source) == bool(field):
+        raise typer.BadParameter("give either a source or --field NAME")
+    _recover(pipeline, {"action": action, "target": f"pipeline:{pipeline}",
+                        "arguments": {"source": source} if source else {"field": field}, "cause": "operator"})
 
 
 def _recover(name: str, order: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ Name = Annotated[str, typer.Argument(help="Name of a pipeline.")]
 def add_to(app: typer.Typer) -> None:
     group = typer.Typer(name="pipelines", help="Change how a pipeline runs.", no_args_is_help=True)
     group.command()(repartition)
+    group.command()(pause)
     group.command()(resume)
     app.add_typer(group)
 
@@ -31,13 +32,22 @@ def repartition(name: Name, partitions: Annotated[int, typer.Option("--partition
         say("  records still waited on the former topics; they are being carried over")
 
 
-def resume(name: Name) -> None:
-    """Let a line go on that stopped because too much was refused; for a minute refusals do not count.
+def pause(name: Name) -> None:
+    """Take no more events and labels of a pipeline in, until `resume`; they wait on their topics, and none is lost."""
+    _order("PAUSE", name)
 
-    Mend the cause first, and see `lepton dead-letters list`.
+
+def resume(name: Name) -> None:
+    """Let a line go on that was paused, or that stopped because too much was refused.
+
+    For a minute refusals do not count. Mend the cause first, and see `lepton dead-letters list`.
     """
+    _order("RESUME", name)
+
+
+def _order(action: str, name: str) -> None:
     async def order(transport: Transport) -> dict[str, Any]:
-        body = {"action": "RESUME", "target": f"pipeline:{name}", "arguments": {}, "cause": "operator"}
+        body = {"action": action, "target": f"pipeline:{name}", "arguments": {}, "cause": "operator"}
         return dict(await transport.post("/v1/recovery", body, repeatable=False))
 
     told = ask(order)

@@ -13,7 +13,8 @@ from lepton_ai.cli.session import Form, Limit, Output, ask, reach, say, show
 
 EVENTS = ("interval_start", "accepted", "rejected", "duplicates", "content_duplicates", "late", "future", "quarantined",
           "reasons")
-FIELDS = ("field", "present", "missing", "invalid", "outliers", "repaired", "distinct", "p05", "median", "p95", "top")
+FIELDS = ("field", "present", "missing", "invalid", "outliers", "repaired", "quarantined", "distinct", "p05", "median",
+          "p95", "top")
 Name = Annotated[str, typer.Argument(help="Name of a pipeline.")]
 
 

@@ -48,7 +48,7 @@ class QualitySummary(_message.Message):
     rejected: _builtins.int
     duplicates: _builtins.int
     quarantined: _builtins.int
-    """Rows diverted because their source is quarantined."""
+    """Rows diverted because their source is quarantined, or a field they are dropped without."""
     late: _builtins.int
     """Events behind the watermark, whatever the pipeline then did with them."""
     future: _builtins.int
@@ -181,6 +181,8 @@ class FieldQuality(_message.Message):
     TOP_FIELD_NUMBER: _builtins.int
     FREQUENT_SKETCH_FIELD_NUMBER: _builtins.int
     SKETCHED_FIELD_NUMBER: _builtins.int
+    QUARANTINED_FIELD_NUMBER: _builtins.int
+    INCIDENT_ID_FIELD_NUMBER: _builtins.int
     field: _builtins.str
     present: _builtins.int
     missing: _builtins.int
@@ -203,6 +205,10 @@ class FieldQuality(_message.Message):
     """Frequent-items sketch of strings (Apache DataSketches); counts are never too low by more than its own error."""
     sketched: _builtins.int
     """Present values the sketches saw; fewer than `present` when a batch was sampled."""
+    quarantined: _builtins.bool
+    """Its values are missing in the accepted rows, by command; all that is said here is of the values as they came."""
+    incident_id: _builtins.str
+    """The incident it is quarantined for; empty where a person did it."""
     @_builtins.property
     def quantiles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Of the quantile sketch at 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99; empty without numbers."""
@@ -236,10 +242,12 @@ class FieldQuality(_message.Message):
         top: _abc.Iterable[Global___ValueCount] | None = ...,
         frequent_sketch: _builtins.bytes = ...,
         sketched: _builtins.int = ...,
+        quarantined: _builtins.bool = ...,
+        incident_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_distinct", b"_distinct", "_max", b"_max", "_mean", b"_mean", "_min", b"_min", "_std", b"_std", "distinct", b"distinct", "histogram", b"histogram", "max", b"max", "mean", b"mean", "min", b"min", "std", b"std"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_distinct", b"_distinct", "_max", b"_max", "_mean", b"_mean", "_min", b"_min", "_std", b"_std", "distinct", b"distinct", "distinct_sketch", b"distinct_sketch", "field", b"field", "frequent_sketch", b"frequent_sketch", "histogram", b"histogram", "invalid", b"invalid", "max", b"max", "mean", b"mean", "min", b"min", "missing", b"missing", "outliers", b"outliers", "present", b"present", "quantile_sketch", b"quantile_sketch", "quantiles", b"quantiles", "repaired", b"repaired", "sketched", b"sketched", "std", b"std", "top", b"top"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_distinct", b"_distinct", "_max", b"_max", "_mean", b"_mean", "_min", b"_min", "_std", b"_std", "distinct", b"distinct", "distinct_sketch", b"distinct_sketch", "field", b"field", "frequent_sketch", b"frequent_sketch", "histogram", b"histogram", "incident_id", b"incident_id", "invalid", b"invalid", "max", b"max", "mean", b"mean", "min", b"min", "missing", b"missing", "outliers", b"outliers", "present", b"present", "quantile_sketch", b"quantile_sketch", "quantiles", b"quantiles", "quarantined", b"quarantined", "repaired", b"repaired", "sketched", b"sketched", "std", b"std", "top", b"top"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__distinct: _TypeAlias = _typing.Literal["distinct"]  # noqa: Y015
     _WhichOneofArgType__distinct: _TypeAlias = _typing.Literal["_distinct", b"_distinct"]  # noqa: Y015

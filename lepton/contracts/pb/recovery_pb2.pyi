@@ -36,13 +36,15 @@ class _RecoveryActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Recove
     RECOVERY_ACTION_RETRAIN: _RecoveryAction.ValueType  # 4
     """By the trainer."""
     RECOVERY_ACTION_QUARANTINE: _RecoveryAction.ValueType  # 5
-    """arguments: source. By ingest."""
+    """arguments: source or field. Rows of the source become dead letters; values of the field are missing in every row.
+    By ingest.
+    """
     RECOVERY_ACTION_RESTORE: _RecoveryAction.ValueType  # 6
-    """arguments: source. Lifts a quarantine, by ingest; of `model:<name>`, ends a fall back, by the predictors;
+    """arguments: source or field. Lifts a quarantine, by ingest; of `model:<name>`, ends a fall back, by the predictors;
     of `client:<key id>`, a throttle, by the gateways.
     """
     RECOVERY_ACTION_RESUME: _RecoveryAction.ValueType  # 7
-    """Lets a line go on that the dead-letter limit stopped. By ingest."""
+    """Lets a line go on that the dead-letter limit stopped, or that was paused. By ingest."""
     RECOVERY_ACTION_APPROVE: _RecoveryAction.ValueType  # 8
     """arguments: rung (how many commands the incident had when it was asked). A person's word. By the watchdog."""
     RECOVERY_ACTION_DENY: _RecoveryAction.ValueType  # 9
@@ -56,6 +58,8 @@ class _RecoveryActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Recove
     """The champion before answers instead of the champion until the registry names another; nothing is changed there.
     arguments: from_version (the champion to leave). By every predictor.
     """
+    RECOVERY_ACTION_PAUSE: _RecoveryAction.ValueType  # 22
+    """Takes no more events and labels of a pipeline in until RESUME; they wait on their topics. By ingest."""
     RECOVERY_ACTION_THROTTLE: _RecoveryAction.ValueType  # 24
     """Bounds the requests that one API key may make for a time; its target is `client:<key id>`, and RESTORE of that ends
     it. arguments: rate_per_s (of each gateway), for_s (since it was issued). By every gateway.
@@ -73,13 +77,15 @@ RECOVERY_ACTION_ROLL_BACK: RecoveryAction.ValueType  # 3
 RECOVERY_ACTION_RETRAIN: RecoveryAction.ValueType  # 4
 """By the trainer."""
 RECOVERY_ACTION_QUARANTINE: RecoveryAction.ValueType  # 5
-"""arguments: source. By ingest."""
+"""arguments: source or field. Rows of the source become dead letters; values of the field are missing in every row.
+By ingest.
+"""
 RECOVERY_ACTION_RESTORE: RecoveryAction.ValueType  # 6
-"""arguments: source. Lifts a quarantine, by ingest; of `model:<name>`, ends a fall back, by the predictors;
+"""arguments: source or field. Lifts a quarantine, by ingest; of `model:<name>`, ends a fall back, by the predictors;
 of `client:<key id>`, a throttle, by the gateways.
 """
 RECOVERY_ACTION_RESUME: RecoveryAction.ValueType  # 7
-"""Lets a line go on that the dead-letter limit stopped. By ingest."""
+"""Lets a line go on that the dead-letter limit stopped, or that was paused. By ingest."""
 RECOVERY_ACTION_APPROVE: RecoveryAction.ValueType  # 8
 """arguments: rung (how many commands the incident had when it was asked). A person's word. By the watchdog."""
 RECOVERY_ACTION_DENY: RecoveryAction.ValueType  # 9
@@ -93,6 +99,8 @@ RECOVERY_ACTION_FALL_BACK: RecoveryAction.ValueType  # 21
 """The champion before answers instead of the champion until the registry names another; nothing is changed there.
 arguments: from_version (the champion to leave). By every predictor.
 """
+RECOVERY_ACTION_PAUSE: RecoveryAction.ValueType  # 22
+"""Takes no more events and labels of a pipeline in until RESUME; they wait on their topics. By ingest."""
 RECOVERY_ACTION_THROTTLE: RecoveryAction.ValueType  # 24
 """Bounds the requests that one API key may make for a time; its target is `client:<key id>`, and RESTORE of that ends
 it. arguments: rate_per_s (of each gateway), for_s (since it was issued). By every gateway.

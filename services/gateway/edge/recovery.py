@@ -16,7 +16,7 @@ router = APIRouter(prefix="/v1/recovery", tags=["recovery"])
 
 # Who executes what an operator may order; of a RESTORE its target says it.
 EXECUTORS = {"RESTART": "actuator", "SCALE": "actuator", "ROLL_BACK": "trainer", "RETRAIN": "trainer",
-             "QUARANTINE": "ingest", "RESTORE": "ingest", "RESUME": "ingest",
+             "QUARANTINE": "ingest", "RESTORE": "ingest", "PAUSE": "ingest", "RESUME": "ingest",
              "REPLAY_DEAD_LETTERS": "ingest", "FALL_BACK": "predictor", "THROTTLE": "gateway"}
 RESTORERS = {"model": "predictor", "client": "gateway"}
 
@@ -26,7 +26,7 @@ class Order(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    action: Literal["RESTART", "SCALE", "ROLL_BACK", "RETRAIN", "QUARANTINE", "RESTORE", "RESUME",
+    action: Literal["RESTART", "SCALE", "ROLL_BACK", "RETRAIN", "QUARANTINE", "RESTORE", "PAUSE", "RESUME",
                     "REPLAY_DEAD_LETTERS", "FALL_BACK", "THROTTLE"]
     target: str = Field(max_length=120, examples=["instance:predictor-0"],
                         description="instance:<name>, service:<name>, model:<name>, pipeline:<name> or client:<key id>")

@@ -12,7 +12,7 @@ from services.ingest.core.clean.times import NO_WATERMARK
 from services.ingest.core.dedupe import LastLabels, Plan, Seen
 from services.ingest.core.judged import Accepted
 from services.ingest.core.keys.state import StateRecord
-from services.ingest.core.quarantine import Decision
+from services.ingest.core.quarantine import Decision, FieldDecision
 from services.ingest.core.steps.all import steps_of
 from services.ingest.core.steps.notes import repaired
 from services.ingest.core.steps.step import Step
@@ -32,13 +32,15 @@ class Head(msgspec.Struct, frozen=True):
     late: int = 0
     future: int = 0
     watermark: int = NO_WATERMARK
+    fields: dict[str, FieldDecision] = {}
 
-    def after(self, accepted: Accepted, decisions: Mapping[str, Decision]) -> "Head":
+    def after(self, accepted: Accepted, decisions: Mapping[str, Decision],
+              fields: Mapping[str, FieldDecision]) -> "Head":
         tally = accepted.tally
         return Head(self.accepted + tally.accepted, self.rejected + tally.rejected,
                     self.duplicates + tally.duplicates, self.quarantined + tally.quarantined, dict(decisions),
                     self.content_duplicates + tally.content_duplicates, self.late + tally.late,
-                    self.future + tally.future, accepted.watermark)
+                    self.future + tally.future, accepted.watermark, dict(fields))
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -77,13 +79,13 @@ class EventsPartition:
         for step in self.steps:
             step.adopt(pipeline)
 
-    def plan(self, accepted: Accepted,
-             decisions: Mapping[str, Decision]) -> tuple[pa.RecordBatch | None, list[StateRecord]]:
+    def plan(self, accepted: Accepted, decisions: Mapping[str, Decision],
+             fields: Mapping[str, FieldDecision] | None = None) -> tuple[pa.RecordBatch | None, list[StateRecord]]:
         """The accepted rows with what the steps add, and the state to write with the batch.
 
         What was changed in the rows is counted into `accepted.tally`.
         """
-        head = self.head.after(accepted, decisions)
+        head = self.head.after(accepted, decisions, fields or {})
         self._pending = (accepted, head)
         batch, state = accepted.batch, [*accepted.plan.records, *accepted.contents.records, (HEAD, _encode(head))]
         if batch is not None:

@@ -32,6 +32,7 @@ from services.ingest.flow.spec import Spec
 
 AGAIN_S = 2.0
 STANDING_LOOK_S = 0.25
+PAUSED_NOTE = "paused by command: events wait on their topic until `lepton pipelines resume {}`"
 # A rebalance with a dead member takes the session timeout; a broker restart some seconds more.
 ACCEPT_DEADLINE_S = 30.0
 # The database may be away for a while: rows wait in the log, which keeps them for days.
@@ -76,14 +77,20 @@ class Line:
     checks: list[str]
     health: Health
     standstill: "Standstill"
+    name: str
 
     async def resume(self) -> bool:
         return self.standstill.end()
+
+    def hold(self, held: bool) -> None:
+        self.standstill.hold(held)
+        self.health.note(f"pipeline {self.name}", PAUSED_NOTE.format(self.name) if held else "")
 
     async def close(self) -> None:
         await asyncio.gather(*(loop.stop() for loop in self.loops))
         for check in self.checks:
             self.health.forget(check)
+        self.health.note(f"pipeline {self.name}", "")
 
 
 @dataclass(slots=True)
@@ -94,6 +101,8 @@ class Standstill:
     topics: list[str] = field(default_factory=list)
     owned: "list[_Owned]" = field(default_factory=list)
     standing: int = 0
+    held: bool = False
+    """Nothing is taken in, by command."""
     ended: int = 0
     """How often it was ended: loops that wait for that compare."""
 
@@ -104,6 +113,13 @@ class Standstill:
         moved = [one.stage.resume() for one in self.owned if one.stage is not None]
         self.ended += 1
         return any(moved) or self.standing > 0
+
+    def hold(self, held: bool) -> None:
+        """Take no more in, or take in again; a stage that is made later asks for it."""
+        self.held = held
+        for one in self.owned:
+            if one.stage is not None:
+                one.stage.hold(held)
 
     async def wait(self, stop: asyncio.Event, clock: Clock) -> None:
         """Until it is ended, or `stop`."""
@@ -135,10 +151,10 @@ def open_line(around: Surroundings, accepting: Accepting, keep: Keep) -> Line:
                                                                          line.outcomes]))
     owned = opened.stage("accept", spec, line, lambda: handler)
     opened.writers("", line, keep(lambda: accepting.spec), owned)
-    opened.loops.append(around.spawn(f"summarise {spec.name}", _summaries(around, accepting)))
+    opened.loops.append(around.spawn(f"summarise {spec.name}", _summaries(around, accepting, opened.standstill)))
     if spec.former is not None:
         _carry_over(opened, spec.former, line, keep if spec.keeps_rows else None)
-    return Line(opened.loops, opened.checks, around.health, opened.standstill)
+    return Line(opened.loops, opened.checks, around.health, opened.standstill, spec.name)
 
 
 def _carry_over(opened: "_Opened", former: Spec, present: LineTopics, keep: Keep | None) -> None:
@@ -172,6 +188,7 @@ class _Opened:
             subscription = Subscription([line.events, line.labels], group, f"{around.instance}.{spec.name}")
             owned.stage = BatchStage(around.broker, subscription, handler(), care, writer_prefix=group,
                                      max_records=around.pace.batch_records)
+            owned.stage.hold(self.standstill.held)
             return owned.stage.run
 
         self._spawn(what, make, care, line.events if former else None)
@@ -270,7 +287,7 @@ def _patiently(make: Callable[[], LoopBody], care: Care, standstill: Standstill)
     return body
 
 
-def _summaries(around: Surroundings, accepting: Accepting) -> LoopBody:
+def _summaries(around: Surroundings, accepting: Accepting, standstill: Standstill) -> LoopBody:
     counters = QualityCounters(around.telemetry)
 
     async def send(message: QualitySummary) -> None:
@@ -280,9 +297,12 @@ def _summaries(around: Surroundings, accepting: Accepting) -> LoopBody:
         counters.count(message)
 
     async def body(stop: asyncio.Event) -> None:
-        stopped = False
+        stopped = was_held = False
         while not stopped:
             stopped = await pause(stop, around.pace.summary_interval_s, around.clock)
+            was_held = was_held or standstill.held
+            if was_held:
+                around.telemetry.measure(names.PAUSED, float(standstill.held), pipeline=accepting.spec.name)
             try:
                 await accepting.summarise(around.instance, send)
             except LeptonError as error:

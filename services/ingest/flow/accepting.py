@@ -76,7 +76,7 @@ class Accepting:
         """Remember what the last committed batch left. Raises Invalid when the state cannot be read."""
         mine = EventsPartition(self.spec.pipeline, partition)
         mine.restore(records)
-        self._quarantine.merge(mine.head.decisions)
+        self._quarantine.merge(mine.head.decisions, mine.head.fields)
         self._events[partition] = mine
         self._pending.pop(partition, None)
 
@@ -88,8 +88,9 @@ class Accepting:
     async def accept(self, partition: int, events: Sequence[RawEvent]) -> Results:
         """Judge a batch of events; memory changes with `keep_events` only."""
         mine = self._events[partition]
-        accepted = self._acceptance.judge(events, mine.past, self.bounds, self._quarantine.sources)
-        rows, state = mine.plan(accepted, self._quarantine.decisions)
+        accepted = self._acceptance.judge(events, mine.past, self.bounds, self._quarantine.sources,
+                                          self._quarantine.fields.active)
+        rows, state = mine.plan(accepted, self._quarantine.decisions, self._quarantine.fields.all)
         batch, traces = self._traced(rows, accepted.traces)
         self._pending[partition] = accepted.tally
         return Results(

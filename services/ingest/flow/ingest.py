@@ -9,7 +9,7 @@ from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pipeline import Pipeline, from_json
 from lepton.errors import Invalid, Missing, Refused
 from services.ingest.core.clean.policies import Bounds, bounds_of
-from services.ingest.core.quarantine import Moment, Quarantine
+from services.ingest.core.quarantine import Moment, Newest, Quarantine
 from services.ingest.core.reading.intake import Rejection
 from services.ingest.flow.accepting import Accepting, ContinueTrace, Spec
 
@@ -22,6 +22,9 @@ class Line(Protocol):
 
     async def resume(self) -> bool:
         """Go on after too much was refused; False where nothing had stopped."""
+
+    def hold(self, held: bool) -> None:
+        """Take no more in, or take in again; what waits keeps its place on the log."""
 
 
 OpenLine = Callable[[Accepting], Awaitable[Line]]
@@ -41,6 +44,7 @@ class Ingest:
         self._lines: dict[str, tuple[Accepting, Line]] = {}
         self._bounds: dict[str, Bounds] = {}
         self._quarantines: dict[str, Quarantine] = {}
+        self._pauses: dict[str, Newest] = {}
         self._announced: set[str] = set()
 
     @property
@@ -87,7 +91,9 @@ class Ingest:
         await self._close(name)
         accepting = Accepting(spec, self.quarantine_of(name), self._continue_trace, self._clock)
         accepting.bounds = self._bounds.get(name, {})
-        self._lines[name] = (accepting, await self._open_line(accepting))
+        line = await self._open_line(accepting)
+        self._lines[name] = (accepting, line)
+        line.hold(self._paused(name))
         await self._follow_sources(name, spec)
 
     async def follow_model(self, name: str, state: ModelState | None) -> None:
@@ -108,25 +114,66 @@ class Ingest:
     async def quarantine(self, name: str, source: str, quarantined: bool, at: Moment) -> str:
         """Turn a source's events away, or take them again; what was done, for a person. Raises Missing, Refused."""
         if not source:
-            raise Refused("the command names no source", field="arguments.source", remedy="give the source")
-        if name not in self._announced:
-            raise Missing(f"there is no pipeline {name}", field="target", remedy="see `lepton get pipelines`")
+            raise Refused("the command names no source and no field", field="arguments",
+                          remedy="give the source or the field")
+        self._known(name)
         changed = self.quarantine_of(name).decide(source, quarantined, at)
         now = "quarantined" if source in self.quarantine_of(name).sources else "accepted"
         return f"source {source} of pipeline {name} is {now}" + ("" if changed else ", as it was before")
+
+    async def quarantine_field(self, name: str, field: str, quarantined: bool, at: Moment, incident_id: str) -> str:
+        """Let a field's values be missing, or count again; what was done, for a person. Raises Missing, Refused.
+
+        Nothing can be checked before the pipeline's spec is known, at start; its rows need what they need all the same.
+        """
+        self._known(name)
+        running = self._lines.get(name)
+        if running is not None and quarantined:
+            pipeline = running[0].spec.pipeline
+            if field not in pipeline.fields:
+                raise Missing(f"pipeline {name} has no field {field}", field="arguments.field",
+                              remedy=f"rows can do without: {', '.join(sorted(pipeline.optional_fields)) or 'none'}")
+            if field not in pipeline.optional_fields:
+                raise Refused(f"field {field} of pipeline {name} is required: no row can do without it",
+                              field="arguments.field",
+                              remedy=f"quarantine the source, or pause the pipeline: `lepton pipelines pause {name}`")
+        fields = self.quarantine_of(name).fields
+        changed = fields.decide(field, quarantined, at, incident_id)
+        now = "quarantined" if field in fields.active else "accepted"
+        return f"field {field} of pipeline {name} is {now}" + ("" if changed else ", as it was before")
+
+    async def pause(self, name: str, at: Moment) -> str:
+        """Take no more events of a pipeline in until `resume`; what was done, for a person. Raises Missing."""
+        self._known(name)
+        changed = self._pauses.setdefault(name, Newest()).decide(name, True, at)
+        self._hold(name)
+        return f"pipeline {name} is {'paused' if self._paused(name) else 'not paused'}" + (
+            "" if changed else ", as it was before")
 
     def dead_letter_limit(self, name: str) -> int | None:
         """Refused events a minute past which the pipeline's line stops; None: as the topic says."""
         running = self._lines.get(name)
         return running[0].spec.pipeline.events.dead_letter_limit if running is not None else None
 
-    async def resume(self, name: str) -> str:
+    async def resume(self, name: str, at: Moment) -> str:
         """Let the line of a pipeline go on; what was done, for a person. Raises Missing."""
+        self._known(name)
+        running = self._lines.get(name)
+        paused = self._pauses.setdefault(name, Newest()).decide(name, False, at)
+        self._hold(name)
+        stood = (running is not None and await running[1].resume()) or paused
+        return f"the line of pipeline {name} " + ("goes on" if stood else "did not stand still here")
+
+    def _known(self, name: str) -> None:
         if name not in self._announced:
             raise Missing(f"there is no pipeline {name}", field="target", remedy="see `lepton get pipelines`")
-        running = self._lines.get(name)
-        stood = running is not None and await running[1].resume()
-        return f"the line of pipeline {name} " + ("goes on" if stood else "did not stand still here")
+
+    def _paused(self, name: str) -> bool:
+        return name in self._pauses and name in self._pauses[name].active
+
+    def _hold(self, name: str) -> None:
+        if name in self._lines:
+            self._lines[name][1].hold(self._paused(name))
 
     async def close(self) -> None:
         for name in list(self._lines):

@@ -47,3 +47,17 @@ def test_lifted_quarantines_are_forgotten_before_those_in_force() -> None:
         quarantine.decide(f"s{number}", False, (number + 1, 0))
     assert len(quarantine.decisions) == MAX_SOURCES
     assert quarantine.sources == {"held"}
+
+
+def test_fields_are_decided_about_as_sources_are_and_name_their_incident() -> None:
+    first, second = Quarantine(), Quarantine()
+    first.decide("x", True, (1, 0))
+    first.fields.decide("x", True, (1, 0), "inc-1")
+    assert first.fields.active == {"x": "inc-1"}
+    assert not first.fields.decide("x", False, (0, 9))
+    second.merge(first.decisions, first.fields.all)
+    assert second.sources == {"x"}
+    assert second.fields.active == {"x": "inc-1"}
+    second.fields.decide("x", False, (2, 0))
+    assert second.sources == {"x"}
+    assert not second.fields.active

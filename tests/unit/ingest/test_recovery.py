@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from lepton.contracts import codec
+from lepton.contracts.pb.quality_pb2 import QualitySummary
 from lepton.contracts.pb.recovery_pb2 import (
     RECOVERY_ACTION_QUARANTINE,
     RECOVERY_ACTION_RESTART,
@@ -97,8 +98,38 @@ async def test_a_command_heard_twice_changes_nothing_the_second_time(house: Hous
         assert len(await accepted(house, 2)) == 2
 
 
+async def test_a_quarantined_field_is_missing_until_it_is_restored_over_a_restart_too(house: House) -> None:
+    async with living(house):
+        await known(house)
+        await house.command(RECOVERY_ACTION_QUARANTINE, "", arguments={"field": "weight"})
+        (done,) = await results(house)
+        assert (done.outcome, done.evidence) == (RECOVERY_OUTCOME_DONE, "field weight of pipeline shop is quarantined")
+        await house.send(order(1, weight="heavy", items=1))
+        assert (await accepted(house, 2))[-1]["weight"] is None
+
+        async def counted() -> bool:
+            summaries = [codec.decode_as(Topic.QUALITY, QualitySummary, one.value or b"")
+                         for one in await house.read(Topic.QUALITY)]
+            return any(one.field == "weight" and one.invalid and one.incident_id == "i-1" and one.quarantined
+                       for summary in summaries for one in summary.fields)
+
+        await until(counted, "a summary of the field as it came")
+    for log in house.broker.topic("lepton-recovery-commands").logs:  # type: ignore[attr-defined]
+        log.records.clear()
+    async with living(house):
+        await house.send(order(2, weight=2.0))
+        assert (await accepted(house, 3))[-1]["weight"] is None
+        await house.command(RECOVERY_ACTION_RESTORE, "", arguments={"field": "weight"}, command_id="c-2")
+        assert (await results(house, 2))[1].evidence == "field weight of pipeline shop is accepted"
+        await house.send(order(3, weight=3.0))
+        assert (await accepted(house, 4))[-1]["weight"] == 3.0
+
+
 @pytest.mark.parametrize(("changes", "why"), [
-    ({"source": ""}, "names no source"),
+    ({"source": ""}, "names no source and no field"),
+    ({"arguments": {"field": "note"}}, "a source and a field"),
+    ({"source": "", "arguments": {"field": "price"}}, "price of pipeline shop is required"),
+    ({"source": "", "arguments": {"field": "colour"}}, "no field colour"),
     ({"expires_in_s": -30}, "expired"),
     ({"issued_in_s": 30}, "from the future"),
     ({"target": "pipeline:other"}, "no pipeline other"),

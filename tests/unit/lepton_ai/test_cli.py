@@ -225,8 +225,13 @@ def test_a_person_s_word_on_what_an_incident_asks(lepton: Lepton, desk: Desk) ->
 def test_quarantine_and_keys_are_orders(lepton: Lepton, desk: Desk) -> None:
     lepton("quarantine", "add", "shop", "till-3")
     lepton("quarantine", "lift", "shop", "till-3")
+    lepton("quarantine", "add", "shop", "--field", "price")
+    lepton("quarantine", "lift", "shop", "--field", "price")
+    assert lepton("quarantine", "add", "shop").exit_code == 2
+    assert lepton("quarantine", "add", "shop", "till-3", "--field", "price").exit_code == 2
     assert [(one["action"], one["target"], one["arguments"]) for one in desk.orders] == [
-        ("QUARANTINE", "pipeline:shop", {"source": "till-3"}), ("RESTORE", "pipeline:shop", {"source": "till-3"})]
+        ("QUARANTINE", "pipeline:shop", {"source": "till-3"}), ("RESTORE", "pipeline:shop", {"source": "till-3"}),
+        ("QUARANTINE", "pipeline:shop", {"field": "price"}), ("RESTORE", "pipeline:shop", {"field": "price"})]
     made = lepton("keys", "create", "--scope", "read", "--scope", "predict", "--description", "the shop").stdout
     assert made == "lk_new.secret\n"
     assert "read predict" in lepton("keys", "list").stdout
@@ -243,6 +248,13 @@ def test_a_key_is_throttled_for_a_time_and_released(lepton: Lepton, desk: Desk) 
         ("THROTTLE", "client:lk_1", {"rate_per_s": "5", "for_s": "600"}), ("RESTORE", "client:lk_1", {})]
     for wrong in (("--rate", "0"), (), ("--rate", "1", "--for", "0")):
         assert lepton("keys", "throttle", "lk_1", *wrong).exit_code == 2
+
+
+def test_a_pipeline_is_paused_and_goes_on_by_orders(lepton: Lepton, desk: Desk) -> None:
+    assert "sent to ingest" in lepton("pipelines", "pause", "shop").stdout
+    lepton("pipelines", "resume", "shop")
+    assert [(one["action"], one["target"], one["arguments"]) for one in desk.orders] == [
+        ("PAUSE", "pipeline:shop", {}), ("RESUME", "pipeline:shop", {})]
 
 
 def test_data_of_a_pipeline_needs_its_name(lepton: Lepton) -> None:

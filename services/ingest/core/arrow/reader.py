@@ -1,6 +1,6 @@
 """How the records of a batch, whatever their form, become rows with typed columns in the order of their events."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -29,11 +29,13 @@ _TOGETHER_BYTES = 16 * 1024 * 1024
 class Reader:
     """Reads records of one Pipeline version. Every event is in the answer once: as a row, a rejection or a stray."""
 
-    def __init__(self, pipeline: Pipeline, validator: Validator, partitions: int) -> None:
+    def __init__(self, pipeline: Pipeline, validator: Validator, partitions: int,
+                 passed_over: Collection[str] = ()) -> None:
+        """`passed_over`: what the Pipeline does not name, and events may have all the same."""
         self._validator = validator
         self._plain = Plain.of(pipeline)
         self._readings = Readings(pipeline.fields, validator.column)
-        self._records = RecordReader(pipeline, partitions)
+        self._records = RecordReader(pipeline, partitions, passed_over)
         label = pipeline.events.label
         with_event = label is not None and label.arrives == "with_event"
         self._label_of = validator.column(label.field) if label is not None and with_event else None

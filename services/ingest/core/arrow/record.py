@@ -1,6 +1,6 @@
 """Records that are Arrow streams: their rows as typed columns, those not accepted with the reason, those that stray."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -58,7 +58,9 @@ class Rows:
 class RecordReader:
     """Reads records for one Pipeline version in a topic of so many partitions."""
 
-    def __init__(self, pipeline: Pipeline, partitions: int) -> None:
+    def __init__(self, pipeline: Pipeline, partitions: int, passed_over: Collection[str] = ()) -> None:
+        """`passed_over`: columns that may be there and are not read."""
+        self._passed_over = passed_over
         self._members = columns.members_of(pipeline)
         self._good: pa.Schema | None = None
         self._partitions = partitions
@@ -77,9 +79,11 @@ class RecordReader:
         table = stream.read_table(value)
         # Streams mostly have the columns of the one before.
         if self._good is None or not table.schema.equals(self._good):
-            columns.check_columns(table.schema, self._members)
+            columns.check_columns(pa.schema([one for one in table.schema if one.name not in self._passed_over]),
+                                  self._members)
             self._good = table.schema
-        return Opened(table, {name: columns.dense(table.column(name), name) for name in table.column_names})
+        return Opened(table, {name: columns.dense(table.column(name), name) for name in table.column_names
+                              if name not in self._passed_over})
 
     def read(self, records: "Sequence[Opened]", partition: int, *, split_before: bool) -> Rows:
         """Of records of the same columns, every row is in the answer once: accepted, refused, or a stray.

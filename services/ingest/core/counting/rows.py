@@ -31,6 +31,8 @@ class FieldTally:
     low: float = math.inf
     high: float = -math.inf
     sketch: Sketch | None = None
+    quarantined: bool = False
+    incident_id: str = ""
 
     def add(self, other: "FieldTally") -> None:
         self.present += other.present
@@ -38,6 +40,8 @@ class FieldTally:
         self.invalid += other.invalid
         self.outliers += other.outliers
         self.repaired += other.repaired
+        if other.quarantined:
+            self.quarantined, self.incident_id = True, other.incident_id
         if other.numbers and not self.numbers:
             self.numbers, self.mean, self.squares = other.numbers, other.mean, other.squares
             self.low, self.high = other.low, other.high
@@ -56,7 +60,8 @@ class FieldTally:
     @classmethod
     def of(cls, told: FieldQuality) -> "FieldTally":
         """The inverse of `message`, up to rounding. Raises Invalid when a sketch cannot be read."""
-        tally = cls(told.present, told.missing, told.invalid, told.outliers, told.repaired, sketch=sketches.read(told))
+        tally = cls(told.present, told.missing, told.invalid, told.outliers, told.repaired, sketch=sketches.read(told),
+                    quarantined=told.quarantined, incident_id=told.incident_id)
         if told.HasField("mean"):
             tally.numbers, tally.mean, tally.low, tally.high = told.present, told.mean, told.min, told.max
             tally.squares = told.std * told.std * told.present
@@ -64,7 +69,8 @@ class FieldTally:
 
     def message(self, name: str) -> FieldQuality:
         told = FieldQuality(field=name, present=self.present, missing=self.missing, invalid=self.invalid,
-                            outliers=self.outliers, repaired=self.repaired)
+                            outliers=self.outliers, repaired=self.repaired, quarantined=self.quarantined,
+                            incident_id=self.incident_id)
         if self.numbers:
             told.mean, told.std = self.mean, math.sqrt(max(self.squares, 0.0) / self.numbers)
             told.min, told.max = self.low, self.high

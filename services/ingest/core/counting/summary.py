@@ -96,6 +96,10 @@ class Tally:
             name = OTHER_SOURCES
         return self._sources.setdefault(name, SourceTally())
 
+    def tell(self, name: str, counted: FieldTally) -> None:
+        """What was counted of a field besides the accepted rows."""
+        self._fields.setdefault(name, FieldTally()).add(counted)
+
     def repair(self, counts: Mapping[str, int]) -> None:
         """Count values that were changed, by field."""
         for name, count in counts.items():

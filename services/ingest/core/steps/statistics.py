@@ -144,6 +144,12 @@ class StatisticsStep:
             return self._state
         return self._state.of_fields(*self._fields)
 
+    @property
+    def bounds(self) -> Bounds:
+        """Of ordinary numbers, by field, as they were frozen last; empty before."""
+        state = self.state
+        return state.frozen.bounds(state.numbers, self._outliers) if state.frozen is not None else {}
+
     def begin(self) -> None:
         """Before the rows of a batch are judged."""
         self._ahead = self.state
