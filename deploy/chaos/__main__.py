@@ -3,11 +3,13 @@
 import argparse
 import asyncio
 import sys
+from functools import partial
 from pathlib import Path
 
 import httpx
 
 from deploy.chaos import report
+from deploy.chaos.models.corrupting import corrupted
 from deploy.chaos.network import Network
 from deploy.chaos.plan import Plan, read
 from deploy.chaos.run import Stack, run, spent
@@ -18,6 +20,7 @@ from deploy.local.steps import ended, say
 from lepton.bus import kafka
 from lepton.clock import SystemClock
 from lepton.errors import Missing
+from lepton.store.mongo import Database
 
 
 async def work(plan: Plan, home: Path) -> list[report.Outcome]:
@@ -26,7 +29,9 @@ async def work(plan: Plan, home: Path) -> list[report.Outcome]:
     if found is None or not processes.manager(home).alive():
         raise Missing("no stack runs here", place=str(home), remedy="`lepton up`")
     ready = {one.name: one.ready for one in [*programs.servers(found), *programs.services(found)]}
-    broker = kafka.connect(programs.settings(found, "chaos").broker_options())
+    settings = programs.settings(found, "chaos")
+    database = Database.connect(found.mongo, settings.mongo_database)
+    broker = kafka.connect(settings.broker_options())
 
     async def is_ready(name: str) -> bool:
         # What has no readiness to tell, such as the unit of backups, is ready as long as it runs.
@@ -42,9 +47,10 @@ async def work(plan: Plan, home: Path) -> list[report.Outcome]:
                 base_url=f"http://127.0.0.1:{found.ports.get(NETWORK, 0)}", timeout=5) as proxy:
             network = Network(links.links(found), proxy)
             stack = Stack(processes.manager(home), broker, rest, is_ready, SystemClock(), network,
-                          lambda incident: concerns(incident, plan.pipeline, plan.ignore))
+                          lambda incident: concerns(incident, plan.pipeline, plan.ignore), partial(corrupted, database))
             return await run(plan, stack, told)
     finally:
+        await database.close()
         await broker.close()
 
 

@@ -19,7 +19,7 @@ _ENDED = frozenset({"SUCCEEDED", "REJECTED", "FAILED", "CANCELLED"})
 @asynccontextmanager
 async def burdened(fault: Burden, rest: httpx.AsyncClient, model: str) -> AsyncIterator[None]:
     """They call for as long as the block runs. Raises Unavailable when no key can be made for them."""
-    body = await _asked(rest, "POST", "/v1/keys", {"scopes": ["predict"], "description": fault.name})
+    body = await asked(rest, "POST", "/v1/keys", json={"scopes": ["predict"], "description": fault.name})
     try:
         async with httpx.AsyncClient(base_url=rest.base_url, headers={"authorization": f"Bearer {body['key']}"},
                                      limits=httpx.Limits(max_connections=fault.clients), timeout=30) as own:
@@ -32,21 +32,26 @@ async def burdened(fault: Burden, rest: httpx.AsyncClient, model: str) -> AsyncI
                     one.cancel()
                 await asyncio.wait(calling)
     finally:
-        await _asked(rest, "DELETE", f"/v1/keys/{body['key_id']}")
+        await asked(rest, "DELETE", f"/v1/keys/{body['key_id']}")
 
 
 async def ordered(fault: Train, rest: httpx.AsyncClient, model: str) -> str:
     """The state in which the run ended that was ordered. Raises Unavailable when it did not within the fault's time."""
-    run = (await _asked(rest, "POST", f"/v1/models/{model}/train", fault.order))["run_id"]
+    run = (await asked(rest, "POST", f"/v1/models/{model}/train", json=fault.order))["run_id"]
+    return await run_ended(rest, run, fault.for_s, fault.name)
+
+
+async def run_ended(rest: httpx.AsyncClient, run: str, within_s: float, field: str) -> str:
+    """The state in which a run ended. Raises Unavailable when it did not within `within_s`."""
     try:
-        async with asyncio.timeout(fault.for_s):
+        async with asyncio.timeout(within_s):
             while True:
                 await asyncio.sleep(_AGAIN_S)
                 state = await _state(rest, run)
                 if state in _ENDED:
                     return state
     except TimeoutError:
-        raise Unavailable(f"{run} did not end within {fault.for_s:g} s", field=fault.name) from None
+        raise Unavailable(f"{run} did not end within {within_s:g} s", field=field) from None
 
 
 async def _state(rest: httpx.AsyncClient, run: str) -> str:
@@ -80,9 +85,10 @@ async def _slowly(rest: httpx.AsyncClient, model: str) -> None:
     await rest.post(f"/v1/models/{model}/predict", content=trickle())
 
 
-async def _asked(rest: httpx.AsyncClient, method: str, path: str, body: object = None) -> Any:
+async def asked(rest: httpx.AsyncClient, method: str, path: str, **request: Any) -> Any:
+    """What the gateway answered. Raises Unavailable when it does not, or refuses."""
     try:
-        answer = await rest.request(method, path, json=body)
+        answer = await rest.request(method, path, **request)
     except httpx.HTTPError as failure:
         raise Unavailable(f"the gateway does not answer: {failure!r}", place=path) from failure
     if not answer.is_success:

@@ -126,6 +126,20 @@ class Train(_Fault):
     """How long it may take."""
 
 
+class Misserve(_Fault):
+    """A version is imported and promoted by the doors that people use, and is what the fault says, for `for_s` seconds.
+
+    Somebody opened the gate for it. `bad_model`: it answers the opposite of what it learnt. `nan_model`: where `field`
+    is `value` it answers NaN, and rows of that kind come from then on. `corrupt_model`: its bytes in the artefact store
+    are changed before it is promoted.
+    """
+
+    do: Literal["bad_model", "nan_model", "corrupt_model"]
+    field: str = ""
+    value: float = 0
+    for_s: Seconds = 60
+
+
 class Wait(_Fault):
     """The control: nothing happens for `for_s` seconds, and nothing may be done about it."""
 
@@ -133,7 +147,7 @@ class Wait(_Fault):
     for_s: Seconds = 20
 
 
-Fault = Annotated[Strike | Starve | Disturb | Spoil | Burden | Train | Wait, Field(discriminator="do")]
+Fault = Annotated[Strike | Starve | Disturb | Spoil | Burden | Train | Misserve | Wait, Field(discriminator="do")]
 
 
 class Flow(_Block):
@@ -222,8 +236,10 @@ def _parts(fault: Fault) -> frozenset[str]:
             return frozenset({"events"})
         case Burden():
             return frozenset({"calls"})
-        case Train():
+        case Train() | Misserve(do="bad_model" | "corrupt_model"):
             return frozenset({"model"})
+        case Misserve():
+            return frozenset({"model", "events"})
     return frozenset()
 
 

@@ -13,6 +13,7 @@ import httpx
 from deploy.chaos import verdict
 from deploy.chaos.callers import ordered
 from deploy.chaos.ledger import Ledger
+from deploy.chaos.models.promoting import Corrupt
 from deploy.chaos.network import Network
 from deploy.chaos.plan import Disturb, Fault, Plan, Spoil, Strike, Train, beside, pairs
 from deploy.chaos.report import Outcome
@@ -44,6 +45,7 @@ class Stack:
     network: Network
     concerns: Callable[[verdict.Incident], bool]
     """Whether an incident is looked at; the others are as if they were not."""
+    corrupt: Corrupt
 
     async def until(self, what: Callable[[], Awaitable[bool]], within_s: float) -> float | None:
         """Seconds until it was so; None when it was not within `within_s`."""
@@ -215,7 +217,6 @@ async def _struck(stack: Stack, fault: Fault, traffic: Traffic, *,
 
     What is seen beside it is held against it only where it is `alone`.
     """
-    began, struck_at = stack.clock.monotonic(), stack.clock.now().timestamp()
     seen, ready_s, ended = verdict.Seen(), None, ""
 
     async def over() -> bool:
@@ -225,7 +226,10 @@ async def _struck(stack: Stack, fault: Fault, traffic: Traffic, *,
             seen = verdict.look(fault.expect, found, struck_at)
         return found is not None and verdict.is_over(fault.expect, seen)
 
-    async with struck(fault, stack.control, traffic, stack.network) as pid:
+    before = stack.clock.now().timestamp(), stack.clock.monotonic()
+    async with struck(fault, stack.control, traffic, stack.network, stack.corrupt) as pid:
+        # Signals take no time, and what was seen since counts; what has to be made and imported first does.
+        struck_at, began = before if pid else (stack.clock.now().timestamp(), stack.clock.monotonic())
         if isinstance(fault, Strike):
             # Who hangs is waited for as long as it hangs: who lives on after that was not given another life.
             ready_s = await _back(stack, fault.target, pid, _READY_S if fault.do == "kill" else fault.for_s)

@@ -13,8 +13,9 @@ from contextlib import asynccontextmanager, contextmanager
 import psutil
 
 from deploy.chaos.callers import burdened
+from deploy.chaos.models.promoting import Corrupt, promoted
 from deploy.chaos.network import Network
-from deploy.chaos.plan import Burden, Disturb, Fault, Spoil, Starve, Strike, Train, Wait
+from deploy.chaos.plan import Burden, Disturb, Fault, Misserve, Spoil, Starve, Strike, Train, Wait
 from deploy.chaos.traffic import Traffic
 from deploy.supervisor import ProcessManager
 from lepton.errors import Missing
@@ -24,7 +25,8 @@ _FOLLOW_S = 0.1
 
 
 @asynccontextmanager
-async def struck(fault: Fault, control: ProcessManager, traffic: Traffic, network: Network) -> AsyncIterator[int]:
+async def struck(fault: Fault, control: ProcessManager, traffic: Traffic, network: Network,
+                 corrupt: Corrupt) -> AsyncIterator[int]:
     """The fault begins, the block runs, and the fault ends; the pid that was struck, 0 where none was.
 
     A kill has no end; the others end with the block, which is to last `fault.for_s`.
@@ -67,6 +69,16 @@ async def struck(fault: Fault, control: ProcessManager, traffic: Traffic, networ
         case Burden():
             async with burdened(fault, traffic.rest, traffic.pipeline):
                 yield 0
+        case Misserve():
+            async with promoted(fault, traffic.rest, traffic.pipeline, traffic.rows, traffic.flow.label, corrupt):
+                if fault.do == "nan_model":
+                    traffic.spoil(Spoil(name=fault.name, do="constant", field=fault.field, value=fault.value,
+                                        for_s=fault.for_s, source="chaos/rows-of-another-kind"))
+                try:
+                    yield 0
+                finally:
+                    if fault.do == "nan_model":
+                        traffic.spoil(None)
         case Train() | Wait():
             # A training is ordered by who waits for its end.
             yield 0

@@ -108,6 +108,12 @@ LOG_DROPPED: Final = "lepton_predictor_log_dropped"
 MODELS_REFUSED: Final = "lepton_predictor_models_refused"
 """Counter: versions not loaded: signature, digest or operators did not hold. Attribute: model."""
 
+UNSOUND_ROWS: Final = "lepton_predictor_unsound_rows"
+"""Counter and measurement: rows that a version answered with what is no number. Attributes: model, version."""
+REFUSED_VERSION: Final = "lepton_predictor_refused_version"
+"""Measurement, for as long as it lasts: the version the registry names champion and this process cannot load, because
+it does not hold. Attributes: model, reason."""
+
 # Predictor, in Triton's words: exposed as they stand, without `_total`, in /metrics alone. Attributes of all but the
 # machine's: model, version.
 NV_REQUEST_SUCCESS: Final = "nv_inference_request_success"

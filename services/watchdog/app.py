@@ -23,7 +23,8 @@ from lepton.store.documents import DocumentDatabase
 from lepton.store.incidents import Incidents, Lease
 from lepton.store.mongo import Database
 from services.watchdog.core.alerting.grouping import Timing
-from services.watchdog.core.inputs import Command, Decision, Thresholds
+from services.watchdog.core.inputs import Decision, Thresholds
+from services.watchdog.core.orders.command import Command
 from services.watchdog.core.thresholds.limits import Limits
 from services.watchdog.edge import announced, approvals, quality, results, telemetry
 from services.watchdog.edge.announced import AnnouncedPipelines

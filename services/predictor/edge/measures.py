@@ -44,6 +44,8 @@ class Works(Protocol):
     def take_work(self) -> Mapping[str, tuple[int, int]]: ...
     def waiting_rows(self) -> int: ...
     def shown(self) -> Iterable[Shown]: ...
+    def take_unsound(self) -> Mapping[tuple[str, int], int]: ...
+    def refused(self) -> Iterable[tuple[str, int, str]]: ...
 
 
 class Measures:
@@ -59,6 +61,7 @@ class Measures:
         self._scored = telemetry.counter(names.SCORED_ROWS, "Streamed rows answered")
         self._unscored = telemetry.counter(names.ROWS_WITHOUT_MODEL, "Streamed rows passed over for want of a model")
         self._refused = telemetry.counter(names.MODELS_REFUSED, "Versions not loaded because something did not hold")
+        self._unsound = telemetry.counter(names.UNSOUND_ROWS, "Rows answered with what is no number")
         self._dropped = telemetry.counter(names.LOG_DROPPED, "Answers to requests that the sampled log had no room for")
         telemetry.gauge(names.PROVIDER, lambda: [(1.0, {"provider": provider})],
                         "1 for the execution provider models run on")
@@ -121,10 +124,20 @@ class Measures:
         for model, (batches, rows) in self._library.take_work().items():
             self._batches.add(batches, {"model": model})
             self._rows.add(rows, {"model": model})
+        self._complain()
         self._waiting_rows = float(self._library.waiting_rows()) + waiting
         self._telemetry.measure(names.WAITING_ROWS, self._waiting_rows)
         self._versions = tuple((float(shown.version), {"model": shown.model, "provider": shown.provider})
                                for shown in self._library.shown() if shown.serving)
+
+    def _complain(self) -> None:
+        """Of versions that are none to answer with."""
+        for (model, version), rows in self._library.take_unsound().items():
+            self._unsound.add(rows, {"model": model, "version": str(version)})
+            self._telemetry.count(names.UNSOUND_ROWS, rows, model=model, version=str(version))
+            self._telemetry.error("unsound_answers", f"v{version} answered {rows} rows with what is no number", model)
+        for model, version, reason in self._library.refused():
+            self._telemetry.measure(names.REFUSED_VERSION, version, model=model, reason=reason)
 
     async def run(self, stop: asyncio.Event) -> None:
         """A loop for the service: flush until `stop`, and once more."""

@@ -18,6 +18,7 @@ from services.predictor.core.batching.limits import Limits
 from services.predictor.core.engine import Engine
 from services.predictor.core.oip.tally import Batches, Work
 from services.predictor.core.plain.forms import Batch, Form
+from services.predictor.core.rollout.comparing import sound, unsound_rows
 from services.predictor.flow.answered import MAX_LOGGED_ROWS, Answered
 from services.predictor.flow.library import Library
 
@@ -39,12 +40,14 @@ class _Lent:
 
 class Task:
     """Runs the batches of one kind of request on the door's threads. `offer` is called there, with digests of the
-    inputs where `digested`.
+    inputs where `digested`. `unsound` is told of rows whose answers are no numbers.
     """
 
-    def __init__(self, lent: _Lent, batch: Batch, offer: Callable[[Answered], None], digested: bool) -> None:
+    def __init__(self, lent: _Lent, batch: Batch, offer: Callable[[Answered], None], digested: bool,
+                 unsound: Callable[[str, int, int], None]) -> None:
         self.batch = batch
         self._lent = lent
+        self._unsound = unsound
         self._offer = offer
         self._digested = digested
 
@@ -60,6 +63,8 @@ class Task:
         feed = self.batch.feed(rows, raw)
         outputs = self.batch.run(feed)
         engine = self._lent.engine
+        if not sound(outputs):
+            self._unsound(engine.manifest.model, engine.manifest.version, unsound_rows(engine.read(outputs)))
         for start, stop, request_id, waited_s, traceparent in logged:
             part = {name: array[start:stop] for name, array in outputs.items()}
             answered = Answered(engine.manifest.model, engine.manifest.version, request_id.decode(), engine.read(part),
@@ -134,7 +139,7 @@ class Forms:
         model, version = engine.manifest.model, str(engine.manifest.version)
         lent = self._lent.get((model, version)) or self._lend(model, version)
         task = self._tasks.setdefault((model, version, form.batch.key),
-                                      Task(lent, form.batch, self._offer, self._digested))
+                                      Task(lent, form.batch, self._offer, self._digested, self._library.unsound))
         limits = engine.limits
         return Learnt(model, version, limits, engine.pace.line, engine.is_quick(limits.max_rows), engine.is_steady,
                       form, task)

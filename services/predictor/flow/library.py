@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -54,6 +55,7 @@ class Library:
         self._limits: dict[str, Limits] = {}
         self._standings: dict[str, Standing] = {}
         self._trials: dict[str, Trial] = {}
+        self._unsound: deque[tuple[str, int, int]] = deque()
         self.parking = Parking(room or Room(), self._slots, self._standings, self._trials, self._bring, clock)
 
     def watch(self, changed: Callable[[], None]) -> None:
@@ -158,6 +160,7 @@ class Library:
             return
         if state.revision > standing.revision:
             standing.revision, standing.champion, standing.settled = state.revision, state.champion, False
+            standing.refused = 0
         standing.state = state
         tried, trial = state.rollout.candidate if _tries(state) else 0, self._trials.get(state.model)
         if trial is not None and (trial.candidate, trial.champion) != (tried, state.champion):
@@ -180,14 +183,14 @@ class Library:
         try:
             await self._bring(state, state.champion)
         except Refused as refused:
-            standing.settled, standing.reason = True, str(refused)
+            standing.settled, standing.reason, standing.refused = True, str(refused), state.champion
             await self._stand_in(state)
             raise
         except Unavailable:
             await self._stand_in(state)
             raise
         self._slots.flip(state.model, state.champion, frozenset({state.previous_champion, tried}))
-        standing.settled, standing.reason = True, ""
+        standing.settled, standing.reason, standing.refused = True, "", 0
         standing.unpark()
         if state.previous_champion:
             await self._keep(state)
@@ -251,6 +254,31 @@ class Library:
 
     def resident(self, model: str) -> list[int]:
         return list(self._slots.resident(model))
+
+    def before(self, model: str) -> int:
+        """The champion before, where it is in memory; 0 where it is not."""
+        standing = self._standings.get(model)
+        state = standing.state if standing is not None else None
+        number = state.previous_champion if state is not None else 0
+        return number if number in self._slots.resident(model) else 0
+
+    def unsound(self, model: str, version: int, rows: int) -> None:
+        """So many rows were answered with what is no number. May be called from any thread."""
+        if rows:
+            self._unsound.append((model, version, rows))
+
+    def take_unsound(self) -> dict[tuple[str, int], int]:
+        """Those rows since the last call, by model and version."""
+        found: dict[tuple[str, int], int] = {}
+        while self._unsound:
+            model, version, rows = self._unsound.popleft()
+            found[model, version] = found.get((model, version), 0) + rows
+        return found
+
+    def refused(self) -> list[tuple[str, int, str]]:
+        """Champions that do not hold: model, version, and why."""
+        return [(model, standing.refused, standing.reason) for model, standing in sorted(self._standings.items())
+                if standing.refused]
 
     def take_work(self) -> dict[str, tuple[int, int]]:
         """Batches and rows run for requests since the last call, by model; models that did nothing left out."""

@@ -32,6 +32,8 @@ class Standing:
     state: models_pb2.ModelState | None = None
     unloaded: bool = False
     """An operator had it leave this process, until it is loaded again."""
+    refused: int = 0
+    """The champion that does not hold, and for which the one before goes on answering; 0: none."""
     left: int = 0
     """The champion that does not answer here for as long as the registry names it: the one before does."""
     parked: int = 0

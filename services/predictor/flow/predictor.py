@@ -11,9 +11,11 @@ import pyarrow as pa
 from lepton.clock import Clock
 from lepton.contracts.pb import grpc_service_pb2 as oip
 from lepton.contracts.pb import prediction_pb2
-from lepton.errors import Refused, Unavailable
+from lepton.errors import Invalid, Refused, Unavailable
 from services.predictor.core.answers import Answers, named
+from services.predictor.core.batching.batcher import Arrays
 from services.predictor.core.engine import Engine
+from services.predictor.core.rollout.comparing import sound, sound_answers, unsound_rows
 from services.predictor.core.signature import Course, Feed
 from services.predictor.flow import asking
 from services.predictor.flow.answered import MAX_LOGGED_ROWS, Answered, Logging
@@ -89,6 +91,9 @@ class Predictor:
                 outputs = await engine.answer(timed.read(read.feed), asked.deadline)
             else:
                 engine, outputs = await self._beside.answer(trial, engine, timed, read.feed, asked.deadline)
+            if not sound(outputs):
+                # Tensors are given as the model gave them; that they are no numbers is told to whom it concerns.
+                self._count_unsound(engine, engine.read(outputs))
             if self._log_is_due():
                 self._log(engine, read.request_id, engine.read(outputs), asked, entity, read.feed)
             timed.answered()
@@ -108,6 +113,8 @@ class Predictor:
                     outputs = await engine.answer(timed.read(feed), asked.deadline)
                 else:
                     engine, outputs = await self._beside.answer(trial, engine, timed, feed, asked.deadline)
+                if not sound(outputs):
+                    engine, outputs = await self._instead(engine, feed, outputs, asked.deadline, request.version)
                 answers = engine.read(outputs)
                 # The log numbers the rows of a request; where some have no answer, the numbers would be others.
                 if not gathered.errors and self._log_is_due():
@@ -138,7 +145,41 @@ class Predictor:
                 parts = engine.score(batch)
             else:
                 parts = await asyncio.to_thread(engine.score, batch)
-            return Scored(engine.manifest.version, parts)
+            if all(map(sound_answers, parts)):
+                return Scored(engine.manifest.version, parts)
+            for one in parts:
+                self._count_unsound(engine, one)
+            return await self._scored_before(model, batch) or Scored(engine.manifest.version, parts)
+
+    def _count_unsound(self, engine: Engine, answers: Answers) -> None:
+        self._library.unsound(engine.manifest.model, engine.manifest.version, unsound_rows(answers))
+
+    async def _instead(self, engine: Engine, feed: Feed, outputs: Arrays, deadline: float,
+                       version: int) -> tuple[Engine, Arrays]:
+        """What the champion before answers to what the present one has no number for; where none is in memory, or a
+        version was asked for by name, what there is."""
+        self._count_unsound(engine, engine.read(outputs))
+        model, before = engine.manifest.model, self._library.before(engine.manifest.model)
+        if version or not before or before == engine.manifest.version:
+            return engine, outputs
+        with self._library.lease(model, str(before)) as other:
+            if other.signature != engine.signature:
+                return engine, outputs
+            answered = await other.answer(feed, deadline)
+        return (other, answered) if sound(answered) else (engine, outputs)
+
+    async def _scored_before(self, model: str, batch: pa.RecordBatch) -> Scored | None:
+        """A stream's rows by the champion before; None where it cannot answer them either."""
+        before = self._library.before(model)
+        if not before or before == self._library.serving(model):
+            return None
+        with self._library.lease(model, str(before)) as engine:
+            try:
+                parts = await asyncio.to_thread(engine.score, batch)
+            except Invalid:
+                # It was made for other rows.
+                return None
+        return Scored(before, parts) if all(map(sound_answers, parts)) else None
 
     async def awake(self, model: str, deadline: float = math.inf) -> None:
         """Wait until a model that left memory for want of room is back. Raises as `infer`."""

@@ -18,13 +18,13 @@ from services.watchdog.core.inputs import (
     Answered,
     AnyInput,
     Approval,
-    Command,
     Decision,
     Incident,
     Leads,
     Thresholds,
     Tick,
 )
+from services.watchdog.core.orders.command import Command
 from services.watchdog.core.remedy import Budget, Permit
 from services.watchdog.core.rules import symptoms
 from services.watchdog.core.safety import afterwards

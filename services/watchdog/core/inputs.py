@@ -4,6 +4,7 @@ from typing import Final
 
 import msgspec
 
+from services.watchdog.core.orders.command import Command
 from services.watchdog.core.summaries.counts import FieldRows, JointRows, SourceRows
 from services.watchdog.core.thresholds.limits import (
     DriftRule,
@@ -174,6 +175,17 @@ class Judged(Input, frozen=True):
     late_s: float = 0.0
 
 
+class Unusable(Input, frozen=True):
+    """A predictor complains of a version: `rows` of its answers since the heartbeat before were no numbers, or it could
+    not be loaded because it does not hold (`refused` says why)."""
+
+    instance: str
+    model: str
+    version: int
+    rows: int = 0
+    refused: str = ""
+
+
 class RunEnded(Input, frozen=True):
     """A training run reached `state`: succeeded, rejected, failed or cancelled.
 
@@ -318,18 +330,6 @@ class AlreadyOpen(Input, frozen=True):
     incident: Incident
 
 
-class Command(msgspec.Struct, frozen=True):
-    """A recovery command to be signed and sent; it is void `valid_s` after it was issued."""
-
-    command_id: str
-    action: str
-    target: str
-    arguments: dict[str, str]
-    cause: str
-    incident_id: str
-    valid_s: float
-
-
 class Decision(msgspec.Struct, frozen=True):
     """An incident as it now stands, with the command that goes with it, and what a person is told (empty: nothing)."""
 
@@ -391,5 +391,5 @@ class Thresholds(Input, frozen=True):
 
 
 AnyInput = (Tick | Beat | Again | Reached | Announced | Rules | ModelSeen | RowsSeen | Predicted | Requests | Judged
-            | ClientsSeen | RunEnded | Figures | Failures | Lines | Called | Alerted | Answered | Approval | Leads
-            | AlreadyOpen | Thresholds)
+            | ClientsSeen | Unusable | RunEnded | Figures | Failures | Lines | Called | Alerted | Answered | Approval
+            | Leads | AlreadyOpen | Thresholds)

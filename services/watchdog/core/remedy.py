@@ -7,7 +7,8 @@ from enum import Enum
 
 from services.watchdog.core.capacity.bounds import one_more, wanted
 from services.watchdog.core.incident import taken as taken_by
-from services.watchdog.core.inputs import Command, Incident, Rules, Thresholds, Tick
+from services.watchdog.core.inputs import Incident, Rules, Thresholds, Tick
+from services.watchdog.core.orders.command import Command
 from services.watchdog.core.safety.rung import Rung
 from services.watchdog.core.state import State
 from services.watchdog.core.symptom import (
@@ -30,6 +31,7 @@ from services.watchdog.core.symptom import (
     SILENCE,
     SURGE,
     TOO_FEW,
+    UNUSABLE,
 )
 
 # Restarted by the process manager alone: the watchdog cannot command itself, and without the actuator nobody obeys.
@@ -73,7 +75,7 @@ def ladder(incident: Incident, state: State) -> tuple[Rung, ...]:
 
 def _wanted(incident: Incident, rules: Rules, state: State) -> tuple[str, ...]:
     """What the Pipeline's ladder says, as far as it can be done."""
-    if incident.symptom == QUALITY_LOSS:
+    if incident.symptom in (QUALITY_LOSS, UNUSABLE):
         return _possible(rules.ladders.quality_loss, incident, state)
     if incident.symptom == ESTIMATED_LOSS:
         return rules.ladders.estimated_loss
@@ -186,6 +188,9 @@ def _arguments(incident: Incident, rung: Rung, state: State, tick: Tick) -> dict
         return {"max_rows": str(rule.rows * rule.windows), "since": f"{incident.opened_s:.3f}"}
     if incident.symptom == ESTIMATED_LOSS:
         # Of the time since, hardly a row has a label: what the Pipeline learns from otherwise must do.
+        return {}
+    if incident.symptom == UNUSABLE:
+        # The world is as it was: all that is known of it may be learnt from.
         return {}
     # Rows from before the loss would teach the new version the old truth.
     return {"max_rows": str(labels_since(incident, state)), "since": f"{incident.opened_s:.3f}"}

@@ -20,7 +20,8 @@ def symptoms(state: State, tick: Tick) -> list[Symptom]:
     """All that is wrong at this tick, worst first."""
     now = tick.monotonic_s
     return [*silence(state, now), *stopped_lines(state), *broken_data(state, now), *quality_loss(state),
-            *state.estimates.symptoms(now), *training_failures(state), *loads(state, now),
+            *state.unusable.symptoms(state.models, now), *state.estimates.symptoms(now),
+            *training_failures(state), *loads(state, now),
             *state.promises.symptoms(now),
             *state.dependencies.symptoms(now), *state.outside.symptoms(state.rules)]
 

@@ -26,6 +26,7 @@ from services.watchdog.core.inputs import (
     RunEnded,
     Thresholds,
     Tick,
+    Unusable,
 )
 from services.watchdog.core.lines.rates import SETTLE_S, Rates
 from services.watchdog.core.load.clients import Abuser, Clients
@@ -33,8 +34,9 @@ from services.watchdog.core.load.dependencies import Dependencies
 from services.watchdog.core.load.refusals import Refusals
 from services.watchdog.core.load.usage import Usage
 from services.watchdog.core.load.work import Work
-from services.watchdog.core.quality.loss import Reference, Window, judge
+from services.watchdog.core.quality.loss import Reference, Window, judge, reached, stricter
 from services.watchdog.core.quality.sources import Sources
+from services.watchdog.core.quality.unusable import UnusableVersions
 from services.watchdog.core.rows.patterns import AllPatterns
 from services.watchdog.core.signals import Lives
 from services.watchdog.core.slo.promises import Promises
@@ -60,6 +62,8 @@ class State:
     models: dict[str, ModelSeen] = field(default_factory=dict)
     windows: dict[str, Window] = field(default_factory=dict)
     """By pipeline: labelled predictions of its present champion."""
+    former: dict[str, Reference] = field(default_factory=dict)
+    """By model, what the champion before did when it was replaced; while the present one is young."""
     labels: dict[str, int] = field(default_factory=dict)
     """By pipeline, labelled predictions seen of any version."""
     news: dict[str, float] = field(default_factory=dict)
@@ -70,6 +74,7 @@ class State:
     outside: Outside = field(default_factory=Outside)
     promoted: dict[str, float] = field(default_factory=dict)
     """By model, when its champion changed while we watched."""
+    unusable: UnusableVersions = field(default_factory=UnusableVersions)
     runs: dict[str, RunEnded] = field(default_factory=dict)
     """By model, the run that ended last."""
 
@@ -124,6 +129,8 @@ class State:
                 self.clients.see(one, now)
             case Judged():
                 self._judged(one, now)
+            case Unusable():
+                self.unusable.see(one, now)
             case Alerted():
                 self.outside.see(one)
             case RunEnded():
@@ -146,8 +153,17 @@ class State:
         self.refusals.look(now)
         self.clients.look(now, self.refusals.troubled())
         self._idling(hearing, now)
+        self._grown_up(now)
 
     def reference(self, model: str) -> Reference | None:
+        """What the champion is held to: its figure at publication, and what the one before did lately where that is
+        better: a version that was bad already when it was published is found out by that alone."""
+        rules = self.rules.get(model)
+        if rules is None or rules.quality is None:
+            return None
+        return stricter(rules.quality.metric, self.published(model), self.former.get(model))
+
+    def published(self, model: str) -> Reference | None:
         """What the champion's watched metric was at publication; None when it was not measured then."""
         seen, rules = self.models.get(model), self.rules.get(model)
         if seen is None or rules is None or rules.quality is None:
@@ -170,6 +186,14 @@ class State:
         window = self.windows.get(pipeline)
         loss = judge(window, self.reference(pipeline)) if window is not None else None
         return loss is not None and not loss.lost
+
+    def _grown_up(self, now: float) -> None:
+        """What the version before did under another sky says nothing after a while, unless that is what is lost."""
+        for model in [one for one in self.former if now - self.promoted.get(one, now) > self.thresholds.young_s]:
+            window = self.windows.get(model)
+            loss = judge(window, self.reference(model)) if window is not None else None
+            if loss is None or not loss.lost:
+                del self.former[model]
 
     def _requests(self, seen: Requests, now: float) -> None:
         self.promises.see(seen, now)
@@ -204,7 +228,7 @@ class State:
         self.patterns.rule(rules)
         self.promises.rule(rules)
         if rules.deleted:
-            for known in (self.rules, self.windows, self.sources, self.runs):
+            for known in (self.rules, self.windows, self.sources, self.runs, self.former):
                 known.pop(rules.pipeline, None)
             self.estimates.gone(rules.pipeline)
             return
@@ -213,6 +237,8 @@ class State:
         self.estimates.begin(self.models.get(rules.pipeline), rules)
         if before is None or before.quality != rules.quality:
             self.windows.pop(rules.pipeline, None)
+            # What was measured by another rule is no measure of this one.
+            self.former.pop(rules.pipeline, None)
             self.fresh_window(rules.pipeline)
 
     def _model(self, seen: ModelSeen, now: float) -> None:
@@ -224,10 +250,18 @@ class State:
         if before is None or before.champion != seen.champion:
             if before is not None:
                 self.promoted[seen.model] = now
+                self._succeeded(seen.model)
             if before is not None and seen.champion > before.champion:
                 self.patterns.retrained(seen.model)
             self.fresh_window(seen.model)
             self.news[seen.model] = now
+
+    def _succeeded(self, model: str) -> None:
+        """Where the champion before answered too few labels to say how good it was, the one before it still counts."""
+        window = self.windows.get(model)
+        found = reached(window) if window is not None else None
+        if found is not None:
+            self.former[model] = found
 
     def _judged(self, row: Judged, now: float) -> None:
         self.news[row.pipeline] = now

@@ -6,11 +6,13 @@ from services.watchdog.core.rules import pipeline_of
 from services.watchdog.core.safety.verdict import Finding, Verdict
 from services.watchdog.core.signals import Life
 from services.watchdog.core.state import State
-from services.watchdog.core.symptom import BUS, LOAD_AHEAD, OF_LOAD, OUTSIDE, STANDING, SURGE, TOO_MUCH
+from services.watchdog.core.symptom import BUS, LOAD_AHEAD, OF_LOAD, OUTSIDE, STANDING, SURGE, TOO_MUCH, UNUSABLE
 
 # Summaries come every two seconds and take a moment: rows counted before a quarantine took hold are not held
 # against it.
 SUMMARY_S = 3.0
+# A version that just came is not yet complained of, even where it is no better.
+HEARD_S = 2.0
 
 # Who is let go after their time shows within this whether they have stopped.
 AFTER_HOLD_S = 30.0
@@ -30,6 +32,8 @@ def look(incident: Incident, state: State, tick: Tick) -> Verdict:
             return _refused(incident) or _quality(incident, state, now)
         case "estimated_loss":
             return _refused(incident) or _estimated(incident, state, now)
+        case "unusable_model":
+            return _refused(incident) or _unusable(incident, state, now)
         case "broken_data":
             return _refused(incident) or _data(incident, state, now)
         case "line_stopped":
@@ -190,9 +194,28 @@ def _labels(incident: Incident, state: State) -> str:
     return "labels came and decide" + (f": {loss.text(window.rule.metric)}" if loss and window else "")
 
 
+def _unusable(incident: Incident, state: State, now: float) -> Verdict:
+    """Well once another version is champion and nobody complains of that one."""
+    if not state.lives.may_judge(now):
+        return WAIT
+    model = state.models.get(incident.pipeline)
+    if model is None:
+        return Verdict(Finding.WELL, "the model is gone")
+    stands = (UNUSABLE, incident.cause) in state.standing
+    if model.champion == incident.from_version:
+        if incident.state == "suspected" and not stands:
+            return Verdict(Finding.WELL, "nobody complains of it any more")
+        return _run_failed(incident, state) or OPEN
+    if stands:
+        return Verdict(Finding.WORSE, f"version {model.champion} is none to answer with either")
+    if now - state.promoted.get(incident.pipeline, now) < HEARD_S:
+        return WAIT
+    return Verdict(Finding.WELL, f"version {model.champion} answers")
+
+
 def _held_out(incident: Incident, state: State, now: float) -> Verdict:
     """When labels stop coming, the rows a retrained version was measured on at publication must do."""
-    reference, news = state.reference(incident.pipeline), state.news.get(incident.pipeline, now)
+    reference, news = state.published(incident.pipeline), state.news.get(incident.pipeline, now)
     if reference is None or now - news < state.thresholds.no_labels_s:
         return OPEN
     return Verdict(Finding.WELL, f"no more labels come; on {reference.rows} held-out rows the new version reached "

@@ -9,7 +9,8 @@ from lepton.clock import Clock
 from lepton.errors import Busy, LeptonError, Refused, Unavailable
 from lepton.runtime.loops import pause
 from lepton.store.incidents import Incidents, Lease
-from services.watchdog.core.inputs import AlreadyOpen, Command, Decision, Incident, Leads
+from services.watchdog.core.inputs import AlreadyOpen, Decision, Incident, Leads
+from services.watchdog.core.orders.command import Command
 from services.watchdog.flow import translate
 from services.watchdog.flow.observing import Observing
 

@@ -94,6 +94,8 @@ class Observing:
             self.put(called)
         for requests in translate.requests(message):
             self.put(requests)
+        for unusable in translate.unusable(message):
+            self.put(unusable)
         self._figures(message)
 
     def _figures(self, message: telemetry_pb2.Telemetry) -> None:

@@ -22,6 +22,7 @@ from services.watchdog.core.inputs import (
     RowsSeen,
     Rules,
     RunEnded,
+    Unusable,
 )
 from services.watchdog.core.summaries.counts import FieldRows, JointRows, SourceRows
 from services.watchdog.core.thresholds.limits import DriftRule, Ladders, QualityRule, SharesRule, SloRule, VolumeRule
@@ -125,6 +126,17 @@ def clients(message: telemetry_pb2.Telemetry) -> ClientsSeen | None:
     throttled = tuple((one.attributes["key"], round(one.value))
                       for one in message.measurements if one.name == names.KEY_THROTTLED)
     return ClientsSeen(asked, throttled) if asked or throttled else None
+
+
+def unusable(message: telemetry_pb2.Telemetry) -> Iterator[Unusable]:
+    """Versions that a predictor complains of."""
+    for one in message.measurements:
+        if one.name == names.UNSOUND_ROWS:
+            yield Unusable(message.instance, one.attributes["model"], int(one.attributes["version"]),
+                           rows=round(one.value))
+        elif one.name == names.REFUSED_VERSION and one.value:
+            yield Unusable(message.instance, one.attributes["model"], int(one.value),
+                           refused=one.attributes["reason"][:MAX_TOLD])
 
 
 def failures(message: telemetry_pb2.Telemetry) -> Failures | None:

@@ -41,9 +41,13 @@ def mine() -> Iterator[psutil.Process]:
         process.communicate()
 
 
+async def untouched(digest: str) -> None:
+    raise AssertionError("no model is struck here")
+
+
 def strike(fault: Any, mine: psutil.Process, traffic: object = None) -> Any:
     network = Network([], httpx.AsyncClient())
-    return struck(fault, cast("ProcessManager", Control(mine.pid)), cast("Traffic", traffic), network)
+    return struck(fault, cast("ProcessManager", Control(mine.pid)), cast("Traffic", traffic), network, untouched)
 
 
 async def test_a_kill_ends_it_at_once(mine: psutil.Process) -> None:
@@ -89,7 +93,8 @@ async def test_a_disk_is_full_for_one_process_and_for_the_next_of_its_name(tmp_p
         return tried(process) == "File too large"
 
     assert tried(first) == "written"
-    async with struck(fault, cast("ProcessManager", control), cast("Traffic", None), Network([], httpx.AsyncClient())):
+    async with struck(fault, cast("ProcessManager", control), cast("Traffic", None), Network([], httpx.AsyncClient()),
+                      untouched):
         await apoll_until(lambda: full(first), "its disk to be full", 20)
         control.pid = second.pid
         await apoll_until(lambda: full(second), "the next one's disk to be full", 20)

@@ -13,7 +13,8 @@ from lepton.store.documents import Document, Documents, Index, Match
 from lepton.store.incidents import Incidents, Lease
 from lepton.store.memory import MemoryDatabase
 from services.watchdog.core import incident as life
-from services.watchdog.core.inputs import AlreadyOpen, Command, Decision, Incident, Leads, Tick
+from services.watchdog.core.inputs import AlreadyOpen, Decision, Incident, Leads, Tick
+from services.watchdog.core.orders.command import Command
 from services.watchdog.flow.acting import Acting, Voice
 from services.watchdog.flow.observing import Observing
 from services.watchdog.flow.translate import from_message, to_message

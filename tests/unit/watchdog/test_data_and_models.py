@@ -48,6 +48,37 @@ def test_lost_quality_is_rolled_back_and_verified_on_fresh_labels(world: World) 
     assert len(world.commands()) == 1
 
 
+def test_a_version_that_was_bad_when_it_was_published_is_held_to_what_the_one_before_did(world: World) -> None:
+    feed(world, 2, 92, 8)
+    world.tick(model(3, previous=2, accuracy=0.1))
+    feed(world, 3, 6, 54)
+    (command,) = world.commands()
+    assert (command.action, command.arguments) == ("roll_back", {"from_version": "3"})
+    assert "of the version before" in world.decisions[0].incident.timeline[0].detail
+    world.tick(Answered(command.command_id, "done"), model(2, revision=4))
+    feed(world, 2, 56, 4)
+    assert world.last().state == "verified"
+
+
+def test_what_the_version_before_did_counts_only_while_a_version_is_young(world: World) -> None:
+    feed(world, 2, 100, 0)
+    world.tick(model(3, previous=2, accuracy=0.7))
+    world.run(world.thresholds.young_s + 1)
+    feed(world, 3, 68, 32)
+    assert world.decisions == []
+
+
+def test_a_loss_against_the_version_before_stays_one_when_nothing_cures_it() -> None:
+    world = World().healthy()
+    world.tick(RULES, model(1))
+    feed(world, 1, 95, 5)
+    world.tick(model(2, accuracy=0.1))
+    feed(world, 2, 6, 54)
+    assert [action for action, _ in world.orders()] == ["retrain"]
+    world.run(world.thresholds.young_s + 20)
+    assert world.last().state != "verified"
+
+
 def test_a_roll_back_that_does_not_cure_is_followed_by_retraining_on_the_rows_since(world: World) -> None:
     feed(world, 2, 0, 60)
     world.tick(model(1, revision=3))

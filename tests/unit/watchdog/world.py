@@ -7,7 +7,6 @@ from services.watchdog.core.inputs import (
     Announced,
     AnyInput,
     Beat,
-    Command,
     Decision,
     Incident,
     Judged,
@@ -20,6 +19,7 @@ from services.watchdog.core.inputs import (
     Tick,
 )
 from services.watchdog.core.journal import MAX_TICKS, Journal
+from services.watchdog.core.orders.command import Command
 from services.watchdog.core.summaries.counts import SourceRows
 from services.watchdog.core.thresholds.limits import QualityRule
 
@@ -35,6 +35,8 @@ class World:
 
     thresholds: Thresholds = field(default_factory=lambda: Thresholds(own="watchdog"))
     now: float = 1000.0
+    wall_ahead_s: float = 0.0
+    """By how much the wall clock was set forward."""
     beating: dict[str, str] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
     stopped: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -53,7 +55,7 @@ class World:
         beats: list[AnyInput] = []
         if self._ticks % 2 == 0:
             beats = [self.beat(name) for name in self.beating]
-        tick = Tick(self.now, WALL_S + self.now, gap_s)
+        tick = Tick(self.now, WALL_S + self.now + self.wall_ahead_s, gap_s)
         given = [*inputs, *beats]
         decided = self.engine.step(tick, given)
         self.bodies += [body for kind, body in self.journal.note(tick, given, decided) if kind == "signal"]

@@ -40,10 +40,12 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a version reached when it was published (or in its own first window), and on how many rows."""
+    """What a version is held to: what it reached when it was published (or in its own first window), or what the
+    champion before it reached lately; and on how many rows."""
 
     value: float
     rows: int
+    told: str = "when published"
 
 
 @dataclass(slots=True)
@@ -77,9 +79,26 @@ class Loss:
     value: float
     reference: float
     rows: int
+    told: str
 
     def text(self, metric: str) -> str:
-        return f"{metric} {self.value:.3f} over {self.rows} labelled predictions, {self.reference:.3f} when published"
+        return f"{metric} {self.value:.3f} over {self.rows} labelled predictions, {self.reference:.3f} {self.told}"
+
+
+def reached(window: Window) -> Reference | None:
+    """What the window's version does lately, as what its successor is held to; None while too few labels say it."""
+    found = measure(window.rule.metric, window.rows) if window.enough() else None
+    if found is None or not math.isfinite(found.value):
+        return None
+    return Reference(found.value, len(window.rows), "of the version before")
+
+
+def stricter(metric: str, one: Reference | None, other: Reference | None) -> Reference | None:
+    """The better of both; the other where one is not known."""
+    if one is None or other is None:
+        return one or other
+    first = one.value < other.value if metric in LOWER_IS_BETTER else one.value > other.value
+    return one if first or one.value == other.value else other
 
 
 def judge(window: Window, published: Reference | None) -> Loss | None:
@@ -94,7 +113,7 @@ def judge(window: Window, published: Reference | None) -> Loss | None:
     worse_by = found.value - reference.value if metric in LOWER_IS_BETTER else reference.value - found.value
     drop = window.rule.drop * (abs(reference.value) if metric in RELATIVE else 1.0)
     lost = worse_by > drop and _z(metric, found, reference, worse_by) > _Z
-    return Loss(lost, found.value, reference.value, len(window.rows))
+    return Loss(lost, found.value, reference.value, len(window.rows), reference.told)
 
 
 def measure(metric: str, rows: Sequence[Judged] | deque[Judged]) -> Measure | None:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from services.watchdog.core.inputs import Announced, Answered, Beat, Command, Figures, Requests, Rules, Thresholds
+from services.watchdog.core.inputs import Announced, Answered, Beat, Figures, Requests, Rules, Thresholds
+from services.watchdog.core.orders.command import Command
 from services.watchdog.core.thresholds.limits import Limits
 from tests.unit.watchdog.world import World
 

@@ -1,0 +1,1 @@
+"""What is asked of the rest of the platform, as values."""
