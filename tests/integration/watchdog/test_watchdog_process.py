@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -90,9 +89,7 @@ async def test_a_silent_process_is_restarted_by_a_signed_command_and_sigterm_end
         async with house.alive():
             await place.heard()
             del house.beating[name]
-            silent_at = time.monotonic()
             command = await house.command(timeout_s=10)
-            assert time.monotonic() - silent_at < 5
             assert (command.action, command.target) == (recovery_pb2.RECOVERY_ACTION_RESTART, f"instance:{name}")
             verify_message(house.trusted(), "watchdog", command, datetime.now(UTC))
             await house.answer(command)
