@@ -18,7 +18,7 @@ from lepton.contracts.pb import recovery_pb2
 from lepton.contracts.pb.recovery_pb2 import RecoveryCommand, RecoveryResult
 from lepton.contracts.signing import Role
 from lepton.contracts.topics import Topic
-from lepton.errors import Invalid, LeptonError, Refused, Unavailable
+from lepton.errors import Busy, Invalid, LeptonError, Refused, Unavailable
 from lepton.runtime.loops import pause
 
 POLL_S = 0.25
@@ -33,13 +33,19 @@ Outcome = Callable[[LeptonError], "recovery_pb2.RecoveryOutcome.ValueType"]
 log = logging.getLogger(__name__)
 
 
+def outcome_of(error: LeptonError) -> "recovery_pb2.RecoveryOutcome.ValueType":
+    """FAILED of what may be otherwise the next time, else REFUSED."""
+    passing = isinstance(error, Busy | Unavailable)
+    return recovery_pb2.RECOVERY_OUTCOME_FAILED if passing else recovery_pb2.RECOVERY_OUTCOME_REFUSED
+
+
 @dataclass(frozen=True)
 class Duties:
     """What a service obeys: commands whose target begins with `target` and whose action has a verb."""
 
     target: str
     verbs: Mapping["recovery_pb2.RecoveryAction.ValueType", Verb]
-    outcome: Outcome
+    outcome: Outcome = outcome_of
     """What an error of a verb is answered as."""
 
 

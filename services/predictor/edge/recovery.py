@@ -12,7 +12,7 @@ from lepton.bus.records import Broker, Record
 from lepton.contracts.admission import Admission
 from lepton.contracts.pb import recovery_pb2
 from lepton.contracts.pb.recovery_pb2 import RecoveryCommand
-from lepton.errors import Busy, Invalid, LeptonError, Unavailable
+from lepton.errors import Invalid
 from services.predictor.flow.library import Library
 
 TARGET = "model:"
@@ -30,13 +30,8 @@ class RecoveryCommands(CommandLog):
             return await library.restore(model)
 
         duties = Duties(TARGET, {recovery_pb2.RECOVERY_ACTION_FALL_BACK: fall_back,
-                                 recovery_pb2.RECOVERY_ACTION_RESTORE: restore}, _outcome)
+                                 recovery_pb2.RECOVERY_ACTION_RESTORE: restore})
         super().__init__(broker, admission, answer, care, duties, instance)
-
-
-def _outcome(error: LeptonError) -> "recovery_pb2.RecoveryOutcome.ValueType":
-    passing = isinstance(error, Busy | Unavailable)
-    return recovery_pb2.RECOVERY_OUTCOME_FAILED if passing else recovery_pb2.RECOVERY_OUTCOME_REFUSED
 
 
 def _leaving(command: RecoveryCommand) -> int:

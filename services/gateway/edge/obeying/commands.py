@@ -13,7 +13,7 @@ from lepton.bus.records import Broker, Record
 from lepton.contracts.admission import Admission
 from lepton.contracts.pb import recovery_pb2
 from lepton.contracts.pb.recovery_pb2 import RecoveryCommand
-from lepton.errors import Busy, Invalid, LeptonError, Unavailable
+from lepton.errors import Invalid
 from services.gateway.flow.access import Access
 
 TARGET = "client:"
@@ -33,13 +33,8 @@ class ClientCommands(CommandLog):
             return access.release(key)
 
         duties = Duties(TARGET, {recovery_pb2.RECOVERY_ACTION_THROTTLE: throttle,
-                                 recovery_pb2.RECOVERY_ACTION_RESTORE: release}, _outcome)
+                                 recovery_pb2.RECOVERY_ACTION_RESTORE: release})
         super().__init__(broker, admission, answer, care, duties, instance)
-
-
-def _outcome(error: LeptonError) -> "recovery_pb2.RecoveryOutcome.ValueType":
-    passing = isinstance(error, Busy | Unavailable)
-    return recovery_pb2.RECOVERY_OUTCOME_FAILED if passing else recovery_pb2.RECOVERY_OUTCOME_REFUSED
 
 
 def _number(command: RecoveryCommand, name: str, most: float) -> float:
