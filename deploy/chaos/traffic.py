@@ -152,7 +152,7 @@ class Traffic:
 
     def _event(self, row: Mapping[str, Any], mark: str) -> dict[str, Any]:
         self._number += 1
-        return {**row, "event_id": f"{mark}{self.prefix}{self._number:07d}",
+        return {**row, "event_id": f"{self.prefix}{self._number:07d}{mark}",
                 "entity_id": f"chaos-{self._number % self.flow.entities:05d}",
                 "occurred_at": self.clock.now().isoformat()}
 
