@@ -86,11 +86,17 @@ async def _slowly(rest: httpx.AsyncClient, model: str) -> None:
 
 
 async def asked(rest: httpx.AsyncClient, method: str, path: str, **request: Any) -> Any:
-    """What the gateway answered. Raises Unavailable when it does not, or refuses."""
+    """What the gateway answered, of JSON. Raises as `answered`."""
+    answer = await answered(rest, method, path, **request)
+    return answer.json() if answer.content else None
+
+
+async def answered(rest: httpx.AsyncClient, method: str, path: str, **request: Any) -> httpx.Response:
+    """The gateway's answer. Raises Unavailable when it gives none, or refuses."""
     try:
         answer = await rest.request(method, path, **request)
     except httpx.HTTPError as failure:
         raise Unavailable(f"the gateway does not answer: {failure!r}", place=path) from failure
     if not answer.is_success:
         raise Unavailable(f"the gateway answered {answer.status_code}: {answer.text[:200]}", place=path)
-    return answer.json() if answer.content else None
+    return answer

@@ -7,7 +7,7 @@ import typer
 from lepton.clock import SystemClock
 from lepton_ai._transport import Transport
 from lepton_ai.cli import data
-from lepton_ai.cli.session import Form, Limit, Output, ask, say, show
+from lepton_ai.cli.session import Form, Limit, Output, ask, recover, say, show
 
 KEY_COLUMNS = ("key_id", "scopes", "description", "revoked", "created_by", "created_at")
 SCOPES = "read, write, predict, train or admin"
@@ -93,14 +93,14 @@ def keys_throttle(key_id: KeyId,
                   rate: Annotated[float, typer.Option(min=0.001, help="Requests a second it may make at a gateway.")],
                   seconds: Annotated[float, typer.Option("--for", min=1, max=86_400, help="Seconds.")] = 600) -> None:
     """Bound how often a key may ask, for a time."""
-    _recover(key_id, {"action": "THROTTLE", "target": f"client:{key_id}", "cause": "operator",
-                      "arguments": {"rate_per_s": f"{rate:g}", "for_s": f"{seconds:g}"}})
+    recover(key_id, {"action": "THROTTLE", "target": f"client:{key_id}", "cause": "operator",
+                     "arguments": {"rate_per_s": f"{rate:g}", "for_s": f"{seconds:g}"}})
 
 
 @keys.command("release")
 def keys_release(key_id: KeyId) -> None:
     """End the throttle of a key before its time."""
-    _recover(key_id, {"action": "RESTORE", "target": f"client:{key_id}", "arguments": {}, "cause": "operator"})
+    recover(key_id, {"action": "RESTORE", "target": f"client:{key_id}", "arguments": {}, "cause": "operator"})
 
 
 def _decide(word: str, incident_id: str) -> None:
@@ -116,15 +116,8 @@ def _decide(word: str, incident_id: str) -> None:
 def _order(action: str, pipeline: str, source: str, field: str) -> None:
     if bool(source) == bool(field):
         raise typer.BadParameter("give either a source or --field NAME")
-    _recover(pipeline, {"action": action, "target": f"pipeline:{pipeline}",
-                        "arguments": {"source": source} if source else {"field": field}, "cause": "operator"})
-
-
-def _recover(name: str, order: dict[str, Any]) -> None:
-    async def post(transport: Transport) -> Any:
-        return await transport.post("/v1/recovery", order, repeatable=False)
-    told = ask(post)
-    say(f"{name}: command {told['command_id']} sent to {told.get('executor', 'ingest')}; see `lepton get recovery`")
+    recover(pipeline, {"action": action, "target": f"pipeline:{pipeline}",
+                       "arguments": {"source": source} if source else {"field": field}, "cause": "operator"})
 
 
 async def _follow(transport: Transport, incident_id: str, limit: int) -> None:

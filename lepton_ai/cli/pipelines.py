@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from lepton_ai._transport import Transport
-from lepton_ai.cli.session import ask, say
+from lepton_ai.cli.session import ask, recover, say
 
 Name = Annotated[str, typer.Argument(help="Name of a pipeline.")]
 
@@ -46,9 +46,4 @@ def resume(name: Name) -> None:
 
 
 def _order(action: str, name: str) -> None:
-    async def order(transport: Transport) -> dict[str, Any]:
-        body = {"action": action, "target": f"pipeline:{name}", "arguments": {}, "cause": "operator"}
-        return dict(await transport.post("/v1/recovery", body, repeatable=False))
-
-    told = ask(order)
-    say(f"{name}: command {told['command_id']} sent to {told.get('executor', 'ingest')}; see `lepton get recovery`")
+    recover(name, {"action": action, "target": f"pipeline:{name}", "arguments": {}, "cause": "operator"})

@@ -140,3 +140,11 @@ def cell(value: object) -> str:
 
 def say(line: str) -> None:
     sys.stdout.write(line + "\n")
+
+
+def recover(name: str, order: dict[str, Any]) -> None:
+    """Order a recovery command, and say who carries it out."""
+    async def post(transport: Transport) -> Any:
+        return await transport.post("/v1/recovery", order, repeatable=False)
+    told = ask(post)
+    say(f"{name}: command {told['command_id']} sent to {told.get('executor', 'ingest')}; see `lepton get recovery`")

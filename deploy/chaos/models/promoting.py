@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import yaml
 
-from deploy.chaos.callers import asked, run_ended
+from deploy.chaos.callers import answered, asked, run_ended
 from deploy.chaos.models import files
 from deploy.chaos.plan import Misserve
 from lepton.errors import Invalid, Refused, Unavailable
@@ -34,10 +34,10 @@ async def promoted(fault: Misserve, rest: httpx.AsyncClient, pipeline: str, rows
     The gate is open only until the version is in. While the block lasts nothing is trained by rows: an ordinary run
     would soon take the version's place, and hide whether it is noticed. Raises Unavailable where a door refuses.
     """
-    before = await _exported(rest, pipeline)
+    before = (await answered(rest, "GET", f"/v1/pipelines/{pipeline}/export")).text
     spec = yaml.safe_load(before)
     file = made(fault, rows, [name for name, one in spec["events"]["fields"].items() if one.get("input", True)], label)
-    during = _during(fault, spec)
+    during = _during(spec)
     try:
         await _apply(rest, _text({**during, "gate": _opened(spec["gate"])}))
         await _imported(rest, pipeline, file, fault)
@@ -58,7 +58,7 @@ def made(fault: Misserve, rows: Sequence[Mapping[str, Any]], fields: Sequence[st
                       hole=(fault.field, fault.value) if fault.do == "nan_model" else None)
 
 
-def _during(fault: Misserve, spec: Mapping[str, Any]) -> dict[str, Any]:
+def _during(spec: Mapping[str, Any]) -> dict[str, Any]:
     """The Pipeline while the fault lasts."""
     model = {**spec["model"], "train": {**spec["model"]["train"], "every_rows": 0}}
     return {**spec, "model": model}
@@ -86,13 +86,6 @@ async def _promoted_corrupt(rest: httpx.AsyncClient, pipeline: str, corrupt: Cor
     newest = max((await asked(rest, "GET", f"/v1/models/{pipeline}"))["versions"], key=lambda one: int(one["version"]))
     await corrupt(newest["sha256"])
     await asked(rest, "POST", f"/v1/models/{pipeline}/promote", json={"version": newest["version"]})
-
-
-async def _exported(rest: httpx.AsyncClient, pipeline: str) -> str:
-    answer = await rest.get(f"/v1/pipelines/{pipeline}/export")
-    if not answer.is_success:
-        raise Unavailable(f"the gateway answered {answer.status_code}: {answer.text[:200]}", field=pipeline)
-    return answer.text
 
 
 def _text(spec: Mapping[str, Any]) -> str:

@@ -93,8 +93,10 @@ class Acceptance:
 
     def _withheld(self, fields: Mapping[str, str]) -> Withholding | None:
         told = {name: fields[name] for name in sorted(fields) if name in self.pipeline.optional_fields}
-        if self._withholding is None or self._withholding.fields != told:
-            self._withholding = Withholding(self.pipeline, told) if told else None
+        if not told:
+            self._withholding = None
+        elif self._withholding is None or self._withholding.fields != told:
+            self._withholding = Withholding(self.pipeline, told)
             reduced = without(self.pipeline, told)
             self._reader_without = Reader(reduced, Validator(reduced), self._partitions, told)
         return self._withholding

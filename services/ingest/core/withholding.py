@@ -5,7 +5,7 @@ it, which is what the summaries say of it. So a value that would refuse its row 
 when the field is well again.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -59,7 +59,7 @@ class Withholding:
         for name, incident_id in self.fields.items():
             place = self._names.index(name)
             column = raw.values[place].take(pa.array(chosen))
-            told = next(_counted(name, column, self._pipeline.fields[name].type == "category"))
+            told = _counted(name, column, self._pipeline.fields[name].type == "category")
             told.invalid = sum(one.events for one in raw.rejections if one.field == name)
             told.outliers = self._outliers(name, column, bounds)
             told.quarantined, told.incident_id = True, incident_id
@@ -91,10 +91,10 @@ def without(pipeline: Pipeline, fields: Mapping[str, str]) -> Pipeline:
     return Pipeline.model_construct(**plain | {"events": pipeline.events.model_copy(update={"fields": kept})})
 
 
-def _counted(name: str, column: pa.Array, named: bool) -> Iterator[FieldTally]:
+def _counted(name: str, column: pa.Array, named: bool) -> FieldTally:
     rows = Rows((name,), (column,), None, pa.nulls(len(column), pa.string()), (name,) if named else ())
-    for _, told in fields_of(rows):
-        yield told
+    _, told = next(fields_of(rows))
+    return told
 
 
 def _keys(lot: Lot) -> Wholes:

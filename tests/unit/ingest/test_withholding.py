@@ -118,3 +118,14 @@ def test_statistics_hold_only_what_rows_had() -> None:
     assert state.rows == 20
     place = state.numbers.index("items")
     assert state.moments.low[place] == state.moments.high[place] == 5
+
+
+def test_while_nothing_is_quarantined_no_batch_makes_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    acceptance, past = Acceptance(pipeline(), 1), Past.of(pipeline())
+
+    def made(*_: object) -> None:
+        raise AssertionError("a reader was made for a batch")
+
+    monkeypatch.setattr("services.ingest.core.acceptance.Reader", made)
+    assert len(rows_of(acceptance.judge(records(order(1)), past, {}, frozenset(), {}))) == 1
+    assert len(rows_of(acceptance.judge(records(order(2)), past, {}, frozenset(), {"price": INCIDENT}))) == 1

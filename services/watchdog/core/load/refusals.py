@@ -56,7 +56,7 @@ class Refusals:
     @property
     def any(self) -> bool:
         """Whether a single request was refused of late."""
-        return any(asked.refused.count for asked in self._asked.values())
+        return bool(self.troubled())
 
     def troubled(self) -> frozenset[str]:
         """Models of which a request found no room of late."""
