@@ -17,6 +17,7 @@ from lepton.contracts.pb.recovery_pb2 import RecoveryResult
 from lepton.contracts.pb.telemetry_pb2 import Instance
 from lepton.contracts.signing import TrustStore
 from lepton.contracts.topics import Topic
+from lepton.runtime.loops import LoopBody
 from lepton.runtime.service import Service, Stage
 from lepton.store.artifacts import Artifacts, FileArtifacts
 from lepton.store.calls import counted as store_calls
@@ -36,7 +37,6 @@ from services.predictor.edge.recovery import RecoveryCommands
 from services.predictor.edge.rpc.doors import Behind, Terms, opened_by
 from services.predictor.edge.rpc.server import GrpcDoor
 from services.predictor.edge.rpc.wire import WireDoor
-from services.predictor.edge.scoring import Desk, scoring
 from services.predictor.edge.seen.spans import BatchSpans
 from services.predictor.edge.seen.triton import Exposition
 from services.predictor.edge.served import ServedLog
@@ -84,11 +84,17 @@ def assemble(settings: PredictorSettings, service: Service, broker: Broker, data
     predictor = Predictor(library, beside, entities, clock, served.offer, logging)
     telemetry.expose(Exposition(predictor).text)
     access = Access(Keys(database), Keyring(settings.key_cache_s), clock)
-    desk = Desk(predictor, measures, telemetry, clock, service.health, settings.instance)
+
+    def scoring(name: str, generation: int, batched: bool) -> LoopBody:
+        # With the first pipeline only: Arrow, which reads its rows, is 30 MB.
+        from services.predictor.edge.scoring import Desk, scoring
+
+        desk = Desk(predictor, measures, telemetry, clock, service.health, settings.instance)
+        return scoring(broker, desk, name, generation, batched=batched)
+
     pipelines = Pipelines(
         broker, settings.instance, library, Care(clock, service.health.check("pipelines", FOLLOW_S), telemetry),
-        service.spawn,
-        lambda name, generation, batched: scoring(broker, desk, name, generation, batched=batched), generations)
+        service.spawn, scoring, generations)
     pipelines.also.append(EntityFeeds(broker, settings.instance, entities, Care(clock, telemetry=telemetry),
                                       service.spawn).changed)
     updates = Updates(broker, settings.instance, library,

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
 from google.protobuf import struct_pb2
 
 from lepton.clock import Clock
@@ -21,11 +21,13 @@ from services.predictor.core.oip.extras import Regions
 from services.predictor.core.oip.tally import Tally, Work
 from services.predictor.core.oip.wishes import wishes
 from services.predictor.core.plain.forms import Form, form_of
-from services.predictor.core.recent.joining import joined
 from services.predictor.core.recent.newest import Newest
 from services.predictor.core.session import CPU, Options, Session, Timing
 from services.predictor.core.signature import ATTRIBUTIONS, Feed, Observe, Signature, of_manifest
 from services.predictor.core.tensors import Asked, Tensors
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 INLINE_LIMIT_S = 0.001
 """What takes longer would hold up the event loop noticeably, and runs on a worker thread."""
@@ -164,6 +166,9 @@ class Engine:
                      newest: Sequence[Newest | None] = ()) -> Feed:
         """Raises Invalid naming field and row. `newest`: by row, where the fields are from that it does not name."""
         if any(newest):
+            # Brings Arrow with it, which is here already: the remembered rows are in it.
+            from services.predictor.core.recent.joining import joined
+
             return joined(named, newest, self.signature, self._max_rows, explain)
         return rows.from_structs(named, self.signature, self._max_rows, explain)
 
@@ -187,11 +192,14 @@ class Engine:
         for row, effects in zip(into, outputs[ATTRIBUTIONS].tolist(), strict=True):
             row.attributions.update(zip(names, effects, strict=True))
 
-    def score(self, batch: pa.RecordBatch) -> list[Answers]:
-        """Answers for every row in order, in runs of at most SCORING_ROWS; blocks. Raises Invalid as `rows` does."""
+    def score(self, batch: "pa.RecordBatch") -> list[Answers]:
+        """Answers for every row in order, in runs of at most SCORING_ROWS; blocks. Raises Invalid as `from_batch`."""
+        # Whoever scores no stream is spared Arrow, which is 30 MB.
+        from services.predictor.core.streamed import fields
+
         found = []
         for start in range(0, batch.num_rows, SCORING_ROWS):
-            feed = rows.from_batch(batch.slice(start, SCORING_ROWS), self.signature)
+            feed = fields.from_batch(batch.slice(start, SCORING_ROWS), self.signature)
             found.append(self.read(self._session.run(feed.arrays)))
         return found
 

@@ -1,4 +1,4 @@
-"""Named fields to the arrays a model takes: from the rows of a request, and from the columns of a features batch."""
+"""Named fields to the arrays a model takes, from the rows of a request."""
 
 import math
 from collections.abc import Sequence
@@ -6,11 +6,8 @@ from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from google.protobuf import struct_pb2
 
-from lepton.contracts.arrow.lists import padded
 from lepton.contracts.reading.images import from_base64, pixels
 from lepton.errors import Invalid
 from services.predictor.core.signature import EXPLAIN, MISSING, Array, Feed, Signature, TensorType, check_explained
@@ -18,17 +15,7 @@ from services.predictor.core.signature import EXPLAIN, MISSING, Array, Feed, Sig
 _EXACT = 2**53
 """Largest integer a JSON-like number carries without loss."""
 
-_ARROW = {"BOOL": pa.bool_(), "BYTES": pa.string(), "INT64": pa.int64(), "INT32": pa.int64(), "INT16": pa.int64(),
-          "INT8": pa.int64(), "FP64": pa.float64(), "FP32": pa.float64(), "FP16": pa.float64()}
-"""Type a features column has for each datatype a model may ask for."""
-
-_LISTS = {pa.list_(pa.float32()): "FP32", pa.list_(pa.float64()): "FP64"}
-"""Types of a column of vectors or sequences, and the datatype of the tensor that each becomes."""
-
 EXPLAIN_REMEDY = "set model.explain.rows: true in the Pipeline and train again"
-
-_FILLERS: dict[str, float | bool | str] = {"f": math.nan, "i": 0, "u": 0, "b": False, "O": ""}
-"""What stands where a value is missing, by the kind of numpy type; the mask says that it is."""
 
 
 def from_structs(rows: Sequence[struct_pb2.Struct], signature: Signature, max_rows: int,
@@ -36,14 +23,6 @@ def from_structs(rows: Sequence[struct_pb2.Struct], signature: Signature, max_ro
     """A field left out or null is missing. Raises Invalid naming the field and, as place, the row."""
     check_count(len(rows), max_rows, signature, explain)
     return finished(*read_structs(rows, signature), signature, explain)
-
-
-def from_batch(batch: pa.RecordBatch, signature: Signature) -> Feed:
-    """Columns by name; numbers without nulls are views of the batch. A column that is not there is missing throughout.
-
-    Raises Invalid when a column has another type than the model takes, or lacks values the model cannot do without.
-    """
-    return finished(*read_batch(batch, signature), signature, by_row=False)
 
 
 def check_count(count: int, max_rows: int, signature: Signature, explain: bool) -> None:
@@ -69,23 +48,6 @@ def read_structs(rows: Sequence[struct_pb2.Struct], signature: Signature) -> tup
     return arrays, np.array([missing for _, missing in columns], dtype=np.bool_).T.copy()
 
 
-def read_batch(batch: pa.RecordBatch, signature: Signature) -> tuple[dict[str, Array], Array]:
-    """The same from columns."""
-    arrays: dict[str, Array] = {}
-    mask = np.zeros((batch.num_rows, len(signature.fields)), dtype=np.bool_)
-    for column, declared in enumerate(signature.fields):
-        index = batch.schema.get_field_index(declared.name)
-        if index < 0:
-            arrays[declared.name] = _absent(declared, batch.num_rows)
-            mask[:, column] = True
-        else:
-            values = batch.column(index)
-            arrays[declared.name] = _lists_of(values, declared) if declared.tail else _from_arrow(values, declared)
-            if values.null_count:
-                mask[:, column] = values.is_null().to_numpy(zero_copy_only=False)
-    return arrays, mask
-
-
 def finished(arrays: dict[str, Array], missing: Array, signature: Signature, explain: bool = False, *,
              by_row: bool = True) -> Feed:
     """All inputs of the model. Raises Invalid where a value is missing that it cannot do without, with its row unless
@@ -101,32 +63,8 @@ def finished(arrays: dict[str, Array], missing: Array, signature: Signature, exp
     return Feed(arrays, len(missing))
 
 
-def _from_arrow(values: pa.Array, declared: TensorType) -> Array:
-    if values.type != _ARROW.get(declared.datatype):
-        raise _unfit(str(values.type), declared)
-    if values.null_count:
-        values = pc.fill_null(values, pa.scalar(_FILLERS[declared.dtype.kind], values.type))
-    array: Array = values.to_numpy(zero_copy_only=False)
-    return array if array.dtype == declared.dtype else array.astype(declared.dtype)
-
-
-def _lists_of(values: pa.Array, declared: TensorType) -> Array:
-    """[rows, length], NaN where a row has no number. A list that is longer than the model knows is not cut."""
-    if _LISTS.get(values.type) != declared.datatype or len(declared.tail) != 1:
-        raise _unfit(str(values.type), declared)
-    array, lengths = padded(values, declared.tail[0], declared.dtype)
-    fits = lengths <= declared.tail[0] if declared.padded else lengths == declared.tail[0]
-    if not (fits | values.is_null().to_numpy(zero_copy_only=False)).all():
-        raise _unfit(f"of {lengths.min()} to {lengths.max()} numbers a row", declared)
-    return array
-
-
-def _unfit(column: str, declared: TensorType) -> Invalid:
-    return Invalid(f"the column is {column}, the model takes {declared.datatype} {list(declared.shape)}",
-                   field=declared.name, remedy="train a model on the Pipeline's current version")
-
-
-def _absent(declared: TensorType, rows: int) -> Array:
+def absent(declared: TensorType, rows: int) -> Array:
+    """As many rows of a field without a value."""
     filled = declared.absent(rows)
     if declared.dtype.kind == "f":
         filled.fill(math.nan)
@@ -137,7 +75,7 @@ def _column(rows: Sequence[Any], declared: TensorType) -> tuple[Array, list[bool
     if declared.tail and (len(declared.tail) != 1 or declared.tail[0] < 1 or declared.dtype.kind != "f"):
         raise Invalid(f"the field takes {list(declared.shape)} values", field=declared.name,
                       remedy="send it as a tensor through ModelInfer")
-    array = _absent(declared, len(rows))
+    array = absent(declared, len(rows))
     missing = [False] * len(rows)
     for index, row in enumerate(rows):
         value = _value(row[declared.name]) if declared.name in row else None

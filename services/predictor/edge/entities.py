@@ -10,7 +10,7 @@ from collections.abc import Callable
 from lepton.bus.care import Care
 from lepton.bus.records import Broker, Place, Reader
 from lepton.clock import Clock
-from lepton.contracts import features, names, pipeline, topics
+from lepton.contracts import names, pipeline, topics
 from lepton.contracts.modelling.serving import Remembered
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.topics import Topic
@@ -85,6 +85,9 @@ class EntityFeeds:
             await reader.stop()
 
     async def _hear(self, name: str, reader: Reader, since_s: float, clock: Clock) -> None:
+        # Brings Arrow with it, which a process without remembered entities is spared.
+        from lepton.contracts import features
+
         found = await reader.poll(max_records=MAX_RECORDS, timeout_s=POLL_S)
         for place in sorted(found):
             for record in found[place]:

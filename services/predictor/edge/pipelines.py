@@ -1,5 +1,6 @@
 """The pipelines' topic in: how each wants its requests batched, and the scoring loop each one gets while it exists."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -44,6 +45,9 @@ class Pipelines:
         Raises Unavailable or Missing when the topic cannot be read.
         """
         await self.table.start()
+        if not all(state.deleted for state in self.table.values.values()):
+            # Before models are loaded: what the process grows by meanwhile counts as theirs.
+            await asyncio.to_thread(_bring_arrow)
         for name, state in self.table.values.items():
             self._configure(name, state)
 
@@ -52,6 +56,8 @@ class Pipelines:
 
     async def changed(self, name: str, state: pipelines_pb2.PipelineState | None) -> None:
         """Follow one change: begin, end or restart its scoring, and batch as it says."""
+        if state is not None and not state.deleted:
+            await asyncio.to_thread(_bring_arrow)
         self._configure(name, state)
         for follow in self.also:
             await follow(name, state)
@@ -80,6 +86,12 @@ class Pipelines:
         running = self._loops.pop(name, None)
         if running is not None:
             await running[1].stop()
+
+
+def _bring_arrow() -> None:
+    """Import what reads the rows of streams, on a thread beside: it takes a while, once, and requests go on meanwhile.
+    A process without pipelines is spared its 30 MB."""
+    from lepton.contracts.arrow import predictions  # noqa: F401 - that it is imported is what is wanted
 
 
 def decode(record: Record) -> pipelines_pb2.PipelineState:

@@ -6,12 +6,9 @@ import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from typing import TYPE_CHECKING
 
 from lepton.clock import Clock
-from lepton.contracts import features
 from lepton.contracts.pb import grpc_service_pb2 as oip
 from lepton.errors import Busy, Invalid, LeptonError
 from lepton.runtime.loops import pause
@@ -22,8 +19,11 @@ from services.predictor.core.oip.tally import Timed
 from services.predictor.core.rollout.arms import Arm, Trial
 from services.predictor.core.rollout.comparing import agreed, sound, sound_answers
 from services.predictor.core.signature import Feed
-from services.predictor.core.streamed import columns, rowbytes
+from services.predictor.core.streamed import rowbytes
 from services.predictor.flow.library import Library
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 ENTITY = "entity"
 """Parameter of a request in the protocol: whom it is about."""
@@ -72,15 +72,17 @@ class Scored:
         return ((self.candidate, row + next(theirs)) if tried else (self.version, row + next(mine))
                 for row, tried in zip(whose, self.picked, strict=True))
 
-    def batches(self, rows: pa.RecordBatch, model: str, instance: str) -> Iterator[bytes]:
+    def batches(self, rows: "pa.RecordBatch", model: str, instance: str) -> Iterator[bytes]:
         """Values of records that hold the answers as batches, those of each version apart; within one they keep their
         order, and an entity's rows are answered by one. `rows`: the columns of `predictions.OURS` but for the version.
         """
+        # Whoever scores no stream is spared Arrow.
+        from services.predictor.core.streamed import columns
+
         whose = [(self.version, rows, self.parts)]
         if self.picked:
-            mask = pa.array(self.picked)
-            whose = [(self.version, rows.filter(pc.invert(mask)), self.parts),
-                     (self.candidate, rows.filter(mask), self.tried)]
+            theirs, mine = columns.apart(rows, self.picked)
+            whose = [(self.version, mine, self.parts), (self.candidate, theirs, self.tried)]
         for version, answered, parts in whose:
             starts = itertools.accumulate(map(len, parts), initial=0)
             for start, answers in zip(starts, parts, strict=False):
@@ -106,7 +108,7 @@ class _Requested:
 
 @dataclass(frozen=True, slots=True)
 class _Streamed:
-    batch: pa.RecordBatch
+    batch: "pa.RecordBatch"
     answers: Sequence[Answers]
 
     @property
@@ -149,17 +151,19 @@ class Beside:
                 self._shadow(engine.manifest.model, trial, _Requested(mine, engine, outputs))
         return engine, outputs
 
-    async def score(self, model: str, trial: Trial, batch: pa.RecordBatch) -> Scored:
+    async def score(self, model: str, trial: Trial, batch: "pa.RecordBatch") -> Scored:
         """Answers for a features batch, each entity's by the version that answers it. Raises as `Engine.score`."""
-        mask = trial.picked(batch.column(features.ENTITY).to_pylist())
-        tried = await self._tried_rows(model, trial, batch.filter(pa.array(mask))) if any(mask) else None
+        from services.predictor.core.streamed import columns  # as above
+
+        mask = trial.picked(columns.entities(batch))
+        theirs, rest = columns.apart(batch, mask)
+        tried = await self._tried_rows(model, trial, theirs) if theirs.num_rows else None
         with self._library.lease(model, str(self._library.serving(model))) as engine:
             version, arm = engine.manifest.version, trial.arms.get(engine.manifest.version) or Arm()
             if tried is None:
                 parts = await self._run(engine, arm, batch)
                 self._shadow(model, trial, _Streamed(batch, parts))
                 return Scored(version, parts)
-            rest = batch.filter(pa.array([not one for one in mask]))
             parts = await self._run(engine, arm, rest) if rest.num_rows else []
             return Scored(version, parts, trial.candidate, tried, mask)
 
@@ -195,7 +199,7 @@ class Beside:
         arm.missed()
         return champion, outputs
 
-    async def _tried_rows(self, model: str, trial: Trial, rows: pa.RecordBatch) -> list[Answers] | None:
+    async def _tried_rows(self, model: str, trial: Trial, rows: "pa.RecordBatch") -> list[Answers] | None:
         """None when the candidate could not."""
         arm, started = trial.arms[trial.candidate], self._clock.monotonic()
         try:
@@ -209,7 +213,7 @@ class Beside:
         self._count(arm, fine, rows.num_rows, started)
         return parts if fine else None
 
-    async def _run(self, engine: Engine, arm: Arm, batch: pa.RecordBatch) -> list[Answers]:
+    async def _run(self, engine: Engine, arm: Arm, batch: "pa.RecordBatch") -> list[Answers]:
         started = self._clock.monotonic()
         try:
             parts = await _scored(engine, batch)
@@ -254,7 +258,7 @@ class Beside:
             arm.agreed += sum(agreed(one, other) for one, other in zip(mine, theirs, strict=True))
 
 
-async def _scored(engine: Engine, batch: pa.RecordBatch) -> list[Answers]:
+async def _scored(engine: Engine, batch: "pa.RecordBatch") -> list[Answers]:
     if engine.is_quick(batch.num_rows):
         return engine.score(batch)
     return await asyncio.to_thread(engine.score, batch)

@@ -1,12 +1,16 @@
 """Which pipelines' entities are remembered here, and whether what is known of them is complete."""
 
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from lepton.clock import Clock
 from lepton.contracts import names
 from lepton.errors import Invalid, Unavailable
-from services.predictor.core.recent.latest import Latest
 from services.predictor.core.recent.newest import Newest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from services.predictor.core.recent.latest import Latest
 
 
 class Unsupported(Invalid):
@@ -23,6 +27,9 @@ class Entities:
 
     def remember(self, pipeline: str, count: int, max_age_s: float) -> None:
         """Begin anew with nothing: what is kept of its topic is to be heard, then `caught_up` to be called."""
+        # Brings Arrow with it, which a process without remembered entities is spared.
+        from services.predictor.core.recent.latest import Latest
+
         self._latest[pipeline] = Latest(count, max_age_s)
         self._reading.add(pipeline)
 
@@ -30,7 +37,7 @@ class Entities:
         self._latest.pop(pipeline, None)
         self._reading.discard(pipeline)
 
-    def heard(self, pipeline: str, batch: pa.RecordBatch) -> None:
+    def heard(self, pipeline: str, batch: "pa.RecordBatch") -> None:
         """Accepted rows of one partition, in its order; nothing for a pipeline that is not remembered any more."""
         latest = self._latest.get(pipeline)
         if latest is not None:

@@ -4,9 +4,7 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Protocol
 
 from lepton.clock import Clock
 from lepton.contracts.pb import grpc_service_pb2 as oip
@@ -22,6 +20,9 @@ from services.predictor.flow.answered import MAX_LOGGED_ROWS, Answered, Logging
 from services.predictor.flow.beside import Beside, Scored, entity_of, key_of
 from services.predictor.flow.entities import Entities
 from services.predictor.flow.library import Library
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PLATFORM = "onnxruntime_onnx"
 
@@ -126,7 +127,7 @@ class Predictor:
             return prediction_pb2.PredictResponse(model=request.model, version=engine.manifest.version,
                                                   request_id=request.request_id, rows=gathered.told(rows))
 
-    async def score(self, model: str, batch: pa.RecordBatch) -> Scored | None:
+    async def score(self, model: str, batch: "pa.RecordBatch") -> Scored | None:
         """Answers for a features batch; None when the model has no version that answers.
 
         Raises Unavailable while the registry's champion is still to be loaded, or the model fails; Invalid when the
@@ -168,7 +169,7 @@ class Predictor:
             answered = await other.answer(feed, deadline)
         return (other, answered) if sound(answered) else (engine, outputs)
 
-    async def _scored_before(self, model: str, batch: pa.RecordBatch) -> Scored | None:
+    async def _scored_before(self, model: str, batch: "pa.RecordBatch") -> Scored | None:
         """A stream's rows by the champion before; None where it cannot answer them either."""
         before = self._library.before(model)
         if not before or before == self._library.serving(model):

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from lepton.contracts.pb import models_pb2
 from lepton.errors import Invalid, Refused
-from services.predictor.core.rows import from_batch, from_structs
+from services.predictor.core.rows import from_structs
 from services.predictor.core.signature import of_manifest
+from services.predictor.core.streamed.fields import from_batch
 
 MANIFEST = models_pb2.ModelManifest(
     inputs=[models_pb2.TensorSpec(name="pixels", datatype="FP32", shape=[-1, 3]),

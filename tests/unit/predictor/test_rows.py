@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lepton.errors import Invalid
-from services.predictor.core.rows import from_batch, from_structs
+from services.predictor.core.rows import from_structs
 from services.predictor.core.signature import Signature, of_manifest
+from services.predictor.core.streamed.fields import from_batch
 from tests.harness.onnx_models import Linear
 from tests.unit.predictor.conftest import FIELDS
 

@@ -9,6 +9,7 @@ from google.protobuf import struct_pb2
 from services.predictor.core import rows as named_rows
 from services.predictor.core.recent.newest import Newest
 from services.predictor.core.signature import Array, Feed, Signature
+from services.predictor.core.streamed.fields import read_batch
 
 
 def joined(rows: Sequence[struct_pb2.Struct], newest: Sequence[Newest | None], signature: Signature, max_rows: int,
@@ -20,7 +21,7 @@ def joined(rows: Sequence[struct_pb2.Struct], newest: Sequence[Newest | None], s
     named_rows.check_count(len(rows), max_rows, signature, explain)
     arrays, missing = named_rows.read_structs(rows, signature)
     for places, batch in _alike(newest):
-        known, unknown = named_rows.read_batch(batch, signature)
+        known, unknown = read_batch(batch, signature)
         for column, declared in enumerate(signature.fields):
             open_ = np.array([declared.name not in rows[place].fields for place in places])
             arrays[declared.name][places[open_]] = known[declared.name][open_]

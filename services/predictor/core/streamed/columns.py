@@ -1,16 +1,29 @@
 """Answers as columns of a batch of predictions: a column at a time, whatever the rows are many."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lepton.contracts import features
 from lepton.contracts.arrow import predictions
 from services.predictor.core.answers import Answers
 from services.predictor.core.signature import Array
 
 _TRUTHS = pa.array(["false", "true"])
+
+
+def entities(batch: pa.RecordBatch) -> list[str]:
+    """Whose rows those of a features batch are."""
+    found: list[str] = batch.column(features.ENTITY).to_pylist()
+    return found
+
+
+def apart(rows: pa.RecordBatch, picked: Sequence[bool]) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    """The rows that are picked, and the rest, each in their order."""
+    mask = pa.array(picked, pa.bool_())
+    return rows.filter(mask), rows.filter(pc.invert(mask))
 
 
 def written(rows: pa.RecordBatch, version: int, answers: Answers, *, model: str, instance: str) -> Iterator[bytes]:
