@@ -1,12 +1,19 @@
 """Every concrete object of the actuator, in the order it starts."""
 
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 
 from deploy.actuator import units
+from deploy.actuator.backups import Backups, Shelf
 from deploy.actuator.edge import Commands
 from deploy.actuator.flow import Actuator, Limits
 from deploy.actuator.memory import Memory
+from deploy.actuator.once import Once
 from deploy.actuator.settings import ActuatorSettings
+from deploy.backup.archive import secret
+from deploy.backup.archive.secret import Secret
+from deploy.backup.settings import BackupSettings
 from deploy.supervisor import ProcessManager
 from lepton.bus import kafka
 from lepton.bus.calls.counted import counted
@@ -15,10 +22,16 @@ from lepton.bus.consumer import Consumer, Subscription
 from lepton.bus.letters.refusing import DeadLetters
 from lepton.bus.presence import Connection, announce
 from lepton.bus.producer import Producer
+from lepton.bus.records import Broker
 from lepton.contracts.signing import TrustStore
 from lepton.contracts.topics import Topic
-from lepton.errors import Unavailable
+from lepton.errors import Refused, Unavailable
 from lepton.runtime.service import Service, Stage
+from lepton.runtime.settings import load
+from lepton.store.mongo import Database
+
+BACKUPS_DEADLINE_S = 1000.0
+"""A backup is read for no longer than a command is good for, a quarter of an hour."""
 
 
 def build(settings: ActuatorSettings) -> Service:
@@ -44,4 +57,36 @@ def build(settings: ActuatorSettings) -> Service:
         Commands(actuator, producer).handle, Care(service.clock, progress, service.telemetry),
         dead_letters=DeadLetters("actuator", service.clock))
     service.spawn("commands", consumer.run)
+    _backups(service, settings, broker, producer)
     return service
+
+
+def _backups(service: Service, settings: ActuatorSettings, broker: Broker, producer: Producer) -> None:
+    """What puts lost files back, in a group of its own: restarts do not wait for it. The database may be away."""
+    told, clock = load(BackupSettings), service.clock
+    shelf = Shelf(Path(told.dir).expanduser().resolve() if told.dir else None, partial(_secret, told))
+    memory = Memory(settings.state_dir / "restored.json")
+    memory.load()
+    once = Once(settings.instance, TrustStore.load(settings.trust_dir), memory,
+                timedelta(seconds=settings.clock_skew_s), clock)
+    database = Database.connect(settings.mongo_url.get_secret_value(), settings.mongo_database)
+    backups = Backups(shelf, database, once, clock)
+    service.add(Stage.STORE, "backups", backups)
+    progress = service.health.check("restoring", deadline_s=BACKUPS_DEADLINE_S)
+    consumer = Consumer(
+        broker, Subscription([Topic.RECOVERY_COMMANDS], "actuator-backups", f"{settings.instance}-backups"),
+        Commands(backups, producer).handle, Care(clock, progress, service.telemetry),
+        dead_letters=DeadLetters("actuator", clock))
+    service.spawn("restoring", consumer.run)
+    if shelf.directory is not None:
+        service.spawn("tell of backups", partial(backups.tell, service.telemetry))
+
+
+def _secret(told: BackupSettings) -> Secret:
+    """What opens the backups. Raises Refused where nothing is said of it, Missing or Invalid when it cannot be read.
+    """
+    if told.key_file:
+        return secret.read_key(Path(told.key_file).expanduser())
+    if told.passphrase_file:
+        return secret.read_passphrase(Path(told.passphrase_file).expanduser())
+    raise Refused("no key of the backups is given", field="key_file", remedy="give LEPTON_BACKUP_KEY_FILE")

@@ -8,13 +8,13 @@ from typing import Protocol, TypeVar
 
 from deploy.actuator import arguments, units
 from deploy.actuator.memory import Memory
+from deploy.actuator.once import Once
 from deploy.actuator.units import Unit
 from lepton.clock import Clock
-from lepton.contracts.admission import Admission
 from lepton.contracts.pb import recovery_pb2
 from lepton.contracts.pb.recovery_pb2 import RecoveryCommand, RecoveryResult
 from lepton.contracts.signing import TrustStore
-from lepton.errors import Busy, Invalid, Missing, Refused
+from lepton.errors import Busy
 
 GRACE_S = 10.0
 """Time a process has to stop in order when the command names none."""
@@ -58,10 +58,8 @@ class Actuator:
 
     def __init__(self, name: str, manager: Manager, trust: TrustStore, memory: Memory, limits: Limits,
                  clock: Clock) -> None:
-        self._name = name
         self._manager = manager
-        self._admission = Admission(trust, limits.skew, memory.newest_fence)
-        self._memory = memory
+        self._once = Once(name, trust, memory, limits.skew, clock)
         self._limits = limits
         self._clock = clock
 
@@ -74,20 +72,7 @@ class Actuator:
 
         Raises Unavailable when the process manager cannot be reached now: the command waits, and expires.
         """
-        try:
-            if (before := self._memory.result_of(command)) is not None:
-                return before
-            now = self._clock.now()
-            self._admission.admit(command, self._admission.check_signer(command, now), now)
-            evidence = await self._act(command)
-        except (Refused, Invalid, Missing) as error:
-            return self._result(command, recovery_pb2.RECOVERY_OUTCOME_REFUSED, str(error))
-        except Busy as error:
-            result = self._result(command, recovery_pb2.RECOVERY_OUTCOME_FAILED, str(error))
-        else:
-            result = self._result(command, recovery_pb2.RECOVERY_OUTCOME_DONE, evidence)
-        self._memory.keep(command, result, self._admission.newest_fence, self._clock.now())
-        return result
+        return await self._once.carry_out(command, self._act)
 
     async def _act(self, command: RecoveryCommand) -> str:
         running = {seen.name: bool(seen.pid) for seen in await self._ask(self._manager.processes)}
@@ -139,10 +124,3 @@ class Actuator:
 
     async def _ask(self, call: Callable[..., T], *arguments: object) -> T:
         return await asyncio.to_thread(call, *arguments)
-
-    def _result(self, command: RecoveryCommand, outcome: recovery_pb2.RecoveryOutcome.ValueType,
-                evidence: str) -> RecoveryResult:
-        result = RecoveryResult(command_id=command.command_id, target=command.target, outcome=outcome,
-                                evidence=evidence, executor=self._name, incident_id=command.incident_id)
-        result.at.FromDatetime(self._clock.now())
-        return result

@@ -37,6 +37,12 @@ DATABASE_SECONDS: Final = "lepton_database_seconds"
 UNREACHED_SECONDS: Final = "lepton_gateway_unreached_seconds"
 """Measurement of gateways, once a second: how long calls to a predictor have had no answer; 0 once one has. Attribute:
 predictor."""
+LOST_DOCUMENTS: Final = "lepton_watchdog_lost_documents"
+"""Measurement of watchdogs, every five seconds: what was announced and the database has no document of. Attribute:
+collection (pipelines, models)."""
+BACKUP_AGE_HOURS: Final = "lepton_actuator_backup_age_hours"
+"""Measurement of actuators, every five seconds where backups are kept: how old the newest is. Attribute: backup (its
+name)."""
 
 # Ingest.
 INGEST_ROWS: Final = "lepton_ingest_rows"
@@ -112,7 +118,8 @@ UNSOUND_ROWS: Final = "lepton_predictor_unsound_rows"
 """Counter and measurement: rows that a version answered with what is no number. Attributes: model, version."""
 REFUSED_VERSION: Final = "lepton_predictor_refused_version"
 """Measurement, for as long as it lasts: the version the registry names champion and this process cannot load, because
-it does not hold. Attributes: model, reason."""
+it does not hold. Attributes: model, reason, lost (the SHA-256 of its file where that is whole neither here nor in the
+store; else empty)."""
 
 # Predictor, in Triton's words: exposed as they stand, without `_total`, in /metrics alone. Attributes of all but the
 # machine's: model, version.

@@ -35,6 +35,7 @@ from services.watchdog.edge.records import Audit, JournalLog
 from services.watchdog.edge.recovery import Commands
 from services.watchdog.flow.acting import Acting, Voice
 from services.watchdog.flow.depending import Depending
+from services.watchdog.flow.keeping import Keeping
 from services.watchdog.flow.observing import Observing
 from services.watchdog.flow.probing import Probing
 from services.watchdog.flow.telling import Telling
@@ -109,11 +110,20 @@ def assemble(settings: WatchdogSettings, service: Service, broker: Broker, datab
     service.spawn("tick", lambda stop: watching.tick(stop, progress))
     service.spawn("act", acting.act)
     service.spawn("lead", acting.lead)
-    service.spawn("write down dependencies",
-                  Depending(watching.graph, acting, Dependencies(database), clock).run)
+    _over_the_database(service, observing, Depending(watching.graph, acting, Dependencies(database), clock), database)
     # Last: it begins a feed for each pipeline, spawned into a service that has started.
     service.spawn("follow pipelines", pipelines.run)
     return service
+
+
+def _over_the_database(service: Service, observing: Observing, depending: Depending,
+                       database: DocumentDatabase) -> None:
+    """What goes on beside the watching."""
+    def tell(collection: str, gone: int) -> None:
+        service.telemetry.measure(names.LOST_DOCUMENTS, gone, collection=collection)
+
+    service.spawn("write down dependencies", depending.run)
+    service.spawn("look for what is stored", Keeping(observing.known, database, tell, service.clock).run)
 
 
 def _thresholds(settings: WatchdogSettings) -> Thresholds:

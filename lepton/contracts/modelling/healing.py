@@ -6,7 +6,8 @@ from pydantic import Field
 
 from lepton.contracts.pipeline_blocks import Block
 
-Action = Literal["roll_back", "retrain", "quarantine", "replay_dead_letters", "fall_back", "throttle", "scale_out"]
+Action = Literal["roll_back", "retrain", "quarantine", "replay_dead_letters", "fall_back", "throttle", "scale_out",
+                 "restore_backup"]
 """What can be done about a pipeline, its model and its load; restarts of processes are no pipeline's."""
 
 Cured = Literal["line_stopped", "broken_data", "unusual_rows"]
@@ -45,6 +46,9 @@ class Ladders(Block):
     one process more, up to `serve.replicas.max`."""
     lag: Annotated[tuple[Literal["scale_out"], ...], Field(strict=False, max_length=6)] = ("scale_out", "scale_out")
     surge: Annotated[tuple[Literal["scale_out"], ...], Field(strict=False, max_length=6)] = ("scale_out",)
+    lost_file: Annotated[tuple[Literal["restore_backup", "roll_back", "retrain"], ...], Field(
+        strict=False, max_length=6)] = ("restore_backup", "roll_back", "retrain")
+    """The champion's bytes are gone or damaged. Without a backup what follows is done at once."""
     load_ahead: Annotated[tuple[Literal["scale_out"], ...], Field(strict=False, max_length=1)] = ("scale_out",)
     """Lag that will be too much soon; empty: it is waited for."""
 

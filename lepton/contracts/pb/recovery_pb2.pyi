@@ -64,6 +64,10 @@ class _RecoveryActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Recove
     """Bounds the requests that one API key may make for a time; its target is `client:<key id>`, and RESTORE of that ends
     it. arguments: rate_per_s (of each gateway), for_s (since it was issued). By every gateway.
     """
+    RECOVERY_ACTION_RESTORE_BACKUP: _RecoveryAction.ValueType  # 27
+    """Puts the bytes of a version of `model:<name>` back into the store from the newest backup that has them; what is
+    there and whole is left alone. arguments: sha256 (of a file that the registry names). By the actuator.
+    """
 
 class RecoveryAction(_RecoveryAction, metaclass=_RecoveryActionEnumTypeWrapper): ...
 
@@ -104,6 +108,10 @@ RECOVERY_ACTION_PAUSE: RecoveryAction.ValueType  # 22
 RECOVERY_ACTION_THROTTLE: RecoveryAction.ValueType  # 24
 """Bounds the requests that one API key may make for a time; its target is `client:<key id>`, and RESTORE of that ends
 it. arguments: rate_per_s (of each gateway), for_s (since it was issued). By every gateway.
+"""
+RECOVERY_ACTION_RESTORE_BACKUP: RecoveryAction.ValueType  # 27
+"""Puts the bytes of a version of `model:<name>` back into the store from the newest backup that has them; what is
+there and whole is left alone. arguments: sha256 (of a file that the registry names). By the actuator.
 """
 Global___RecoveryAction: _TypeAlias = RecoveryAction  # noqa: Y015
 

@@ -45,7 +45,7 @@ class Works(Protocol):
     def waiting_rows(self) -> int: ...
     def shown(self) -> Iterable[Shown]: ...
     def take_unsound(self) -> Mapping[tuple[str, int], int]: ...
-    def refused(self) -> Iterable[tuple[str, int, str]]: ...
+    def refused(self) -> Iterable[tuple[str, int, str, str]]: ...
 
 
 class Measures:
@@ -136,8 +136,8 @@ class Measures:
             self._unsound.add(rows, {"model": model, "version": str(version)})
             self._telemetry.count(names.UNSOUND_ROWS, rows, model=model, version=str(version))
             self._telemetry.error("unsound_answers", f"v{version} answered {rows} rows with what is no number", model)
-        for model, version, reason in self._library.refused():
-            self._telemetry.measure(names.REFUSED_VERSION, version, model=model, reason=reason)
+        for model, version, reason, lost in self._library.refused():
+            self._telemetry.measure(names.REFUSED_VERSION, version, model=model, reason=reason, lost=lost)
 
     async def run(self, stop: asyncio.Event) -> None:
         """A loop for the service: flush until `stop`, and once more."""

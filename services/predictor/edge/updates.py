@@ -16,6 +16,7 @@ from lepton.errors import Busy, Refused, Unavailable
 from lepton.runtime.loops import pause
 from lepton.runtime.telemetry import Telemetry
 from services.predictor.edge.measures import Measures
+from services.predictor.flow.files import Lost
 from services.predictor.flow.library import Library
 
 LOOK_EVERY_S = 0.1
@@ -85,6 +86,8 @@ class Updates:
             self._measures.refused(model)
             self._telemetry.error("model_refused", f"v{before or '-'} goes on: {error}", place)
         except (Busy, Unavailable) as error:
+            if not waiting.attempt and isinstance(error, Lost) and error.damaged:
+                self._measures.refused(model)
             pause_s = self._retry.pause_s(waiting.attempt + 1, error)
             self._telemetry.error("model_unavailable", f"tried again in {pause_s:.1f} s: {error}", place)
             # A newer state that came meanwhile goes first.

@@ -12,6 +12,15 @@ from lepton.store.artifacts import Artifacts, Damaged, FileArtifacts
 log = logging.getLogger(__name__)
 
 
+class Lost(Unavailable):
+    """Neither this machine nor the store has the file whole; to be had again once it is put back."""
+
+    def __init__(self, message: str, digest: str, *, damaged: bool) -> None:
+        super().__init__(message, field="sha256", remedy="it is looked for again and again: a backup may have it, or "
+                                                         "publish the model again")
+        self.digest, self.damaged = digest, damaged
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Where model files come from: `cache` on this machine first, then the `store`; `trust` says whose count."""
@@ -21,7 +30,8 @@ class Sources:
     trust: TrustStore
 
     async def file(self, manifest: models_pb2.ModelManifest) -> bytes:
-        """The bytes that were signed. Raises Refused when they are others, Unavailable when they cannot be had now."""
+        """The bytes that were signed. Raises Refused when the manifest fits none, Unavailable when they cannot be had
+        now, Lost where they are gone or damaged."""
         data = await self._cached(manifest.sha256)
         if data is None:
             data = await self._from_store(manifest.sha256)
@@ -45,10 +55,9 @@ class Sources:
         try:
             return await self.store.get(digest)
         except Missing as error:
-            raise Unavailable(f"the model file {digest} is not in the store", remedy="store it again") from error
+            raise Lost(f"the model file {digest} is not in the store", digest, damaged=False) from error
         except Damaged as error:
-            raise Refused(f"the model file {digest} was changed since it was signed", field="sha256",
-                          remedy="publish the model again") from error
+            raise Lost(f"the model file {digest} was changed since it was signed", digest, damaged=True) from error
 
     async def _keep(self, data: bytes) -> None:
         try:

@@ -160,7 +160,7 @@ class Library:
             return
         if state.revision > standing.revision:
             standing.revision, standing.champion, standing.settled = state.revision, state.champion, False
-            standing.refused = 0
+            standing.refused, standing.lost = 0, ""
         standing.state = state
         tried, trial = state.rollout.candidate if _tries(state) else 0, self._trials.get(state.model)
         if trial is not None and (trial.candidate, trial.champion) != (tried, state.champion):
@@ -182,15 +182,12 @@ class Library:
         standing.left = 0
         try:
             await self._bring(state, state.champion)
-        except Refused as refused:
-            standing.settled, standing.reason, standing.refused = True, str(refused), state.champion
-            await self._stand_in(state)
-            raise
-        except Unavailable:
+        except (Refused, Unavailable) as error:
+            standing.fail(error)
             await self._stand_in(state)
             raise
         self._slots.flip(state.model, state.champion, frozenset({state.previous_champion, tried}))
-        standing.settled, standing.reason, standing.refused = True, "", 0
+        standing.settled, standing.reason, standing.refused, standing.lost = True, "", 0, ""
         standing.unpark()
         if state.previous_champion:
             await self._keep(state)
@@ -275,10 +272,10 @@ class Library:
             found[model, version] = found.get((model, version), 0) + rows
         return found
 
-    def refused(self) -> list[tuple[str, int, str]]:
-        """Champions that do not hold: model, version, and why."""
-        return [(model, standing.refused, standing.reason) for model, standing in sorted(self._standings.items())
-                if standing.refused]
+    def refused(self) -> list[tuple[str, int, str, str]]:
+        """Champions that do not hold: model, version, why, and the SHA-256 of its file where that is lost."""
+        return [(model, standing.refused, standing.reason, standing.lost)
+                for model, standing in sorted(self._standings.items()) if standing.refused]
 
     def take_work(self) -> dict[str, tuple[int, int]]:
         """Batches and rows run for requests since the last call, by model; models that did nothing left out."""

@@ -14,6 +14,7 @@ from lepton.runtime.loops import Works
 from services.predictor.core.oip.tally import Tally
 from services.predictor.core.room import MAX_WAITING, Room
 from services.predictor.core.slots import Closable, Slots
+from services.predictor.flow.files import Lost
 
 PARKED = "it left memory for want of room (LEPTON_PREDICTOR_MEMORY_MIB); its next request loads it"
 """Why a model that answers is not in memory."""
@@ -34,6 +35,8 @@ class Standing:
     """An operator had it leave this process, until it is loaded again."""
     refused: int = 0
     """The champion that does not hold, and for which the one before goes on answering; 0: none."""
+    lost: str = ""
+    """The SHA-256 of its file, where it is refused because nobody has that whole."""
     left: int = 0
     """The champion that does not answer here for as long as the registry names it: the one before does."""
     parked: int = 0
@@ -43,6 +46,13 @@ class Standing:
     waiting: int = 0
     """Requests that wait for that load."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def fail(self, error: Refused | Unavailable) -> None:
+        """The champion was not loaded. What cannot be had now may be had soon; what is lost is told of meanwhile."""
+        if isinstance(error, Lost):
+            self.reason, self.refused, self.lost = str(error), self.champion, error.digest
+        elif isinstance(error, Refused):
+            self.settled, self.reason, self.refused, self.lost = True, str(error), self.champion, ""
 
     def unpark(self) -> None:
         """A version is in memory, or none is wanted there."""

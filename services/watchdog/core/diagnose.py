@@ -15,6 +15,7 @@ from services.watchdog.core.symptom import (
     FAILURES,
     IDLE,
     LATENCY,
+    LOST_FILE,
     NO_ROWS,
     OF_HOSTS,
     OF_LOAD,
@@ -53,6 +54,10 @@ def cause(symptom: Symptom) -> str:
             return f"{BUS}/{symptom.about}"
         case "slow_dependency":
             return f"dependency:{symptom.about}"
+        case "lost_file":
+            return f"dependency:store/{symptom.about}"
+        case "lost_state":
+            return f"dependency:{symptom.about}/state"
         case "line_stopped":
             return f"data:{symptom.about}" if symptom.pipeline else f"line:{symptom.about}"
         case "broken_data":
@@ -89,7 +94,7 @@ def target(symptom: Symptom) -> str:
             return BUS
         case "line_stopped" if symptom.pipeline:
             return f"pipeline:{symptom.about}"
-        case "slow_dependency":
+        case "slow_dependency" | "lost_state":
             return f"dependency:{symptom.about}"
         case "silence" | "line_stopped" | "cut_off":
             return f"instance:{symptom.about}"
@@ -114,7 +119,8 @@ def explained(symptom: Symptom, open_incidents: Iterable[Incident]) -> bool:
     A bus fault explains every silence; a dependency that is away or slow, what hangs on it.
     Broken data that is not yet dealt with explains a loss of quality and whatever else is unusual of rows; a loss that
     labels show, one that is estimated; where a process is silent, rows may only be late. Fields that drifted explain
-    answers that did. Load on a service that just got another process waits for what that one takes off.
+    answers that did; a model's file that is lost, requests for it that fail. Load on a service that just got another
+    process waits for what that one takes off.
     """
     for incident in open_incidents:
         if incident.cause == BUS and symptom.kind in (SILENCE, CUT_OFF) and symptom.about != BUS:
@@ -136,6 +142,8 @@ def explained(symptom: Symptom, open_incidents: Iterable[Incident]) -> bool:
             continue
         if symptom.kind in EFFECTS_OF_BAD_ROWS and incident.symptom == BROKEN_DATA:
             return incident.state != "escalated"
+        if symptom.kind == AVAILABILITY and incident.symptom == LOST_FILE:
+            return True
         if symptom.kind == ESTIMATED_LOSS and incident.symptom == QUALITY_LOSS:
             return True
         if symptom.kind == ANSWER_DRIFT and incident.symptom == DRIFT:

@@ -177,13 +177,14 @@ class Judged(Input, frozen=True):
 
 class Unusable(Input, frozen=True):
     """A predictor complains of a version: `rows` of its answers since the heartbeat before were no numbers, or it could
-    not be loaded because it does not hold (`refused` says why)."""
+    not be loaded because it does not hold (`refused` says why; `lost`: SHA-256 of a file that is nowhere whole)."""
 
     instance: str
     model: str
     version: int
     rows: int = 0
     refused: str = ""
+    lost: str = ""
 
 
 class RunEnded(Input, frozen=True):
@@ -372,6 +373,7 @@ class Thresholds(Input, frozen=True):
     replay_verify_s: float = 120.0
     fall_back_verify_s: float = 600.0
     throttle_verify_s: float = 30.0
+    restore_verify_s: float = 120.0
     hold_s: float = 600.0
     young_s: float = 300.0
     no_labels_s: float = 20.0

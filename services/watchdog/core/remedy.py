@@ -1,7 +1,7 @@
 """What is done about a cause, rung by rung, and what bounds it: budget, cool-down, expiry."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -24,6 +24,7 @@ from services.watchdog.core.symptom import (
     LATENCY,
     LEAK,
     LOAD_AHEAD,
+    LOST_FILE,
     OF_LOAD,
     OVERLOAD,
     QUALITY_LOSS,
@@ -77,6 +78,8 @@ def _wanted(incident: Incident, rules: Rules, state: State) -> tuple[str, ...]:
     """What the Pipeline's ladder says, as far as it can be done."""
     if incident.symptom in (QUALITY_LOSS, UNUSABLE):
         return _possible(rules.ladders.quality_loss, incident, state)
+    if incident.symptom == LOST_FILE:
+        return _bringing_back(rules, incident, state)
     if incident.symptom == ESTIMATED_LOSS:
         return rules.ladders.estimated_loss
     if incident.symptom == DRIFT and rules.drift.then == "retrain" and incident.pipeline in state.models:
@@ -98,6 +101,19 @@ def _relieving(rules: Rules, incident: Incident, state: State) -> tuple[str, ...
                QUEUE: ladders.queue, TOO_FEW: ("scale_out", "scale_out")}[incident.symptom]
     can = {"scale_out": one_more(service(incident), incident.symptom, incident.pipeline, state),
            "throttle": state.abuser(incident.pipeline) is not None}
+    return _left(actions, incident, can)
+
+
+def _bringing_back(rules: Rules, incident: Incident, state: State) -> tuple[str, ...]:
+    """The same for a file that is lost: from a backup where there is one, a roll back where a version went before."""
+    model = state.models.get(incident.pipeline)
+    return _left(rules.ladders.lost_file, incident, {
+        "restore_backup": bool(state.kept.backup) and bool(state.unusable.lost(incident.pipeline)),
+        "roll_back": model is not None and model.previous > 0, "retrain": True})
+
+
+def _left(actions: tuple[str, ...], incident: Incident, can: Mapping[str, bool]) -> tuple[str, ...]:
+    """What was taken, then what follows on it in the ladder and can be done."""
     taken = taken_by(incident)
     for action in taken:
         actions = actions[actions.index(action) + 1:] if action in actions else actions
@@ -136,7 +152,7 @@ def _possible(actions: tuple[str, ...], incident: Incident, state: State) -> tup
 def _rung(action: str, limits: Thresholds) -> Rung:
     verify_s = {"roll_back": limits.rollback_verify_s, "retrain": limits.retrain_verify_s,
                 "quarantine": limits.quarantine_verify_s, "fall_back": limits.fall_back_verify_s,
-                "throttle": limits.throttle_verify_s,
+                "throttle": limits.throttle_verify_s, "restore_backup": limits.restore_verify_s,
                 "scale_out": limits.scale_verify_s, "scale_in": limits.scale_verify_s}
     return Rung(action, verify_s[action])
 
@@ -177,6 +193,8 @@ def _arguments(incident: Incident, rung: Rung, state: State, tick: Tick) -> dict
             # Each gateway counts for itself.
             rate = found.allowed / gateways if found is not None else 1.0
             return {"rate_per_s": f"{rate:.3g}", "for_s": f"{limits.hold_s:g}"}
+        case "restore_backup":
+            return {"sha256": state.unusable.lost(incident.pipeline)}
         case "quarantine":
             return {"source": incident.cause.partition("/")[2]}
         case "replay_dead_letters":
@@ -189,7 +207,7 @@ def _arguments(incident: Incident, rung: Rung, state: State, tick: Tick) -> dict
     if incident.symptom == ESTIMATED_LOSS:
         # Of the time since, hardly a row has a label: what the Pipeline learns from otherwise must do.
         return {}
-    if incident.symptom == UNUSABLE:
+    if incident.symptom in (UNUSABLE, LOST_FILE):
         # The world is as it was: all that is known of it may be learnt from.
         return {}
     # Rows from before the loss would teach the new version the old truth.

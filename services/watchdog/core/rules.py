@@ -23,7 +23,7 @@ def symptoms(state: State, tick: Tick) -> list[Symptom]:
             *state.unusable.symptoms(state.models, now), *state.estimates.symptoms(now),
             *training_failures(state), *loads(state, now),
             *state.promises.symptoms(now),
-            *state.dependencies.symptoms(now), *state.outside.symptoms(state.rules)]
+            *state.dependencies.symptoms(now), *state.kept.symptoms(now), *state.outside.symptoms(state.rules)]
 
 
 def loads(state: State, now: float) -> list[Symptom]:

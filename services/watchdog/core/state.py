@@ -34,6 +34,7 @@ from services.watchdog.core.load.dependencies import Dependencies
 from services.watchdog.core.load.refusals import Refusals
 from services.watchdog.core.load.usage import Usage
 from services.watchdog.core.load.work import Work
+from services.watchdog.core.quality.kept import Kept
 from services.watchdog.core.quality.loss import Reference, Window, judge, reached, stricter
 from services.watchdog.core.quality.sources import Sources
 from services.watchdog.core.quality.unusable import UnusableVersions
@@ -75,6 +76,7 @@ class State:
     promoted: dict[str, float] = field(default_factory=dict)
     """By model, when its champion changed while we watched."""
     unusable: UnusableVersions = field(default_factory=UnusableVersions)
+    kept: Kept = field(default_factory=Kept)
     runs: dict[str, RunEnded] = field(default_factory=dict)
     """By model, the run that ended last."""
 
@@ -97,6 +99,7 @@ class State:
             case Figures():
                 self.usage.figures(one, now)
                 self.dependencies.figures(one, now)
+                self.kept.figures(one, now)
             case Failures():
                 self.usage.failures(one, now)
             case Lines():

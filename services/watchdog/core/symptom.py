@@ -18,6 +18,7 @@ OVERLOAD, LOAD_AHEAD, TOO_FEW, IDLE = "overload", "load_ahead", "too_few", "idle
 OUTSIDE = "outside_alert"
 CUT_OFF, SLOW_DEPENDENCY = "cut_off", "slow_dependency"
 ESTIMATED_LOSS = "estimated_loss"
+LOST_FILE, LOST_STATE = "lost_file", "lost_state"
 
 BUS: Final = "dependency:broker"
 
@@ -29,7 +30,7 @@ TOO_MUCH: Final = frozenset({OVERLOAD, LAG, QUEUE})
 OF_LOAD: Final = TOO_MUCH | {SURGE, LOAD_AHEAD, TOO_FEW}
 """Those, and kinds that say that it may come to that."""
 STANDING: Final = OF_HOSTS | OF_PROCESSES | OF_ROWS | OF_LOAD | {
-    AVAILABILITY, LATENCY, CERTIFICATE, OUTSIDE, SLOW_DEPENDENCY}
+    AVAILABILITY, LATENCY, CERTIFICATE, OUTSIDE, SLOW_DEPENDENCY, LOST_FILE, LOST_STATE}
 """Kinds that are well again once their signal is quiet; their detectors themselves hold on for a while."""
 
 TOLD_AT_ONCE: Final = frozenset({LINE_STOPPED, TRAINING_FAILURE, OUTSIDE})

@@ -70,6 +70,7 @@ def models(broker: Broker, observing: Observing, trust: TrustStore, care: Care, 
 
     async def changed(name: str, state: ModelState | None) -> None:
         if state is None:
+            observing.no_model(name)
             return
         try:
             verify_message(trust, "trainer", state, care.clock.now())

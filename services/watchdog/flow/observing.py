@@ -69,6 +69,7 @@ class Observing:
         self._said: dict[str, _Said] = {}
         self._answers: dict[tuple[str, int], Answers] = {}
         self._notify: dict[str, tuple[str, ...]] = {}
+        self._models: set[str] = set()
         self.dropped = 0
 
     def heartbeat(self, message: telemetry_pb2.Telemetry) -> None:
@@ -140,7 +141,16 @@ class Observing:
         """Addresses that a pipeline names itself."""
         return self._notify.get(pipeline, ())
 
+    def known(self) -> dict[str, set[str]]:
+        """What is announced now, by the collection that holds it."""
+        return {"pipelines": set(self._notify), "models": set(self._models)}
+
+    def no_model(self, name: str) -> None:
+        """The registry announces it no more."""
+        self._models.discard(name)
+
     def model(self, state: models_pb2.ModelState) -> None:
+        self._models.add(state.model)
         joiner = self._joiners.setdefault(state.model, Joiner(state.model))
         joiner.classes = {one.version: tuple(one.manifest.classes) for one in state.versions}
         self.put(translate.model(state))

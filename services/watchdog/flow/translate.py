@@ -46,7 +46,8 @@ _TOLD: Mapping[str, tuple[str, int]] = {
     names.MEMORY_SHARE: ("", 2), names.FILES_SHARE: ("", 2), names.WAITING_ROWS: ("", 0),
     names.HOST_CPU_SHARE: ("host", 2), names.HOST_MEMORY_SHARE: ("host", 2), names.HOST_DISK_SHARE: ("host", 2),
     names.HOST_GPU_MEMORY_SHARE: ("gpu", 2), names.CERTIFICATE_DAYS: ("certificate", 1),
-    names.CONSUMER_LAG: ("topic", 0), names.DATABASE_SECONDS: ("", 1), names.UNREACHED_SECONDS: ("predictor", 0)}
+    names.CONSUMER_LAG: ("topic", 0), names.DATABASE_SECONDS: ("", 1), names.UNREACHED_SECONDS: ("predictor", 0),
+    names.LOST_DOCUMENTS: ("collection", 0), names.BACKUP_AGE_HOURS: ("backup", 1)}
 """The figures that are judged: the attribute that says what each is about (none: the process itself), and its digits.
 """
 
@@ -136,7 +137,7 @@ def unusable(message: telemetry_pb2.Telemetry) -> Iterator[Unusable]:
                            rows=round(one.value))
         elif one.name == names.REFUSED_VERSION and one.value:
             yield Unusable(message.instance, one.attributes["model"], int(one.value),
-                           refused=one.attributes["reason"][:MAX_TOLD])
+                           refused=one.attributes["reason"][:MAX_TOLD], lost=one.attributes.get("lost", ""))
 
 
 def failures(message: telemetry_pb2.Telemetry) -> Failures | None:

@@ -55,6 +55,7 @@ class Bench:
     watchdog: Identity
     bootstrap: str
     admin_port: int
+    more: dict[str, str] = field(default_factory=dict)
 
     def pid(self, name: str) -> int:
         return self.manager.process(name).pid
@@ -68,7 +69,7 @@ class Bench:
         return {"LEPTON_KAFKA_BOOTSTRAP": self.bootstrap, "LEPTON_ADMIN_PORT": str(self.admin_port),
                 "LEPTON_TRUST_DIR": str(self.home / "trust"), "LEPTON_STATE_DIR": str(self.home / "state"),
                 "LEPTON_ACTUATOR_SUPERVISOR_SOCKET": str(processes.socket_path(self.home)),
-                "LEPTON_ACTUATOR_UNITS": "trainer=1..1,predictor=1..2", "PATH": "/usr/bin:/bin"}
+                "LEPTON_ACTUATOR_UNITS": "trainer=1..1,predictor=1..2", "PATH": "/usr/bin:/bin", **self.more}
 
 
 @pytest.fixture

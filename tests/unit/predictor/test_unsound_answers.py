@@ -10,6 +10,7 @@ from google.protobuf import struct_pb2
 from lepton.contracts import codec, names, topics
 from lepton.contracts.pb import prediction_pb2, prediction_pb2_grpc, telemetry_pb2
 from lepton.contracts.topics import Topic
+from lepton.store.artifacts import sha256_hex
 from services.predictor.core.rollout.comparing import sound
 from tests.harness.bus import read_all
 from tests.harness.onnx_models import Linear
@@ -87,6 +88,21 @@ async def test_a_champion_whose_bytes_were_changed_is_told_of_while_the_one_befo
         await told(here, names.REFUSED_VERSION, "2")
         assert (await here.stub.ModelInfer(amounts("tiny", 1.0), metadata=here.metadata)).model_version == "1"
         await here.registry.roll_back("tiny")
+        await here.serving("tiny", 1)
+
+
+async def test_a_lost_file_is_named_in_heartbeats_and_taken_up_once_it_is_back(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        data = GOOD.build()
+        await here.registry.publish("tiny", GOOD, store=False)
+
+        async def lost() -> bool:
+            beats = [codec.decode_as(Topic.TELEMETRY, telemetry_pb2.Telemetry, one.value or b"")
+                     for one in await read_all(here.broker, topics.name(Topic.TELEMETRY))]
+            return any(one.name == names.REFUSED_VERSION and one.attributes["lost"] == sha256_hex(data)
+                       for beat in beats for one in beat.measurements)
+        await apoll_until(lost, "a heartbeat with the lost file", 20)
+        await here.registry.artifacts.put(data)
         await here.serving("tiny", 1)
 
 

@@ -41,6 +41,8 @@ LIKELY: Final[Mapping[str, Mapping[str, float]]] = {
     kinds.FAILURES: {PROCESS: 0.6, DEPENDENCY: 0.4},
     kinds.ERRORS: {PROCESS: 0.5, DEPENDENCY: 0.4, DATA: 0.2},
     kinds.AVAILABILITY: {PROCESS: 0.4, SURGE: 0.4, DEPENDENCY: 0.3, PARAMETERS: 0.2},
+    kinds.LOST_FILE: {DEPENDENCY: 0.9, RESOURCES: 0.2},
+    kinds.LOST_STATE: {DEPENDENCY: 0.95, RESOURCES: 0.2},
     kinds.OUTSIDE: {},
     kinds.LATENCY: {SURGE: 0.5, RESOURCES: 0.4, PARAMETERS: 0.3},
 }
@@ -48,6 +50,7 @@ LIKELY: Final[Mapping[str, Mapping[str, float]]] = {
 
 PART_OF: Final[Mapping[str, str]] = {
     kinds.SLOW_DEPENDENCY: "database", kinds.CUT_OFF: "broker",
+    kinds.LOST_FILE: "database", kinds.LOST_STATE: "database",
     kinds.BROKEN_DATA: "rows", kinds.UNUSUAL_ROWS: "rows", kinds.DRIFT: "rows", kinds.NO_ROWS: "rows",
     kinds.SURGE: "rows", kinds.LINE_STOPPED: "rows", kinds.ANSWER_DRIFT: "answers", kinds.AVAILABILITY: "answers",
     kinds.LATENCY: "answers", kinds.QUEUE: "answers",

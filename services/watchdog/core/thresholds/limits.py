@@ -15,6 +15,7 @@ class Ladders(msgspec.Struct, frozen=True):
     lag: tuple[str, ...] = ("scale_out", "scale_out")
     surge: tuple[str, ...] = ("scale_out",)
     load_ahead: tuple[str, ...] = ("scale_out",)
+    lost_file: tuple[str, ...] = ("restore_backup", "roll_back", "retrain")
     queue: tuple[str, ...] = ("scale_out", "scale_out")
     """No Pipeline says anything of it: the rows of all stand in one line."""
     estimated_loss: tuple[str, ...] = ()

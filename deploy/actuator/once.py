@@ -1,0 +1,50 @@
+"""Carrying a command out once: who may order it, what came of it, and the same answer when it comes again."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from deploy.actuator.memory import Memory
+from lepton.clock import Clock
+from lepton.contracts.admission import Admission
+from lepton.contracts.pb import recovery_pb2
+from lepton.contracts.pb.recovery_pb2 import RecoveryCommand, RecoveryResult
+from lepton.contracts.signing import TrustStore
+from lepton.errors import Busy, Invalid, Missing, Refused
+
+
+class Once:
+    """`name` is who answers; `memory` outlives the process."""
+
+    def __init__(self, name: str, trust: TrustStore, memory: Memory, skew: timedelta, clock: Clock) -> None:
+        self._name = name
+        self._admission = Admission(trust, skew, memory.newest_fence)
+        self._memory = memory
+        self._clock = clock
+
+    async def carry_out(self, command: RecoveryCommand,
+                        act: Callable[[RecoveryCommand], Awaitable[str]]) -> RecoveryResult:
+        """The result to publish, with the evidence that `act` returns; what it raises is an outcome too.
+
+        Unavailable is passed on: the command waits, and expires.
+        """
+        try:
+            if (before := self._memory.result_of(command)) is not None:
+                return before
+            now = self._clock.now()
+            self._admission.admit(command, self._admission.check_signer(command, now), now)
+            evidence = await act(command)
+        except (Refused, Invalid, Missing) as error:
+            return self._result(command, recovery_pb2.RECOVERY_OUTCOME_REFUSED, str(error))
+        except Busy as error:
+            result = self._result(command, recovery_pb2.RECOVERY_OUTCOME_FAILED, str(error))
+        else:
+            result = self._result(command, recovery_pb2.RECOVERY_OUTCOME_DONE, evidence)
+        self._memory.keep(command, result, self._admission.newest_fence, self._clock.now())
+        return result
+
+    def _result(self, command: RecoveryCommand, outcome: recovery_pb2.RecoveryOutcome.ValueType,
+                evidence: str) -> RecoveryResult:
+        result = RecoveryResult(command_id=command.command_id, target=command.target, outcome=outcome,
+                                evidence=evidence, executor=self._name, incident_id=command.incident_id)
+        result.at.FromDatetime(self._clock.now())
+        return result
