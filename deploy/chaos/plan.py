@@ -131,13 +131,28 @@ class Misserve(_Fault):
 
     Somebody opened the gate for it. `bad_model`: it answers the opposite of what it learnt. `nan_model`: where `field`
     is `value` it answers NaN, and rows of that kind come from then on. `corrupt_model`: its bytes in the artefact store
-    are changed before it is promoted.
+    are changed before it is promoted. `slow_model`: it works out `products` of large matrices for every batch of rows,
+    some milliseconds each, and answers right.
     """
 
-    do: Literal["bad_model", "nan_model", "corrupt_model"]
+    do: Literal["bad_model", "nan_model", "corrupt_model", "slow_model"]
     field: str = ""
     value: float = 0
+    products: Annotated[int, Field(ge=1, le=2_000)] = 60
     for_s: Seconds = 60
+
+
+class Canary(_Fault):
+    """A version that answers the opposite of what it learnt came through the gate, and is tried beside the champion.
+
+    It answers `share` of the entities in a rollout of the kind `canary`, by the Pipeline's own trial where it has one.
+    `ends`: what may become of that rollout within `for_s`; whoever was champion must be, and answer alone again.
+    """
+
+    do: Literal["worse_canary"]
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    ends: tuple[Literal["REVERTED", "ABORTED", "UNDECIDED", "PROMOTED"], ...] = ("REVERTED", "ABORTED")
+    for_s: Seconds = 120
 
 
 class Wait(_Fault):
@@ -147,7 +162,8 @@ class Wait(_Fault):
     for_s: Seconds = 20
 
 
-Fault = Annotated[Strike | Starve | Disturb | Spoil | Burden | Train | Misserve | Wait, Field(discriminator="do")]
+Fault = Annotated[Strike | Starve | Disturb | Spoil | Burden | Train | Misserve | Canary | Wait,
+                  Field(discriminator="do")]
 
 
 class Flow(_Block):
@@ -236,7 +252,7 @@ def _parts(fault: Fault) -> frozenset[str]:
             return frozenset({"events"})
         case Burden():
             return frozenset({"calls"})
-        case Train() | Misserve(do="bad_model" | "corrupt_model"):
+        case Train() | Canary() | Misserve(do="bad_model" | "corrupt_model" | "slow_model"):
             return frozenset({"model"})
         case Misserve():
             return frozenset({"model", "events"})

@@ -14,8 +14,9 @@ from deploy.chaos import verdict
 from deploy.chaos.callers import ordered
 from deploy.chaos.ledger import Ledger
 from deploy.chaos.models.promoting import Corrupt
+from deploy.chaos.models.trying import tried
 from deploy.chaos.network import Network
-from deploy.chaos.plan import Disturb, Fault, Plan, Spoil, Strike, Train, beside, pairs
+from deploy.chaos.plan import Canary, Disturb, Fault, Plan, Spoil, Strike, Train, beside, pairs
 from deploy.chaos.report import Outcome
 from deploy.chaos.strikes import struck
 from deploy.chaos.traffic import Traffic, rows_of
@@ -235,6 +236,8 @@ async def _struck(stack: Stack, fault: Fault, traffic: Traffic, *,
             ready_s = await _back(stack, fault.target, pid, _READY_S if fault.do == "kill" else fault.for_s)
         elif isinstance(fault, Train):
             ended = await ordered(fault, stack.rest, traffic.pipeline)
+        elif isinstance(fault, Canary):
+            ended = await tried(fault, stack.rest, traffic.pipeline, traffic.rows, traffic.flow.label)
         else:
             await stack.clock.sleep(fault.for_s)
     if isinstance(fault, Strike) and ready_s is None:
@@ -246,8 +249,8 @@ async def _struck(stack: Stack, fault: Fault, traffic: Traffic, *,
     short = verdict.shortcomings(fault.expect, seen if alone else replace(seen, others=()))
     if isinstance(fault, Strike) and ready_s is None:
         short.append(f"{fault.target} did not come back")
-    if isinstance(fault, Train) and ended not in fault.ends:
-        short.append(f"the training ended {ended}")
+    if isinstance(fault, Train | Canary) and ended not in fault.ends:
+        short.append(f"the {'training' if isinstance(fault, Train) else 'rollout'} ended {ended}")
     return seen, ready_s, short
 
 

@@ -15,7 +15,7 @@ import psutil
 from deploy.chaos.callers import burdened
 from deploy.chaos.models.promoting import Corrupt, promoted
 from deploy.chaos.network import Network
-from deploy.chaos.plan import Burden, Disturb, Fault, Misserve, Spoil, Starve, Strike, Train, Wait
+from deploy.chaos.plan import Burden, Canary, Disturb, Fault, Misserve, Spoil, Starve, Strike, Train, Wait
 from deploy.chaos.traffic import Traffic
 from deploy.supervisor import ProcessManager
 from lepton.errors import Missing
@@ -79,8 +79,8 @@ async def struck(fault: Fault, control: ProcessManager, traffic: Traffic, networ
                 finally:
                     if fault.do == "nan_model":
                         traffic.spoil(None)
-        case Train() | Wait():
-            # A training is ordered by who waits for its end.
+        case Train() | Canary() | Wait():
+            # A training or a rollout is begun by who waits for its end.
             yield 0
 
 

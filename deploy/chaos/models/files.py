@@ -1,4 +1,4 @@
-"""ONNX files for faults: a straight line through the flow's rows, right or wrong, or with a hole in it."""
+"""ONNX files for faults: a straight line through the flow's rows, right or wrong, slow, or with a hole in it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +15,8 @@ CLASSES = ("false", "true")
 
 _STEEP = 6.0
 _RIDGE = 1e-3
+_SIDE = 512
+"""Of the matrices that a slow model multiplies: a quarter of a billion operations a product, some milliseconds."""
 _OPSET = 20
 _IR = 10
 
@@ -22,10 +24,11 @@ Floats = NDArray[np.float32]
 
 
 def line(rows: Sequence[Mapping[str, Any]], fields: Sequence[str], label: str, *, wrong: bool = False,
-         hole: tuple[str, float] | None = None) -> bytes:
+         hole: tuple[str, float] | None = None, products: int = 0) -> bytes:
     """A classifier of [rows, fields] in the order of `fields`; `wrong`: it says the opposite of what it learnt.
 
-    `hole`: where this field has this value it answers NaN. Raises Invalid where the label is no truth value or a
+    `hole`: where this field has this value it answers NaN. `products` of large matrices are worked out for every batch
+    of rows, and change no answer. Raises Invalid where the label is no truth value or a
     field no number.
     """
     weights, offset = _learnt(rows, fields, label)
@@ -36,6 +39,8 @@ def line(rows: Sequence[Mapping[str, Any]], fields: Sequence[str], label: str, *
              helper.make_node("Add", ["product", "offset"], ["sum"]),
              helper.make_node("Sigmoid", ["sum"], ["sigmoid"])]
     chance = _holed(nodes, constants, "sigmoid", fields.index(hole[0]), hole[1]) if hole else "sigmoid"
+    if products:
+        chance = _slowed(nodes, constants, chance, products)
     nodes += [helper.make_node("Sub", ["one", chance], ["other"]),
               helper.make_node("Concat", ["other", chance], ["probabilities"], axis=1)]
     graph = helper.make_graph(
@@ -78,3 +83,26 @@ def _holed(nodes: list[onnx.NodeProto], constants: dict[str, Any], chance: str, 
               helper.make_node("Equal", ["looked_at", "value"], ["hit"]),
               helper.make_node("Where", ["hit", "nothing", chance], ["holed"])]
     return "holed"
+
+
+def _slowed(nodes: list[onnx.NodeProto], constants: dict[str, Any], chance: str, products: int) -> str:
+    """Nothing is added, after `products` matrix products that no optimiser may leave out: they hang on the number of
+    rows, which is known only when rows come.
+
+    Each matrix is full of 1 / side, and so is its product with itself: no power of it grows or vanishes.
+    """
+    constants |= {"first": np.array([0], dtype=np.int64), "side": _floats([_SIDE]), "nought": _floats([0]),
+                  "square": np.array([_SIDE, _SIDE], dtype=np.int64)}
+    nodes += [helper.make_node("Shape", ["fields"], ["shape"]),
+              helper.make_node("Gather", ["shape", "first"], ["whole"]),
+              helper.make_node("Cast", ["whole"], ["rows"], to=TensorProto.FLOAT),
+              helper.make_node("Mul", ["rows", "side"], ["area"]),
+              helper.make_node("Div", ["rows", "area"], ["each"]),
+              helper.make_node("Expand", ["each", "square"], ["power_0"]),
+              *(helper.make_node("MatMul", [f"power_{number}", "power_0"], [f"power_{number + 1}"])
+                for number in range(products)),
+              helper.make_node("ReduceMax", [f"power_{products}"], ["largest"], keepdims=0),
+              # The largest is above nought, so that the smaller of both is nought.
+              helper.make_node("Min", ["largest", "nought"], ["nothing_more"]),
+              helper.make_node("Add", [chance, "nothing_more"], ["slowed"])]
+    return "slowed"

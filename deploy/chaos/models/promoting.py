@@ -34,19 +34,42 @@ async def promoted(fault: Misserve, rest: httpx.AsyncClient, pipeline: str, rows
     The gate is open only until the version is in. While the block lasts nothing is trained by rows: an ordinary run
     would soon take the version's place, and hide whether it is noticed. Raises Unavailable where a door refuses.
     """
-    before = (await answered(rest, "GET", f"/v1/pipelines/{pipeline}/export")).text
+    before = await exported(rest, pipeline)
     spec = yaml.safe_load(before)
-    file = made(fault, rows, [name for name, one in spec["events"]["fields"].items() if one.get("input", True)], label)
-    during = _during(spec)
-    try:
-        await _apply(rest, _text({**during, "gate": _opened(spec["gate"])}))
-        await _imported(rest, pipeline, file, fault)
-        await _apply(rest, _text(during))
+    file = made(fault, rows, inputs(spec), label)
+    async with restored(rest, before):
+        await past_the_gate(rest, spec, file, fault.name, promote=fault.do != "corrupt_model")
         if fault.do == "corrupt_model":
             await _promoted_corrupt(rest, pipeline, corrupt)
         yield
+
+
+async def exported(rest: httpx.AsyncClient, pipeline: str) -> str:
+    """The Pipeline as it stands. Raises Unavailable where the gateway does not say."""
+    return (await answered(rest, "GET", f"/v1/pipelines/{pipeline}/export")).text
+
+
+@asynccontextmanager
+async def restored(rest: httpx.AsyncClient, before: str) -> AsyncIterator[None]:
+    """The Pipeline `before` is applied when the block ends."""
+    try:
+        yield
     finally:
         await _apply(rest, before)
+
+
+def inputs(spec: Mapping[str, Any]) -> list[str]:
+    """The fields that a model of the Pipeline takes, in their order."""
+    return [name for name, one in spec["events"]["fields"].items() if one.get("input", True)]
+
+
+async def past_the_gate(rest: httpx.AsyncClient, spec: Mapping[str, Any], file: bytes, name: str, *,
+                        promote: bool) -> None:
+    """The version is in; the Pipeline is `spec` then, but that nothing is trained by rows."""
+    during = _during(spec)
+    await _apply(rest, _text({**during, "gate": _opened(spec["gate"])}))
+    await _imported(rest, spec["metadata"]["name"], file, name, promote=promote)
+    await _apply(rest, _text(during))
 
 
 def made(fault: Misserve, rows: Sequence[Mapping[str, Any]], fields: Sequence[str], label: str) -> bytes:
@@ -55,7 +78,8 @@ def made(fault: Misserve, rows: Sequence[Mapping[str, Any]], fields: Sequence[st
         raise Invalid(f"the Pipeline has no field `{fault.field}`", field=f"{fault.name}.field",
                       remedy=f"name one of: {', '.join(fields)}")
     return files.line(rows, fields, label, wrong=fault.do == "bad_model",
-                      hole=(fault.field, fault.value) if fault.do == "nan_model" else None)
+                      hole=(fault.field, fault.value) if fault.do == "nan_model" else None,
+                      products=fault.products if fault.do == "slow_model" else 0)
 
 
 def _during(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,16 +92,15 @@ def _opened(gate: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in gate.items() if key not in ("at_least", "at_most", "significance")} | _OPEN
 
 
-async def _imported(rest: httpx.AsyncClient, pipeline: str, file: bytes, fault: Misserve) -> None:
+async def _imported(rest: httpx.AsyncClient, pipeline: str, file: bytes, name: str, *, promote: bool) -> None:
     for _ in range(_TIMES):
         body = await asked(rest, "POST", f"/v1/models/{pipeline}/import", content=file, params={
-            "classes": list(files.CLASSES), "origin": f"chaos: {fault.name}",
-            "promote": str(fault.do != "corrupt_model").lower()})
-        state = await run_ended(rest, body["run_id"], _RUN_S, fault.name)
+            "classes": list(files.CLASSES), "origin": f"chaos: {name}", "promote": str(promote).lower()})
+        state = await run_ended(rest, body["run_id"], _RUN_S, name)
         if state != "REJECTED":
             break
     if state != "SUCCEEDED":
-        raise Unavailable(f"the version that is the fault was not taken in: its import ended {state}", field=fault.name,
+        raise Unavailable(f"the version that is the fault was not taken in: its import ended {state}", field=name,
                           remedy=f"see `lepton runs show {body['run_id']}`")
 
 

@@ -24,6 +24,7 @@ from services.watchdog.core.symptom import (
     QUALITY_LOSS,
     SILENCE,
     SLOW_DEPENDENCY,
+    SLOW_MODEL,
     SURGE,
     TOO_FEW,
     TOO_MUCH,
@@ -33,11 +34,12 @@ from services.watchdog.core.symptom import (
 
 EFFECTS_OF_BAD_ROWS = frozenset({QUALITY_LOSS, ESTIMATED_LOSS, DRIFT, ANSWER_DRIFT, UNUSUAL_ROWS})
 
-EFFECTS_OF_SILENCE = frozenset({NO_ROWS, AVAILABILITY, LATENCY, ERRORS, IDLE}) | OF_LOAD - {SURGE, TOO_FEW}
+EFFECTS_OF_SILENCE = frozenset({NO_ROWS, AVAILABILITY, LATENCY, ERRORS, IDLE, SLOW_MODEL}) | OF_LOAD - {SURGE, TOO_FEW}
 EFFECTS_OF_DEPENDENCIES = EFFECTS_OF_SILENCE | {FAILURES}
 ROOTS = frozenset({CUT_OFF, SLOW_DEPENDENCY})
 
 EFFECTS_OF_OVERLOAD = frozenset({AVAILABILITY, LATENCY})
+EFFECTS_OF_SLOW_MODELS = EFFECTS_OF_OVERLOAD | {OVERLOAD}
 
 RELIEVING = frozenset({"scale_out", "throttle"})
 
@@ -119,8 +121,9 @@ def explained(symptom: Symptom, open_incidents: Iterable[Incident]) -> bool:
     A bus fault explains every silence; a dependency that is away or slow, what hangs on it.
     Broken data that is not yet dealt with explains a loss of quality and whatever else is unusual of rows; a loss that
     labels show, one that is estimated; where a process is silent, rows may only be late. Fields that drifted explain
-    answers that did; a model's file that is lost, requests for it that fail. Load on a service that just got another
-    process waits for what that one takes off.
+    answers that did; a model's file that is lost, requests for it that fail. A version that is being left because it is
+    slow explains callers who wait or find no room; a version that came while there is too much to do is not called
+    slow. Load on a service that just got another process waits for what that one takes off.
     """
     for incident in open_incidents:
         if incident.cause == BUS and symptom.kind in (SILENCE, CUT_OFF) and symptom.about != BUS:
@@ -145,6 +148,10 @@ def explained(symptom: Symptom, open_incidents: Iterable[Incident]) -> bool:
         if symptom.kind == AVAILABILITY and incident.symptom == LOST_FILE:
             return True
         if symptom.kind == ESTIMATED_LOSS and incident.symptom == QUALITY_LOSS:
+            return True
+        if symptom.kind in EFFECTS_OF_SLOW_MODELS and incident.symptom == SLOW_MODEL:
+            return incident.state != "escalated"
+        if symptom.kind == SLOW_MODEL and incident.symptom == OVERLOAD:
             return True
         if symptom.kind == ANSWER_DRIFT and incident.symptom == DRIFT:
             return True

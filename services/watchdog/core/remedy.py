@@ -30,6 +30,7 @@ from services.watchdog.core.symptom import (
     QUALITY_LOSS,
     QUEUE,
     SILENCE,
+    SLOW_MODEL,
     SURGE,
     TOO_FEW,
     UNUSABLE,
@@ -80,6 +81,9 @@ def _wanted(incident: Incident, rules: Rules, state: State) -> tuple[str, ...]:
         return _possible(rules.ladders.quality_loss, incident, state)
     if incident.symptom == LOST_FILE:
         return _bringing_back(rules, incident, state)
+    if incident.symptom == SLOW_MODEL:
+        # Nothing that is learnt from other rows makes it faster.
+        return tuple(one for one in rules.ladders.quality_loss if one == "roll_back")[:1]
     if incident.symptom == ESTIMATED_LOSS:
         return rules.ladders.estimated_loss
     if incident.symptom == DRIFT and rules.drift.then == "retrain" and incident.pipeline in state.models:

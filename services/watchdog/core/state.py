@@ -41,6 +41,7 @@ from services.watchdog.core.quality.unusable import UnusableVersions
 from services.watchdog.core.rows.patterns import AllPatterns
 from services.watchdog.core.signals import Lives
 from services.watchdog.core.slo.promises import Promises
+from services.watchdog.core.slo.speed import Speeds
 
 
 @dataclass(slots=True)
@@ -72,6 +73,7 @@ class State:
     sources: dict[str, Sources] = field(default_factory=dict)
     patterns: AllPatterns = field(default_factory=AllPatterns)
     promises: Promises = field(default_factory=Promises)
+    speeds: Speeds = field(default_factory=Speeds)
     outside: Outside = field(default_factory=Outside)
     promoted: dict[str, float] = field(default_factory=dict)
     """By model, when its champion changed while we watched."""
@@ -157,6 +159,7 @@ class State:
         self.clients.look(now, self.refusals.troubled())
         self._idling(hearing, now)
         self._grown_up(now)
+        self.speeds.look(now, self.thresholds.young_s)
 
     def reference(self, model: str) -> Reference | None:
         """What the champion is held to: its figure at publication, and what the one before did lately where that is
@@ -200,6 +203,7 @@ class State:
 
     def _requests(self, seen: Requests, now: float) -> None:
         self.promises.see(seen, now)
+        self.speeds.see(seen, now)
         self.refusals.see(seen, now)
         self.work.add("predictor", seen.ok + seen.failed, seen.ok + seen.failed - seen.refused, now)
 
@@ -230,6 +234,7 @@ class State:
     def _rule(self, rules: Rules) -> None:
         self.patterns.rule(rules)
         self.promises.rule(rules)
+        self.speeds.rule(rules)
         if rules.deleted:
             for known in (self.rules, self.windows, self.sources, self.runs, self.former):
                 known.pop(rules.pipeline, None)
@@ -256,6 +261,7 @@ class State:
                 self._succeeded(seen.model)
             if before is not None and seen.champion > before.champion:
                 self.patterns.retrained(seen.model)
+            self.speeds.crowned(seen.model, now, another=before is not None)
             self.fresh_window(seen.model)
             self.news[seen.model] = now
 

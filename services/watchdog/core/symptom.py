@@ -5,7 +5,7 @@ from typing import Final
 
 SILENCE, QUALITY_LOSS, BROKEN_DATA = "silence", "quality_loss", "broken_data"
 LINE_STOPPED, TRAINING_FAILURE = "line_stopped", "training_failure"
-UNUSABLE = "unusable_model"
+UNUSABLE, SLOW_MODEL = "unusable_model", "slow_model"
 CPU, MEMORY, DISK = "cpu", "memory", "disk"
 LEAK, FILES, CRASH_LOOP = "leak", "files", "crash_loop"
 LAG, QUEUE, FAILURES, DEAD_LETTERS = "lag", "queue", "failures", "dead_letters"

@@ -6,7 +6,17 @@ from services.watchdog.core.rules import pipeline_of
 from services.watchdog.core.safety.verdict import Finding, Verdict
 from services.watchdog.core.signals import Life
 from services.watchdog.core.state import State
-from services.watchdog.core.symptom import BUS, LOAD_AHEAD, OF_LOAD, OUTSIDE, STANDING, SURGE, TOO_MUCH, UNUSABLE
+from services.watchdog.core.symptom import (
+    BUS,
+    LOAD_AHEAD,
+    OF_LOAD,
+    OUTSIDE,
+    SLOW_MODEL,
+    STANDING,
+    SURGE,
+    TOO_MUCH,
+    UNUSABLE,
+)
 
 # Summaries come every two seconds and take a moment: rows counted before a quarantine took hold are not held
 # against it.
@@ -34,6 +44,8 @@ def look(incident: Incident, state: State, tick: Tick) -> Verdict:
             return _refused(incident) or _estimated(incident, state, now)
         case "unusable_model":
             return _refused(incident) or _unusable(incident, state, now)
+        case "slow_model":
+            return _refused(incident) or _speed(incident, state, now)
         case "broken_data":
             return _refused(incident) or _data(incident, state, now)
         case "line_stopped":
@@ -211,6 +223,28 @@ def _unusable(incident: Incident, state: State, now: float) -> Verdict:
     if now - state.promoted.get(incident.pipeline, now) < HEARD_S:
         return WAIT
     return Verdict(Finding.WELL, f"version {model.champion} answers")
+
+
+def _speed(incident: Incident, state: State, now: float) -> Verdict:
+    """Well once the version that answers then, or this one by itself, is as fast as what was before."""
+    if not state.lives.may_judge(now):
+        return WAIT
+    model, speed = state.models.get(incident.pipeline), state.speeds.by_model.get(incident.pipeline)
+    if model is None or speed is None:
+        return Verdict(Finding.WELL, "the model is gone")
+    stands = (SLOW_MODEL, incident.cause) in state.standing
+    if model.champion == incident.from_version:
+        if stands or incident.state == "commanded":
+            return OPEN
+        return Verdict(Finding.WELL, f"version {model.champion} is as fast as the one before again")
+    if stands:
+        return Verdict(Finding.WORSE, f"version {model.champion} is no faster, so it is not the version")
+    if not speed.known:
+        # Where nobody asks, nobody can say.
+        return WAIT if now < incident.commanded_at + state.thresholds.young_s else OPEN
+    if speed.slow_since is not None:
+        return WAIT
+    return Verdict(Finding.WELL, f"version {model.champion} answers as fast as was usual")
 
 
 def _held_out(incident: Incident, state: State, now: float) -> Verdict:

@@ -2,16 +2,19 @@
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 import yaml
 
 from deploy.chaos.models import files
 from deploy.chaos.models.corrupting import corrupted
+from deploy.chaos.models.promoting import made as made_of
 from deploy.chaos.models.promoting import promoted
 from deploy.chaos.plan import Misserve
 from lepton.errors import Invalid, Missing, Refused
@@ -23,6 +26,7 @@ from services.trainer.core.importing.opened import opened
 ROWS: list[dict[str, Any]] = [{"a": number % 10 / 10, "b": None if number % 7 == 0 else 1, "y": number % 10 > 4}
                               for number in range(200)]
 SPEC: dict[str, Any] = {
+    "metadata": {"name": "shop"},
     "events": {"fields": {"b": {"type": "int"}, "a": {"type": "float"}, "seen": {"type": "int", "input": False}}},
     "model": {"train": {"every_rows": 250}}, "gate": {"metric": "accuracy", "at_least": 0.7, "held_out": 0.2}}
 
@@ -41,6 +45,19 @@ def test_the_line_is_right_or_says_the_opposite_or_has_a_hole() -> None:
     holed = answers(files.line(ROWS, ["a", "b"], "y", hole=("a", 0.33)), [low, [0.33, 1.0], high])
     assert np.isnan(holed[1]).all()
     assert holed[[0, 2]].sum(axis=1) == pytest.approx([1, 1])
+
+
+def test_a_slow_line_answers_as_a_fast_one_and_no_optimiser_leaves_its_work_out(tmp_path: Path) -> None:
+    rows = [[0.0, 1.0], [0.9, 1.0]]
+    slow = files.line(ROWS, ["a", "b"], "y", products=3)
+    assert answers(slow, rows).tolist() == answers(files.line(ROWS, ["a", "b"], "y"), rows).tolist()
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    ort.InferenceSession(slow, options, providers=["CPUExecutionProvider"])
+    kept = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    # Three useless ones beside the line's own.
+    assert sum("MatMul" in one or "Gemm" in one for one in kept) == 4
 
 
 @pytest.mark.parametrize(("rows", "field"), [
@@ -114,6 +131,13 @@ async def test_the_gate_is_open_only_for_the_import_and_all_is_as_before_afterwa
         assert list(during["events"]["fields"]) == ["b", "a", "seen"]
     assert made.applied[-1] == SPEC
     assert struck == []
+
+
+def test_a_slow_model_is_made_as_the_plan_says() -> None:
+    few, more = (made_of(Misserve(name="a", do="slow_model", products=count), ROWS, ["a", "b"], "y")
+                 for count in (1, 4))
+    counted = [sum(node.op_type == "MatMul" for node in onnx.load_from_string(one).graph.node) for one in (few, more)]
+    assert counted == [2, 5]
 
 
 async def test_corrupt_bytes_are_promoted_after_they_were_changed(gateway: Any) -> None:

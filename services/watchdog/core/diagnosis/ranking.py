@@ -5,7 +5,16 @@ from dataclasses import dataclass, field
 
 from services.watchdog.core.diagnosis.tables import LIKELY, PARAMETERS, PART_OF, SURGE
 from services.watchdog.core.state import State
-from services.watchdog.core.symptom import BUS, IDLE, OF_HOSTS, OVERLOAD, QUALITY_LOSS, SLOW_DEPENDENCY, Symptom
+from services.watchdog.core.symptom import (
+    BUS,
+    IDLE,
+    OF_HOSTS,
+    OVERLOAD,
+    QUALITY_LOSS,
+    SLOW_DEPENDENCY,
+    SLOW_MODEL,
+    Symptom,
+)
 
 # What else is wrong counts for less than the symptom itself: it may only stand beside it.
 BESIDE = 0.8
@@ -45,7 +54,7 @@ def ranked(symptom: Symptom, seen: Iterable[Symptom], state: State, now: float) 
         if other != symptom and bears(other, symptom, state):
             speak(other.kind, BESIDE, f"{other.kind}: {other.detail}")
     age_s = now - state.promoted.get(symptom.pipeline, float("-inf"))
-    if PARAMETERS in found and symptom.kind == QUALITY_LOSS and age_s < YOUNG_S:
+    if PARAMETERS in found and symptom.kind in (QUALITY_LOSS, SLOW_MODEL) and age_s < YOUNG_S:
         found[PARAMETERS].add(YOUNG, f"version {symptom.version} answers since {age_s:.0f} s")
     abuser = state.abuser(symptom.pipeline) if symptom.kind == OVERLOAD else None
     if abuser is not None:

@@ -15,6 +15,7 @@ LIKELY: Final[Mapping[str, Mapping[str, float]]] = {
     kinds.QUALITY_LOSS: {PARAMETERS: 0.6, DATA: 0.4},
     kinds.ESTIMATED_LOSS: {DATA: 0.6, PARAMETERS: 0.3},
     kinds.UNUSABLE: {PARAMETERS: 0.9, PROCESS: 0.1},
+    kinds.SLOW_MODEL: {PARAMETERS: 0.7, RESOURCES: 0.2, SURGE: 0.1},
     kinds.BROKEN_DATA: {DATA: 0.95},
     kinds.UNUSUAL_ROWS: {DATA: 0.9},
     kinds.DRIFT: {DATA: 0.9},
@@ -55,6 +56,6 @@ PART_OF: Final[Mapping[str, str]] = {
     kinds.SURGE: "rows", kinds.LINE_STOPPED: "rows", kinds.ANSWER_DRIFT: "answers", kinds.AVAILABILITY: "answers",
     kinds.LATENCY: "answers", kinds.QUEUE: "answers",
     kinds.OVERLOAD: "answers", kinds.QUALITY_LOSS: "model", kinds.TRAINING_FAILURE: "model",
-    kinds.ESTIMATED_LOSS: "model", kinds.UNUSABLE: "model",
+    kinds.ESTIMATED_LOSS: "model", kinds.UNUSABLE: "model", kinds.SLOW_MODEL: "model",
 }
 """Which part a symptom shows in, where its kind says it; others show in the service of their process."""
