@@ -12,8 +12,10 @@ INPUTS, DECISIONS = "signal", "decision"
 
 # Two seconds' worth: what is lost of a killed watchdog's last moments, but never a decision's inputs.
 MAX_TICKS = 8
-# Keeps a record below the topic's limit of a megabyte.
 MAX_IN_ENTRY = 500
+MAX_BYTES = 500_000
+"""Of an entry; more only of a single input. A topic takes records of a megabyte, and summaries of rows have kilobytes
+each: a watchdog that comes back to a backlog of them would end at its first entry, and again at every start."""
 
 _inputs = msgspec.json.Decoder(list[AnyInput])
 _decisions = msgspec.json.Decoder(list[Decision])
@@ -36,8 +38,7 @@ class Journal:
         # An entry that is full is written at once: then no tick writes the many before it.
         if not decisions and self._ticks < MAX_TICKS and len(self._pending) < MAX_IN_ENTRY:
             return []
-        entries = [(INPUTS, msgspec.json.encode(self._pending[start:start + MAX_IN_ENTRY]).decode())
-                   for start in range(0, len(self._pending), MAX_IN_ENTRY)]
+        entries = [(INPUTS, body) for body in _bodies(self._pending)]
         if decisions:
             entries.append((DECISIONS, msgspec.json.encode(decisions).decode()))
         self._pending, self._ticks = [], 0
@@ -57,6 +58,19 @@ class Journal:
             self._pending[-1] = Again((*last.instances, one.instance))
         else:
             self._pending.append(Again((one.instance,), one.lag_s))
+
+
+def _bodies(inputs: Iterable[AnyInput]) -> Iterator[str]:
+    """JSON lists of the inputs in their order, each of MAX_IN_ENTRY inputs and MAX_BYTES at most."""
+    part: list[bytes] = []
+    size = 0
+    for text in map(msgspec.json.encode, inputs):
+        if part and (len(part) == MAX_IN_ENTRY or size + len(text) + 1 > MAX_BYTES):
+            yield f"[{b','.join(part).decode()}]"
+            part, size = [], 0
+        part.append(text)
+        size += len(text) + 1
+    yield f"[{b','.join(part).decode()}]"
 
 
 def read_inputs(body: str) -> list[AnyInput]:

@@ -3,7 +3,9 @@
 import pytest
 
 from lepton.contracts.pb.incidents_pb2 import JournalEntry
-from services.watchdog.core.journal import DECISIONS, INPUTS
+from services.watchdog.core.inputs import AnyInput, Lines, RowsSeen, Thresholds, Tick
+from services.watchdog.core.journal import DECISIONS, INPUTS, MAX_BYTES, MAX_IN_ENTRY, Journal, read_inputs
+from services.watchdog.core.summaries.counts import SourceRows
 from tests.harness.wait import apoll_until
 from tests.unit.watchdog.house import House
 from tools.replay import lives, read, tell
@@ -60,3 +62,17 @@ async def test_a_watchdog_that_begins_anew_has_a_second_life(house: House) -> No
     found = lives([*written, *second])
     assert [life.sequence for life in found] == [len(written)] * 2
     assert found[1].differing() == []
+
+
+def test_a_backlog_fits_into_records_whatever_its_inputs_weigh() -> None:
+    heavy = [RowsSeen("shop", tuple(SourceRows(f"source-{number}-{one}", 1, 0, 0, 0) for one in range(200)))
+             for number in range(150)]
+    light = [Lines(f"ingest-{number}", "ingest", ()) for number in range(MAX_IN_ENTRY + 1)]
+    huge = Lines("gateway", "gateway", (("x" * MAX_BYTES, "error", 1, ""),))
+    inputs: list[AnyInput] = [*heavy, *light, huge, *light]
+    limits, tick = Thresholds(own="watchdog"), Tick(1.0, 1.0, 0.25)
+    bodies = [body for _, body in Journal(limits).note(tick, inputs, [])]
+    assert [one for body in bodies for one in read_inputs(body)] == [limits, tick, *inputs]
+    assert sum(len(body) for body in bodies) > 4 * MAX_BYTES
+    assert [len(read_inputs(body)) for body in bodies if len(body.encode()) > MAX_BYTES] == [1]
+    assert max(len(read_inputs(body)) for body in bodies) == MAX_IN_ENTRY
