@@ -50,14 +50,16 @@ class Starve(_Fault):
     """Less of the machine.
 
     `cpu`: `processes` others want it too. `files`: so many is all that the target may open more. `disk`: it is full for
-    the target, and for whoever takes its place: no file of it takes another byte.
+    the target, and for whoever takes its place: no file of it takes another byte. `memory`: the target may have so many
+    `megabytes` more, as one that leaked up to its limit.
     """
 
-    do: Literal["cpu", "files", "disk"]
+    do: Literal["cpu", "files", "disk", "memory"]
     target: Name = "host"
     for_s: Seconds = 30
     processes: Annotated[int, Field(ge=1, le=64)] = 2
     files: Annotated[int, Field(ge=0, le=1000)] = 0
+    megabytes: Annotated[int, Field(ge=0, le=100_000)] = 16
 
 
 EVERY: Final = "every"

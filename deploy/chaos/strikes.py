@@ -1,4 +1,4 @@
-"""How a fault is brought about on this machine: signals, other wishes for the processor, fewer file handles."""
+"""How a fault is brought about on this machine: signals, other wishes for the processor, less of a resource."""
 
 import asyncio
 import contextlib
@@ -55,7 +55,7 @@ async def struck(fault: Fault, control: ProcessManager, traffic: Traffic, networ
                 yield pid
         case Starve():
             pid = pid_of(control, fault.target)
-            with _few_files(pid, fault.files):
+            with _limited(pid, *_allowed(fault, psutil.Process(pid))):
                 yield pid
         case Disturb():
             async with network.disturbed(fault):
@@ -130,13 +130,20 @@ async def _full_disk(control: ProcessManager, target: str) -> AsyncIterator[None
             raise following.exception()  # type: ignore[misc]  # it was looked at
 
 
+def _allowed(fault: Starve, process: psutil.Process) -> tuple[int, int]:
+    """Which limit of the process is lowered, and to what."""
+    if fault.do == "memory":
+        return resource.RLIMIT_DATA, process.memory_info().data + fault.megabytes * 2**20
+    return resource.RLIMIT_NOFILE, process.num_fds() + fault.files
+
+
 @contextmanager
-def _few_files(pid: int, more: int) -> Iterator[None]:
-    """The process may open `more` files and no others."""
-    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (psutil.Process(pid).num_fds() + more, hard))
+def _limited(pid: int, which: int, allowed: int) -> Iterator[None]:
+    """The process may have no more of a resource; who takes its place may."""
+    soft, hard = resource.prlimit(pid, which)
+    resource.prlimit(pid, which, (allowed, hard))
     try:
         yield
     finally:
         with contextlib.suppress(ProcessLookupError):
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+            resource.prlimit(pid, which, (soft, hard))

@@ -4,7 +4,7 @@ import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psutil
 
@@ -36,10 +36,11 @@ class Resources:
 
     def read(self, now: float) -> Iterator[Reading]:
         """Names, values and attributes of what is to be said at `now`, in monotonic seconds."""
-        rss = self._process.memory_info().rss
+        memory = self._process.memory_info()
+        rss = memory.rss
         yield names.CPU_SHARE, self._process.cpu_percent() / 100, {}
         yield names.RSS_BYTES, rss, {}
-        yield names.MEMORY_SHARE, rss / self._memory_bytes, {}
+        yield names.MEMORY_SHARE, max(rss / self._memory_bytes, *_of_own_limits(memory)), {}
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if files != resource.RLIM_INFINITY:
             yield names.FILES_SHARE, self._process.num_fds() / files, {}
@@ -50,6 +51,14 @@ class Resources:
         yield names.HOST_CPU_SHARE, psutil.cpu_percent() / 100, where
         yield names.HOST_MEMORY_SHARE, psutil.virtual_memory().percent / 100, where
         yield names.HOST_DISK_SHARE, psutil.disk_usage(str(self._folder)).percent / 100, where
+
+
+def _of_own_limits(memory: Any) -> Iterator[float]:
+    """Shares of what the process itself may reserve (`ulimit -d`, `ulimit -v`), 0 where it may all there is."""
+    # Systems other than Linux do not say how much of it is data.
+    for which, used in (resource.RLIMIT_DATA, getattr(memory, "data", 0)), (resource.RLIMIT_AS, memory.vms):
+        allowed, _ = resource.getrlimit(which)
+        yield 0.0 if allowed == resource.RLIM_INFINITY else used / max(1, allowed)
 
 
 def memory_limit(limit_files: tuple[Path, ...], total: int) -> int:

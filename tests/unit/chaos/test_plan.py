@@ -38,6 +38,8 @@ def test_faults_of_each_kind_are_told_apart_and_rows_are_found_beside_the_plan(t
     ("flow: {rows: r.csv, label: y}\nfaults: [{name: a, do: kill}]", "faults.0.kill.target"),
     ("flow: {rows: r.csv, label: y}\nfaults: [{name: a, do: hang, target: b, for_s: -1}]", "faults.0.hang.for_s"),
     ("flow: {rows: r.csv, label: y}\nfaults: [{name: a, do: slow_model, products: 0}]", "faults.0.slow_model.products"),
+    ("flow: {rows: r.csv, label: y}\nfaults: [{name: a, do: memory, target: b, megabytes: -1}]",
+     "faults.0.memory.megabytes"),
     ("flow: {rows: r.csv, label: y}\nfaults: []", "faults"),
     ("flow: {rows: r.csv, label: y}\nfaults: [{name: a, do: nothing}, {name: a, do: nothing}]", "faults"),
     ("flow: {label: y}\nfaults: [{name: a, do: nothing}]", "flow.rows"),

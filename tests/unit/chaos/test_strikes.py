@@ -69,6 +69,37 @@ async def test_file_handles_are_few_and_then_as_before(mine: psutil.Process) -> 
     assert resource.prlimit(mine.pid, resource.RLIMIT_NOFILE) == before
 
 
+RESERVING = """
+import sys
+for line in sys.stdin:
+    try: print(len(bytearray(int(line) * 2**20)), flush=True)
+    except MemoryError: print('none left', flush=True)
+"""
+
+
+@pytest.fixture
+def reserving() -> Iterator["subprocess.Popen[str]"]:
+    """Reserves as many megabytes as it is told, says how many bytes it got, and lets them go."""
+    with subprocess.Popen([sys.executable, "-c", RESERVING], text=True, stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
+async def test_memory_is_at_its_limit_and_then_as_before(reserving: "subprocess.Popen[str]") -> None:
+    def asked(megabytes: int) -> str:
+        assert reserving.stdin is not None
+        assert reserving.stdout is not None
+        print(megabytes, file=reserving.stdin, flush=True)
+        return reserving.stdout.readline().strip()
+
+    assert asked(64) == str(64 * 2**20)
+    async with strike(Starve(name="a", do="memory", target="mine", megabytes=16), psutil.Process(reserving.pid)):
+        assert asked(4) == str(4 * 2**20)
+        assert asked(64) == "none left"
+    assert asked(64) == str(64 * 2**20)
+
+
 async def test_a_disk_is_full_for_one_process_and_for_the_next_of_its_name(tmp_path: Path) -> None:
     writing = ("import sys\nfile = open(sys.argv[1], 'ab', buffering=0)\nfor line in sys.stdin:\n"
                "    try: file.write(b'x'); print('written', flush=True)\n"

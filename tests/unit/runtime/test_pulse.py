@@ -1,11 +1,16 @@
 import asyncio
+import resource
 from pathlib import Path
 
+import psutil
+import pytest
+
 from lepton.clock import FakeClock
+from lepton.contracts import names
 from lepton.contracts.pb import telemetry_pb2
 from lepton.errors import Unavailable
 from lepton.runtime.health import Health
-from lepton.runtime.resources.reading import memory_limit
+from lepton.runtime.resources.reading import Resources, memory_limit
 from lepton.runtime.settings import LeptonSettings
 from lepton.runtime.telemetry import Telemetry
 
@@ -170,3 +175,18 @@ def test_the_memory_of_a_container_is_what_it_is_allowed(tmp_path: Path) -> None
     assert memory_limit((limit,), 100) == 40
     limit.write_text("4000\n")
     assert memory_limit((limit,), 100) == 100
+
+
+@pytest.mark.parametrize(("which", "what"), [(resource.RLIMIT_DATA, "data"), (resource.RLIMIT_AS, "vms")])
+def test_memory_is_a_share_of_what_the_process_itself_may_reserve_too(tmp_path: Path, which: int, what: str) -> None:
+    def share() -> float:
+        return next(value for name, value, _ in Resources(tmp_path).read(0.0) if name == names.MEMORY_SHARE)
+
+    before = resource.getrlimit(which)
+    used = getattr(psutil.Process().memory_info(), what)
+    resource.setrlimit(which, (2 * used, before[1]))
+    try:
+        assert share() == pytest.approx(0.5, rel=0.1)
+    finally:
+        resource.setrlimit(which, before)
+    assert share() < 0.45
