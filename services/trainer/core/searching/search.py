@@ -66,6 +66,9 @@ class _Search:
         self._trainings = 1 + (plan.evaluate.folds or 0)
         self._preparing_s = 0.0
         self._kept = _kept(notes.kept)
+        # Of former lives only what trials took is known; in this one all counts, also what lies between them.
+        self._ends = notes.monotonic() + self._seconds - sum(
+            one.seconds for one in (*self._kept.trials, *self._kept.finals))
         self._failure: RunFailed | None = None
 
     def found(self, attempts: Callable[[], study.Attempt]) -> Plan:
@@ -73,7 +76,6 @@ class _Search:
             began = self._notes.monotonic()
             attempt = attempts()
             self._preparing_s = self._notes.monotonic() - began
-            self._seconds -= self._preparing_s
             self._try_all(attempt)
         ended = self._kept.trials
         try:
@@ -112,7 +114,7 @@ class _Search:
                     raise study.Pruned("behind the others")
             took = self._notes.monotonic() - began
             own = self._training(took * self._epochs / (fold * self._epochs + epoch))
-            if self._any_complete() and took + max(following, own) > self._left():
+            if self._any_complete() and max(following, own) > self._left():
                 raise study.Pruned("the search's time is over")
 
         return self._came_of(study.Trial(number, family, dict(drawn.params), values, "complete", None, 0.0), began,
@@ -126,7 +128,7 @@ class _Search:
         parameters = plan.parameters.model_copy(update={"seed": (plan.parameters.seed + _OTHER_SEED) % 2**31})
 
         def after_epoch(fold: int, epoch: int, loss: float) -> None:
-            if self._notes.monotonic() - began + self._training(one.seconds / one.folds) > self._left():
+            if self._training(one.seconds / one.folds) > self._left():
                 raise study.Pruned("the search's time is over")
 
         return self._came_of(replace(one, course=()), began,
@@ -164,7 +166,7 @@ class _Search:
 
     def _left(self) -> float:
         """Seconds before the search's time is over, with the training that follows."""
-        return self._seconds - sum(one.seconds for one in (*self._kept.trials, *self._kept.finals))
+        return self._ends - self._notes.monotonic()
 
     def _following(self) -> float:
         """Seconds needed yet when no trial follows: any may be taken, and the best of each family are tried again."""

@@ -27,11 +27,11 @@ def chosen(families: Sequence[str], trials: Sequence[Trial], finals: Sequence[Tr
     """The simplest family whose best trial is within a standard error of the best, and of it the best trial.
 
     `families` are in order, the simplest first, and are compared by what came of their best when tried again: the least
-    of many losses is too low, and the more so the more was tried (Cawley and Talbot 2010). Of a linear family it is, of
-    the trials within an error of its best, the one with the heaviest penalty; of another the best of those within it
-    that are known to do well, if there are any: what was drawn must be better by more than chance. The rule is
-    Breiman's (Classification and Regression Trees, 1984), for penalties as Friedman, Hastie and Tibshirani (2010) use
-    it. Raises ValueError when no trial was completed.
+    of many losses is too low, and the more so the more was tried (Cawley and Talbot 2010). The reach within a family is
+    by that, too. Of a linear family it is, of the trials within it, the one with the heaviest penalty; of another the
+    best of those within it that are known to do well, if there are any: what was drawn must be better by more than
+    chance. The rule is Breiman's (Classification and Regression Trees, 1984), for penalties as Friedman, Hastie and
+    Tibshirani (2010) use it. Raises ValueError when no trial was completed.
     """
     best = finalists(families, trials) or [one for one in [_best(trials)] if one is not None]
     if not best:
@@ -39,8 +39,9 @@ def chosen(families: Sequence[str], trials: Sequence[Trial], finals: Sequence[Tr
     judged = compared(best, finals)
     least = min(judged, key=_loss)
     reach = _loss(least) + least.standard_error
-    taken = next(one for one, seen in zip(best, judged, strict=True) if _loss(seen) <= reach)
-    reach = _loss(taken) + taken.standard_error
+    taken, again = next((one, seen) for one, seen in zip(best, judged, strict=True) if _loss(seen) <= reach)
+    # The best of many was lucky; by what came of it when tried again the others are as good more often.
+    reach = max(_loss(one) + one.standard_error for one in (taken, again))
     alike = [one for one in trials if one.family == taken.family and one.state == "complete" and _loss(one) <= reach]
     if taken.family in LINEAR:
         return min(alike, key=lambda one: (-one.parameters.get("l2", 0.0), _loss(one), one.number))

@@ -224,6 +224,36 @@ def test_what_follows_has_its_time_within_the_searchs_seconds() -> None:
     assert 200 < clock[0] <= 300 - 5
 
 
+def test_what_passes_between_trials_is_time_of_the_search_too() -> None:
+    clock = [0.0]
+
+    def saved(_: bytes) -> None:
+        clock[0] += 1.0
+
+    def quick(plan: Plan, after_epoch: study.AfterEpoch) -> study.Judged:
+        after_epoch(0, 1, 0.5)
+        return study.Judged(0.5)
+
+    found = find(planned(trials=50, seconds=20), lambda: quick, Notes(None, saved, lambda *_: None, lambda: clock[0]))
+    assert 10 < len(told(found).trials) <= 20 and clock[0] <= 21
+
+
+@pytest.mark.parametrize(("again", "taken"), [(0.46, "known"), (0.3, "drawn")])
+def test_a_network_is_found_by_chance_also_where_it_does_worse_when_tried_again(again: float, taken: str) -> None:
+    known = {"learning_rate": 0.005, "l2": 0.01, "dropout": 0.3, "hidden": (64,)}
+
+    def judged(plan: Plan, after_epoch: study.AfterEpoch) -> study.Judged:
+        if plan.family != "mlp":
+            return study.Judged(2.0, 0.05, 5)
+        if plan.parameters.seed != Parameters().seed:
+            return study.Judged(again, 0.05, 5)
+        same = all(getattr(plan.parameters, name) == value for name, value in known.items())
+        return study.Judged(0.5 if same else 0.3, 0.05, 5)
+
+    found = find(planned("auto", trials=20), lambda: judged, notes())
+    assert found.family == "mlp" and (found.parameters.dropout == 0.3) == (taken == "known")
+
+
 def test_trials_that_cannot_be_trained_are_told_and_do_not_end_the_search() -> None:
     def diverging(plan: Plan, after_epoch: study.AfterEpoch) -> study.Judged:
         if plan.family == "mlp":
