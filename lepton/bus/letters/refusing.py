@@ -3,6 +3,7 @@
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 from lepton.bus.letters.letter import AT, ATTEMPTS, FIELD, PLACE, REASON, SERVICE, without_ours
@@ -80,7 +81,14 @@ class DeadLetters:
 
     def letters(self, refused: Sequence[Refusal]) -> list[Outgoing]:
         """The same of many at their first attempt, in their order: what is alike in them is put together once."""
-        places = [_place(one.record, one.row) for one in refused]
+        # Rows of a record come one after the other, and say the same of it.
+        names: dict[int, str] = {}
+        places = []
+        for one in refused:
+            name = names.get(id(one.record))
+            if name is None:
+                name = names[id(one.record)] = one.record.place
+            places.append(name if one.row is None else f"{name}#{one.row}")
         counted: dict[str, list[tuple[str, Record]]] = {}
         for place, one in zip(places, refused, strict=True):
             if one.counted:
@@ -89,6 +97,7 @@ class DeadLetters:
             self._count(topic_name, found)
         tail = self._tail(1)
         heads: dict[tuple[Headers, str, str | None], Headers] = {}
+        topic_of = cache(topics.dead_letter_name)
         letters = []
         for place, one in zip(places, refused, strict=True):
             record, row = one.record, one.row
@@ -96,8 +105,8 @@ class DeadLetters:
             head = heads.get(alike)
             if head is None:
                 head = heads[alike] = (*without_ours(alike[0]), *_said((REASON, one.reason), (FIELD, one.field)))
-            letters.append(Outgoing(topics.dead_letter_name(record.topic), _value(record) if row is None else one.value,
-                                    record.key, (*head, *_said((PLACE, place)), *tail)))
+            letters.append(Outgoing(topic_of(record.topic), _value(record) if row is None else one.value,
+                                    record.key, (*head, (PLACE, place.encode()), *tail)))
         return letters
 
     def _tail(self, attempts: int) -> Headers:

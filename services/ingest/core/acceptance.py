@@ -83,8 +83,10 @@ class Acceptance:
         if sifted.moved.rows:
             batch = with_repairs(batch, [sifted.moved])
         if len(kept) < len(lot):
-            rows = pa.array(kept)
-            batch, sources = batch.take(rows), sources.take(rows)
+            mask = np.zeros(len(lot), np.bool_)
+            mask[kept] = True
+            # They are in order, so that what is between two that are not kept is copied at once.
+            batch, sources = batch.filter(pa.array(mask)), sources.filter(pa.array(mask))
             outlying = None if outlying is None else outlying[kept]
         first = self._columns.first_field
         values = batch.columns[first:first + len(self._columns.fields)]

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -32,33 +33,45 @@ def with_originals(lot: Lot) -> list[Rejection]:
     told: dict[tuple[int, int], bytes] = {}
     for positions in alike:
         places = [(position, row) for position in positions for row in rows[position]]
-        parts = [lot.tables[position].take(pa.array(rows[position], pa.int64())) for position in positions]
-        told.update(zip(places, _originals(parts), strict=True))
+        told.update(zip(places, _originals(_taken([lot.tables[position] for position in positions],
+                                                  [rows[position] for position in positions])), strict=True))
     for one in lot.rejections:
         if one.row is not None:
             one.original = told[one.position, one.row]
     return list(lot.rejections)
 
 
+def _taken(tables: Sequence[pa.Table], rows: Sequence[Sequence[int]]) -> list[pa.Table]:
+    """These rows of each of tables with the same columns."""
+    if any(map(pa.types.is_dictionary, tables[0].schema.types)):
+        # Each table has a dictionary of its own.
+        return [table.take(pa.array(mine, pa.int64())) for table, mine in zip(tables, rows, strict=True)]
+    starts = np.cumsum([0, *(table.num_rows for table in tables[:-1])])
+    whole = pa.concat_tables(tables).take(pa.array(np.concatenate(
+        [np.asarray(mine, np.int64) + start for mine, start in zip(rows, starts, strict=True)])))
+    ends = np.cumsum([len(mine) for mine in rows]).tolist()
+    return [whole.slice(end - len(mine), len(mine)) for mine, end in zip(rows, ends, strict=True)]
+
+
 def _originals(parts: Sequence[pa.Table]) -> Iterator[bytes]:
     """Each row of tables with the same columns: a JSON object, or where JSON has no word for a value, a stream."""
+    whole = pa.concat_tables(parts)
     try:
-        whole = _plain(pa.concat_tables(parts))
-        told: Iterator[_Row | None] = _rows_of(whole)
-        sayable = all(map(_has_words, whole.columns))
+        plain = _plain(whole)
+        told: Iterable[_Row | None] = _rows_of(plain)
+        sayable = all(map(_has_words, plain.columns))
     except _UNTELLABLE:
         # Some rows are told one table at a time then, and those of a table with what cannot be told as streams.
         told, sayable = (row for part in parts for row in _objects(part)), False
-    names = parts[0].column_names
-    for part in parts:
-        for number in range(part.num_rows):
-            row = next(told)
-            if row is not None and (sayable or all(map(_fits_json, row))):
-                yield msgspec.json.encode({name: value for name, value in zip(names, row, strict=True)
-                                           if value is not None})
-            else:
-                yield stream.write_table(part.slice(number, 1).combine_chunks(), for_events=True)
+    names = whole.column_names
+    for number, row in enumerate(told):
+        if row is not None and (sayable or all(map(_fits_json, row))):
+            yield _encode({name: value for name, value in zip(names, row, strict=True) if value is not None})
+        else:
+            yield stream.write_table(whole.slice(number, 1).combine_chunks(), for_events=True)
 
+
+_encode = msgspec.json.Encoder().encode
 
 # The values of a row, by column.
 _Row = tuple[Any, ...]

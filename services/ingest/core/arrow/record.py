@@ -110,8 +110,8 @@ class RecordReader:
         if len(kept) == size:
             chosen: Callable[[pa.Array], pa.Array] = _all
         else:
-            indexes = pa.array(kept)
-            chosen = partial(pc.take, indices=indexes)
+            # Most rows are kept. A filter copies what is between two others at once, in a third of the time to take it.
+            chosen = partial(_where, pa.array(~judged.taken))
         kept_ids = chosen(ids)
         return Rows(kept, kept_ids, kept_ids if ids is entities else chosen(entities), chosen(times),
                     [chosen(column) for column in values],
@@ -227,6 +227,10 @@ class _Judged:
 
 def _all(column: pa.Array) -> pa.Array:
     return column
+
+
+def _where(mask: pa.BooleanArray, column: pa.Array) -> pa.Array:
+    return column.filter(mask)
 
 
 def _moved(table: pa.Table, rows: Wholes, places: Wholes) -> tuple[list[Stray], list[int]]:

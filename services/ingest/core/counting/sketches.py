@@ -111,14 +111,24 @@ def of_column(column: pa.Array, *, counted: bool) -> Sketch | None:
 
 def of_values(column: pa.Array) -> Sketch:
     """Of categories or truth values, none of them null."""
-    counts = pc.value_counts(column)
-    values, weights = counts.field("values").to_pylist()[:SAMPLE_ROWS], counts.field("counts").to_pylist()[:SAMPLE_ROWS]
-    texts = [str(value).lower() if isinstance(value, bool) else str(value) for value in values]
+    texts, weights = _counts_of(column)
+    texts, weights = texts[:SAMPLE_ROWS], weights[:SAMPLE_ROWS]
     sketch = Sketch("value", sum(weights), registers=_registers(_hashed(texts)))
     sketch.frequent = frequent_strings_sketch(FREQUENT_LG_SIZE)
     for text, weight in zip(texts, weights, strict=True):
         sketch.frequent.update(text[:MAX_VALUE_CHARS], weight)
     return sketch
+
+
+def _counts_of(column: pa.Array) -> tuple[list[str], list[int]]:
+    """The different values as texts, in the order they first come, and how often each does."""
+    if not pa.types.is_boolean(column.type):
+        found = pc.value_counts(column)
+        return found.field("values").to_pylist(), found.field("counts").to_pylist()
+    counts = {"true": column.true_count, "false": column.false_count}
+    first = "true" if column[0].as_py() else "false"
+    told = sorted((text for text, count in counts.items() if count), key=lambda text: text != first)
+    return told, [counts[text] for text in told]
 
 
 def of_texts(column: pa.Array) -> Sketch:

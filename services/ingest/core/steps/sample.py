@@ -8,6 +8,7 @@ past that a quantile's rank is off by 0.5 / sqrt(size) in the median's case, one
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -75,11 +76,17 @@ class Sample:
         return np.asarray(values[np.isfinite(values)])
 
 
+@lru_cache(maxsize=2)
 def tickets(partition: int, first: int, count: int) -> Array:
-    """Of the rows `first`, `first + 1`, … of a partition: the finaliser of SplitMix64 (Steele, Lea, Flood 2014)."""
+    """Of the rows `first`, `first + 1`, … of a partition: the finaliser of SplitMix64 (Steele, Lea, Flood 2014).
+
+    Not to be changed: a batch asks for the same ones twice.
+    """
     state = np.arange(first, first + count, dtype=np.uint64) + np.uint64(partition << 48)
     with np.errstate(over="ignore"):
         state = (state + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(state ^ (state >> np.uint64(31)))
+    state ^= state >> np.uint64(31)
+    state.flags.writeable = False
+    return state

@@ -310,3 +310,22 @@ def test_both_loops_add_up_to_the_same_bits(rows: list[tuple[float, ...]], cut: 
             found.append(Moments.none(3).fed(numbers[:cut]).fed(numbers[cut:]))
     assert all(np.array_equal(getattr(found[0], name), getattr(found[1], name), equal_nan=True) for name in (
         "present", "missing", "shift", "total", "squares", "low", "high"))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.one_of(st.floats(), st.floats(-10, 10), st.sampled_from([0.0, -0.0, 1.0, 1.7e308, -1.7e308])),
+                min_size=1, max_size=50))
+def test_frozen_ranks_are_those_of_numpy(values: list[float]) -> None:
+    rows = np.array(values)[:, None]
+    sample = Sample(len(rows), np.arange(len(rows), dtype=np.uint64), rows)
+    frozen = Frozen.of(len(rows), Moments.none(1).fed(rows), sample)
+    present = rows[np.isfinite(rows)]
+    found = np.concatenate([frozen.q1, frozen.median, frozen.q3, frozen.mad])
+    if not len(present):
+        assert np.isnan(found).all()
+        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        quartiles = np.quantile(present, [0.25, 0.5, 0.75])
+        wanted = np.array([*quartiles, np.median(np.abs(present - quartiles[1]))])
+    # Zeros may differ in their sign.
+    assert np.array_equal(found, wanted, equal_nan=True)
