@@ -24,6 +24,7 @@ _RETRIES = 100
 """What the manager restarts by itself waits a second longer each time: more than an hour, for a disk to have room."""
 _LONGEST_SOCKET_PATH = 96  # sun_path holds 108 bytes, and supervisor links a temporary name beside it
 _START_S = 20.0
+_REMARKS = (" ;", " #", "\t;", "\t#")
 
 _HEAD = """\
 [unix_http_server]
@@ -120,7 +121,8 @@ def write_configuration(home: Path, root: Path, programs: Iterable[Supervised], 
     text += _HEAD.format(socket=_escaped(str(socket_path(home))), root=_escaped(str(root)), home=_escaped(str(home)),
                          logs=_escaped(str(logs)))
     for priority, program in enumerate(programs, start=1):
-        environment = ",".join(f'{name}="{_escaped(value)}"' for name, value in sorted(program.environment.items()))
+        environment = ",".join(f"{name}={_quoted(value, name, program.name)}"
+                               for name, value in sorted(program.environment.items()))
         text += _PROGRAM.format(
             name=program.name, command=" ".join(f'"{_escaped(word)}"' for word in program.command),
             environment=environment, root=_escaped(str(root)), logs=_escaped(str(logs)), priority=priority,
@@ -206,6 +208,19 @@ def require_plain(home: Path) -> None:
     if bad := sorted(set(str(home)) & set("\"'\\;#\n")):
         raise Invalid(f"the folder's name holds {' '.join(map(repr, bad))}", place=str(home),
                       remedy="choose another --home")
+
+
+def _quoted(value: str, name: str, program: str) -> str:
+    """As the manager reads a variable: in quotes that the value has not, and without marks of its own.
+
+    Raises Invalid for one that it would read as another value, or as several.
+    """
+    quote = next((mark for mark in "\"'" if mark not in value), "")
+    # It takes away quotes of either kind at both ends, and what follows a space and one of these as a remark.
+    if not quote or value != value.strip("\"'") or "\n" in value or any(mark in value for mark in _REMARKS):
+        raise Invalid("the process manager's configuration cannot carry this value", field=name, place=program,
+                      remedy="give it in the environment of `lepton up`: that reaches every program as it is")
+    return f"{quote}{_escaped(value)}{quote}"
 
 
 def _escaped(value: str) -> str:
