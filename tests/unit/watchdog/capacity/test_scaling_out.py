@@ -3,7 +3,8 @@
 import pytest
 from msgspec.structs import replace
 
-from services.watchdog.core.inputs import Answered, Figures, Leads, RowsSeen
+from lepton.contracts import names
+from services.watchdog.core.inputs import Answered, Figures, Leads, Requests, RowsSeen
 from services.watchdog.core.journal import replay
 from services.watchdog.core.summaries.counts import SourceRows
 from services.watchdog.core.thresholds.limits import Ladders, VolumeRule
@@ -213,3 +214,16 @@ def test_scaling_replays_to_the_same_decisions() -> None:
     world.ask(200, 10)
     assert [one for one, _, _ in world.scaled()] == ["scale_out", "scale_in"]
     assert list(replay(world.written())) == world.made
+
+
+def test_what_waits_is_left_to_the_scale_out_that_is_being_judged() -> None:
+    world = crowd()
+    world.obeys = False
+    for second in range(80):
+        rows = 2_500.0 + second
+        world.second(Requests("shop", 100, 50, (), 50),
+                     Figures("predictor-0", "predictor", "", ((names.WAITING_ROWS, "", rows),)))
+    assert {one.incident.symptom for one in world.decisions} == {"overload"}
+    assert ("queue", "surge:predictor-0") in world.engine.state.standing
+    (overload,) = world.engine.open.values()
+    assert (overload.state, overload.action) == ("commanded", "scale_out")
