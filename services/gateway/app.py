@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from lepton.bus import kafka
 from lepton.bus.calls import counted as bus_calls
 from lepton.bus.care import Care
+from lepton.bus.commands.audit import Audit
 from lepton.bus.letters.aside import Aside
 from lepton.bus.letters.refusing import DeadLetters
 from lepton.bus.presence import Connection, announce
@@ -50,7 +51,6 @@ from services.gateway.edge import rest
 from services.gateway.edge.obeying.commands import ClientCommands
 from services.gateway.edge.predictors import Predictors
 from services.gateway.flow.access import Access
-from services.gateway.flow.audit import Audit
 from services.gateway.flow.commands import Commands
 from services.gateway.flow.data import Data
 from services.gateway.flow.datasets.datasets import Datasets

@@ -1,10 +1,13 @@
 """Everything the watchdog is made of, in start order."""
 
+from functools import partial
+
 import msgspec
 
 from lepton.bus import kafka
 from lepton.bus.calls import counted as bus_calls
 from lepton.bus.care import Care
+from lepton.bus.commands.audit import Audit
 from lepton.bus.letters.refusing import DeadLetters
 from lepton.bus.presence import Connection, announce
 from lepton.bus.producer import Producer
@@ -31,7 +34,7 @@ from services.watchdog.edge.announced import AnnouncedPipelines
 from services.watchdog.edge.doors import who
 from services.watchdog.edge.feeds import Feed, Refusals
 from services.watchdog.edge.notify import send
-from services.watchdog.edge.records import Audit, JournalLog
+from services.watchdog.edge.records import JournalLog, audit
 from services.watchdog.edge.recovery import Commands
 from services.watchdog.flow.acting import Acting, Voice
 from services.watchdog.flow.depending import Depending
@@ -73,7 +76,7 @@ def assemble(settings: WatchdogSettings, service: Service, broker: Broker, datab
     observing = Observing(own, clock)
     probing = Probing(own, observing, who, clock)
     telling = _telling(settings, service, observing)
-    voice = _voice(service, Commands(producer, identity, own, clock, service.telemetry), Audit(producer, own, clock),
+    voice = _voice(service, Commands(producer, identity, own, clock, service.telemetry), audit(producer, own, clock),
                    relay, telling)
     acting = Acting(incidents, Lease(database, clock), observing, voice, clock, owner=own, lease_s=settings.lease_s)
     watching = Watching(_thresholds(settings), observing, acting.decide, JournalLog(scribe, own).write, clock,
@@ -142,7 +145,7 @@ def _relay(incidents: Incidents, scribe: Producer, clock: Clock) -> Relay:
     return Relay([incidents.announcing], publish, clock)
 
 
-def _voice(service: Service, commands: Commands, audit: Audit, relay: Relay, telling: Telling) -> Voice:
+def _voice(service: Service, commands: Commands, chain: Audit, relay: Relay, telling: Telling) -> Voice:
     reached = service.telemetry.counter(names.INCIDENTS)
 
     async def command(one: Command, fence: int) -> None:
@@ -157,7 +160,7 @@ def _voice(service: Service, commands: Commands, audit: Audit, relay: Relay, tel
         reached.add(1, {"symptom": incident.symptom, "state": incident.state})
         telling.tell(decision)
 
-    return Voice(command, audit.record, relay.kick, tell, telling.standing)
+    return Voice(command, partial(chain.record, service.settings.instance), relay.kick, tell, telling.standing)
 
 
 def _telling(settings: WatchdogSettings, service: Service, observing: Observing) -> Telling:

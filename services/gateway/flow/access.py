@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from lepton.bus.commands.audit import Audit
 from lepton.clock import Clock
 from lepton.contracts.apikeys import KeyRecord, Scope, new_key, parse_bearer
 from lepton.errors import Missing, Refused, Unavailable
@@ -15,7 +16,6 @@ from lepton.store.keys import Keys
 from services.gateway.core.auth import Caller, recognise, require
 from services.gateway.core.clients import Clients
 from services.gateway.core.limits import Limits
-from services.gateway.flow.audit import Audit
 
 # An unknown id is not asked for again this soon: junk keys must not become load on the database.
 UNKNOWN_S = 2.0

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Mapping
 from datetime import UTC, timedelta
 
+from lepton.bus.commands.audit import Audit
 from lepton.bus.producer import Producer
 from lepton.clock import Clock
 from lepton.contracts import topics
@@ -14,7 +15,6 @@ from lepton.contracts.signing import Identity, sign_message
 from lepton.contracts.topics import Topic
 from lepton.errors import Invalid, Refused
 from services.gateway.core.auth import Caller
-from services.gateway.flow.audit import Audit
 from services.gateway.flow.streams import Streams
 
 # Long enough to wait out a broker restart, short enough that nobody is surprised by an old command.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lepton.bus.commands.audit import Audit
 from lepton.bus.producer import Producer
 from lepton.clock import Clock
 from lepton.contracts.pb.models_pb2 import ModelState, RolloutState
@@ -17,7 +18,6 @@ from lepton.errors import Invalid, Missing, Refused
 from lepton.store.datasets.snapshots import Snapshots
 from lepton.store.runs import WAITING, Run, Runs, run_id_of
 from services.gateway.core.auth import Caller
-from services.gateway.flow.audit import Audit
 from services.gateway.flow.pipelines import Catalogue
 from services.gateway.flow.registry.parents import check_parent
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from lepton.bus.commands.audit import Audit
 from lepton.bus.records import Broker, TopicPlan
 from lepton.clock import Clock
 from lepton.contracts import topics
@@ -18,7 +19,6 @@ from lepton.store.documents import Document
 from lepton.store.pipelines import Pipelines as PipelineStore
 from lepton.store.pipelines import SourceBoard
 from services.gateway.core.auth import Caller
-from services.gateway.flow.audit import Audit
 from services.gateway.flow.streams import Streams
 
 # Whoever pulls a source says how it stands every five seconds.

@@ -1,9 +1,8 @@
-"""What the watchdog leaves behind: its journal, and its audit records as a hash chain."""
-
-import hashlib
+"""What the watchdog leaves behind: its journal, and its audit records."""
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from lepton.bus.commands.audit import Audit
 from lepton.bus.producer import Producer
 from lepton.clock import Clock
 from lepton.contracts.pb.incidents_pb2 import AuditRecord, JournalEntry
@@ -27,21 +26,9 @@ class JournalLog:
         await self._producer.send(Topic.WATCHDOG_JOURNAL, message, key=self._watchdog)
 
 
-class Audit:
-    """Chain of this process: sequence from 1, each record with the hash of the one before, the first with none."""
+def audit(producer: Producer, watchdog: str, clock: Clock) -> Audit:
+    """The chain of this process on `lepton-audit`."""
+    async def keep(record: AuditRecord) -> None:
+        await producer.send(Topic.AUDIT, record, key=watchdog)
 
-    def __init__(self, producer: Producer, writer: str, clock: Clock) -> None:
-        self._producer = producer
-        self._writer = writer
-        self._clock = clock
-        self._sequence = 0
-        self._head = b""
-
-    async def record(self, action: str, object_: str, detail: str) -> None:
-        """To be called before the action. Raises Unavailable: then it must not be taken. One call at a time."""
-        record = AuditRecord(writer=self._writer, sequence=self._sequence + 1, previous_hash=self._head,
-                             actor=self._writer, action=action, object=object_, detail=detail)
-        record.at.FromDatetime(self._clock.now())
-        await self._producer.send(Topic.AUDIT, record, key=self._writer)
-        self._sequence += 1
-        self._head = hashlib.sha256(record.SerializeToString(deterministic=True)).digest()
+    return Audit(keep, watchdog, clock)

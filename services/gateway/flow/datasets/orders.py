@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from lepton.bus.commands.audit import Audit
 from lepton.bus.producer import Producer
 from lepton.clock import Clock
 from lepton.contracts.datasets.erasure import entity_key
@@ -19,7 +20,6 @@ from lepton.store.documents import DocumentDatabase
 from services.gateway.core.auth import Caller
 from services.gateway.core.datasets.labels import Table, as_lines
 from services.gateway.core.requests import Body, Written
-from services.gateway.flow.audit import Audit
 from services.gateway.flow.pipelines import Catalogue
 
 __all__ = ["Job", "Orders", "Table", "shown"]

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lepton.bus.commands.audit import Audit
 from lepton.bus.letters.choosing import LetterFilter, LetterId
 from lepton.bus.letters.finding import find_letters, letter_at
 from lepton.bus.letters.letter import Letter
@@ -16,7 +17,6 @@ from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.topics import Topic
 from lepton.errors import Invalid, Missing
 from services.gateway.core.auth import Caller
-from services.gateway.flow.audit import Audit
 from services.gateway.flow.pipelines import Catalogue
 
 __all__ = ["LetterFilter", "LetterId", "Letters", "Settled"]
