@@ -1,13 +1,12 @@
 """Where model files come from: this machine's verified cache first, then the store; what arrives is what was signed."""
 
-import hashlib
 import logging
 from dataclasses import dataclass
 
 from lepton.contracts.pb import models_pb2
 from lepton.contracts.signing import TrustStore
 from lepton.errors import Invalid, Missing, Refused, Unavailable
-from lepton.store.artifacts import Artifacts, Damaged, FileArtifacts
+from lepton.store.artifacts import Artifacts, Damaged, FileArtifacts, digest_of
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +35,7 @@ class Sources:
         if data is None:
             data = await self._from_store(manifest.sha256)
             await self._keep(data)
-        if hashlib.sha256(data).hexdigest() != manifest.sha256 or len(data) != manifest.size_bytes:
+        if await digest_of(data) != manifest.sha256 or len(data) != manifest.size_bytes:
             raise Refused("the file is not the one that was signed", field="sha256", remedy="publish the model again")
         return data
 

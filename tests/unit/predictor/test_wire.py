@@ -17,6 +17,7 @@ import pytest
 from lepton.contracts.pb import grpc_service_pb2 as oip
 from services.predictor.core.engine import Engine
 from services.predictor.core.session import Session
+from services.predictor.edge.rpc import wire
 from tests.harness.onnx_models import Linear
 from tests.harness.wait import apoll_until
 from tests.unit.predictor.conftest import Gate
@@ -291,3 +292,54 @@ async def test_callers_who_leave_break_off_or_talk_nonsense_cost_only_their_own_
             await asyncio.wait({asyncio.ensure_future(call.wait_for_connection())}, timeout=0)
             call.cancel()
         assert await answered(here, raw("tiny", 2.0)) == [2.0]
+
+
+async def test_a_new_version_hands_no_request_to_the_python_door(tmp_path: Path, door: str) -> None:
+    if door == "python":
+        pytest.skip("there is no wire")
+    async with world(tmp_path) as here:
+        await here.registry.publish("tiny", Linear(ONE, bias=1.0))
+        await here.serving("tiny", 1)
+        await known(here, door, raw("tiny", 1.0), raw("tiny", 1.0, 2.0))
+        before, asked = by_wire(here, "tiny"), 0
+        for version in (2, 3):
+            await here.registry.publish("tiny", Linear(ONE, bias=float(version)))
+
+            async def newer(version: int = version) -> bool:
+                nonlocal asked
+                asked += 2
+                await here.stub.ModelInfer(raw("tiny", 1.0, 2.0), metadata=here.metadata)
+                answer = await here.stub.ModelInfer(raw("tiny", 1.0), metadata=here.metadata)
+                assert numbers(answer) == [1.0 + int(answer.model_version)]
+                return bool(answer.model_version == str(version))
+
+            await apoll_until(newer, "the new version to answer", 20)
+
+        async def counted() -> bool:
+            return by_wire(here, "tiny") - before == asked
+
+        await apoll_until(counted, "every request to be counted as the wire's", 10)
+
+
+async def test_more_forms_than_the_door_keeps_are_learnt_again_after_a_swap(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, door: str) -> None:
+    if door == "python":
+        pytest.skip("there is no wire")
+    monkeypatch.setattr(wire, "MOST_KEPT", 2)
+    monkeypatch.setattr(wire, "MOST_KEPT_BYTES", 500)
+    sizes = (1, 2, 3, 100)
+    async with world(tmp_path) as here:
+        await here.registry.publish("tiny", Linear(ONE, bias=1.0))
+        await here.serving("tiny", 1)
+        await known(here, door, *(raw("tiny", *[1.0] * size) for size in sizes))
+        await here.registry.publish("tiny", Linear(ONE, bias=2.0))
+
+        async def newer() -> bool:
+            answer = await here.stub.ModelInfer(raw("tiny", 5.0), metadata=here.metadata)
+            return bool(answer.model_version == "2")
+
+        await apoll_until(newer, "the new version to answer", 20)
+        for size in sizes:
+            answer = await here.stub.ModelInfer(raw("tiny", *[1.0] * size), metadata=here.metadata)
+            assert numbers(answer) == [3.0] * size
+        await known(here, door, *(raw("tiny", *[1.0] * size) for size in sizes))

@@ -32,6 +32,10 @@ NATIVE = "services.predictor.wire.native"
 FEED_EVERY_S = 0.1
 """How often keys that came or went are carried over to the wire."""
 
+MOST_KEPT = 16
+MOST_KEPT_BYTES = 64 * 1024
+"""Requests that are kept to read their forms anew, each at most so large: a change of version reads them all."""
+
 Door = Literal["auto", "native", "python"]
 Traffic = Callable[[], float]
 
@@ -73,6 +77,10 @@ class WireDoor:
         self._lanes: dict[tuple[str, str], native.Lane] = {}
         self._groups: dict[Task, native.Group] = {}
         self._keys_as_of = -1
+        self._kept: dict[bytes, bytes] = {}
+        """A request of each form that the wire knows, by what it calls the form; the last ones."""
+        self._all_kept = True
+        """Whether the wire knows no other form."""
 
     @property
     def address(self) -> str:
@@ -109,6 +117,8 @@ class WireDoor:
         door = self._native
         if door is not None:
             await self._inside.close()
+            self._kept.clear()
+            self._all_kept = False
             self.forget()
             await asyncio.to_thread(door.stop, self._socket.drain_s)
             self.gather()
@@ -131,12 +141,23 @@ class WireDoor:
                 self._native.keys(self._access.admitted(Scope.PREDICT))
 
     def forget(self) -> None:
-        """Which version answers has changed: what the wire was taught holds no more."""
-        if self._native is not None:
-            self._native.forget()
+        """Which version answers has changed: what the wire was taught holds no more.
+
+        The forms of late are taught anew at once, in place of what they were: else every request would go to the Python
+        door until the first of its form is read there, and a busy one would choke on them.
+        """
         self._groups.clear()
         self._lanes.clear()
         self._forms.forget()
+        door = self._native
+        if door is None:
+            return
+        anew = [(key, self._read(message)) for key, message in self._kept.items()]
+        if not self._all_kept:
+            door.forget()
+            self._all_kept = True
+        for key, learnt in anew:
+            self._tell(door, key, learnt)
 
     def gather(self) -> float:
         """Hand in what the wire counted; the rows that wait there."""
@@ -158,13 +179,25 @@ class WireDoor:
         return 0 if lane is None else lane.pending()
 
     def _learn(self, key: bytes, message: bytes) -> None:
-        door, learnt = self._native, None
-        if door is None:
+        if self._native is None:
             return
+        self._tell(self._native, key, self._read(message))
+        if len(message) > MOST_KEPT_BYTES:
+            self._all_kept = False
+            return
+        self._kept[key] = message
+        if len(self._kept) > MOST_KEPT:
+            del self._kept[next(iter(self._kept))]
+            self._all_kept = False
+
+    def _read(self, message: bytes) -> Learnt | None:
         try:
-            learnt = self._forms.learn(message)
+            return self._forms.learn(message)
         except Exception:
             log.exception("a form of requests could not be read")
+            return None
+
+    def _tell(self, door: "native.Door", key: bytes, learnt: Learnt | None) -> None:
         if learnt is None:
             door.leave(key)
         else:
