@@ -87,6 +87,13 @@ all rows and `fading_...`; `baseline_...`; rows; left_out; waiting_rows; waiting
 # Predictor.
 PREDICTION_REQUESTS: Final = "lepton_predictor_requests"
 """Counter: requests answered. Attributes: model, version, outcome (ok, or the name of the error)."""
+LEVEL_REQUESTS: Final = "lepton_predictor_level_requests"
+"""Count in heartbeats: requests of models that have priority levels, those that got no answer too. Attributes: model,
+level, named (`true`: the request named it; `false`: it is the default)."""
+SHED_REQUESTS: Final = "lepton_predictor_shed_requests"
+"""Counter: requests turned away for their low priority, while a recovery command says so. Attributes: model, level."""
+SHEDDING: Final = "lepton_predictor_shedding"
+"""Gauge, while a recovery command says so: the last priority level that is answered. Attribute: model (`*`: all)."""
 PREDICTION_SECONDS: Final = "lepton_predictor_request_seconds"
 """Histogram: from a request's arrival to its answer, of a bounded sample. Attribute: model."""
 PREDICTION_TIMES: Final = "lepton_predictor_request_times"

@@ -1,4 +1,4 @@
-"""Commands of models: the list of them and their cards, train, promote, rollback."""
+"""Commands of models: the list of them and their cards, shed, train, promote, rollback."""
 
 import uuid
 from pathlib import Path
@@ -15,7 +15,7 @@ from lepton_ai._transport import Transport
 from lepton_ai.cli import data
 from lepton_ai.cli.library import commands as library
 from lepton_ai.cli.runs import live
-from lepton_ai.cli.session import Form, Output, ask, parse_json, say, show
+from lepton_ai.cli.session import Form, Output, ask, parse_json, recover, say, show
 
 Name = Annotated[str, typer.Argument(help="Name of a model; it is its pipeline's.")]
 VERSIONS = ("version", "status", "family", "metrics", "lineage.parent_version", "lineage.train_rows", "created_at")
@@ -79,6 +79,23 @@ def card(which: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="Th
         return
     save.write_bytes(found)
     say(f"{save}: {len(found)} bytes")
+
+
+@models.command()
+def shed(name: Annotated[str, typer.Argument(help="Name of a model, unless --all.")] = "",
+         every: Annotated[bool, typer.Option("--all", help="All models that have priority levels.")] = False,
+         keep: Annotated[int, typer.Option(min=1, max=16, help="The last priority that is answered.")] = 1,
+         unnamed: Annotated[bool, typer.Option("--unnamed", help="Of the priority after it, turn those away too that "
+                                                                "name none.")] = False,
+         seconds: Annotated[float, typer.Option("--for", min=1, max=86_400, help="Seconds.")] = 600,
+         end: Annotated[bool, typer.Option("--end", help="Answer all of them again.")] = False) -> None:
+    """Turn requests of low priority away, for a time; or answer them again."""
+    if bool(name) == every:
+        raise typer.BadParameter("give either the name of a model or --all")
+    arguments = {"what": "shed"} if end else {"keep": str(keep), "unnamed": "true" if unnamed else "false",
+                                              "for_s": f"{seconds:g}"}
+    recover(name or "all models", {"action": "RESTORE" if end else "SHED", "target": f"model:{name or '*'}",
+                                   "arguments": arguments, "cause": "operator"})
 
 
 def train(name: Name, family: Annotated[str, typer.Option(help="The Pipeline's, when left out.")] = "",

@@ -114,7 +114,7 @@ def assemble(settings: PredictorSettings, service: Service, broker: Broker, data
     announce(service, producer, _describing(library, door, provider, settings.advertised), ping=database.ping)
     service.add(Stage.BUS, "pipelines", pipelines)
     service.add(Stage.BUS, "registry", updates)
-    _obey(settings, service, broker, library, producer)
+    _obey(settings, service, broker, (library, predictor), producer)
     service.spawn("follow registry", updates.table.run)
     service.spawn("take up models", updates.run)
     service.spawn("load again what is asked", library.parking.run)
@@ -127,13 +127,14 @@ def assemble(settings: PredictorSettings, service: Service, broker: Broker, data
     return service
 
 
-def _obey(settings: PredictorSettings, service: Service, broker: Broker, library: Library, producer: Producer) -> None:
+def _obey(settings: PredictorSettings, service: Service, broker: Broker, obeying: tuple[Library, Predictor],
+          producer: Producer) -> None:
     """Recovery commands, once the registry is known."""
     async def answer(result: RecoveryResult) -> None:
         await producer.send(Topic.RECOVERY_RESULTS, result, key=result.command_id)
 
     care = Care(service.clock, service.health.check("recovery commands", FOLLOW_S), service.telemetry)
-    commands = RecoveryCommands(broker, library, Admission(TrustStore.load(settings.trust_dir)), answer, care,
+    commands = RecoveryCommands(broker, *obeying, Admission(TrustStore.load(settings.trust_dir)), answer, care,
                                 settings.instance)
     service.add(Stage.BUS, "recovery commands", commands)
     service.spawn("follow recovery commands", commands.run)

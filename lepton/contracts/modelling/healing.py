@@ -7,7 +7,7 @@ from pydantic import Field
 from lepton.contracts.pipeline_blocks import Block
 
 Action = Literal["roll_back", "retrain", "quarantine", "replay_dead_letters", "fall_back", "throttle", "scale_out",
-                 "restore_backup"]
+                 "shed", "restore_backup"]
 """What can be done about a pipeline, its model and its load; restarts of processes are no pipeline's."""
 
 Cured = Literal["line_stopped", "broken_data", "unusual_rows"]
@@ -40,10 +40,10 @@ class Ladders(Block):
     """Only while the champion is young and another answered before it."""
     latency: Annotated[tuple[Literal["fall_back"], ...], Field(strict=False, max_length=1)] = ("fall_back",)
     """As `availability`."""
-    overload: Annotated[tuple[Literal["throttle", "scale_out"], ...], Field(strict=False, max_length=6)] = (
-        "throttle", "scale_out", "scale_out")
+    overload: Annotated[tuple[Literal["throttle", "scale_out", "shed"], ...], Field(strict=False, max_length=6)] = (
+        "throttle", "scale_out", "scale_out", "shed", "shed")
     """Requests are refused for want of room. A throttle is for one client that is to blame for it; each scale-out is
-    one process more, up to `serve.replicas.max`."""
+    one process more, up to `serve.replicas.max`; a shed turns requests of low priority away, where there are some."""
     lag: Annotated[tuple[Literal["scale_out"], ...], Field(strict=False, max_length=6)] = ("scale_out", "scale_out")
     surge: Annotated[tuple[Literal["scale_out"], ...], Field(strict=False, max_length=6)] = ("scale_out",)
     lost_file: Annotated[tuple[Literal["restore_backup", "roll_back", "retrain"], ...], Field(

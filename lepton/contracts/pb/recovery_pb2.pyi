@@ -40,8 +40,9 @@ class _RecoveryActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Recove
     By ingest.
     """
     RECOVERY_ACTION_RESTORE: _RecoveryAction.ValueType  # 6
-    """arguments: source or field. Lifts a quarantine, by ingest; of `model:<name>`, ends a fall back, by the predictors;
-    of `client:<key id>`, a throttle, by the gateways.
+    """arguments: source or field. Lifts a quarantine, by ingest; of `model:<name>`, ends a fall back and a shed, by the
+    predictors (arguments: what, `fall_back` or `shed`, for one of them alone); of `client:<key id>`, a throttle, by the
+    gateways.
     """
     RECOVERY_ACTION_RESUME: _RecoveryAction.ValueType  # 7
     """Lets a line go on that the dead-letter limit stopped, or that was paused. By ingest."""
@@ -64,6 +65,11 @@ class _RecoveryActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Recove
     """Bounds the requests that one API key may make for a time; its target is `client:<key id>`, and RESTORE of that ends
     it. arguments: rate_per_s (of each gateway), for_s (since it was issued). By every gateway.
     """
+    RECOVERY_ACTION_SHED: _RecoveryAction.ValueType  # 26
+    """Turns requests of low priority away for a time; its target is `model:<name>`, or `model:*` for all models that have
+    priority levels, and RESTORE of that ends it. arguments: keep (the last level that is answered), unnamed (`true`: of
+    the level after it, requests that name no priority go too), for_s (since it was issued). By every predictor.
+    """
     RECOVERY_ACTION_RESTORE_BACKUP: _RecoveryAction.ValueType  # 27
     """Puts the bytes of a version of `model:<name>` back into the store from the newest backup that has them; what is
     there and whole is left alone. arguments: sha256 (of a file that the registry names). By the actuator.
@@ -85,8 +91,9 @@ RECOVERY_ACTION_QUARANTINE: RecoveryAction.ValueType  # 5
 By ingest.
 """
 RECOVERY_ACTION_RESTORE: RecoveryAction.ValueType  # 6
-"""arguments: source or field. Lifts a quarantine, by ingest; of `model:<name>`, ends a fall back, by the predictors;
-of `client:<key id>`, a throttle, by the gateways.
+"""arguments: source or field. Lifts a quarantine, by ingest; of `model:<name>`, ends a fall back and a shed, by the
+predictors (arguments: what, `fall_back` or `shed`, for one of them alone); of `client:<key id>`, a throttle, by the
+gateways.
 """
 RECOVERY_ACTION_RESUME: RecoveryAction.ValueType  # 7
 """Lets a line go on that the dead-letter limit stopped, or that was paused. By ingest."""
@@ -108,6 +115,11 @@ RECOVERY_ACTION_PAUSE: RecoveryAction.ValueType  # 22
 RECOVERY_ACTION_THROTTLE: RecoveryAction.ValueType  # 24
 """Bounds the requests that one API key may make for a time; its target is `client:<key id>`, and RESTORE of that ends
 it. arguments: rate_per_s (of each gateway), for_s (since it was issued). By every gateway.
+"""
+RECOVERY_ACTION_SHED: RecoveryAction.ValueType  # 26
+"""Turns requests of low priority away for a time; its target is `model:<name>`, or `model:*` for all models that have
+priority levels, and RESTORE of that ends it. arguments: keep (the last level that is answered), unnamed (`true`: of
+the level after it, requests that name no priority go too), for_s (since it was issued). By every predictor.
 """
 RECOVERY_ACTION_RESTORE_BACKUP: RecoveryAction.ValueType  # 27
 """Puts the bytes of a version of `model:<name>` back into the store from the newest backup that has them; what is

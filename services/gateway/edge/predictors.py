@@ -32,6 +32,9 @@ OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
 )
 
+RETRY_AFTER = "retry-after-s"
+"""Trailing metadata of a predictor's RESOURCE_EXHAUSTED: seconds."""
+
 Answer = TypeVar("Answer")
 
 
@@ -129,9 +132,17 @@ def _outcome_of(error: grpc.aio.AioRpcError, address: str) -> LeptonError:
         case grpc.StatusCode.FAILED_PRECONDITION | grpc.StatusCode.ABORTED | grpc.StatusCode.ALREADY_EXISTS:
             return Refused(said)
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return Busy(said)
+            return Busy(said, retry_after_s=_retry_after_s(error))
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return TooLate("the predictor did not answer in time", place=address, remedy="try again with fewer rows")
         case _:
             # A bug over there looks the same from here as a crash: another replica may answer.
             return Unavailable(f"the predictor did not answer: {said}", field="predictor", place=address)
+
+
+def _retry_after_s(error: grpc.aio.AioRpcError) -> float:
+    """What the predictor said; a second where it said nothing."""
+    try:
+        return float(dict(error.trailing_metadata() or ())[RETRY_AFTER])
+    except (KeyError, ValueError):
+        return 1.0

@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1/recovery", tags=["recovery"])
 EXECUTORS = {"RESTART": "actuator", "SCALE": "actuator", "ROLL_BACK": "trainer", "RETRAIN": "trainer",
              "QUARANTINE": "ingest", "RESTORE": "ingest", "PAUSE": "ingest", "RESUME": "ingest",
              "REPLAY_DEAD_LETTERS": "ingest", "FALL_BACK": "predictor", "THROTTLE": "gateway",
-             "RESTORE_BACKUP": "actuator"}
+             "SHED": "predictor", "RESTORE_BACKUP": "actuator"}
 RESTORERS = {"model": "predictor", "client": "gateway"}
 
 
@@ -28,7 +28,7 @@ class Order(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     action: Literal["RESTART", "SCALE", "ROLL_BACK", "RETRAIN", "QUARANTINE", "RESTORE", "PAUSE", "RESUME",
-                    "REPLAY_DEAD_LETTERS", "FALL_BACK", "THROTTLE", "RESTORE_BACKUP"]
+                    "REPLAY_DEAD_LETTERS", "FALL_BACK", "THROTTLE", "SHED", "RESTORE_BACKUP"]
     target: str = Field(max_length=120, examples=["instance:predictor-0"],
                         description="instance:<name>, service:<name>, model:<name>, pipeline:<name> or client:<key id>")
     arguments: dict[str, str] = Field(default_factory=dict, examples=[{"grace_s": "5"}])

@@ -48,6 +48,20 @@ class Works(Protocol):
     def refused(self) -> Iterable[tuple[str, int, str, str]]: ...
 
 
+class Cutting(Protocol):
+    """The last priority level that is answered."""
+
+    @property
+    def keep(self) -> int: ...
+
+
+class Sheds(Protocol):
+    """What is turned away by priority; what it promises is its own."""
+
+    def take(self) -> tuple[Mapping[tuple[str, int, bool], int], Mapping[tuple[str, int], int]]: ...
+    def standing(self) -> Mapping[str, Cutting]: ...
+
+
 class Measures:
     """`provider` is the execution provider models are loaded with here."""
 
@@ -68,12 +82,16 @@ class Measures:
         # Read from the exporters' threads: what they see is replaced whole, never changed.
         telemetry.gauge(names.MODEL_VERSION, lambda: self._versions, "Version that answers")
         telemetry.gauge(names.WAITING_ROWS, lambda: self._waiting_rows, "Rows of requests that wait for a batch")
+        self._shed = telemetry.counter(names.SHED_REQUESTS, "Requests turned away for their low priority")
+        telemetry.gauge(names.SHEDDING, lambda: self._standing, "Last priority level that is answered")
         self._batches = telemetry.counter(names.BATCHES, "Batches of requests run")
         self._rows = telemetry.counter(names.BATCH_ROWS, "Rows run in batches of requests")
         self._counted: dict[tuple[str, str, str], int] = {}
         self._timed: list[tuple[str, float]] = []
         self._versions: tuple[tuple[float, Mapping[str, str]], ...] = ()
         self._waiting_rows = 0.0
+        self._standing: tuple[tuple[float, Mapping[str, str]], ...] = ()
+        self.shedding: Sheds | None = None
         self.gather: Callable[[], float] = lambda: 0.0
         """Called before each flush: whoever counts by itself hands it in, and says how many rows wait there."""
 
@@ -125,10 +143,24 @@ class Measures:
             self._batches.add(batches, {"model": model})
             self._rows.add(rows, {"model": model})
         self._complain()
+        self._tell_shed()
         self._waiting_rows = float(self._library.waiting_rows()) + waiting
         self._telemetry.measure(names.WAITING_ROWS, self._waiting_rows)
         self._versions = tuple((float(shown.version), {"model": shown.model, "provider": shown.provider})
                                for shown in self._library.shown() if shown.serving)
+
+    def _tell_shed(self) -> None:
+        """What came by priority, and what was turned away of it."""
+        if self.shedding is None:
+            return
+        asked, turned_away = self.shedding.take()
+        for (model, level, named), number in asked.items():
+            self._telemetry.count(names.LEVEL_REQUESTS, number, model=model, level=str(level),
+                                  named="true" if named else "false")
+        for (model, level), number in turned_away.items():
+            self._shed.add(number, {"model": model, "level": str(level)})
+        self._standing = tuple((float(cut.keep), {"model": model})
+                               for model, cut in self.shedding.standing().items())
 
     def _complain(self) -> None:
         """Of versions that are none to answer with."""

@@ -13,7 +13,7 @@ from lepton.contracts.modelling.serving import Serve
 from lepton.contracts.pb import models_pb2
 from lepton.contracts.signing import verify_manifest, verify_message
 from lepton.errors import Busy, Missing, Refused, Unavailable
-from services.predictor.core.batching.limits import Limits
+from services.predictor.core.batching.limits import Limits, limits_of
 from services.predictor.core.engine import Engine, Setup
 from services.predictor.core.rollout.arms import Trial
 from services.predictor.core.room import Room
@@ -204,13 +204,17 @@ class Library:
     def configure(self, model: str, serve: Serve | None) -> None:
         """How requests wait and run from now on; None: by default."""
         if serve:
-            self._limits[model] = _limits(serve)
+            self._limits[model] = limits_of(serve)
         else:
             self._limits.pop(model, None)
         for version in self._slots.resident(model):
             with self._slots.lease(model, version) as engine:
                 engine.limit(self._limits.get(model, Limits()))
         self._slots.changed()
+
+    def levels(self, model: str) -> int:
+        """Priority levels that its requests may name; 0 where there are none."""
+        return self._limits.get(model, Limits()).priority_levels
 
     def trial(self, model: str) -> Trial | None:
         """The rollout this process takes part in, for what both versions do to be counted; None while there is none."""
@@ -382,13 +386,6 @@ class Library:
             await self._bring(state, state.previous_champion)
         except Busy as busy:
             log.info("the champion before %s is not kept in memory: %s", state.model, busy)
-
-
-def _limits(serve: Serve) -> Limits:
-    one = serve.batching
-    return Limits(one.max_rows, one.max_delay_ms / 1000, one.queue_rows, frozenset(one.preferred_rows),
-                  one.priority_levels, one.default_level, serve.instances,
-                  None if one.max_wait_ms is None else one.max_wait_ms / 1000)
 
 
 def _tries(state: models_pb2.ModelState) -> bool:

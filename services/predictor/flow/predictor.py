@@ -1,9 +1,11 @@
 """What a model answers: to tensors, to rows of named fields, to batches of a stream; and what it says of itself."""
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from lepton.clock import Clock
@@ -12,7 +14,9 @@ from lepton.contracts.pb import prediction_pb2
 from lepton.errors import Invalid, Refused, Unavailable
 from services.predictor.core.answers import Answers, named
 from services.predictor.core.batching.batcher import Arrays
+from services.predictor.core.batching.shedding import ALL, Cut, Shedding
 from services.predictor.core.engine import Engine
+from services.predictor.core.oip.wishes import wishes
 from services.predictor.core.rollout.comparing import sound, sound_answers, unsound_rows
 from services.predictor.core.signature import Course, Feed
 from services.predictor.flow import asking
@@ -25,6 +29,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PLATFORM = "onnxruntime_onnx"
+ALL_MODELS = ALL
+"""Instead of a model's name: whatever has priority levels."""
+
+log = logging.getLogger(__name__)
 
 
 class Asked(Protocol):
@@ -68,6 +76,7 @@ class Predictor:
         self._offer = offer
         self._logging = logging
         self._log_due = 0.0
+        self.shedding = Shedding(clock)
         self.gather: Callable[[], object] = lambda: None
         """Called before statistics are told: whoever else answers requests hands in what it counted."""
         self.pending: Callable[[str, int], int] = lambda model, version: 0
@@ -83,6 +92,9 @@ class Predictor:
         key, entity = "" if trial is None else key_of(request), entity_of(request)
         with (self._library.lease(request.model_name, request.model_version, key) as engine,
               engine.tally.request(self._clock.monotonic, asked.arrived) as timed):
+            if engine.limits.priority_levels:
+                # Before its tensors are read: what is turned away is to cost next to nothing.
+                self.shedding.enter(request.model_name, wishes(request.parameters)[0], engine.limits)
             read = engine.prepare(request)
             read.feed.course = asked.course
             if read.extras is not None and read.extras.shared and not asked.local():
@@ -106,6 +118,7 @@ class Predictor:
         trial = None if request.version else self._library.trial(request.model)
         with (self._library.lease(request.model, str(request.version or ""), asking.key_of(request)) as engine,
               engine.tally.request(self._clock.monotonic, asked.arrived) as timed):
+            self.shedding.enter(request.model, 0, engine.limits)
             gathered = asking.gather(request, engine, self._entities)
             feed, rows = gathered.feed, list[prediction_pb2.RowPrediction]()
             if feed is not None:
@@ -182,6 +195,28 @@ class Predictor:
                 return None
         return Scored(before, parts) if all(map(sound_answers, parts)) else None
 
+    def shed(self, model: str, keep: int, unnamed: bool, for_s: float, since: datetime) -> str:
+        """Turn requests after level `keep` away for `for_s` from `since` on; what came of it. `unnamed`: of the level
+        after it those too that name none. `model` may be ALL_MODELS.
+
+        Raises Refused for a model without priority levels.
+        """
+        levels = self._library.levels(model)
+        if model != ALL and not levels:
+            raise Refused(f"{model} has no priority levels: all of its requests are equal", field="target",
+                          remedy="set serve.batching.priority_levels of its pipeline")
+        left_s = for_s - (self._clock.now() - since).total_seconds()
+        if left_s <= 0:
+            return f"the time in which requests of {_these(model)} were shed is over"
+        self.shedding.begin(model, Cut(keep, unnamed), left_s)
+        log.warning("requests of %s after priority %d are shed for %.0f s, by command", _these(model), keep, left_s)
+        return f"requests of {_these(model)} after priority {keep} are turned away here for {left_s:.0f} s"
+
+    def shed_no_more(self, model: str) -> str:
+        """End that before its time; what came of it."""
+        said = "are shed no more" if self.shedding.end(model) else "were not shed"
+        return f"requests of {_these(model)} {said}"
+
     async def awake(self, model: str, deadline: float = math.inf) -> None:
         """Wait until a model that left memory for want of room is back. Raises as `infer`."""
         if self._library.parking.asked(model):
@@ -240,3 +275,7 @@ class Predictor:
         told = engine.digests(feed.arrays, 0, min(feed.rows, MAX_LOGGED_ROWS)) if self._logging.digested else ()
         self._offer(Answered(engine.manifest.model, engine.manifest.version, request_id, answers,
                              self._clock.monotonic() - asked.arrived, asked.traceparent(), entity, told))
+
+
+def _these(model: str) -> str:
+    return "all models" if model == ALL else model

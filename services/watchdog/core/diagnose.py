@@ -41,7 +41,7 @@ ROOTS = frozenset({CUT_OFF, SLOW_DEPENDENCY})
 EFFECTS_OF_OVERLOAD = frozenset({AVAILABILITY, LATENCY})
 EFFECTS_OF_SLOW_MODELS = EFFECTS_OF_OVERLOAD | {OVERLOAD}
 
-RELIEVING = frozenset({"scale_out", "throttle"})
+RELIEVING = frozenset({"scale_out", "throttle", "shed"})
 
 TOLD_TWICE = frozenset({FAILURES, ERRORS})
 """A failure that is reported is logged too."""
@@ -159,8 +159,8 @@ def explained(symptom: Symptom, open_incidents: Iterable[Incident]) -> bool:
 
 
 def _relieved(symptom: Symptom, incident: Incident) -> bool:
-    """Whether a scale-out or a throttle that is not yet judged may end it too; what was done ahead of need excuses no
-    load that came."""
+    """Whether a scale-out, throttle or shed that is not yet judged may end it too; what was done ahead of need excuses
+    no load that came."""
     if incident.state != "commanded" or incident.action not in RELIEVING or incident.symptom not in TOO_MUCH:
         return False
     if symptom.kind in EFFECTS_OF_OVERLOAD:

@@ -279,6 +279,8 @@ class Engine:
         if rung.action == "scale_out":
             service = remedy.service(incident)
             self.state.work.filled(service, len(self.state.lives.of(service)), tick.monotonic_s)
+        if rung.action == "shed":
+            self.state.begin_shed(incident.pipeline)
         if rung.action in remedy.HOLDS:
             incident = replace(incident, held=command.target,
                                held_until=tick.monotonic_s + self.state.thresholds.hold_s)

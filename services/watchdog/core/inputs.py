@@ -142,7 +142,8 @@ class Requests(Input, frozen=True):
     """Requests for a model since the tick before; `failed` by a fault of ours. `times`: (up to so many ms, how many).
 
     Those that took longer than any length that is counted are at 1e9. `refused`: those of the failed for which there
-    was no room.
+    was no room. `shed`: turned away for their priority, neither ok nor failed. `levels`, where the model has some:
+    (level, whether the request named it, how many), of all.
     """
 
     model: str
@@ -150,6 +151,8 @@ class Requests(Input, frozen=True):
     failed: int
     times: tuple[tuple[float, int], ...] = ()
     refused: int = 0
+    shed: int = 0
+    levels: tuple[tuple[int, bool, int], ...] = ()
 
 
 class ClientsSeen(Input, frozen=True):
@@ -282,8 +285,7 @@ class Incident(msgspec.Struct, frozen=True):
     """One thing that is or was wrong. `state`: suspected, commanded, verified, escalated.
 
     `awaiting`: the action that waits for a person's word, until `approve_by_s`. `held`: whom a command of it holds
-    back, until `held_until`. From `rung` on: working memory,
-    which a watchdog that takes over does without.
+    back, until `held_until`. From `rung` on: working memory, which a watchdog that takes over does without.
     """
 
     id: str

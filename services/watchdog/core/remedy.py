@@ -8,6 +8,7 @@ from enum import Enum
 from services.watchdog.core.capacity.bounds import one_more, wanted
 from services.watchdog.core.incident import taken as taken_by
 from services.watchdog.core.inputs import Incident, Rules, Thresholds, Tick
+from services.watchdog.core.load.levels import NOTHING
 from services.watchdog.core.orders.command import Command
 from services.watchdog.core.safety.rung import Rung
 from services.watchdog.core.state import State
@@ -44,9 +45,11 @@ RENEW_GRACE_S = 10.0
 BEFORE_SHOWN_S = 60.0
 # A command to let go is worth nothing later: what is held back ends by itself.
 LIFT_S = 60.0
-GATEWAY = "gateway"
-HOLDS = frozenset({"throttle"})
+GATEWAY, MODEL = "gateway", "model:"
+HOLDS = frozenset({"throttle", "shed"})
 """Actions that hold somebody back for a time."""
+OF_MODEL = frozenset({"fall_back", "shed"})
+"""Actions of the predictors, on a model."""
 # Restarts of a process within the time of its budget that do not yet look like a loop.
 FREE_RESTARTS = 3
 
@@ -99,12 +102,12 @@ def _wanted(incident: Incident, rules: Rules, state: State) -> tuple[str, ...]:
 
 def _relieving(rules: Rules, incident: Incident, state: State) -> tuple[str, ...]:
     """What follows in the ladder on what was tried, as far as it can be done: a scale-out where there may be more
-    processes, a throttle where one client is to blame."""
+    processes, a throttle where one client is to blame, a shed where some requests matter less than others."""
     ladders = rules.ladders
     actions = {OVERLOAD: ladders.overload, LAG: ladders.lag, SURGE: ladders.surge, LOAD_AHEAD: ladders.load_ahead,
                QUEUE: ladders.queue, TOO_FEW: ("scale_out", "scale_out")}[incident.symptom]
     can = {"scale_out": one_more(service(incident), incident.symptom, incident.pipeline, state),
-           "throttle": state.abuser(incident.pipeline) is not None}
+           "throttle": state.abuser(incident.pipeline) is not None, "shed": state.cut(incident.pipeline) is not None}
     return _left(actions, incident, can)
 
 
@@ -156,7 +159,8 @@ def _possible(actions: tuple[str, ...], incident: Incident, state: State) -> tup
 def _rung(action: str, limits: Thresholds) -> Rung:
     verify_s = {"roll_back": limits.rollback_verify_s, "retrain": limits.retrain_verify_s,
                 "quarantine": limits.quarantine_verify_s, "fall_back": limits.fall_back_verify_s,
-                "throttle": limits.throttle_verify_s, "restore_backup": limits.restore_verify_s,
+                "throttle": limits.throttle_verify_s, "shed": limits.throttle_verify_s,
+                "restore_backup": limits.restore_verify_s,
                 "scale_out": limits.scale_verify_s, "scale_in": limits.scale_verify_s}
     return Rung(action, verify_s[action])
 
@@ -174,14 +178,16 @@ def _target(incident: Incident, rung: Rung, state: State) -> str:
     if rung.action == "throttle":
         found = state.abuser(incident.pipeline)
         return f"client:{found.key}" if found is not None else incident.target
-    return f"model:{incident.pipeline}" if rung.action == "fall_back" else incident.target
+    return f"model:{incident.pipeline}" if rung.action in OF_MODEL else incident.target
 
 
 def lift(incident: Incident, tick: Tick) -> Command | None:
     """What ends before its time what the incident holds back; None when it holds nothing back."""
     if not incident.held or tick.monotonic_s >= incident.held_until:
         return None
-    return Command(f"{incident.id}-lift", "restore", incident.held, {}, incident.cause, incident.id, LIFT_S)
+    # A model may have fallen back meanwhile, which is not for us to end.
+    what = {"what": "shed"} if incident.held.startswith(MODEL) else {}
+    return Command(f"{incident.id}-lift", "restore", incident.held, what, incident.cause, incident.id, LIFT_S)
 
 
 def _arguments(incident: Incident, rung: Rung, state: State, tick: Tick) -> dict[str, str]:
@@ -197,6 +203,10 @@ def _arguments(incident: Incident, rung: Rung, state: State, tick: Tick) -> dict
             # Each gateway counts for itself.
             rate = found.allowed / gateways if found is not None else 1.0
             return {"rate_per_s": f"{rate:.3g}", "for_s": f"{limits.hold_s:g}"}
+        case "shed":
+            cut = state.cut(incident.pipeline) or NOTHING
+            unnamed = "true" if cut.unnamed else "false"
+            return {"keep": str(cut.keep), "unnamed": unnamed, "for_s": f"{limits.hold_s:g}"}
         case "restore_backup":
             return {"sha256": state.unusable.lost(incident.pipeline)}
         case "quarantine":

@@ -31,6 +31,7 @@ from services.watchdog.core.inputs import (
 from services.watchdog.core.lines.rates import SETTLE_S, Rates
 from services.watchdog.core.load.clients import Abuser, Clients
 from services.watchdog.core.load.dependencies import Dependencies
+from services.watchdog.core.load.levels import Cut, Levels
 from services.watchdog.core.load.refusals import Refusals
 from services.watchdog.core.load.usage import Usage
 from services.watchdog.core.load.work import Work
@@ -42,6 +43,8 @@ from services.watchdog.core.rows.patterns import AllPatterns
 from services.watchdog.core.signals import Lives
 from services.watchdog.core.slo.promises import Promises
 from services.watchdog.core.slo.speed import Speeds
+
+PREDICTOR = "predictor"
 
 
 @dataclass(slots=True)
@@ -57,6 +60,7 @@ class State:
     refusals: Refusals = field(init=False)
     estimates: Estimates = field(init=False)
     clients: Clients = field(init=False)
+    levels: Levels = field(default_factory=Levels)
     work: Work = field(default_factory=Work)
     standing: frozenset[tuple[str, str]] = frozenset()
     """Kind and cause of all that is wrong at this tick."""
@@ -157,6 +161,7 @@ class State:
         self.lines.look(now, slow is None and self.lives.calm(now, SETTLE_S))
         self.refusals.look(now)
         self.clients.look(now, self.refusals.troubled())
+        self.levels.look(now, len(self.lives.of(PREDICTOR)))
         self._idling(hearing, now)
         self._grown_up(now)
         self.speeds.look(now, self.thresholds.young_s)
@@ -182,6 +187,18 @@ class State:
         asked, refused = self.refusals.rates(model)
         return self.clients.abuser(model, asked, refused) if refused else None
 
+    def cut(self, model: str) -> Cut | None:
+        """What has to be turned away of this model, by priority, for the rest to find room; None where that is nothing,
+        or would not do."""
+        asked, refused = self.refusals.rates(model)
+        return self.levels.cut(model, asked, refused) if refused else None
+
+    def begin_shed(self, model: str) -> None:
+        """What `cut` says is ordered now."""
+        cut = self.cut(model)
+        if cut is not None:
+            self.levels.begin(model, cut, len(self.lives.of(PREDICTOR)))
+
     def fresh_window(self, model: str) -> None:
         """Forget the labelled predictions so far: what comes now is judged by itself."""
         rules = self.rules.get(model)
@@ -205,13 +222,15 @@ class State:
         self.promises.see(seen, now)
         self.speeds.see(seen, now)
         self.refusals.see(seen, now)
-        self.work.add("predictor", seen.ok + seen.failed, seen.ok + seen.failed - seen.refused, now)
+        self.levels.see(seen, now)
+        came = seen.ok + seen.failed
+        self.work.add(PREDICTOR, came + seen.shed, came - seen.refused, now)
 
     def _idling(self, hearing: bool, now: float) -> None:
         """Which of the services that may be scaled have nothing that waits, and only processes that work."""
         if not self.thresholds.replicas:
             return
-        busy = self.usage.busy() | ({"predictor"} if self.refusals.any else set())
+        busy = self.usage.busy() | ({PREDICTOR} if self.refusals.any else set())
         for service in self.thresholds.replicas:
             found = self.lives.of(service)
             calm = hearing and service not in busy and self.lives.steady(service, now)

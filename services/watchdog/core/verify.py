@@ -105,7 +105,8 @@ def _load(incident: Incident, state: State, now: float) -> Verdict:
 
 def _held(incident: Incident, state: State, now: float, quiet: Verdict) -> Verdict:
     """Quiet while somebody is held back: well once they ask for no more than they may, or go on without that."""
-    held_back = state.clients.held_back(incident.held.partition(":")[2])
+    kind, _, name = incident.held.partition(":")
+    held_back = state.levels.needed(name, now) if kind == "model" else state.clients.held_back(name)
     if now < incident.held_until and held_back:
         return Verdict(Finding.WAIT, f"{quiet.why} while {incident.held} is held back")
     if incident.held_until <= now < incident.held_until + AFTER_HOLD_S:

@@ -1,5 +1,6 @@
 """What messages mean to the core, and what an incident of the core is on the wire."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -39,6 +40,8 @@ GATEWAY, PREDICTOR = "gateway", "predictor"
 MORE_MS = 1e9
 BUSY = "Busy"
 """Outcome of requests that found no room: RESOURCE_EXHAUSTED to the caller."""
+SHED = "Shed"
+"""Outcome of requests turned away for their priority, by command: the same to the caller, and nobody's failure."""
 FAULTS_OF_CALLERS = frozenset({"Invalid", "Missing", "Refused", "cancelled"})
 """Outcomes of requests that are nobody's failure but the caller's."""
 
@@ -98,24 +101,33 @@ def requests(message: telemetry_pb2.Telemetry) -> Iterator[Requests]:
     if message.service != PREDICTOR:
         return
     counted: dict[str, tuple[int, int, dict[float, int]]] = {}
-    refused: dict[str, int] = {}
+    refused, shed = Counter[str](), Counter[str]()
+    levels: dict[str, list[tuple[int, bool, int]]] = {}
     for one in message.measurements:
-        if one.name not in (names.PREDICTION_REQUESTS, names.PREDICTION_TIMES):
+        if one.name not in (names.PREDICTION_REQUESTS, names.PREDICTION_TIMES, names.LEVEL_REQUESTS):
             continue
         model, count = one.attributes["model"], round(one.value)
+        if one.name == names.LEVEL_REQUESTS:
+            level, named = int(one.attributes["level"]), one.attributes["named"] == "true"
+            levels.setdefault(model, []).append((level, named, count))
+            continue
         ok, failed, times = counted.get(model, (0, 0, {}))
         if one.name == names.PREDICTION_TIMES:
             told = one.attributes["up_to_ms"]
             up_to_ms = float(told) if told != "more" else MORE_MS
             times[up_to_ms] = times.get(up_to_ms, 0) + count
+        elif one.attributes["outcome"] == SHED:
+            shed[model] += count
         elif one.attributes["outcome"] not in FAULTS_OF_CALLERS:
             well = one.attributes["outcome"] == "ok"
             ok, failed = ok + count * well, failed + count * (not well)
-            refused[model] = refused.get(model, 0) + count * (one.attributes["outcome"] == BUSY)
+            refused[model] += count * (one.attributes["outcome"] == BUSY)
         counted[model] = ok, failed, times
-    for model, (ok, failed, times) in counted.items():
-        if ok or failed or times:
-            yield Requests(model, ok, failed, tuple(sorted(times.items())), refused.get(model, 0))
+    for model in counted | levels:
+        ok, failed, times = counted.get(model, (0, 0, {}))
+        if ok or failed or times or shed[model] or model in levels:
+            yield Requests(model, ok, failed, tuple(sorted(times.items())), refused[model], shed[model],
+                           tuple(sorted(levels.get(model, ()))))
 
 
 def clients(message: telemetry_pb2.Telemetry) -> ClientsSeen | None:

@@ -144,7 +144,8 @@ class Predictor(grpc_service_pb2_grpc.GRPCInferenceServiceServicer, prediction_p
         self.asked: list[Any] = []
         self.metadata: list[dict[str, str]] = []
         self.deadlines: list[float] = []
-        self.fails: tuple[grpc.StatusCode, str] | None = None
+        self.fails: tuple[Any, ...] | None = None
+        """Status, details, and trailing metadata where there is some."""
         self.hangs = False
         self.answers: inference.ModelInferResponse | None = None
         """What ModelInfer gives instead of its inputs."""

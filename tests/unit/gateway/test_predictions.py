@@ -123,6 +123,15 @@ async def test_what_a_predictor_refuses_is_said_in_http(house: House) -> None:
             assert (await house.admin.post(INFER, content=b'{"inputs": []}')).json()["error"].count("because") == 1
 
 
+async def test_when_to_come_back_is_what_the_predictor_says(house: House) -> None:
+    async with predictor(house) as (said, _):
+        for trailing, after in (((("retry-after-s", "4.2"),), "5"), ((), "1")):
+            said.fails = (grpc.StatusCode.RESOURCE_EXHAUSTED, "because", trailing)
+            for refused in (await house.admin.post(PREDICT, json={"rows": [ROW]}),
+                            await house.admin.post(INFER, content=b'{"inputs": []}')):
+                assert (refused.status_code, refused.headers["retry-after"]) == (429, after)
+
+
 async def test_a_model_nobody_has_is_missing_and_one_that_loads_is_unavailable(house: House) -> None:
     assert_problem(await house.admin.post(PREDICT, json={"rows": [ROW]}), 503)
     async with predictor(house, model="other"):

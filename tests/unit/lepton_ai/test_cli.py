@@ -257,6 +257,18 @@ def test_a_pipeline_is_paused_and_goes_on_by_orders(lepton: Lepton, desk: Desk) 
         ("PAUSE", "pipeline:shop", {}), ("RESUME", "pipeline:shop", {})]
 
 
+def test_requests_of_low_priority_are_shed_for_a_time_and_answered_again(lepton: Lepton, desk: Desk) -> None:
+    assert "shop: command" in lepton("models", "shed", "shop", "--keep", "2", "--unnamed", "--for", "90").stdout
+    assert "all models: command" in lepton("models", "shed", "--all").stdout
+    lepton("models", "shed", "shop", "--end")
+    assert [(one["action"], one["target"], one["arguments"]) for one in desk.orders] == [
+        ("SHED", "model:shop", {"keep": "2", "unnamed": "true", "for_s": "90"}),
+        ("SHED", "model:*", {"keep": "1", "unnamed": "false", "for_s": "600"}),
+        ("RESTORE", "model:shop", {"what": "shed"})]
+    for wrong in (("shop", "--all"), (), ("shop", "--keep", "0"), ("shop", "--for", "0")):
+        assert lepton("models", "shed", *wrong).exit_code == 2
+
+
 def test_data_of_a_pipeline_needs_its_name(lepton: Lepton) -> None:
     with pytest.raises(Invalid, match="those of a pipeline"):
         lepton("get", "rows")

@@ -41,8 +41,9 @@ def watchdog(home: Path) -> Identity:
     return identity
 
 
-async def command(here: World, identity: Identity, action: Any, command_id: str, **arguments: str) -> RecoveryCommand:
-    one = RecoveryCommand(command_id=command_id, action=action, target="model:tiny", arguments=arguments, cause="test",
+async def command(here: World, identity: Identity, action: Any, command_id: str, target: str = "model:tiny",
+                  **arguments: str) -> RecoveryCommand:
+    one = RecoveryCommand(command_id=command_id, action=action, target=target, arguments=arguments, cause="test",
                           issuer="watchdog", incident_id="inc-1", fence=1)
     one.issued_at.FromDatetime(datetime.now(UTC))
     one.expires_at.FromDatetime(datetime.now(UTC) + timedelta(seconds=60))

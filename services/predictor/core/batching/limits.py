@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from lepton.contracts.modelling.serving import Serve
 from lepton.contracts.pb import grpc_service_pb2 as oip
 
 MAX_INSTANCES = 16
@@ -54,6 +55,14 @@ class Limits:
     def level(self, asked: int) -> int:
         """The level of a request that asked for this one; 0 asks for none."""
         return asked if 1 <= asked <= self.priority_levels else self.default_level
+
+
+def limits_of(serve: Serve) -> Limits:
+    """As a pipeline's `serve` block says it."""
+    one = serve.batching
+    return Limits(one.max_rows, one.max_delay_ms / 1000, one.queue_rows, frozenset(one.preferred_rows),
+                  one.priority_levels, one.default_level, serve.instances,
+                  None if one.max_wait_ms is None else one.max_wait_ms / 1000)
 
 
 def describe(told: oip.ModelConfig, limits: Limits) -> None:

@@ -12,6 +12,7 @@ from types import TracebackType
 
 from lepton.contracts.pb import grpc_service_pb2 as oip
 from lepton.errors import Busy, Invalid, Missing, Refused
+from services.predictor.core.oip.wishes import Shed
 from services.predictor.core.signature import Feed
 
 _NS = 1_000_000_000
@@ -22,7 +23,7 @@ REJECTED, CANCELED, BACKEND, OTHER = REASONS = ("REJECTED", "CANCELED", "BACKEND
 failed, or left memory; and what was wrong with the request itself."""
 
 _REASONS: dict[str, str] = {
-    **dict.fromkeys((Busy.__name__, TimeoutError.__name__), REJECTED),
+    **dict.fromkeys((Busy.__name__, Shed.__name__, TimeoutError.__name__), REJECTED),
     **dict.fromkeys(("cancelled", asyncio.CancelledError.__name__), CANCELED),
     **dict.fromkeys((Invalid.__name__, Missing.__name__, Refused.__name__), OTHER),
 }

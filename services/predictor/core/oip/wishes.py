@@ -4,9 +4,13 @@ from collections.abc import Mapping
 from math import inf
 
 from lepton.contracts.pb import grpc_service_pb2 as oip
-from lepton.errors import Invalid
+from lepton.errors import Busy, Invalid
 
 PRIORITY, TIMEOUT = "priority", "timeout"
+
+
+class Shed(Busy):
+    """Turned away for its low priority, though there may have been room for it alone."""
 
 
 def wishes(parameters: Mapping[str, oip.InferParameter]) -> tuple[int, float]:

@@ -55,6 +55,7 @@ class Terms:
 def opened_by(service: Service, terms: Terms, behind: Behind, provider: str) -> GrpcDoor | WireDoor:
     """The door that is asked for; its start and stop, and `follow`, are the caller's. Raises Unavailable."""
     telemetry, clock, shared = service.telemetry, service.clock, service.settings
+    behind.measures.shedding = behind.predictor.shedding
     gate = Gatekeeper(behind.access, behind.measures)
     calls = Calls(telemetry, behind.measures, clock, terms.request_timeout_s)
     inference = protocol.Protocol(behind.predictor, behind.library, calls, gate, service.health,
