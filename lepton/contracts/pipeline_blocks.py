@@ -310,6 +310,12 @@ class DataWatch(Block):
     """Share of rejected, outlying or incomplete rows that is a symptom."""
     window_s: Annotated[float, Field(gt=0, le=86_400)] = 5
     min_rows: Annotated[int, Field(ge=1)] = 50
+    field_share: Annotated[float, Field(ge=0.5, lt=1)] = 0.9
+    """Share of a field's usual values that are gone, or lie where none did, when the field is broken."""
+    turned_away: Annotated[float, Field(ge=0.1, lt=1)] = 0.5
+    """Share of all rows that are rejected, whichever source they come from, when the pipeline is paused."""
+    after_s: Annotated[float, Field(ge=0, le=86_400)] = 10
+    """How long every source must be bad before the data is called broken as a whole."""
 
 
 class Watch(Block):

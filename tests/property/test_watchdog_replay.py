@@ -31,7 +31,7 @@ from services.watchdog.core.inputs import (
 from services.watchdog.core.journal import MAX_TICKS, Journal, read_decisions, replay
 from services.watchdog.core.quality.join import Joiner, Prediction
 from services.watchdog.core.summaries.counts import FieldRows, SourceRows
-from services.watchdog.core.thresholds.limits import QualityRule, SloRule
+from services.watchdog.core.thresholds.limits import BrokenRule, QualityRule, SloRule
 
 NAMES = st.sampled_from(["watchdog", "actuator", "ingest", "gateway", "predictor-0"])
 STATES = st.sampled_from(["ready", "starting", "not_ready", "draining", "stopped"])
@@ -121,12 +121,38 @@ def test_incidents_move_only_as_they_may_and_commands_stay_within_bounds(
             assert incident.state == before.state or incident.state in life.FOLLOWS[before.state]
         latest[incident.id] = incident
         if decision.command is not None:
-            assert decision.command.command_id == incident.command_ids[-1]
+            assert decision.command.command_id in (*incident.command_ids[-1:], f"{incident.id}-lift")
             assert decision.command.target not in ("instance:watchdog", "instance:actuator")
     ids = Counter(decision.command.command_id for decision in decisions if decision.command)
     assert all(count == 1 for count in ids.values())
-    targets = Counter(decision.command.target for decision in decisions if decision.command)
+    targets = Counter(decision.command.target for decision in decisions
+                      if decision.command and decision.command.action != "restore")
     assert all(count <= 6 for count in targets.values())
+
+
+def shown(refused: str, out: bool, paused: bool) -> list[AnyInput]:
+    """What ingest says in an interval; `refused`: the field for which most rows are, if any."""
+    told: AnyInput = Figures("ingest", "ingest", "a", (("lepton_ingest_paused", "p", float(paused)),))
+    away = 280 if refused == "y" or (refused and not out) else 0
+    return [told] if paused else [told, RowsSeen("p", (SourceRows("s", 300 - away, away, 0, 0),), 0.0, (
+        FieldRows("x", invalid=280 if refused == "x" else 0, present=300 - away, quarantined=out,
+                  incident_id="inc-1" if out else ""), FieldRows("y", invalid=280 if refused == "y" else 0,
+                                                                 present=300 - away)))]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.builds(shown, st.sampled_from(["", "", "x", "y"]), st.booleans(), st.booleans()),
+                          st.integers(1, 12)), max_size=8), st.integers(0, 6))
+def test_fields_that_break_and_pauses_replay_within_the_budget(phases: list[tuple[list[AnyInput], int]],
+                                                               budget: int) -> None:
+    rules = Rules("p", budget_actions=budget, cool_down_s=1.0, broken=BrokenRule(
+        {"x": True, "y": False}, after_s=1.0, restore_after_s=1.0, resume_after_s=2.0))
+    days: list[tuple[float, list[AnyInput]]] = [(0.25, [rules]), *((0.9, shown("", False, False)) for _ in range(3))]
+    days += [step for what, times in phases for _ in range(times) for step in ((0.9, what), (0.9, []))]
+    made, signals, _ = live(days)
+    assert list(replay(signals)) == made
+    ordered = Counter(decision.command.action for step in made for decision in step if decision.command)
+    assert sum(count for action, count in ordered.items() if action != "restore") <= budget
 
 
 @settings(max_examples=200, deadline=None)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.harness.ledger import Tail, ids_of_features, numbered_events
+from tests.harness.sensors import Sensors
 from tests.harness.stack import LocalStack
 from tests.harness.wait import apoll_until
 
@@ -44,7 +45,40 @@ async def incident(stack: LocalStack, symptom: str, since: float, state: str, ti
     return result
 
 
-async def test_a_poisoned_source_is_quarantined_and_the_healthy_one_flows_on(trained_stack: LocalStack) -> None:
+async def test_what_breaks_of_the_data_is_kept_out_a_source_a_field_or_all_of_it(trained_stack: LocalStack) -> None:
+    async with asyncio.TaskGroup() as at_once:
+        at_once.create_task(a_poisoned_source_is_quarantined_and_the_healthy_one_flows_on(trained_stack))
+        at_once.create_task(a_broken_field_is_taken_out_and_comes_back(trained_stack))
+        at_once.create_task(what_is_all_broken_is_paused_and_tried_again(trained_stack))
+
+
+async def a_broken_field_is_taken_out_and_comes_back(stack: LocalStack) -> None:
+    sensors = Sensors(stack, f"field-{uuid.uuid4().hex[:6]}")
+    async with sensors.flowing():
+        await sensors.taken_in()
+        sensors.spoilt = "humidity"
+        seen = await sensors.incident("broken_field", "COMMANDED", "helped")
+        assert (seen["cause"], seen["target"]) == (f"data:{sensors.name}/humidity", f"pipeline:{sensors.name}")
+        await sensors.taken_in()
+        sensors.spoilt = ""
+        seen = await sensors.incident("broken_field", "VERIFIED")
+        assert "humidity are as usual again" in seen["verdict"]
+
+
+async def what_is_all_broken_is_paused_and_tried_again(stack: LocalStack) -> None:
+    sensors = Sensors(stack, f"all-{uuid.uuid4().hex[:6]}")
+    async with sensors.flowing():
+        await sensors.taken_in()
+        sensors.spoilt = "celsius"
+        seen = await sensors.incident("broken_data", "ESCALATED")
+        assert f"lepton pipelines resume {sensors.name}" in seen["verdict"]
+        sensors.spoilt = ""
+        seen = await sensors.incident("broken_data", "VERIFIED")
+        assert {"commanded pause", "commanded resume"} <= {entry["what"] for entry in seen["timeline"]}
+        await sensors.taken_in()
+
+
+async def a_poisoned_source_is_quarantined_and_the_healthy_one_flows_on(trained_stack: LocalStack) -> None:
     since = time.time()
     async with replaying(trained_stack, "--poison", "1.0", "--rate", "60"):
         seen = await incident(trained_stack, "broken_data", since, "VERIFIED", 60)

@@ -7,7 +7,7 @@ from pydantic import Field
 from lepton.contracts.pipeline_blocks import Block
 
 Action = Literal["roll_back", "retrain", "quarantine", "replay_dead_letters", "fall_back", "throttle", "scale_out",
-                 "shed", "restore_backup"]
+                 "shed", "restore_backup", "pause"]
 """What can be done about a pipeline, its model and its load; restarts of processes are no pipeline's."""
 
 Cured = Literal["line_stopped", "broken_data", "unusual_rows"]
@@ -35,7 +35,14 @@ class Ladders(Block):
     """Quality that is estimated while no labels come: a person is told at once where it is empty."""
     drift: Annotated[tuple[Literal["retrain"], ...], Field(strict=False, max_length=6)] = ("retrain",)
     """Only where `watch.drift.then` is `retrain`."""
-    broken_data: Annotated[tuple[Literal["quarantine"], ...], Field(strict=False, max_length=1)] = ("quarantine",)
+    broken_data: Annotated[tuple[Literal["quarantine", "pause"], ...], Field(strict=False, max_length=2)] = (
+        "quarantine", "pause")
+    """A quarantine is for one source that is to blame, a pause for rows of every source that are turned away."""
+    broken_field: Annotated[tuple[Literal["quarantine", "pause"], ...], Field(strict=False, max_length=2)] = (
+        "quarantine", "pause")
+    """A quarantine is for a field that rows can do without, a pause for one that they cannot."""
+    line_stopped: Annotated[tuple[Literal["pause"], ...], Field(strict=False, max_length=1)] = ()
+    """A line that a dead-letter limit stopped stands still as it is; a pause makes every process stand still."""
     availability: Annotated[tuple[Literal["fall_back"], ...], Field(strict=False, max_length=1)] = ("fall_back",)
     """Only while the champion is young and another answered before it."""
     latency: Annotated[tuple[Literal["fall_back"], ...], Field(strict=False, max_length=1)] = ("fall_back",)
@@ -66,6 +73,14 @@ class Heal(Block):
     """Seconds they wait; then the incident is left to a person."""
     maintenance: Annotated[tuple[Maintenance, ...], Field(strict=False, max_length=50)] = ()
     """When nothing is done about the pipeline; what is wrong waits for the end."""
+    quarantined_fields: Annotated[int, Field(ge=0, le=100)] = 1
+    """So many fields at once are quarantined, whoever did it, before the next one is left to a person."""
+    restore_after_s: Annotated[float, Field(ge=0, le=604_800)] = 30
+    """Seconds for which a quarantined field must have been well before its values count again."""
+    resume_after_s: Annotated[float, Field(ge=0, le=604_800)] = 120
+    """Seconds after a pause for rows that were turned away until it is tried again, twice as long each time; 0: never.
+    """
+    resume_longest_s: Annotated[float, Field(ge=1, le=604_800)] = 3_600
     cool_down_s: Annotated[float, Field(ge=0)] = 20
     notify: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Apprise URLs, or `log`."""

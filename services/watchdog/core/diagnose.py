@@ -7,6 +7,7 @@ from services.watchdog.core.symptom import (
     ANSWER_DRIFT,
     AVAILABILITY,
     BROKEN_DATA,
+    BROKEN_FIELD,
     BUS,
     CUT_OFF,
     DRIFT,
@@ -33,6 +34,8 @@ from services.watchdog.core.symptom import (
 )
 
 EFFECTS_OF_BAD_ROWS = frozenset({QUALITY_LOSS, ESTIMATED_LOSS, DRIFT, ANSWER_DRIFT, UNUSUAL_ROWS})
+
+BAD_ROWS = frozenset({BROKEN_DATA, BROKEN_FIELD})
 
 EFFECTS_OF_SILENCE = frozenset({NO_ROWS, AVAILABILITY, LATENCY, ERRORS, IDLE, SLOW_MODEL}) | OF_LOAD - {SURGE, TOO_FEW}
 EFFECTS_OF_DEPENDENCIES = EFFECTS_OF_SILENCE | {FAILURES}
@@ -64,6 +67,8 @@ def cause(symptom: Symptom) -> str:
             return f"data:{symptom.about}" if symptom.pipeline else f"line:{symptom.about}"
         case "broken_data":
             return f"data:{symptom.about}/{symptom.source}" if symptom.source else f"data:{symptom.about}"
+        case "broken_field":
+            return f"data:{symptom.about}/{symptom.field}"
         case "training_failure":
             return f"training:{symptom.about}"
         case kind if kind in OF_HOSTS:
@@ -100,7 +105,7 @@ def target(symptom: Symptom) -> str:
             return f"dependency:{symptom.about}"
         case "silence" | "line_stopped" | "cut_off":
             return f"instance:{symptom.about}"
-        case "broken_data":
+        case "broken_data" | "broken_field":
             return f"pipeline:{symptom.about}"
         case "no_rows" | "unusual_rows" | "surge" | "overload" | "availability" | "latency":
             return f"pipeline:{symptom.about}"
@@ -143,8 +148,8 @@ def explained(symptom: Symptom, open_incidents: Iterable[Incident]) -> bool:
             return True
         if incident.pipeline != symptom.pipeline:
             continue
-        if symptom.kind in EFFECTS_OF_BAD_ROWS and incident.symptom == BROKEN_DATA:
-            return incident.state != "escalated"
+        if incident.symptom in BAD_ROWS and _of_bad_rows(symptom, incident):
+            return True
         if symptom.kind == AVAILABILITY and incident.symptom == LOST_FILE:
             return True
         if symptom.kind == ESTIMATED_LOSS and incident.symptom == QUALITY_LOSS:
@@ -156,6 +161,22 @@ def explained(symptom: Symptom, open_incidents: Iterable[Incident]) -> bool:
         if symptom.kind == ANSWER_DRIFT and incident.symptom == DRIFT:
             return True
     return False
+
+
+def _of_bad_rows(symptom: Symptom, incident: Incident) -> bool:
+    """Whether broken data or a broken field accounts for it: while it is dealt with and that has not shown its effect,
+    or nothing is taken in. One field that is broken is all that is wrong of the data as a whole."""
+    if symptom.kind == BROKEN_DATA:
+        return incident.symptom == BROKEN_FIELD and not symptom.source
+    if symptom.kind not in EFFECTS_OF_BAD_ROWS | {BROKEN_FIELD}:
+        return False
+    untouched = incident.symptom == BROKEN_FIELD and not incident.command_ids
+    if (symptom.kind in (UNUSUAL_ROWS, DRIFT) and untouched) or (
+            symptom.kind == UNUSUAL_ROWS and incident.symptom == BROKEN_DATA and "/" not in incident.cause):
+        # It says the same again, and a person who was told of the one knows of the other.
+        return True
+    helped = incident.symptom == BROKEN_FIELD and any(note.what == "helped" for note in incident.timeline)
+    return (incident.state != "escalated" and not helped) or incident.action == "pause"
 
 
 def _relieved(symptom: Symptom, incident: Incident) -> bool:

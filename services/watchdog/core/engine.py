@@ -27,13 +27,14 @@ from services.watchdog.core.inputs import (
 from services.watchdog.core.orders.command import Command
 from services.watchdog.core.remedy import Budget, Permit
 from services.watchdog.core.rules import symptoms
-from services.watchdog.core.safety import afterwards
+from services.watchdog.core.safety import afterwards, pausing
 from services.watchdog.core.safety.blast import spares
 from services.watchdog.core.safety.policy import Flaps, awaited_s, only_told, under_maintenance
 from services.watchdog.core.safety.rung import Rung
 from services.watchdog.core.safety.verdict import Finding, Verdict
 from services.watchdog.core.state import State
 from services.watchdog.core.symptom import (
+    BROKEN_DATA,
     BUS,
     CUT_OFF,
     IDLE,
@@ -215,7 +216,7 @@ class Engine:
         if incident.cause == BUS:
             self.state.lives.forgive(tick.monotonic_s)
         self._flaps.ended(incident, tick.monotonic_s)
-        lift = remedy.lift(incident, tick)
+        lift = remedy.lift(incident, self.state, tick)
         if lift is not None:
             incident = life.noted(incident, "let go", lift.target, tick)
         self._put(incident, command=lift, alert=f"well again: {incident.verdict}")
@@ -295,7 +296,14 @@ class Engine:
                        boot_id=alive.boot_id if alive is not None else incident.boot_id)
 
     def _retry(self, incident: Incident, tick: Tick) -> None:
-        """A process that stays silent is restarted again, slowly: what kept it down may be gone by now."""
+        """A process that stays silent is restarted again, slowly: what kept it down may be gone by now. A pipeline that
+        is paused is tried, slowlier each time."""
+        probe = pausing.due(incident, self.state, tick.monotonic_s)
+        if probe is not None:
+            away = under_maintenance(self.state.rules.get(incident.pipeline), tick.wall_s)
+            if not away and self._budget.permit(incident, probe, self.state, tick.monotonic_s) is Permit.GO:
+                self._command(incident, probe, tick)
+            return
         rungs = remedy.ladder(incident, self.state)
         limits = self.state.thresholds
         if incident.symptom != SILENCE or not rungs or limits.dry_run or awaited_s(rungs[-1].action, None, limits):
@@ -331,4 +339,5 @@ def _first_alert(symptom: Symptom) -> str:
 
 def _symptom_of(incident: Incident) -> Symptom:
     return Symptom(incident.symptom, incident.cause if incident.cause == BUS else incident.target.partition(":")[2], "",
-                   incident.pipeline, service=remedy.service(incident))
+                   incident.pipeline, incident.cause.partition("/")[2] if incident.symptom == BROKEN_DATA else "",
+                   service=remedy.service(incident))

@@ -7,6 +7,7 @@ import msgspec
 from services.watchdog.core.orders.command import Command
 from services.watchdog.core.summaries.counts import FieldRows, JointRows, SourceRows
 from services.watchdog.core.thresholds.limits import (
+    BrokenRule,
     DriftRule,
     Ladders,
     Limits,
@@ -100,6 +101,7 @@ class Rules(Input, frozen=True):
     replay_after: tuple[str, ...] = ()
     replicas: tuple[int, int] = (1, 1)
     partitions: int = 0
+    broken: BrokenRule = BrokenRule()
 
 
 class ModelSeen(Input, frozen=True):

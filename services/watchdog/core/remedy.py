@@ -10,11 +10,12 @@ from services.watchdog.core.incident import taken as taken_by
 from services.watchdog.core.inputs import Incident, Rules, Thresholds, Tick
 from services.watchdog.core.load.levels import NOTHING
 from services.watchdog.core.orders.command import Command
+from services.watchdog.core.safety import pausing
 from services.watchdog.core.safety.rung import Rung
 from services.watchdog.core.state import State
 from services.watchdog.core.symptom import (
     AVAILABILITY,
-    BROKEN_DATA,
+    BROKEN_FIELD,
     BUS,
     CUT_OFF,
     DRIFT,
@@ -91,8 +92,8 @@ def _wanted(incident: Incident, rules: Rules, state: State) -> tuple[str, ...]:
         return rules.ladders.estimated_loss
     if incident.symptom == DRIFT and rules.drift.then == "retrain" and incident.pipeline in state.models:
         return rules.ladders.drift
-    if incident.symptom == BROKEN_DATA and "/" in incident.cause:
-        return rules.ladders.broken_data
+    if incident.symptom in pausing.CURED:
+        return pausing.wanted(incident, rules, state)
     if incident.symptom in (AVAILABILITY, LATENCY) and _came_with_the_champion(incident, state):
         return rules.ladders.availability if incident.symptom == AVAILABILITY else rules.ladders.latency
     if incident.symptom == IDLE:
@@ -161,6 +162,7 @@ def _rung(action: str, limits: Thresholds) -> Rung:
                 "quarantine": limits.quarantine_verify_s, "fall_back": limits.fall_back_verify_s,
                 "throttle": limits.throttle_verify_s, "shed": limits.throttle_verify_s,
                 "restore_backup": limits.restore_verify_s,
+                "pause": limits.quarantine_verify_s,
                 "scale_out": limits.scale_verify_s, "scale_in": limits.scale_verify_s}
     return Rung(action, verify_s[action])
 
@@ -181,13 +183,29 @@ def _target(incident: Incident, rung: Rung, state: State) -> str:
     return f"model:{incident.pipeline}" if rung.action in OF_MODEL else incident.target
 
 
-def lift(incident: Incident, tick: Tick) -> Command | None:
-    """What ends before its time what the incident holds back; None when it holds nothing back."""
+def lift(incident: Incident, state: State, tick: Tick) -> Command | None:
+    """What ends before its time what the incident holds back or out; None when it holds nothing."""
+    if incident.symptom == BROKEN_FIELD:
+        return _restore(incident, state, tick)
     if not incident.held or tick.monotonic_s >= incident.held_until:
         return None
     # A model may have fallen back meanwhile, which is not for us to end.
     what = {"what": "shed"} if incident.held.startswith(MODEL) else {}
     return Command(f"{incident.id}-lift", "restore", incident.held, what, incident.cause, incident.id, LIFT_S)
+
+
+def _restore(incident: Incident, state: State, tick: Tick) -> Command | None:
+    """Lets the values of a field count again that it, or an incident before it, took out. What a person took out stays.
+    """
+    name, fields = pausing.field_of(incident), state.fields.get(incident.pipeline)
+    seen = fields.by_name.get(name) if fields is not None else None
+    if fields is None or (seen.quarantined and not seen.incident_id if seen is not None else False):
+        return None
+    if "quarantine" not in taken_by(incident) and not (seen is not None and seen.quarantined):
+        return None
+    fields.let_go(name, tick.monotonic_s)
+    return Command(f"{incident.id}-lift", "restore", incident.target, {"field": name}, incident.cause, incident.id,
+                   LIFT_S)
 
 
 def _arguments(incident: Incident, rung: Rung, state: State, tick: Tick) -> dict[str, str]:
@@ -210,7 +228,9 @@ def _arguments(incident: Incident, rung: Rung, state: State, tick: Tick) -> dict
         case "restore_backup":
             return {"sha256": state.unusable.lost(incident.pipeline)}
         case "quarantine":
-            return {"source": incident.cause.partition("/")[2]}
+            return {"field" if incident.symptom == BROKEN_FIELD else "source": incident.cause.partition("/")[2]}
+        case "pause" | "resume":
+            return {}
         case "replay_dead_letters":
             return {"since": f"{incident.opened_s - BEFORE_SHOWN_S:.3f}", "until": f"{tick.wall_s:.3f}"}
         case "scale_out" | "scale_in":
@@ -249,7 +269,8 @@ class Budget:
         """Another action of the same kind on the target waits for the cool-down; a next rung of the ladder does not."""
         rules = state.rules.get(incident.pipeline)
         for scope, (actions, per_s) in zip(_scopes(incident), _limits(incident, rules, state.thresholds), strict=True):
-            if self._count(scope, now, per_s) >= actions:
+            # A pause that is tried may have to be renewed.
+            if self._count(scope, now, per_s) + (rung.action == pausing.RESUME) >= actions:
                 return Permit.SPENT
         cool_down_s = self._cool_down_s(incident, rules, state.thresholds, now)
         last = self.last.get((incident.target, rung.action + _which(incident)))

@@ -6,14 +6,22 @@ from services.watchdog.core.signals import Life, Lives
 from services.watchdog.core.state import State
 from services.watchdog.core.symptom import (
     BROKEN_DATA,
+    BROKEN_FIELD,
     BUS,
     CUT_OFF,
+    DRIFT,
     LINE_STOPPED,
+    NO_ROWS,
     QUALITY_LOSS,
     SILENCE,
+    SURGE,
     TRAINING_FAILURE,
+    UNUSUAL_ROWS,
     Symptom,
 )
+
+# What waited while a pipeline was paused comes at once, and is more than usual for as long.
+PAUSED_S = 60.0
 
 
 def symptoms(state: State, tick: Tick) -> list[Symptom]:
@@ -28,8 +36,21 @@ def symptoms(state: State, tick: Tick) -> list[Symptom]:
 
 def loads(state: State, now: float) -> list[Symptom]:
     """What is unusual of rows, answers, logged errors and the load of processes and machines."""
-    return [*state.patterns.symptoms(now), *state.refusals.symptoms(), *state.usage.symptoms(now),
-            *state.lines.symptoms(now)]
+    return [*(one for one in state.patterns.symptoms(now) if not _settling(one, state, now)),
+            *state.refusals.symptoms(), *state.usage.symptoms(now), *state.lines.symptoms(now)]
+
+
+def _settling(symptom: Symptom, state: State, now: float) -> bool:
+    """Whether it is too early to say: what is unusual of rows may soon be called a broken field or broken data by name,
+    and a pipeline that was paused has no rows, then more than usual."""
+    rules, sources = state.rules[symptom.pipeline], state.sources.get(symptom.pipeline)
+    if symptom.kind in (NO_ROWS, SURGE):
+        return state.pauses.lately(symptom.pipeline, now, PAUSED_S + rules.volume.over_s)
+    if symptom.kind not in (UNUSUAL_ROWS, DRIFT) or sources is None:
+        return False
+    since = sources.alone_since
+    return (since is not None and now - since < rules.broken.after_s) or (
+        symptom.pipeline in state.fields and state.fields[symptom.pipeline].suspect(now))
 
 
 def silence(state: State, now: float) -> list[Symptom]:
@@ -76,21 +97,35 @@ def pipeline_of(work: str) -> str:
 
 
 def broken_data(state: State, now: float) -> list[Symptom]:
-    """Sources whose rows are bad; when no other source delivers, the pipeline's data as a whole."""
+    """Sources whose rows are bad, or the field that is; when every source is bad for long, the data as a whole."""
     found = []
     for name, sources in sorted(state.sources.items()):
         rules = state.rules.get(name)
         if rules is None:
             continue
-        bad = sources.bad(rules, now)
-        alone = [source for source in bad if not sources.others_deliver(source, bad, now)]
-        found += [Symptom(BROKEN_DATA, name, f"{share.value:.0%} of {share.rows} rows of {source} are bad", name,
-                          source) for source, share in bad.items() if source not in alone]
-        if alone:
-            told = ", ".join(f"{source} ({bad[source].value:.0%} bad)" for source in alone)
-            # To quarantine them would stop the pipeline; a person has to decide.
-            found.append(Symptom(BROKEN_DATA, name, f"no other source delivers good rows besides {told}", name))
+        bad, alone = sources.bad(rules, now), sources.alone(rules, now)
+        by_source = [Symptom(BROKEN_DATA, name, f"{share.value:.0%} of {share.rows} rows of {source} are bad", name,
+                             source) for source, share in bad.items() if source not in alone]
+        # One source that is to blame for a field is the smaller thing to do without.
+        by_field = [] if by_source else broken_fields(state, name, now)
+        found += [*by_source, *by_field]
+        lasts_s = now - sources.alone_since if sources.alone_since is not None else 0.0
+        if alone and lasts_s >= rules.broken.after_s and not by_field:
+            told = ", ".join(f"{source} ({share.value:.0%} bad)" for source, share in alone.items())
+            # To quarantine them would stop the pipeline.
+            found.append(Symptom(BROKEN_DATA, name, f"no other source delivers good rows besides {told}; "
+                                 f"{sources.turned_away(rules):.0%} of all are turned away", name))
     return found
+
+
+def broken_fields(state: State, name: str, now: float) -> list[Symptom]:
+    """The field of a pipeline that broke while the others are well. One that rows need and are refused for is told of
+    by the rows."""
+    fields, spared = state.fields.get(name), state.rules[name].broken.fields
+    if fields is None:
+        return []
+    return [Symptom(BROKEN_FIELD, name, f"field {one}: {how}", name, field=one) for one, how in fields.broken(now)
+            if spared.get(one) or fields.by_name[one].displaced or fields.by_name[one].stuck]
 
 
 def quality_loss(state: State) -> list[Symptom]:

@@ -35,8 +35,10 @@ from services.watchdog.core.load.levels import Cut, Levels
 from services.watchdog.core.load.refusals import Refusals
 from services.watchdog.core.load.usage import Usage
 from services.watchdog.core.load.work import Work
+from services.watchdog.core.quality.fields import Fields
 from services.watchdog.core.quality.kept import Kept
 from services.watchdog.core.quality.loss import Reference, Window, judge, reached, stricter
+from services.watchdog.core.quality.pauses import Pauses
 from services.watchdog.core.quality.sources import Sources
 from services.watchdog.core.quality.unusable import UnusableVersions
 from services.watchdog.core.rows.patterns import AllPatterns
@@ -75,6 +77,8 @@ class State:
     news: dict[str, float] = field(default_factory=dict)
     """By pipeline, when a labelled prediction or a new champion was seen last."""
     sources: dict[str, Sources] = field(default_factory=dict)
+    fields: dict[str, Fields] = field(default_factory=dict)
+    pauses: Pauses = field(default_factory=Pauses)
     patterns: AllPatterns = field(default_factory=AllPatterns)
     promises: Promises = field(default_factory=Promises)
     speeds: Speeds = field(default_factory=Speeds)
@@ -106,6 +110,7 @@ class State:
                 self.usage.figures(one, now)
                 self.dependencies.figures(one, now)
                 self.kept.figures(one, now)
+                self.pauses.figures(one, now)
             case Failures():
                 self.usage.failures(one, now)
             case Lines():
@@ -117,6 +122,7 @@ class State:
                 self.graph.announce(one)
                 if one.gone:
                     self.lines.gone(one.instance)
+                    self.pauses.gone(one.instance)
             case Reached():
                 self.lives.reached(one.instance, now)
             case Rules():
@@ -126,6 +132,7 @@ class State:
             case RowsSeen() if one.pipeline in self.rules:
                 sources = self.sources.setdefault(one.pipeline, Sources())
                 sources.see(one, self.rules[one.pipeline], now)
+                self.fields.setdefault(one.pipeline, Fields()).see(one, self.rules[one.pipeline], now)
                 self.patterns.rows(one, now, sources.bad(self.rules[one.pipeline], now))
                 came = sum(source.accepted + source.rejected for source in one.sources)
                 self.work.add("ingest", came, came, now)
@@ -255,7 +262,7 @@ class State:
         self.promises.rule(rules)
         self.speeds.rule(rules)
         if rules.deleted:
-            for known in (self.rules, self.windows, self.sources, self.runs, self.former):
+            for known in (self.rules, self.windows, self.sources, self.fields, self.runs, self.former):
                 known.pop(rules.pipeline, None)
             self.estimates.gone(rules.pipeline)
             return

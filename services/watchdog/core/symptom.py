@@ -6,6 +6,7 @@ from typing import Final
 SILENCE, QUALITY_LOSS, BROKEN_DATA = "silence", "quality_loss", "broken_data"
 LINE_STOPPED, TRAINING_FAILURE = "line_stopped", "training_failure"
 UNUSABLE, SLOW_MODEL = "unusable_model", "slow_model"
+BROKEN_FIELD = "broken_field"
 CPU, MEMORY, DISK = "cpu", "memory", "disk"
 LEAK, FILES, CRASH_LOOP = "leak", "files", "crash_loop"
 LAG, QUEUE, FAILURES, DEAD_LETTERS = "lag", "queue", "failures", "dead_letters"
@@ -40,7 +41,7 @@ TOLD_AT_ONCE: Final = frozenset({LINE_STOPPED, TRAINING_FAILURE, OUTSIDE})
 @dataclass(frozen=True, slots=True)
 class Symptom:
     """Something that is wrong now. `about`: instance, host, model, topic, pipeline or service; `source` for broken data
-    only. `service`: of which more or fewer processes would help."""
+    only, `field` for a broken one. `service`: of which more or fewer processes would help."""
 
     kind: str
     about: str
@@ -50,3 +51,4 @@ class Symptom:
     boot_id: str = ""
     version: int = 0
     service: str = ""
+    field: str = ""

@@ -3,14 +3,17 @@
 from services.watchdog.core.inputs import READY, STARTING, Incident, Tick
 from services.watchdog.core.quality.loss import judge
 from services.watchdog.core.rules import pipeline_of
+from services.watchdog.core.safety import pausing
 from services.watchdog.core.safety.verdict import Finding, Verdict
 from services.watchdog.core.signals import Life
 from services.watchdog.core.state import State
 from services.watchdog.core.symptom import (
     BUS,
+    ESTIMATED_LOSS,
     LOAD_AHEAD,
     OF_LOAD,
     OUTSIDE,
+    QUALITY_LOSS,
     SLOW_MODEL,
     STANDING,
     SURGE,
@@ -24,6 +27,9 @@ SUMMARY_S = 3.0
 # A version that just came is not yet complained of, even where it is no better.
 HEARD_S = 2.0
 
+# Longer than this no field is out without a person being told again.
+STAYS_OUT_S = 3_600.0
+
 # Who is let go after their time shows within this whether they have stopped.
 AFTER_HOLD_S = 30.0
 
@@ -33,6 +39,9 @@ OPEN, WAIT = Verdict(Finding.OPEN), Verdict(Finding.WAIT)
 def look(incident: Incident, state: State, tick: Tick) -> Verdict:
     """What the signals say of the incident at this tick."""
     now = tick.monotonic_s
+    paused = pausing.look(incident, state, now)
+    if paused is not None:
+        return paused
     match incident.symptom:
         case "silence":
             return _bus(state, now) if incident.cause == BUS else _process(incident, state, now)
@@ -48,6 +57,8 @@ def look(incident: Incident, state: State, tick: Tick) -> Verdict:
             return _refused(incident) or _speed(incident, state, now)
         case "broken_data":
             return _refused(incident) or _data(incident, state, now)
+        case "broken_field":
+            return _refused(incident) or _field(incident, state, now)
         case "line_stopped":
             return _line(incident, state)
         case "idle":
@@ -273,6 +284,30 @@ def _data(incident: Incident, state: State, now: float) -> Verdict:
         return OPEN
     told = f"{share.value:.0%} bad rows" if share.rows else "no rows"
     return Verdict(Finding.WELL, f"{told} of {source} since the quarantine")
+
+
+def _field(incident: Incident, state: State, now: float) -> Verdict:
+    """Well once its values are as usual again; that the quarantine helped shows in the rows and in what is answered."""
+    rules, fields = state.rules.get(incident.pipeline), state.fields.get(incident.pipeline)
+    name = pausing.field_of(incident)
+    if rules is None or (fields is not None and fields.schema and name not in rules.broken.fields):
+        return Verdict(Finding.WELL, "the pipeline, or the field, is gone")
+    seen = fields.by_name.get(name) if fields is not None else None
+    if seen is None:
+        return OPEN
+    if seen.well_s(now) > (rules.broken.restore_after_s if incident.command_ids or seen.quarantined else 0.0):
+        return Verdict(Finding.WELL, f"the values of {name} are as usual again")
+    if not seen.quarantined or now < incident.commanded_at + rules.window_s + SUMMARY_S:
+        return OPEN
+    lost = [kind for kind in (QUALITY_LOSS, ESTIMATED_LOSS) if (kind, f"model:{incident.pipeline}") in state.standing]
+    if lost and all(note.what != "helped" for note in incident.timeline):
+        return Verdict(Finding.OPEN, f"{lost[0]} without {name}")
+    sources = state.sources.get(incident.pipeline)
+    if sources is not None and sources.alone(rules, now):
+        return Verdict(Finding.OPEN, f"rows are bad without {name} too")
+    if now > incident.commanded_at + STAYS_OUT_S:
+        return Verdict(Finding.OPEN, f"{name} is still broken, and stays quarantined until it is well")
+    return Verdict(Finding.WAIT, f"rows are taken in without {name}")
 
 
 def _line(incident: Incident, state: State) -> Verdict:

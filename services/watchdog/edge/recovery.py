@@ -20,6 +20,8 @@ ACTIONS: Mapping[str, "recovery_pb2.RecoveryAction.ValueType"] = {
     "roll_back": recovery_pb2.RECOVERY_ACTION_ROLL_BACK,
     "retrain": recovery_pb2.RECOVERY_ACTION_RETRAIN,
     "quarantine": recovery_pb2.RECOVERY_ACTION_QUARANTINE,
+    "pause": recovery_pb2.RECOVERY_ACTION_PAUSE,
+    "resume": recovery_pb2.RECOVERY_ACTION_RESUME,
     "replay_dead_letters": recovery_pb2.RECOVERY_ACTION_REPLAY_DEAD_LETTERS,
     "fall_back": recovery_pb2.RECOVERY_ACTION_FALL_BACK,
     "throttle": recovery_pb2.RECOVERY_ACTION_THROTTLE,

@@ -1,5 +1,7 @@
 """What messages mean to the core, and what an incident of the core is on the wire."""
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
@@ -26,7 +28,15 @@ from services.watchdog.core.inputs import (
     Unusable,
 )
 from services.watchdog.core.summaries.counts import FieldRows, JointRows, SourceRows
-from services.watchdog.core.thresholds.limits import DriftRule, Ladders, QualityRule, SharesRule, SloRule, VolumeRule
+from services.watchdog.core.thresholds.limits import (
+    BrokenRule,
+    DriftRule,
+    Ladders,
+    QualityRule,
+    SharesRule,
+    SloRule,
+    VolumeRule,
+)
 
 LINE_STOPPED = "line_stopped"
 MAX_TOLD = 200
@@ -50,7 +60,7 @@ _TOLD: Mapping[str, tuple[str, int]] = {
     names.HOST_CPU_SHARE: ("host", 2), names.HOST_MEMORY_SHARE: ("host", 2), names.HOST_DISK_SHARE: ("host", 2),
     names.HOST_GPU_MEMORY_SHARE: ("gpu", 2), names.CERTIFICATE_DAYS: ("certificate", 1),
     names.CONSUMER_LAG: ("topic", 0), names.DATABASE_SECONDS: ("", 1), names.UNREACHED_SECONDS: ("predictor", 0),
-    names.LOST_DOCUMENTS: ("collection", 0), names.BACKUP_AGE_HOURS: ("backup", 1)}
+    names.LOST_DOCUMENTS: ("collection", 0), names.BACKUP_AGE_HOURS: ("backup", 1), names.PAUSED: ("pipeline", 0)}
 """The figures that are judged: the attribute that says what each is about (none: the process itself), and its digits.
 """
 
@@ -203,8 +213,22 @@ def rules(pipeline: Pipeline) -> Rules:
                  dry_run=heal.dry_run, approval=heal.approval, approval_s=heal.approval_s,
                  ladders=Ladders(**heal.ladders.model_dump()), replay_after=heal.replay_after,
                  replicas=(pipeline.serve.replicas.min, pipeline.serve.replicas.max),
-                 partitions=pipeline.events.partitions,
+                 partitions=pipeline.events.partitions, broken=_broken(pipeline),
                  maintenance=tuple((_minute(one.begin), _minute(one.end)) for one in heal.maintenance))
+
+
+def _broken(pipeline: Pipeline) -> BrokenRule:
+    """Of fields that say who an event is of, or when it was, nothing is judged; rows that would be dropped without a
+    field cannot do without it."""
+    data, heal = pipeline.watch.data, pipeline.heal
+    kept = {pipeline.events.id, pipeline.events.entity_member, pipeline.events.time}
+    fields = {name: name in pipeline.optional_fields and pipeline.missing_policy(name).kind != "drop"
+              for name in pipeline.fields if name not in kept}
+    meant = json.dumps([{name: spec.model_dump(mode="json") for name, spec in pipeline.fields.items()},
+                        pipeline.clean.model_dump(mode="json")], sort_keys=True)
+    return BrokenRule(
+        fields, hashlib.sha256(meant.encode()).hexdigest()[:16], data.field_share, data.turned_away, data.after_s,
+        heal.quarantined_fields, heal.restore_after_s, heal.resume_after_s, heal.resume_longest_s)
 
 
 def _minute(time: str) -> int:
@@ -233,7 +257,8 @@ def _field(told: quality_pb2.FieldQuality) -> FieldRows:
     edges, counts = told.histogram.edges, told.histogram.counts
     histogram = (tuple(_short(one) for one in edges), tuple(_short(one) for one in counts))
     return FieldRows(told.field, told.missing, told.invalid, _short(told.mean), _short(told.std), histogram,
-                     tuple((one.value, one.count) for one in told.top if one.value), told.sketched)
+                     tuple((one.value, one.count) for one in told.top if one.value), told.sketched, told.present,
+                     told.outliers, _short(told.distinct), told.quarantined, told.incident_id)
 
 
 def _joint(told: quality_pb2.JointQuality) -> JointRows:

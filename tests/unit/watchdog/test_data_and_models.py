@@ -170,8 +170,8 @@ def test_a_quarantine_without_effect_is_told_to_a_person(world: World) -> None:
 
 
 def test_when_no_other_source_delivers_nothing_is_quarantined_and_a_person_is_told(world: World) -> None:
-    for _ in range(4):
-        world.tick(rows(only=90))
+    for _ in range(8):
+        world.tick(rows(only=45))
         world.run(1.75)
     assert world.commands() == []
     assert world.last().state == "escalated"

@@ -17,6 +17,7 @@ LIKELY: Final[Mapping[str, Mapping[str, float]]] = {
     kinds.UNUSABLE: {PARAMETERS: 0.9, PROCESS: 0.1},
     kinds.SLOW_MODEL: {PARAMETERS: 0.7, RESOURCES: 0.2, SURGE: 0.1},
     kinds.BROKEN_DATA: {DATA: 0.95},
+    kinds.BROKEN_FIELD: {DATA: 0.95},
     kinds.UNUSUAL_ROWS: {DATA: 0.9},
     kinds.DRIFT: {DATA: 0.9},
     kinds.ANSWER_DRIFT: {PARAMETERS: 0.5, DATA: 0.5},
@@ -52,7 +53,8 @@ LIKELY: Final[Mapping[str, Mapping[str, float]]] = {
 PART_OF: Final[Mapping[str, str]] = {
     kinds.SLOW_DEPENDENCY: "database", kinds.CUT_OFF: "broker",
     kinds.LOST_FILE: "database", kinds.LOST_STATE: "database",
-    kinds.BROKEN_DATA: "rows", kinds.UNUSUAL_ROWS: "rows", kinds.DRIFT: "rows", kinds.NO_ROWS: "rows",
+    kinds.BROKEN_DATA: "rows", kinds.BROKEN_FIELD: "rows",
+    kinds.UNUSUAL_ROWS: "rows", kinds.DRIFT: "rows", kinds.NO_ROWS: "rows",
     kinds.SURGE: "rows", kinds.LINE_STOPPED: "rows", kinds.ANSWER_DRIFT: "answers", kinds.AVAILABILITY: "answers",
     kinds.LATENCY: "answers", kinds.QUEUE: "answers",
     kinds.OVERLOAD: "answers", kinds.QUALITY_LOSS: "model", kinds.TRAINING_FAILURE: "model",

@@ -102,6 +102,17 @@ class Drifting:
         if course is not None:
             course.see(mean, std, rows, self.settled_at is not None)
 
+    def leave_out(self, name: str) -> None:
+        """Rows go without the field: what its values drifted to is nothing of theirs any more, nor how they went with
+        others. Its reference stays for when it is back."""
+        for known in (self.standing, self.repeated):
+            for one in [one for one in known if name in one.split(" with ") or one == TOGETHER]:
+                del known[one]
+        course = self.courses.get(name)
+        if course is not None and course.adwin.count:
+            course.adwin, course.moved = Adwin(width=0.0), 0.0
+        self.joint.begin_anew()
+
     def together(self, fields: tuple[str, ...], rows: int, correlations: Sequence[float]) -> None:
         self.joint.see(fields, rows, correlations)
 

@@ -101,6 +101,10 @@ class Joint:
         """The joint score since it changed last, where that is a drift; else 0."""
         return self.adwin.mean if self.adwin.count >= 2 * MIN_SIDE and self.adwin.mean >= SCORE else 0.0
 
+    def begin_anew(self) -> None:
+        """Forget what came lately; the reference stays."""
+        self.window, self.adwin = Sums(), Adwin(width=0.0)
+
     def turn(self, learn: bool) -> None:
         """Begin a new window; the one before is taken into the reference if `learn`."""
         if learn and self.window.weight:

@@ -37,6 +37,8 @@ class Sources:
     learnt_rows: int = 0
     delivered_at: dict[str, float] = field(default_factory=dict)
     """By source, when it last delivered a window that was good."""
+    alone_since: float | None = None
+    """Since when no source has delivered good rows."""
 
     def see(self, seen: RowsSeen, rules: Rules, now: float) -> None:
         """Take in a summary, as of when its interval ended; summaries read late are judged as of then."""
@@ -49,7 +51,13 @@ class Sources:
             # Fewer rows than it takes to blame a source are enough to say that it delivers.
             if share.rows >= max(1, rules.min_rows // 5) and share.value <= rules.bad_share:
                 self.delivered_at[source] = at
-        if all(share.value <= rules.bad_share for share in shares.values()):
+        if shares and not self.alone(rules, now):
+            self.alone_since = None
+        elif shares and self.alone_since is None:
+            self.alone_since = now
+        # Without a field that is quarantined fewer rows are incomplete than will be again.
+        if all(share.value <= rules.bad_share for share in shares.values()) and not any(
+                one.quarantined for one in seen.fields):
             self._learn(seen, rules)
 
     def share(self, source: str, rules: Rules, now: float, since: float = 0.0) -> Share:
@@ -72,6 +80,23 @@ class Sources:
         """Whether a source besides `source` has delivered good rows and is not bad itself."""
         return any(other != source and other not in bad and now - at <= FORGET_S
                    for other, at in self.delivered_at.items())
+
+    def alone(self, rules: Rules, now: float) -> dict[str, Share]:
+        """The bad sources besides which no other delivers good rows."""
+        bad = self.bad(rules, now)
+        return {name: share for name, share in bad.items() if not self.others_deliver(name, bad, now)}
+
+    def whole(self, rules: Rules, now: float, since: float = 0.0) -> Share:
+        """As `share`, of all sources together."""
+        shares = [self.share(name, rules, now, since) for name in sorted({rows.source for _, rows in self.recent})]
+        return Share(sum(share.rows for share in shares), sum(share.bad for share in shares))
+
+    def turned_away(self, rules: Rules) -> float:
+        """Share of all rows within the newest window that were rejected."""
+        newest = self.recent[-1][0] if self.recent else 0.0
+        recent = [rows for at, rows in self.recent if at >= newest - rules.window_s]
+        total = sum(rows.accepted + rows.rejected for rows in recent)
+        return sum(rows.rejected for rows in recent) / total if total else 0.0
 
     def _unusual(self, rows: SourceRows) -> float:
         if self.usual is None:

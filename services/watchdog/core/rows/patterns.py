@@ -77,6 +77,9 @@ class Patterns:
                           f"{self.volume.rows:.0f} rows in {over_s:.0f} s where {usual:.0f} are usual", name)
 
     def _field(self, one: FieldRows) -> None:
+        if one.quarantined:
+            self.fields.leave_out(one.name)
+            return
         _edges, counts = one.histogram
         if counts:
             self.fields.numbers(one.name, one.histogram)

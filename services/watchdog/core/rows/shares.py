@@ -33,12 +33,21 @@ class Shares:
         counted = {"rejected": sum(one.rejected for one in seen.sources), "duplicates": seen.duplicates,
                    "late": seen.late}
         for one in seen.fields:
+            if one.quarantined:
+                self._leave_out(one.name)
+                continue
             counted[f"missing {one.name}"] = one.missing
             counted[f"invalid {one.name}"] = one.invalid
         for name, count in counted.items():
             self.counts[name] = self.counts.get(name, 0.0) + count
         if self.rows >= ROWS:
             self._turn(rule)
+
+    def _leave_out(self, name: str) -> None:
+        """Rows go without the field: what it is like is another's to judge, and what was usual of it stays so."""
+        for what in (f"missing {name}", f"invalid {name}"):
+            for known in (self.counts, self.repeated, self.standing):
+                known.pop(what, None)
 
     def _turn(self, rule: SharesRule) -> None:
         found: dict[str, str] = {}

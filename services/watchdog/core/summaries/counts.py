@@ -16,7 +16,9 @@ class SourceRows(msgspec.Struct, frozen=True):
 class FieldRows(msgspec.Struct, frozen=True):
     """Values of one field in one interval. `histogram`: edges and counts of numbers; `top`: frequent names.
 
-    `counted`: values that these were taken of; `mean` and `std` are 0 of a field that is no number.
+    `counted`: values that these were taken of; `mean` and `std` are 0 of a field that is no number. `present` and
+    `missing` count rows, `outliers` are among the present, `invalid` are of rows that were turned away for it.
+    `quarantined`: accepted rows go without it; for `incident_id`, empty where a person did it.
     """
 
     name: str
@@ -27,6 +29,11 @@ class FieldRows(msgspec.Struct, frozen=True):
     histogram: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
     top: tuple[tuple[str, int], ...] = ()
     counted: int = 0
+    present: int = 0
+    outliers: int = 0
+    distinct: float = 0.0
+    quarantined: bool = False
+    incident_id: str = ""
 
 
 class JointRows(msgspec.Struct, frozen=True):

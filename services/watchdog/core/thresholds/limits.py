@@ -8,7 +8,7 @@ class Ladders(msgspec.Struct, frozen=True):
 
     quality_loss: tuple[str, ...] = ("roll_back", "retrain", "retrain")
     drift: tuple[str, ...] = ("retrain",)
-    broken_data: tuple[str, ...] = ("quarantine",)
+    broken_data: tuple[str, ...] = ("quarantine", "pause")
     availability: tuple[str, ...] = ("fall_back",)
     latency: tuple[str, ...] = ("fall_back",)
     overload: tuple[str, ...] = ("throttle", "scale_out", "scale_out", "shed", "shed")
@@ -19,6 +19,8 @@ class Ladders(msgspec.Struct, frozen=True):
     queue: tuple[str, ...] = ("scale_out", "scale_out")
     """No Pipeline says anything of it: the rows of all stand in one line."""
     estimated_loss: tuple[str, ...] = ()
+    broken_field: tuple[str, ...] = ("quarantine", "pause")
+    line_stopped: tuple[str, ...] = ()
 
 
 class QualityRule(msgspec.Struct, frozen=True):
@@ -67,6 +69,23 @@ class SloRule(msgspec.Struct, frozen=True):
     availability: float | None = None
     latency_ms: float | None = None
     latency_share: float = 0.99
+
+
+class BrokenRule(msgspec.Struct, frozen=True):
+    """What a Pipeline says of fields and data that break as a whole, and how long either is kept out.
+
+    `fields`: those that are judged, by whether rows can do without; `schema` changes with what their values mean.
+    """
+
+    fields: dict[str, bool] = {}
+    schema: str = ""
+    field_share: float = 0.9
+    turned_away: float = 0.5
+    after_s: float = 10.0
+    quarantined_fields: int = 1
+    restore_after_s: float = 30.0
+    resume_after_s: float = 120.0
+    resume_longest_s: float = 3_600.0
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

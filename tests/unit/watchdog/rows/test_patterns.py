@@ -86,11 +86,13 @@ def test_what_ingest_tells_reaches_the_core_with_its_fields() -> None:
         sources=[SourceQuality(source="a", accepted=10, rejected=1)],
         fields=[FieldQuality(field="x", present=9, missing=1, mean=1 / 3, std=0.5, sketched=9,
                              histogram=Histogram(edges=[0, 1, 2], counts=[4, 5])),
-                FieldQuality(field="c", present=10, sketched=10, top=[ValueCount(value="red", count=7)])])
+                FieldQuality(field="c", present=10, sketched=10, outliers=2, quarantined=True, incident_id="inc-1",
+                             top=[ValueCount(value="red", count=7)])])
     assert translate.rows(summary, 0.0) == RowsSeen(
         "shop", (SourceRows("a", 10, 1, 0, 0),), 0.0,
-        (FieldRows("x", 1, 0, 0.333333, 0.5, ((0.0, 1.0, 2.0), (4.0, 5.0)), (), 9),
-         FieldRows("c", top=(("red", 7),), histogram=((), ()), counted=10)), 3, 3)
+        (FieldRows("x", 1, 0, 0.333333, 0.5, ((0.0, 1.0, 2.0), (4.0, 5.0)), (), 9, 9),
+         FieldRows("c", top=(("red", 7),), histogram=((), ()), counted=10, present=10, outliers=2,
+                   quarantined=True, incident_id="inc-1")), 3, 3)
 
 
 def test_thresholds_of_a_pipeline_reach_the_core() -> None:
