@@ -27,7 +27,7 @@ events:
   fields:
     celsius: {type: float, required: true}
     humidity: {type: float}
-watch: {data: {window_s: 2, after_s: 1}}
+watch: {data: {after_s: 6}}
 heal: {restore_after_s: 2, resume_after_s: 3, notify: [log]}
 """
 

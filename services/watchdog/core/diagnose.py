@@ -170,6 +170,8 @@ def _of_bad_rows(symptom: Symptom, incident: Incident) -> bool:
         return incident.symptom == BROKEN_FIELD and not symptom.source
     if symptom.kind not in EFFECTS_OF_BAD_ROWS | {BROKEN_FIELD}:
         return False
+    if symptom.kind == BROKEN_FIELD and incident.symptom == BROKEN_DATA and "/" not in incident.cause:
+        return False
     untouched = incident.symptom == BROKEN_FIELD and not incident.command_ids
     if (symptom.kind in (UNUSUAL_ROWS, DRIFT) and untouched) or (
             symptom.kind == UNUSUAL_ROWS and incident.symptom == BROKEN_DATA and "/" not in incident.cause):

@@ -114,7 +114,7 @@ def broken_data(state: State, now: float) -> list[Symptom]:
             told = ", ".join(f"{source} ({share.value:.0%} bad)" for source, share in alone.items())
             # To quarantine them would stop the pipeline.
             found.append(Symptom(BROKEN_DATA, name, f"no other source delivers good rows besides {told}; "
-                                 f"{sources.turned_away(rules):.0%} of all are turned away", name))
+                                 f"{sources.turned_away:.0%} of all are turned away", name))
     return found
 
 

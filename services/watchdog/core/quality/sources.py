@@ -11,6 +11,9 @@ USUAL_WEIGHT = 0.03
 # A source not heard of for this long is left out of the decision whether others still deliver.
 FORGET_S = 86_400.0
 
+# What was seen of all sources longer ago is another time.
+ALONE_GAP_S = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -39,6 +42,10 @@ class Sources:
     """By source, when it last delivered a window that was good."""
     alone_since: float | None = None
     """Since when no source has delivered good rows."""
+    alone_at: float = 0.0
+    """When that was seen last."""
+    turned_away: float = 0.0
+    """Share of all rows within the newest window that were rejected."""
 
     def see(self, seen: RowsSeen, rules: Rules, now: float) -> None:
         """Take in a summary, as of when its interval ended; summaries read late are judged as of then."""
@@ -51,10 +58,8 @@ class Sources:
             # Fewer rows than it takes to blame a source are enough to say that it delivers.
             if share.rows >= max(1, rules.min_rows // 5) and share.value <= rules.bad_share:
                 self.delivered_at[source] = at
-        if shares and not self.alone(rules, now):
-            self.alone_since = None
-        elif shares and self.alone_since is None:
-            self.alone_since = now
+        self.turned_away = self._rejected(rules, now)
+        self._look_alone(shares, rules, now)
         # Without a field that is quarantined fewer rows are incomplete than will be again.
         if all(share.value <= rules.bad_share for share in shares.values()) and not any(
                 one.quarantined for one in seen.fields):
@@ -81,6 +86,15 @@ class Sources:
         return any(other != source and other not in bad and now - at <= FORGET_S
                    for other, at in self.delivered_at.items())
 
+    def _look_alone(self, shares: dict[str, Share], rules: Rules, now: float) -> None:
+        """Too few rows to say neither begin nor end it."""
+        if self.alone(rules, now):
+            if self.alone_since is None or now - self.alone_at > ALONE_GAP_S:
+                self.alone_since = now
+            self.alone_at = now
+        elif any(share.rows >= rules.min_rows for share in shares.values()):
+            self.alone_since = None
+
     def alone(self, rules: Rules, now: float) -> dict[str, Share]:
         """The bad sources besides which no other delivers good rows."""
         bad = self.bad(rules, now)
@@ -91,12 +105,10 @@ class Sources:
         shares = [self.share(name, rules, now, since) for name in sorted({rows.source for _, rows in self.recent})]
         return Share(sum(share.rows for share in shares), sum(share.bad for share in shares))
 
-    def turned_away(self, rules: Rules) -> float:
-        """Share of all rows within the newest window that were rejected."""
-        newest = self.recent[-1][0] if self.recent else 0.0
-        recent = [rows for at, rows in self.recent if at >= newest - rules.window_s]
+    def _rejected(self, rules: Rules, now: float) -> float:
+        recent = [rows for at, rows in self.recent if at >= now - rules.window_s]
         total = sum(rows.accepted + rows.rejected for rows in recent)
-        return sum(rows.rejected for rows in recent) / total if total else 0.0
+        return sum(rows.rejected for rows in recent) / total if total else self.turned_away
 
     def _unusual(self, rows: SourceRows) -> float:
         if self.usual is None:

@@ -24,9 +24,15 @@ class Shares:
     learnt: bool = False
     repeated: dict[str, int] = field(default_factory=dict)
     standing: dict[str, str] = field(default_factory=dict)
+    out: frozenset[str] = frozenset()
+    """Fields that are quarantined."""
 
     def see(self, seen: RowsSeen, rule: SharesRule) -> None:
         rows = sum(one.accepted + one.rejected for one in seen.sources) + seen.duplicates
+        out = frozenset(one.name for one in seen.fields if one.quarantined)
+        if seen.fields and out != self.out:
+            self._without(out)
+            return
         if not rows:
             return
         self.rows += rows
@@ -34,7 +40,6 @@ class Shares:
                    "late": seen.late}
         for one in seen.fields:
             if one.quarantined:
-                self._leave_out(one.name)
                 continue
             counted[f"missing {one.name}"] = one.missing
             counted[f"invalid {one.name}"] = one.invalid
@@ -43,11 +48,12 @@ class Shares:
         if self.rows >= ROWS:
             self._turn(rule)
 
-    def _leave_out(self, name: str) -> None:
-        """Rows go without the field: what it is like is another's to judge, and what was usual of it stays so."""
-        for what in (f"missing {name}", f"invalid {name}"):
-            for known in (self.counts, self.repeated, self.standing):
-                known.pop(what, None)
+    def _without(self, out: frozenset[str]) -> None:
+        """Rows go without these fields from now on: what they were like with others says nothing of them. What was
+        usual stays so."""
+        self.out, self.counts, self.rows = out, {}, 0.0
+        self.repeated.clear()
+        self.standing.clear()
 
     def _turn(self, rule: SharesRule) -> None:
         found: dict[str, str] = {}

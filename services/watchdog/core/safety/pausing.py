@@ -60,7 +60,7 @@ def _can_pause(incident: Incident, rules: Rules, state: State) -> bool:
     if incident.symptom == LINE_STOPPED:
         return bool(incident.pipeline)
     sources = state.sources.get(incident.pipeline)
-    if sources is not None and sources.turned_away(rules) > rules.broken.turned_away:
+    if sources is not None and sources.turned_away > rules.broken.turned_away:
         return incident.symptom == BROKEN_FIELD or "/" not in incident.cause
     name, fields = field_of(incident), state.fields.get(incident.pipeline)
     return (incident.symptom == BROKEN_FIELD and fields is not None and name in fields.by_name
