@@ -75,8 +75,7 @@ class Announced(Input, frozen=True):
 class Rules(Input, frozen=True):
     """What a Pipeline says of watching and healing; `quality` None: it has no label.
 
-    `maintenance`: first minute and the one after the last of each time of the day, UTC. `replicas`: fewest and most
-    predictors. `partitions`: of its events; 0: not known.
+    `maintenance`: first minute of the day and the one after the last, UTC. `replicas`: fewest and most predictors.
     """
 
     pipeline: str
@@ -100,7 +99,7 @@ class Rules(Input, frozen=True):
     ladders: Ladders = Ladders()
     replay_after: tuple[str, ...] = ()
     replicas: tuple[int, int] = (1, 1)
-    partitions: int = 0
+    partitions: int = 0  # of its events; 0: not known
     broken: BrokenRule = BrokenRule()
 
 
