@@ -1,4 +1,7 @@
-"""Whether this process is well, judged by progress: work that should move, and does not, makes it not ready."""
+"""Whether this process is well, judged by progress: work that should move, and does not, makes it not ready.
+
+One that is well is not ready either while it is drained, so that nobody gives it more to do.
+"""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -43,7 +46,7 @@ class _Condition:
 
 
 class Health:
-    """Ready means: started, not stopping, every condition holds and every check is alive."""
+    """Ready means: started, neither stopping nor drained, every condition holds and every check is alive."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -51,6 +54,7 @@ class Health:
         self._conditions: dict[str, _Condition] = {}
         self._notes: dict[str, str] = {}
         self._phase: State = telemetry_pb2.INSTANCE_STATE_STARTING
+        self._drained_until = float("-inf")
 
     def check(self, name: str, deadline_s: float) -> Progress:
         """A new check, alive from now; it replaces one of the same name."""
@@ -78,12 +82,27 @@ class Health:
         """Phase of life: STARTING, READY (started), DRAINING, STOPPED. Set by the Service alone."""
         self._phase = phase
 
+    def drain(self, until: float) -> None:
+        """Be DRAINING until `until` (monotonic seconds), whatever else holds; then, or at `serve`, all is as before."""
+        self._drained_until = until
+
+    def serve(self) -> None:
+        """End a drain before its time."""
+        self._drained_until = float("-inf")
+
+    @property
+    def drained(self) -> bool:
+        """Whether it is DRAINING and will serve again; not so of one that stops."""
+        return self._phase == telemetry_pb2.INSTANCE_STATE_READY and self._clock.monotonic() < self._drained_until
+
     @property
     def ready(self) -> bool:
         return self.state == telemetry_pb2.INSTANCE_STATE_READY
 
     @property
     def state(self) -> State:
+        if self.drained:
+            return telemetry_pb2.INSTANCE_STATE_DRAINING
         if self._phase == telemetry_pb2.INSTANCE_STATE_READY and self.failing():
             return telemetry_pb2.INSTANCE_STATE_NOT_READY
         return self._phase

@@ -82,7 +82,7 @@ class Pulse:
             stopped = await pause(stop, self._settings.heartbeat_interval_s, self._clock)
             message = self._next()
             if stopped:
-                message.state = telemetry_pb2.INSTANCE_STATE_STOPPED
+                message.state, message.drained = telemetry_pb2.INSTANCE_STATE_STOPPED, False
             try:
                 await send(message)
             except (Unavailable, Busy) as error:
@@ -97,7 +97,7 @@ class Pulse:
         while True:
             instance = telemetry_pb2.Instance(
                 instance=self._settings.instance, service=self._service, boot_id=self.boot_id,
-                state=self._health.state, admin_address=admin_address(),
+                state=self._health.state, drained=self._health.drained, admin_address=admin_address(),
             )
             describe(instance)
             content = _content(instance)
@@ -126,7 +126,7 @@ class Pulse:
             self.measure(name, value, attributes)
         message = telemetry_pb2.Telemetry(
             instance=self._settings.instance, service=self._service, pid=self._resources.pid,
-            sequence=self._sequence, boot_id=self.boot_id, state=self._health.state,
+            sequence=self._sequence, boot_id=self.boot_id, state=self._health.state, drained=self._health.drained,
             failing_checks=self._health.failing(), errors=self._errors.values(), patterns=self.lines.take(),
             calls=self.calls.take(),
             measurements=[telemetry_pb2.Measurement(name=name, value=value, attributes=dict(attributes))

@@ -1,4 +1,4 @@
-"""Commands of operators: incidents, quarantine and keys."""
+"""Commands of operators: incidents, quarantine, keys, and processes that are drained."""
 
 from typing import Annotated, Any
 
@@ -15,7 +15,9 @@ _FOLLOW_S = 1.0
 
 quarantine = typer.Typer(help="Keep the rows of a source, or a field, out; or let them in again.", no_args_is_help=True)
 keys = typer.Typer(help="API keys: create, list, revoke, throttle, release.", no_args_is_help=True)
+services = typer.Typer(help="Processes of the platform: drain, release.", no_args_is_help=True)
 Pipeline = Annotated[str, typer.Argument(help="Name of a pipeline.")]
+Instance = Annotated[str, typer.Argument(help="As `lepton get instances` names it: a predictor or a gateway.")]
 KeyId = Annotated[str, typer.Argument(help="As `lepton keys list` shows it.")]
 Source = Annotated[str, typer.Argument(help="A producer, as its events name it (ce_source).")]
 Field = Annotated[str, typer.Option("--field", help="Instead of a source: a field that rows can do without.")]
@@ -26,6 +28,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(dependencies)
     app.add_typer(quarantine, name="quarantine")
     app.add_typer(keys, name="keys")
+    app.add_typer(services, name="services")
 
 
 WORDS = ("approve", "deny")
@@ -101,6 +104,27 @@ def keys_throttle(key_id: KeyId,
 def keys_release(key_id: KeyId) -> None:
     """End the throttle of a key before its time."""
     recover(key_id, {"action": "RESTORE", "target": f"client:{key_id}", "arguments": {}, "cause": "operator"})
+
+
+@services.command("drain")
+def services_drain(instance: Instance,
+                   within: Annotated[float, typer.Option(min=1, max=300,
+                                                         help="Seconds its requests have to end.")] = 10,
+                   seconds: Annotated[float, typer.Option("--for", min=1, max=3600,
+                                                          help="Seconds until it serves again.")] = 120) -> None:
+    """Give a process no more requests and let those it has end, so that it can be restarted without one failing.
+
+    It serves again once it is restarted or released, or when its time is over. The last of its service that is ready
+    is refused.
+    """
+    recover(instance, {"action": "DRAIN", "target": f"instance:{instance}", "cause": "operator",
+                       "arguments": {"within_s": f"{within:g}", "for_s": f"{seconds:g}"}})
+
+
+@services.command("release")
+def services_release(instance: Instance) -> None:
+    """Have a process that is drained serve again."""
+    recover(instance, {"action": "RESTORE", "target": f"instance:{instance}", "arguments": {}, "cause": "operator"})
 
 
 def _decide(word: str, incident_id: str) -> None:

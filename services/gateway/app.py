@@ -10,6 +10,7 @@ from lepton.bus import kafka
 from lepton.bus.calls import counted as bus_calls
 from lepton.bus.care import Care
 from lepton.bus.commands.audit import Audit
+from lepton.bus.commands.draining import Draining
 from lepton.bus.letters.aside import Aside
 from lepton.bus.letters.refusing import DeadLetters
 from lepton.bus.presence import Connection, announce
@@ -48,7 +49,7 @@ from services.gateway.core.clients import Clients
 from services.gateway.core.limits import Limits
 from services.gateway.core.routing import Routing
 from services.gateway.edge import rest
-from services.gateway.edge.obeying.commands import ClientCommands
+from services.gateway.edge.obeying.commands import RecoveryCommands
 from services.gateway.edge.predictors import Predictors
 from services.gateway.flow.access import Access
 from services.gateway.flow.commands import Commands
@@ -118,7 +119,7 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
     instances = _follow(service, broker, aside, Topic.INSTANCES, Instance, predictions.heard)
 
     access = Access(Keys(database), _limits(settings), clients, audit, clock, settings.key_cache_s)
-    _obey(settings, service, broker, access, producer)
+    _obey(settings, service, broker, access, producer, Draining(service, broker, lambda: app.under_way()))
     commands = Commands(producer, streams, audit, clock, _operator(settings))
     data = Data(catalogue, producer, Segments(database), service.telemetry, clock)
     gateway = Gateway(
@@ -169,8 +170,9 @@ def _predictions(service: Service, pool: Predictors, registry: Mapping[str, Mode
     return predictions
 
 
-def _obey(settings: GatewaySettings, service: Service, broker: Broker, access: Access, producer: Producer) -> None:
-    """Recovery commands about clients; a gateway that trusts nobody serves, and says that it obeys nobody."""
+def _obey(settings: GatewaySettings, service: Service, broker: Broker, access: Access, producer: Producer,
+          draining: Draining) -> None:
+    """Recovery commands; a gateway that trusts nobody serves, and says that it obeys nobody."""
     async def answer(result: RecoveryResult) -> None:
         await producer.send(Topic.RECOVERY_RESULTS, result, key=result.command_id)
 
@@ -180,7 +182,7 @@ def _obey(settings: GatewaySettings, service: Service, broker: Broker, access: A
         log.warning("no recovery command will be obeyed here: %s", error)
         return
     care = Care(service.clock, service.health.check("recovery commands", TABLE_DEADLINE_S), service.telemetry)
-    commands = ClientCommands(broker, access, Admission(trust), answer, care, settings.instance)
+    commands = RecoveryCommands(broker, access, draining, Admission(trust), answer, care, settings.instance)
     service.add(Stage.BUS, "recovery commands", commands)
     service.spawn("follow recovery commands", commands.run)
 

@@ -8,6 +8,7 @@ import psutil
 from lepton.bus import kafka
 from lepton.bus.calls import counted as bus_calls
 from lepton.bus.care import Care
+from lepton.bus.commands.draining import Draining
 from lepton.bus.presence import Connection, announce
 from lepton.bus.producer import Producer
 from lepton.bus.records import Broker
@@ -114,7 +115,7 @@ def assemble(settings: PredictorSettings, service: Service, broker: Broker, data
     announce(service, producer, _describing(library, door, provider, settings.advertised), ping=database.ping)
     service.add(Stage.BUS, "pipelines", pipelines)
     service.add(Stage.BUS, "registry", updates)
-    _obey(settings, service, broker, (library, predictor), producer)
+    _obey(settings, service, broker, (library, predictor, Draining(service, broker, door.answering)), producer)
     service.spawn("follow registry", updates.table.run)
     service.spawn("take up models", updates.run)
     service.spawn("load again what is asked", library.parking.run)
@@ -127,15 +128,14 @@ def assemble(settings: PredictorSettings, service: Service, broker: Broker, data
     return service
 
 
-def _obey(settings: PredictorSettings, service: Service, broker: Broker, obeying: tuple[Library, Predictor],
+def _obey(settings: PredictorSettings, service: Service, broker: Broker, obeying: tuple[Library, Predictor, Draining],
           producer: Producer) -> None:
     """Recovery commands, once the registry is known."""
     async def answer(result: RecoveryResult) -> None:
         await producer.send(Topic.RECOVERY_RESULTS, result, key=result.command_id)
 
     care = Care(service.clock, service.health.check("recovery commands", FOLLOW_S), service.telemetry)
-    commands = RecoveryCommands(broker, *obeying, Admission(TrustStore.load(settings.trust_dir)), answer, care,
-                                settings.instance)
+    commands = RecoveryCommands(broker, *obeying, Admission(TrustStore.load(settings.trust_dir)), answer, care)
     service.add(Stage.BUS, "recovery commands", commands)
     service.spawn("follow recovery commands", commands.run)
 

@@ -1,4 +1,4 @@
-"""Two predictors behind the gateway, one killed while it answers: no client sees it."""
+"""Two predictors behind the gateway, one killed, or drained and restarted, while it answers: no client sees it."""
 
 import asyncio
 import re
@@ -30,7 +30,7 @@ async def scale(stack: LocalStack, replicas: int) -> None:
                                       "arguments": {"replicas": str(replicas)}, "cause": "a test of replicas"})
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def replicas(trained_stack: LocalStack) -> AsyncIterator[LocalStack]:
     """The stack with two predictors that both serve `phishing`."""
     await scale(trained_stack, 2)
@@ -106,6 +106,44 @@ async def test_the_kill_of_one_of_two_predictors_under_load_fails_no_call(replic
             return replicas.pid("predictor-0") not in (None, killed) and await replicas.is_ready("predictor-0")
         await apoll_until(back, "the killed predictor to be back", 60, every_s=0.5)
         await load.until(load.statuses.total() + ANSWERS_BEFORE)
+    finally:
+        load.stop()
+        await running
+    assert dict(load.statuses) == {200: load.statuses.total()}
+
+
+async def test_one_of_two_predictors_is_drained_and_then_restarted_under_load_and_no_call_fails(
+        replicas: LocalStack) -> None:
+    load = Load(replicas)
+    running = asyncio.create_task(load.run())
+    try:
+        await load.until(ANSWERS_BEFORE)
+        left = replicas.pid("predictor-0")
+        said = await replicas.lepton("services", "drain", "predictor-0", "--for", "300")
+        assert "sent to predictor-0" in said
+        command_id = said.split()[2]
+
+        async def drained() -> dict[str, Any] | None:
+            return next((one for one in await replicas.get("/v1/recovery") if one["command_id"] == command_id), None)
+        told = await apoll_until(drained, "the drain to be answered", 60, every_s=0.5)
+        assert told is not None and (told["outcome"], told["executor"]) == ("DONE", "predictor-0"), told
+        assert not await replicas.is_ready("predictor-0")
+        before = await answered(replicas, "predictor-0")
+        await load.until(load.statuses.total() + ANSWERS_BEFORE)
+        assert await answered(replicas, "predictor-0") == before, "a drained predictor was asked"
+        refused = await replicas.lepton("services", "drain", "predictor-1", expect=1)
+        assert "the last predictor that is ready" in refused
+        await replicas.post("/v1/recovery", {"action": "RESTART", "target": "instance:predictor-0",
+                                             "arguments": {"grace_s": "30"}, "cause": "a test of draining"})
+
+        async def back() -> bool:
+            return replicas.pid("predictor-0") not in (None, left) and await replicas.is_ready("predictor-0")
+        await apoll_until(back, "the restarted predictor to be ready", 90, every_s=0.5)
+
+        async def asked() -> int:
+            # What was commanded before it began is not its own: it serves.
+            return await answered(replicas, "predictor-0")
+        await apoll_until(asked, "the restarted predictor to be asked", 60, every_s=0.25)
     finally:
         load.stop()
         await running

@@ -6,7 +6,7 @@ a command by the broker's time of its record and by nothing local.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -26,7 +26,10 @@ BACKOFF_S = 0.5
 MAX_RECORDS = 1000
 
 Answer = Callable[[RecoveryResult], Awaitable[None]]
-Verb = Callable[[str, RecoveryCommand, Record], Awaitable[str]]
+Course = Callable[[], str | None]
+"""What takes its time, asked again and again: None until it has ended, then the evidence; raises what is answered
+otherwise."""
+Verb = Callable[[str, RecoveryCommand, Record], Awaitable[str | Course]]
 """Carries a command out for the name its target has, and gives the evidence; raises what is answered otherwise."""
 Outcome = Callable[[LeptonError], "recovery_pb2.RecoveryOutcome.ValueType"]
 
@@ -47,15 +50,35 @@ class Duties:
     verbs: Mapping["recovery_pb2.RecoveryAction.ValueType", Verb]
     outcome: Outcome = outcome_of
     """What an error of a verb is answered as."""
+    only: str = ""
+    """The one name that is meant; empty: every name."""
+    passing: bool = False
+    """Their effect ends with the process: what was commanded before it began was for another, and is left alone."""
+
+    def cover(self, command: RecoveryCommand) -> bool:
+        named = command.target == self.target + self.only if self.only else command.target.startswith(self.target)
+        return named and command.action in self.verbs
+
+
+@dataclass(frozen=True)
+class _Ongoing:
+    """A command that is being carried out, and the answer it will get."""
+
+    command: RecoveryCommand
+    result: RecoveryResult
+    course: Course
+    at: datetime
+    outcome: Outcome
 
 
 class CommandLog:
     """Obeys what is among the duties of its service; what is for others passes by.
 
-    A command that nobody vouches for is reported and not answered.
+    A command that nobody vouches for is reported and not answered. One that takes its time is answered when it has
+    ended, and keeps none after it waiting.
     """
 
-    def __init__(self, broker: Broker, admission: Admission, answer: Answer, care: Care, duties: Duties,
+    def __init__(self, broker: Broker, admission: Admission, answer: Answer, care: Care, duties: Sequence[Duties],
                  instance: str) -> None:
         self._admission = admission
         self._answer = answer
@@ -65,6 +88,7 @@ class CommandLog:
         self._reader = broker.reader([topics.name(Topic.RECOVERY_COMMANDS)], group=None,
                                      client_id=f"{instance}-recovery")
         self._unanswered: list[RecoveryResult] = []
+        self._ongoing: list[_Ongoing] = []
 
     async def start(self) -> None:
         """Obey all that was commanded before anything else is done. Raises Unavailable when it cannot be read."""
@@ -91,6 +115,7 @@ class CommandLog:
                 await pause(stop, BACKOFF_S, self._care.clock)
                 continue
             await self._execute_all(records, settled=False)
+            self._ongoing = [one for one in self._ongoing if not self._ended(one)]
             if records:
                 watch.moved()
             else:
@@ -114,30 +139,55 @@ class CommandLog:
         at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
         try:
             command = codec.decode_as(Topic.RECOVERY_COMMANDS, RecoveryCommand, record.value or b"")
-            if not command.target.startswith(self._duties.target) or command.action not in self._duties.verbs:
+            duties = next((one for one in self._duties if one.cover(command)), None)
+            if duties is None or (settled and duties.passing):
                 return None
             role = self._admission.check_signer(command, at)
         except (Invalid, Refused) as error:
             self._care.report("command_not_believed", str(error), record.place)
             return None
-        result = await self._obey(command, role, record, at)
+        result = await self._obey(command, duties, role, record)
+        if result is None:
+            return None
         log.info("recovery command %s: %s", command.command_id, result.evidence)
         return None if settled and command.expires_at.ToDatetime(UTC) <= self._care.clock.now() else result
 
-    async def _obey(self, command: RecoveryCommand, role: Role, record: Record, at: datetime) -> RecoveryResult:
+    async def _obey(self, command: RecoveryCommand, duties: Duties, role: Role,
+                    record: Record) -> RecoveryResult | None:
+        """What is answered; None when that comes later."""
+        at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
         result = RecoveryResult(command_id=command.command_id, target=command.target, executor=self._instance,
                                 incident_id=command.incident_id)
-        result.at.FromDatetime(self._care.clock.now())
         try:
             self._admission.admit(command, role, at)
             done, before = self._admission.done_before(command)
             if done and before is not None:
                 # Told again, not done again: meanwhile another command may have decided otherwise.
                 return before
-            verb = self._duties.verbs[command.action]
-            result.evidence = await verb(command.target.removeprefix(self._duties.target), command, record)
-            result.outcome = recovery_pb2.RECOVERY_OUTCOME_DONE
-            self._admission.keep(command, result, at)
+            name = command.target.removeprefix(duties.target)
+            told = await duties.verbs[command.action](name, command, record)
+            if not isinstance(told, str):
+                self._ongoing.append(_Ongoing(command, result, told, at, duties.outcome))
+                return None
+            self._done(command, result, told, at)
         except LeptonError as error:
-            result.outcome, result.evidence = self._duties.outcome(error), str(error)
+            result.outcome, result.evidence = duties.outcome(error), str(error)
+        result.at.FromDatetime(self._care.clock.now())
         return result
+
+    def _ended(self, one: _Ongoing) -> bool:
+        try:
+            told = one.course()
+            if told is None:
+                return False
+            self._done(one.command, one.result, told, one.at)
+        except LeptonError as error:
+            one.result.outcome, one.result.evidence = one.outcome(error), str(error)
+        one.result.at.FromDatetime(self._care.clock.now())
+        log.info("recovery command %s: %s", one.command.command_id, one.result.evidence)
+        self._unanswered.append(one.result)
+        return True
+
+    def _done(self, command: RecoveryCommand, result: RecoveryResult, evidence: str, at: datetime) -> None:
+        result.evidence, result.outcome = evidence, recovery_pb2.RECOVERY_OUTCOME_DONE
+        self._admission.keep(command, result, at)

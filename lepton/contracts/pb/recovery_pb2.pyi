@@ -42,7 +42,7 @@ class _RecoveryActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Recove
     RECOVERY_ACTION_RESTORE: _RecoveryAction.ValueType  # 6
     """arguments: source or field. Lifts a quarantine, by ingest; of `model:<name>`, ends a fall back and a shed, by the
     predictors (arguments: what, `fall_back` or `shed`, for one of them alone); of `client:<key id>`, a throttle, by the
-    gateways.
+    gateways; of `instance:<name>`, a drain, by that process.
     """
     RECOVERY_ACTION_RESUME: _RecoveryAction.ValueType  # 7
     """Lets a line go on that the dead-letter limit stopped, or that was paused. By ingest."""
@@ -64,6 +64,12 @@ class _RecoveryActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Recove
     RECOVERY_ACTION_THROTTLE: _RecoveryAction.ValueType  # 24
     """Bounds the requests that one API key may make for a time; its target is `client:<key id>`, and RESTORE of that ends
     it. arguments: rate_per_s (of each gateway), for_s (since it was issued). By every gateway.
+    """
+    RECOVERY_ACTION_DRAIN: _RecoveryAction.ValueType  # 25
+    """Gets no more requests and ends those it has; then it may be restarted without one failing. RESTORE of
+    `instance:<name>` ends it, and so does a restart. Answered once all have ended. arguments: within_s (for that), for_s
+    (since it was issued; then it serves again); both may be left out. By the predictor or gateway of that name, never
+    by the last of its service that is ready.
     """
     RECOVERY_ACTION_SHED: _RecoveryAction.ValueType  # 26
     """Turns requests of low priority away for a time; its target is `model:<name>`, or `model:*` for all models that have
@@ -93,7 +99,7 @@ By ingest.
 RECOVERY_ACTION_RESTORE: RecoveryAction.ValueType  # 6
 """arguments: source or field. Lifts a quarantine, by ingest; of `model:<name>`, ends a fall back and a shed, by the
 predictors (arguments: what, `fall_back` or `shed`, for one of them alone); of `client:<key id>`, a throttle, by the
-gateways.
+gateways; of `instance:<name>`, a drain, by that process.
 """
 RECOVERY_ACTION_RESUME: RecoveryAction.ValueType  # 7
 """Lets a line go on that the dead-letter limit stopped, or that was paused. By ingest."""
@@ -115,6 +121,12 @@ RECOVERY_ACTION_PAUSE: RecoveryAction.ValueType  # 22
 RECOVERY_ACTION_THROTTLE: RecoveryAction.ValueType  # 24
 """Bounds the requests that one API key may make for a time; its target is `client:<key id>`, and RESTORE of that ends
 it. arguments: rate_per_s (of each gateway), for_s (since it was issued). By every gateway.
+"""
+RECOVERY_ACTION_DRAIN: RecoveryAction.ValueType  # 25
+"""Gets no more requests and ends those it has; then it may be restarted without one failing. RESTORE of
+`instance:<name>` ends it, and so does a restart. Answered once all have ended. arguments: within_s (for that), for_s
+(since it was issued; then it serves again); both may be left out. By the predictor or gateway of that name, never
+by the last of its service that is ready.
 """
 RECOVERY_ACTION_SHED: RecoveryAction.ValueType  # 26
 """Turns requests of low priority away for a time; its target is `model:<name>`, or `model:*` for all models that have

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#lepton/contracts/pb/telemetry.proto\x12\tlepton.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xef\x03\n\tTelemetry\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x03\x12\x10\n\x08sequence\x18\x04 \x01(\x04\x12\x0f\n\x07\x62oot_id\x18\x05 \x01(\t\x12&\n\x02\x61t\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x05state\x18\x07 \x01(\x0e\x32\x18.lepton.v1.InstanceState\x12,\n\x0cmeasurements\x18\x08 \x03(\x0b\x32\x16.lepton.v1.Measurement\x12&\n\x06\x65rrors\x18\t \x03(\x0b\x32\x16.lepton.v1.ErrorReport\x12?\n\x0e\x66\x61iling_checks\x18\n \x03(\x0b\x32\'.lepton.v1.Telemetry.FailingChecksEntry\x12\'\n\x06\x61lerts\x18\x0b \x03(\x0b\x32\x17.lepton.v1.OutsideAlert\x12\'\n\x08patterns\x18\x0c \x03(\x0b\x32\x15.lepton.v1.LogPattern\x12\x1f\n\x05\x63\x61lls\x18\r \x03(\x0b\x32\x10.lepton.v1.Calls\x1a\x34\n\x12\x46\x61ilingChecksEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"h\n\x05\x43\x61lls\x12\x1f\n\x03way\x18\x01 \x01(\x0e\x32\x12.lepton.v1.CallWay\x12\x0e\n\x06\x63\x61llee\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x04\x12\x0f\n\x07seconds\x18\x05 \x01(\x01\"M\n\nLogPattern\x12\x0f\n\x07pattern\x18\x01 \x01(\t\x12\r\n\x05level\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\x12\x10\n\x08trace_id\x18\x04 \x01(\t\"\xd6\x02\n\x0cOutsideAlert\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x33\n\x06labels\x18\x02 \x03(\x0b\x32#.lepton.v1.OutsideAlert.LabelsEntry\x12=\n\x0b\x61nnotations\x18\x03 \x03(\x0b\x32(.lepton.v1.OutsideAlert.AnnotationsEntry\x12-\n\tstarts_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07\x65nds_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x99\x01\n\x0bMeasurement\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12:\n\nattributes\x18\x03 \x03(\x0b\x32&.lepton.v1.Measurement.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"J\n\x0b\x45rrorReport\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05place\x18\x03 \x01(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\x04\"\xff\x01\n\x08Instance\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x03 \x01(\t\x12\'\n\x05state\x18\x04 \x01(\x0e\x32\x18.lepton.v1.InstanceState\x12\x0f\n\x07\x61\x64\x64ress\x18\x05 \x01(\t\x12\x15\n\radmin_address\x18\x06 \x01(\t\x12&\n\x06models\x18\x07 \x03(\x0b\x32\x16.lepton.v1.ServedModel\x12\x0c\n\x04load\x18\x08 \x01(\x01\x12&\n\x02\x61t\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08provider\x18\n \x01(\t\"c\n\x0bServedModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12\"\n\x04\x61rms\x18\x04 \x03(\x0b\x32\x14.lepton.v1.ServedArm\"\x8e\x01\n\tServedArm\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\r\n\x05since\x18\x02 \x01(\x04\x12\x10\n\x08\x61nswered\x18\x03 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x04\x12\x0c\n\x04runs\x18\x05 \x03(\x04\x12\x10\n\x08\x63ompared\x18\x06 \x01(\x04\x12\x0e\n\x06\x61greed\x18\x07 \x01(\x04\x12\x0f\n\x07refused\x18\x08 \x01(\t*w\n\x07\x43\x61llWay\x12\x18\n\x14\x43\x41LL_WAY_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x41LL_WAY_REQUEST\x10\x01\x12\x15\n\x11\x43\x41LL_WAY_DATABASE\x10\x02\x12\x12\n\x0e\x43\x41LL_WAY_WRITE\x10\x03\x12\x11\n\rCALL_WAY_READ\x10\x04*\xbd\x01\n\rInstanceState\x12\x1e\n\x1aINSTANCE_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17INSTANCE_STATE_STARTING\x10\x01\x12\x18\n\x14INSTANCE_STATE_READY\x10\x02\x12\x1c\n\x18INSTANCE_STATE_NOT_READY\x10\x03\x12\x1b\n\x17INSTANCE_STATE_DRAINING\x10\x04\x12\x1a\n\x16INSTANCE_STATE_STOPPED\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#lepton/contracts/pb/telemetry.proto\x12\tlepton.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\x04\n\tTelemetry\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x03\x12\x10\n\x08sequence\x18\x04 \x01(\x04\x12\x0f\n\x07\x62oot_id\x18\x05 \x01(\t\x12&\n\x02\x61t\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x05state\x18\x07 \x01(\x0e\x32\x18.lepton.v1.InstanceState\x12,\n\x0cmeasurements\x18\x08 \x03(\x0b\x32\x16.lepton.v1.Measurement\x12&\n\x06\x65rrors\x18\t \x03(\x0b\x32\x16.lepton.v1.ErrorReport\x12?\n\x0e\x66\x61iling_checks\x18\n \x03(\x0b\x32\'.lepton.v1.Telemetry.FailingChecksEntry\x12\'\n\x06\x61lerts\x18\x0b \x03(\x0b\x32\x17.lepton.v1.OutsideAlert\x12\'\n\x08patterns\x18\x0c \x03(\x0b\x32\x15.lepton.v1.LogPattern\x12\x1f\n\x05\x63\x61lls\x18\r \x03(\x0b\x32\x10.lepton.v1.Calls\x12\x0f\n\x07\x64rained\x18\x0e \x01(\x08\x1a\x34\n\x12\x46\x61ilingChecksEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"h\n\x05\x43\x61lls\x12\x1f\n\x03way\x18\x01 \x01(\x0e\x32\x12.lepton.v1.CallWay\x12\x0e\n\x06\x63\x61llee\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x04\x12\x0f\n\x07seconds\x18\x05 \x01(\x01\"M\n\nLogPattern\x12\x0f\n\x07pattern\x18\x01 \x01(\t\x12\r\n\x05level\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\x12\x10\n\x08trace_id\x18\x04 \x01(\t\"\xd6\x02\n\x0cOutsideAlert\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x33\n\x06labels\x18\x02 \x03(\x0b\x32#.lepton.v1.OutsideAlert.LabelsEntry\x12=\n\x0b\x61nnotations\x18\x03 \x03(\x0b\x32(.lepton.v1.OutsideAlert.AnnotationsEntry\x12-\n\tstarts_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07\x65nds_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x99\x01\n\x0bMeasurement\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12:\n\nattributes\x18\x03 \x03(\x0b\x32&.lepton.v1.Measurement.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"J\n\x0b\x45rrorReport\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05place\x18\x03 \x01(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\x04\"\x90\x02\n\x08Instance\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x03 \x01(\t\x12\'\n\x05state\x18\x04 \x01(\x0e\x32\x18.lepton.v1.InstanceState\x12\x0f\n\x07\x61\x64\x64ress\x18\x05 \x01(\t\x12\x15\n\radmin_address\x18\x06 \x01(\t\x12&\n\x06models\x18\x07 \x03(\x0b\x32\x16.lepton.v1.ServedModel\x12\x0c\n\x04load\x18\x08 \x01(\x01\x12&\n\x02\x61t\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08provider\x18\n \x01(\t\x12\x0f\n\x07\x64rained\x18\x0b \x01(\x08\"c\n\x0bServedModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12\"\n\x04\x61rms\x18\x04 \x03(\x0b\x32\x14.lepton.v1.ServedArm\"\x8e\x01\n\tServedArm\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\r\n\x05since\x18\x02 \x01(\x04\x12\x10\n\x08\x61nswered\x18\x03 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x04\x12\x0c\n\x04runs\x18\x05 \x03(\x04\x12\x10\n\x08\x63ompared\x18\x06 \x01(\x04\x12\x0e\n\x06\x61greed\x18\x07 \x01(\x04\x12\x0f\n\x07refused\x18\x08 \x01(\t*w\n\x07\x43\x61llWay\x12\x18\n\x14\x43\x41LL_WAY_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x41LL_WAY_REQUEST\x10\x01\x12\x15\n\x11\x43\x41LL_WAY_DATABASE\x10\x02\x12\x12\n\x0e\x43\x41LL_WAY_WRITE\x10\x03\x12\x11\n\rCALL_WAY_READ\x10\x04*\xbd\x01\n\rInstanceState\x12\x1e\n\x1aINSTANCE_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17INSTANCE_STATE_STARTING\x10\x01\x12\x18\n\x14INSTANCE_STATE_READY\x10\x02\x12\x1c\n\x18INSTANCE_STATE_NOT_READY\x10\x03\x12\x1b\n\x17INSTANCE_STATE_DRAINING\x10\x04\x12\x1a\n\x16INSTANCE_STATE_STOPPED\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,34 +40,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OUTSIDEALERT_ANNOTATIONSENTRY']._serialized_options = b'8\001'
   _globals['_MEASUREMENT_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_MEASUREMENT_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_CALLWAY']._serialized_start=1847
-  _globals['_CALLWAY']._serialized_end=1966
-  _globals['_INSTANCESTATE']._serialized_start=1969
-  _globals['_INSTANCESTATE']._serialized_end=2158
+  _globals['_CALLWAY']._serialized_start=1881
+  _globals['_CALLWAY']._serialized_end=2000
+  _globals['_INSTANCESTATE']._serialized_start=2003
+  _globals['_INSTANCESTATE']._serialized_end=2192
   _globals['_TELEMETRY']._serialized_start=84
-  _globals['_TELEMETRY']._serialized_end=579
-  _globals['_TELEMETRY_FAILINGCHECKSENTRY']._serialized_start=527
-  _globals['_TELEMETRY_FAILINGCHECKSENTRY']._serialized_end=579
-  _globals['_CALLS']._serialized_start=581
-  _globals['_CALLS']._serialized_end=685
-  _globals['_LOGPATTERN']._serialized_start=687
-  _globals['_LOGPATTERN']._serialized_end=764
-  _globals['_OUTSIDEALERT']._serialized_start=767
-  _globals['_OUTSIDEALERT']._serialized_end=1109
-  _globals['_OUTSIDEALERT_LABELSENTRY']._serialized_start=1012
-  _globals['_OUTSIDEALERT_LABELSENTRY']._serialized_end=1057
-  _globals['_OUTSIDEALERT_ANNOTATIONSENTRY']._serialized_start=1059
-  _globals['_OUTSIDEALERT_ANNOTATIONSENTRY']._serialized_end=1109
-  _globals['_MEASUREMENT']._serialized_start=1112
-  _globals['_MEASUREMENT']._serialized_end=1265
-  _globals['_MEASUREMENT_ATTRIBUTESENTRY']._serialized_start=1216
-  _globals['_MEASUREMENT_ATTRIBUTESENTRY']._serialized_end=1265
-  _globals['_ERRORREPORT']._serialized_start=1267
-  _globals['_ERRORREPORT']._serialized_end=1341
-  _globals['_INSTANCE']._serialized_start=1344
-  _globals['_INSTANCE']._serialized_end=1599
-  _globals['_SERVEDMODEL']._serialized_start=1601
-  _globals['_SERVEDMODEL']._serialized_end=1700
-  _globals['_SERVEDARM']._serialized_start=1703
-  _globals['_SERVEDARM']._serialized_end=1845
+  _globals['_TELEMETRY']._serialized_end=596
+  _globals['_TELEMETRY_FAILINGCHECKSENTRY']._serialized_start=544
+  _globals['_TELEMETRY_FAILINGCHECKSENTRY']._serialized_end=596
+  _globals['_CALLS']._serialized_start=598
+  _globals['_CALLS']._serialized_end=702
+  _globals['_LOGPATTERN']._serialized_start=704
+  _globals['_LOGPATTERN']._serialized_end=781
+  _globals['_OUTSIDEALERT']._serialized_start=784
+  _globals['_OUTSIDEALERT']._serialized_end=1126
+  _globals['_OUTSIDEALERT_LABELSENTRY']._serialized_start=1029
+  _globals['_OUTSIDEALERT_LABELSENTRY']._serialized_end=1074
+  _globals['_OUTSIDEALERT_ANNOTATIONSENTRY']._serialized_start=1076
+  _globals['_OUTSIDEALERT_ANNOTATIONSENTRY']._serialized_end=1126
+  _globals['_MEASUREMENT']._serialized_start=1129
+  _globals['_MEASUREMENT']._serialized_end=1282
+  _globals['_MEASUREMENT_ATTRIBUTESENTRY']._serialized_start=1233
+  _globals['_MEASUREMENT_ATTRIBUTESENTRY']._serialized_end=1282
+  _globals['_ERRORREPORT']._serialized_start=1284
+  _globals['_ERRORREPORT']._serialized_end=1358
+  _globals['_INSTANCE']._serialized_start=1361
+  _globals['_INSTANCE']._serialized_end=1633
+  _globals['_SERVEDMODEL']._serialized_start=1635
+  _globals['_SERVEDMODEL']._serialized_end=1734
+  _globals['_SERVEDARM']._serialized_start=1737
+  _globals['_SERVEDARM']._serialized_end=1879
 # @@protoc_insertion_point(module_scope)

@@ -107,6 +107,7 @@ class Telemetry(_message.Message):
     ALERTS_FIELD_NUMBER: _builtins.int
     PATTERNS_FIELD_NUMBER: _builtins.int
     CALLS_FIELD_NUMBER: _builtins.int
+    DRAINED_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
     service: _builtins.str
     pid: _builtins.int
@@ -115,6 +116,8 @@ class Telemetry(_message.Message):
     boot_id: _builtins.str
     """Random id of this start of the process; tells a restart from a gap."""
     state: Global___InstanceState.ValueType
+    drained: _builtins.bool
+    """It is DRAINING by a command and will serve again; false of one that ends."""
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -155,10 +158,11 @@ class Telemetry(_message.Message):
         alerts: _abc.Iterable[Global___OutsideAlert] | None = ...,
         patterns: _abc.Iterable[Global___LogPattern] | None = ...,
         calls: _abc.Iterable[Global___Calls] | None = ...,
+        drained: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts", "at", b"at", "boot_id", b"boot_id", "calls", b"calls", "errors", b"errors", "failing_checks", b"failing_checks", "instance", b"instance", "measurements", b"measurements", "patterns", b"patterns", "pid", b"pid", "sequence", b"sequence", "service", b"service", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts", "at", b"at", "boot_id", b"boot_id", "calls", b"calls", "drained", b"drained", "errors", b"errors", "failing_checks", b"failing_checks", "instance", b"instance", "measurements", b"measurements", "patterns", b"patterns", "pid", b"pid", "sequence", b"sequence", "service", b"service", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -407,6 +411,7 @@ class Instance(_message.Message):
     LOAD_FIELD_NUMBER: _builtins.int
     AT_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
+    DRAINED_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
     service: _builtins.str
     boot_id: _builtins.str
@@ -419,6 +424,8 @@ class Instance(_message.Message):
     """Requests in flight and waiting."""
     provider: _builtins.str
     """Execution provider in use: `CUDAExecutionProvider`, `CPUExecutionProvider`; empty when none."""
+    drained: _builtins.bool
+    """As in Telemetry: it would still answer where nobody else can."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServedModel]: ...
     @_builtins.property
@@ -436,10 +443,11 @@ class Instance(_message.Message):
         load: _builtins.float = ...,
         at: _timestamp_pb2.Timestamp | None = ...,
         provider: _builtins.str = ...,
+        drained: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "admin_address", b"admin_address", "at", b"at", "boot_id", b"boot_id", "instance", b"instance", "load", b"load", "models", b"models", "provider", b"provider", "service", b"service", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "admin_address", b"admin_address", "at", b"at", "boot_id", b"boot_id", "drained", b"drained", "instance", b"instance", "load", b"load", "models", b"models", "provider", b"provider", "service", b"service", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

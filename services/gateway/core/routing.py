@@ -1,4 +1,7 @@
-"""Which predictor a request goes to: the least loaded one that serves the model and has not failed lately."""
+"""Which predictor a request goes to: the least loaded one that serves the model and has not failed lately.
+
+One that is drained is asked only where no other can be: then nothing is gained by sparing it.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -33,6 +36,8 @@ class Replica:
     ejected_until: float = field(default=float("-inf"))
     missed_since: float | None = None
     missed_until: float = 0.0
+    drained: bool = False
+    """Not ready by a command, and able to answer."""
 
 
 class Routing:
@@ -47,7 +52,7 @@ class Routing:
         new = Replica(
             instance.instance, instance.boot_id, instance.address,
             instance.state == telemetry_pb2.INSTANCE_STATE_READY,
-            {model.model: model.version for model in instance.models}, instance.load, now,
+            {model.model: model.version for model in instance.models}, instance.load, now, drained=instance.drained,
         )
         if old is not None and old.boot_id == new.boot_id:
             new.in_flight, new.served = old.in_flight, old.served
@@ -64,9 +69,10 @@ class Routing:
         Raises Missing when predictors are there but none serves the model, Unavailable when none can be asked.
         """
         left_out = set(tried)
-        present = [one for one in self._replicas.values() if now - one.heard_at < SILENT_S]
-        serving = [one for one in present if one.ready and (model is None or model in one.models)]
-        open_ones = [one for one in serving if one.instance not in left_out]
+        present = self._present(now)
+        serving = [one for one in present if model is None or model in one.models]
+        left = [one for one in serving if one.instance not in left_out]
+        open_ones = [one for one in left if one.ready] or left
         if not serving and any(one.ready for one in present):
             raise Missing(f"no predictor serves {model}", remedy=f"train a model, or wait until one has loaded it: "
                                                                      f"`lepton models wait {model}`")
@@ -79,9 +85,12 @@ class Routing:
     def everyone(self, model: str | None, now: float) -> list[Replica]:
         """Every replica that can be asked for `model` (None: for anything). Raises as `pick`."""
         first = self.pick(model, now)
-        others = [one for one in self._replicas.values() if now - one.heard_at < SILENT_S and one.ready
-                  and one is not first and (model is None or model in one.models)]
-        return [first, *others]
+        return [first, *(one for one in self._present(now)
+                         if one is not first and (model is None or model in one.models))]
+
+    def _present(self, now: float) -> list[Replica]:
+        """Those that were heard lately and would answer."""
+        return [one for one in self._replicas.values() if now - one.heard_at < SILENT_S and (one.ready or one.drained)]
 
     def unreached(self, now: float) -> dict[str, float]:
         """Seconds for which calls to each have had no answer; 0 of one that gave one, or was not asked lately."""

@@ -14,12 +14,13 @@ from services.gateway.edge.http.callers import Administers, Count, Reads, TheGat
 
 router = APIRouter(prefix="/v1/recovery", tags=["recovery"])
 
-# Who executes what an operator may order; of a RESTORE its target says it.
+# Who executes what an operator may order; of a RESTORE and a DRAIN its target says it.
 EXECUTORS = {"RESTART": "actuator", "SCALE": "actuator", "ROLL_BACK": "trainer", "RETRAIN": "trainer",
              "QUARANTINE": "ingest", "RESTORE": "ingest", "PAUSE": "ingest", "RESUME": "ingest",
              "REPLAY_DEAD_LETTERS": "ingest", "FALL_BACK": "predictor", "THROTTLE": "gateway",
              "SHED": "predictor", "RESTORE_BACKUP": "actuator"}
 RESTORERS = {"model": "predictor", "client": "gateway"}
+INSTANCE = "instance:"
 
 
 class Order(BaseModel):
@@ -28,7 +29,7 @@ class Order(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     action: Literal["RESTART", "SCALE", "ROLL_BACK", "RETRAIN", "QUARANTINE", "RESTORE", "PAUSE", "RESUME",
-                    "REPLAY_DEAD_LETTERS", "FALL_BACK", "THROTTLE", "SHED", "RESTORE_BACKUP"]
+                    "REPLAY_DEAD_LETTERS", "FALL_BACK", "THROTTLE", "DRAIN", "SHED", "RESTORE_BACKUP"]
     target: str = Field(max_length=120, examples=["instance:predictor-0"],
                         description="instance:<name>, service:<name>, model:<name>, pipeline:<name> or client:<key id>")
     arguments: dict[str, str] = Field(default_factory=dict, examples=[{"grace_s": "5"}])
@@ -44,14 +45,24 @@ _RESULT = schema(RecoveryResult)
 @router.post("", summary="Order a recovery", status_code=202, responses={
     202: described("The signed command is durable; its result appears here.", _COMMAND, _COMMAND_EXAMPLE)})
 async def order(wanted: Order, gateway: TheGateway, caller: Administers) -> Response:
-    """Sign a command as operator and send it. Executing one twice is harmless."""
+    """Sign a command as operator and send it. Executing one twice is harmless.
+
+    A drain of a process that nobody knows, or that is the last of its service to be ready, is refused at once.
+    """
+    if wanted.action == "DRAIN":
+        gateway.operations.check_drain(wanted.target)
     action = RecoveryAction.Value(f"RECOVERY_ACTION_{wanted.action}")
     command = await gateway.commands.send(caller, action, wanted.target, wanted.arguments, wanted.cause)
     shown = {name: value for name, value in plain(command).items() if name != "signature"}
-    executor = EXECUTORS[wanted.action]
-    if wanted.action == "RESTORE":
-        executor = RESTORERS.get(wanted.target.partition(":")[0], executor)
-    return answer({**shown, "executor": executor}, 202)
+    return answer({**shown, "executor": _executor(wanted)}, 202)
+
+
+def _executor(wanted: Order) -> str:
+    """A process is drained, and let go, by itself."""
+    if wanted.action in ("DRAIN", "RESTORE") and wanted.target.startswith(INSTANCE):
+        return wanted.target.removeprefix(INSTANCE)
+    executor = EXECUTORS.get(wanted.action, "")
+    return RESTORERS.get(wanted.target.partition(":")[0], executor) if wanted.action == "RESTORE" else executor
 
 
 @router.get("", summary="Read results", responses={

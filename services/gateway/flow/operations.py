@@ -11,7 +11,7 @@ from lepton.contracts.pb.incidents_pb2 import Incident, IncidentState
 from lepton.contracts.pb.models_pb2 import ModelState
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.topics import Topic
-from lepton.errors import LeptonError, Unavailable
+from lepton.errors import Invalid, LeptonError, Missing, Refused, Unavailable
 from lepton.store.calls.graph import Dependencies
 from lepton.store.incidents import Incidents
 from services.gateway.core.routing import SILENT_S
@@ -23,6 +23,8 @@ READERS: Mapping[str, tuple[Topic, ...]] = {
     "ingest": (Topic.EVENTS, Topic.LABELS),
     "predictor": (Topic.FEATURES,),
 }
+DRAINED: frozenset[str] = frozenset({"gateway", "predictor"})
+"""Services whose processes can be drained: those that answer requests."""
 
 
 class Operations:
@@ -44,6 +46,22 @@ class Operations:
         now_s = self._clock.now().timestamp()
         found = [self._instances[name] for name in sorted(self._instances)]
         return [(one, now_s - one.at.ToNanoseconds() / 1e9 > SILENT_S) for one in found]
+
+    def check_drain(self, target: str) -> None:
+        """Raises Invalid for what is no process that can be drained, Missing for one nobody knows, and Refused for the
+        last of its service that is ready. The process itself looks again: it may have become the last by then."""
+        kind, _, name = target.partition(":")
+        known = {one.instance: one for one, silent in self.instances() if not silent and one.service in DRAINED}
+        if kind != "instance":
+            raise Invalid(f"{target!r} is no process", field="target", remedy="write instance:<name>")
+        if name not in known:
+            raise Missing(f"no process {name} that can be drained is here", field="target",
+                          remedy=f"these can be: {', '.join(known)}" if known else "`lepton status` shows who is here")
+        service = known[name].service
+        if not any(one.service == service and one.instance != name
+                   and one.state == telemetry_pb2.INSTANCE_STATE_READY for one in known.values()):
+            raise Refused(f"{name} is the last {service} that is ready: nobody would serve", field="target",
+                          remedy=f"start another {service} first, or restart this one")
 
     async def dependencies(self) -> list[dict[str, Any]]:
         """Who calls whom, by caller; a mean of None: how long it took is not measured."""

@@ -35,7 +35,7 @@ class RecoveryCommands(CommandLog):
             recovery_pb2.RECOVERY_ACTION_RESTORE: _quarantine(ingest, False),
             recovery_pb2.RECOVERY_ACTION_PAUSE: pause,
             recovery_pb2.RECOVERY_ACTION_RESUME: resume}, errors.answer)
-        super().__init__(broker, Admission(trust, timedelta(seconds=skew_s)), answer, care, duties, instance)
+        super().__init__(broker, Admission(trust, timedelta(seconds=skew_s)), answer, care, (duties,), instance)
 
 
 def _quarantine(ingest: Ingest, quarantined: bool) -> Verb:

@@ -1,13 +1,15 @@
-"""Recovery commands for models: which verb of the library each asks for, and what is answered.
+"""Recovery commands for models, and for this process: which verb of the library each asks for, and what is answered.
 
-Every process answers requests, so every process obeys. What was commanded before a process started counts only while
-the registry still names the version that was to be left, and a shed for the time it was given, from when it was issued.
+Every process answers requests, so every process obeys those for models. What was commanded before a process started
+counts only while the registry still names the version that was to be left, and a shed for the time it was given, from
+when it was issued.
 """
 
 import math
 from datetime import UTC
 
 from lepton.bus.care import Care
+from lepton.bus.commands.draining import Draining
 from lepton.bus.commands.log import Answer, CommandLog, Duties
 from lepton.bus.records import Broker, Record
 from lepton.contracts.admission import Admission
@@ -26,8 +28,8 @@ FALL_BACK, SHED = "fall_back", "shed"
 class RecoveryCommands(CommandLog):
     """Starts after the registry was read: a command is about what that names."""
 
-    def __init__(self, broker: Broker, library: Library, predictor: Predictor, admission: Admission, answer: Answer,
-                 care: Care, instance: str) -> None:
+    def __init__(self, broker: Broker, library: Library, predictor: Predictor, draining: Draining, admission: Admission,
+                 answer: Answer, care: Care) -> None:
         async def fall_back(model: str, command: RecoveryCommand, _: Record) -> str:
             return await library.fall_back(model, _leaving(command), command.issued_at.ToDatetime(UTC))
 
@@ -46,7 +48,7 @@ class RecoveryCommands(CommandLog):
         duties = Duties(TARGET, {recovery_pb2.RECOVERY_ACTION_FALL_BACK: fall_back,
                                  recovery_pb2.RECOVERY_ACTION_SHED: shed,
                                  recovery_pb2.RECOVERY_ACTION_RESTORE: restore})
-        super().__init__(broker, admission, answer, care, duties, instance)
+        super().__init__(broker, admission, answer, care, (duties, draining.duties()), draining.instance)
 
 
 def _leaving(command: RecoveryCommand) -> int:

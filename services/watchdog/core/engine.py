@@ -269,7 +269,7 @@ class Engine:
         """Who is silent serves nobody; one that still works waits until the others of its service can stand in."""
         if rung.action in SCALES:
             return self.state.lives.steady(remedy.service(incident), tick.monotonic_s)
-        if rung.action != "restart" or incident.symptom == SILENCE:
+        if rung.action not in ("restart", "drain") or incident.symptom == SILENCE:
             return True
         return spares(self.state, incident.target.removeprefix("instance:"), tick.monotonic_s)
 

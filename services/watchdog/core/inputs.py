@@ -17,8 +17,7 @@ from services.watchdog.core.thresholds.limits import (
     VolumeRule,
 )
 
-READY: Final = "ready"
-STARTING: Final = "starting"
+READY, STARTING = "ready", "starting"
 LEAVING: Final = frozenset({"draining", "stopped"})
 
 
@@ -37,7 +36,7 @@ class Tick(Input, frozen=True):
 class Beat(Input, frozen=True):
     """A heartbeat. `lag_s` is how old it was when read, known of the watchdog's own only (one clock).
 
-    `stopped`: why a dead-letter limit stopped it, by what stands still (`accept shop`); said for as long as it does.
+    `stopped`: why a limit stopped what stands still (`accept shop`), as long as it does. `drained`: it serves again.
     """
 
     instance: str
@@ -47,6 +46,7 @@ class Beat(Input, frozen=True):
     line_stopped: str = ""
     lag_s: float | None = None
     stopped: dict[str, str] = {}
+    drained: bool = False
 
 
 class Again(Input, frozen=True):

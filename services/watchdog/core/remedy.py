@@ -11,6 +11,7 @@ from services.watchdog.core.inputs import Incident, Rules, Thresholds, Tick
 from services.watchdog.core.load.levels import NOTHING
 from services.watchdog.core.orders.command import Command
 from services.watchdog.core.safety import pausing
+from services.watchdog.core.safety.blast import drainable, odd_one_out
 from services.watchdog.core.safety.rung import Rung
 from services.watchdog.core.state import State
 from services.watchdog.core.symptom import (
@@ -20,6 +21,7 @@ from services.watchdog.core.symptom import (
     CUT_OFF,
     DRIFT,
     ESTIMATED_LOSS,
+    FAILURES,
     FILES,
     IDLE,
     LAG,
@@ -42,6 +44,12 @@ from services.watchdog.core.symptom import (
 SELF_HEALING = frozenset({"watchdog", "actuator"})
 # A process that still works may finish what it has in hand.
 RENEW_GRACE_S = 10.0
+# So long the requests of a process that is drained have to end.
+DRAIN_S = 10.0
+# The answer that a drain has ended, or has not, comes within this time after the one that its requests have.
+DRAIN_ANSWER_S = 8.0
+# A drained process waits so long for its restart; then it serves again.
+DRAINED_S = 60.0
 # What was refused so long before it showed that too much was belongs to the same trouble.
 BEFORE_SHOWN_S = 60.0
 # A command to let go is worth nothing later: what is held back ends by itself.
@@ -71,12 +79,30 @@ def ladder(incident: Incident, state: State) -> tuple[Rung, ...]:
         if life is not None and life.service in SELF_HEALING:
             return ()
         return (Rung("restart", limits.verify_s), Rung("restart", limits.verify_s))
-    if incident.symptom in (LEAK, FILES, CUT_OFF):
-        alive = state.lives.by_name.get(incident.target.removeprefix("instance:"))
-        renewable = alive is not None and alive.service not in SELF_HEALING
-        return (Rung("restart", limits.renew_verify_s),) if renewable else ()
+    if incident.symptom in (LEAK, FILES, CUT_OFF, FAILURES):
+        return _renewing(incident, state)
     rules = state.rules.get(incident.pipeline, Rules(incident.pipeline))
     return tuple(_rung(action, limits) for action in _wanted(incident, rules, state))
+
+
+def _renewing(incident: Incident, state: State) -> tuple[Rung, ...]:
+    """Of a process that is ill and still works: a restart in order, drained before where another can stand in.
+
+    One that cannot be reached by the bus hears no command. Who only fails is begun anew where that can cost nothing and
+    the others do not fail. Where a restart waits for a person's word, nothing is drained meanwhile.
+    """
+    limits, instance = state.thresholds, incident.target.removeprefix("instance:")
+    alive, taken = state.lives.by_name.get(instance), taken_by(incident)
+    if alive is None or alive.service in SELF_HEALING:
+        return ()
+    restart = Rung("restart", limits.renew_verify_s)
+    drain = Rung("drain", DRAIN_S + DRAIN_ANSWER_S)
+    if taken:
+        return (drain, restart) if taken[0] == "drain" else (restart,)
+    hands_over = incident.symptom != CUT_OFF and drainable(state, instance) and "restart" not in limits.approval
+    if incident.symptom == FAILURES:
+        return (drain, restart) if hands_over and odd_one_out(state, instance) else ()
+    return (drain, restart) if hands_over else (restart,)
 
 
 def _wanted(incident: Incident, rules: Rules, state: State) -> tuple[str, ...]:
@@ -214,6 +240,8 @@ def _arguments(incident: Incident, rung: Rung, state: State, tick: Tick) -> dict
         case "restart":
             # A process that is silent answers no polite request; one that still works is let finish.
             return {"grace_s": "0" if incident.symptom == SILENCE else f"{RENEW_GRACE_S:g}"}
+        case "drain":
+            return {"within_s": f"{DRAIN_S:g}", "for_s": f"{DRAIN_S + DRAINED_S:g}"}
         case "roll_back" | "fall_back":
             return {"from_version": str(incident.from_version)}
         case "throttle":
@@ -287,7 +315,9 @@ class Budget:
 
     def charge(self, incident: Incident, action: str, at: float) -> None:
         for scope in _scopes(incident):
-            self.taken.setdefault(scope, deque(maxlen=1000)).append(at)
+            # A drain is the beginning of a restart, which counts.
+            if action != "drain":
+                self.taken.setdefault(scope, deque(maxlen=1000)).append(at)
         self.last[(incident.target, action + _which(incident))] = at
 
     def remember(self, incidents: Iterable[Incident], tick: Tick) -> None:

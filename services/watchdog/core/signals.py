@@ -32,10 +32,12 @@ class Life:
     line_stopped: str = ""
     reached_at: float | None = None
     stopped: dict[str, str] = field(default_factory=dict)
+    drained: bool = False
 
     @property
     def leaving(self) -> bool:
-        return self.state in LEAVING
+        """Whether it said goodbye; one that is drained comes back, and is missed when it falls silent."""
+        return self.state in LEAVING and not self.drained
 
     def limit_s(self, thresholds: Thresholds) -> float:
         """How long it may be silent; one that is starting gets longer, one never heard may not even have begun."""
@@ -64,7 +66,7 @@ class Lives:
             life.line_stopped = ""
         life.stopped = beat.stopped
         life.heard_at, life.heard = now, True
-        life.service, life.boot_id, life.state = beat.service, beat.boot_id, beat.state
+        life.service, life.boot_id, life.state, life.drained = beat.service, beat.boot_id, beat.state, beat.drained
         if beat.instance == self.thresholds.own and beat.lag_s is not None:
             self.own_lag_s = beat.lag_s
             if beat.lag_s <= self.thresholds.canary_s:

@@ -42,6 +42,9 @@ def look(incident: Incident, state: State, tick: Tick) -> Verdict:
     paused = pausing.look(incident, state, now)
     if paused is not None:
         return paused
+    drained = _drained(incident, state, now) if incident.action == "drain" else None
+    if drained is not None:
+        return drained
     match incident.symptom:
         case "silence":
             return _bus(state, now) if incident.cause == BUS else _process(incident, state, now)
@@ -68,6 +71,20 @@ def look(incident: Incident, state: State, tick: Tick) -> Verdict:
         case kind if kind in STANDING:
             return _quiet(incident, state, now)
     return _training(incident, state)
+
+
+def _drained(incident: Incident, state: State, now: float) -> Verdict | None:
+    """That it is quiet now shows nothing: its restart follows once it is drained, or cannot be. None once it is another
+    process by now."""
+    life = state.lives.by_name.get(incident.target.removeprefix("instance:"))
+    if incident.state != "commanded" or life is None or life.leaving or incident.boot_id not in ("", life.boot_id):
+        return None
+    if not state.lives.may_judge(now):
+        return WAIT
+    if incident.answered:
+        return Verdict(Finding.WORSE, "it has no more requests" if incident.answered == "done" else
+                       f"the drain was {incident.answered}")
+    return OPEN
 
 
 def _refused(incident: Incident) -> Verdict | None:

@@ -26,6 +26,7 @@ ACTIONS: Mapping[str, "recovery_pb2.RecoveryAction.ValueType"] = {
     "fall_back": recovery_pb2.RECOVERY_ACTION_FALL_BACK,
     "throttle": recovery_pb2.RECOVERY_ACTION_THROTTLE,
     "shed": recovery_pb2.RECOVERY_ACTION_SHED,
+    "drain": recovery_pb2.RECOVERY_ACTION_DRAIN,
     "restore_backup": recovery_pb2.RECOVERY_ACTION_RESTORE_BACKUP,
     "restore": recovery_pb2.RECOVERY_ACTION_RESTORE,
     "scale_out": recovery_pb2.RECOVERY_ACTION_SCALE,

@@ -91,7 +91,8 @@ def beat(message: telemetry_pb2.Telemetry, lag_s: float | None) -> Beat:
     # What a check says begins with the kind of failure; see Care.fail.
     standing = {name: why.removeprefix(f"{LINE_STOPPED}: ") for name, why in sorted(message.failing_checks.items())
                 if why.startswith(f"{LINE_STOPPED}: ")}
-    return Beat(message.instance, message.service, message.boot_id, _state(message.state), stopped, lag_s, standing)
+    return Beat(message.instance, message.service, message.boot_id, _state(message.state), stopped, lag_s, standing,
+                message.drained)
 
 
 def readings(message: telemetry_pb2.Telemetry) -> dict[tuple[str, str], float]:

@@ -102,6 +102,22 @@ def test_when_all_have_failed_one_is_asked_all_the_same() -> None:
     assert made.pick("shop", 0).instance == "a"
 
 
+def test_a_drained_replica_is_asked_only_where_no_other_can_be() -> None:
+    made = routing("a", "b")
+    drained = instance("a", state=telemetry_pb2.INSTANCE_STATE_DRAINING)
+    drained.drained = True
+    made.heard(drained, now=1)
+    assert {made.pick("shop", 1).instance for _ in range(4)} == {"b"}
+    assert made.pick("shop", 1, ["b"]).instance == "a"
+    assert {one.instance for one in made.everyone("shop", 1)} == {"a", "b"}
+    made.heard(instance("b", model="other"), now=2)
+    assert made.pick("shop", 2).instance == "a"
+    made.gone("b")
+    assert made.pick("shop", 2).instance == made.pick(None, 2).instance == "a"
+    made.heard(instance("a"), now=3)
+    assert made.pick("shop", 3).ready
+
+
 def test_silent_leaving_and_unready_replicas_are_not_asked() -> None:
     made = routing("a")
     with pytest.raises(Unavailable):

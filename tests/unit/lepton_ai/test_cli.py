@@ -250,6 +250,19 @@ def test_a_key_is_throttled_for_a_time_and_released(lepton: Lepton, desk: Desk) 
         assert lepton("keys", "throttle", "lk_1", *wrong).exit_code == 2
 
 
+def test_a_process_is_drained_for_a_time_and_released(lepton: Lepton, desk: Desk) -> None:
+    assert "see `lepton get recovery`" in lepton("services", "drain", "predictor-0").stdout
+    lepton("services", "drain", "predictor-0", "--within", "30", "--for", "600")
+    lepton("services", "release", "predictor-0")
+    assert [(one["action"], one["target"], one["arguments"]) for one in desk.orders] == [
+        ("DRAIN", "instance:predictor-0", {"within_s": "10", "for_s": "120"}),
+        ("DRAIN", "instance:predictor-0", {"within_s": "30", "for_s": "600"}), ("RESTORE", "instance:predictor-0", {})]
+    for wrong in (("--for", "0"), ("--within", "301")):
+        assert lepton("services", "drain", "predictor-0", *wrong).exit_code == 2
+    for verb, said in (("drain", "The last of its service that is ready"), ("release", "serve again")):
+        assert said in " ".join(lepton("services", verb, "--help").stdout.split())
+
+
 def test_a_pipeline_is_paused_and_goes_on_by_orders(lepton: Lepton, desk: Desk) -> None:
     assert "sent to ingest" in lepton("pipelines", "pause", "shop").stdout
     lepton("pipelines", "resume", "shop")

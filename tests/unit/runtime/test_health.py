@@ -59,6 +59,21 @@ def test_a_draining_process_is_not_ready_however_well_it_is() -> None:
     assert health.report()["state"] == "draining"
 
 
+async def test_a_drained_process_is_draining_for_a_time_and_one_that_stops_is_not_drained() -> None:
+    clock = FakeClock()
+    health = ready_health(clock)
+    health.drain(until=clock.monotonic() + 5)
+    assert (health.drained, health.report()["state"], health.ready) == (True, "draining", False)
+    await clock.advance(5)
+    assert (health.drained, health.ready) == (False, True)
+    health.drain(until=clock.monotonic() + 5)
+    health.serve()
+    assert health.ready
+    health.drain(until=clock.monotonic() + 5)
+    health.enter(telemetry_pb2.INSTANCE_STATE_DRAINING)
+    assert not health.drained
+
+
 def test_a_note_is_shown_and_keeps_nobody_from_being_ready() -> None:
     health = Health(FakeClock())
     health.enter(telemetry_pb2.INSTANCE_STATE_READY)

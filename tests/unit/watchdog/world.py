@@ -40,6 +40,7 @@ class World:
     beating: dict[str, str] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
     stopped: dict[str, dict[str, str]] = field(default_factory=dict)
+    drained: set[str] = field(default_factory=set)
     decisions: list[Decision] = field(default_factory=list)
     bodies: list[str] = field(default_factory=list)
     made: list[list[Decision]] = field(default_factory=list)
@@ -76,7 +77,8 @@ class World:
 
     def beat(self, name: str) -> Beat:
         return Beat(name, SERVICES.get(name, name), self.beating[name], self.states.get(name, "ready"),
-                    lag_s=0.0 if name == self.thresholds.own else None, stopped=self.stopped.get(name, {}))
+                    lag_s=0.0 if name == self.thresholds.own else None, stopped=self.stopped.get(name, {}),
+                    drained=name in self.drained)
 
     def healthy(self) -> "World":
         """All services beat, and we lead."""

@@ -65,6 +65,11 @@ class RequestContext:
         self._clock = clock
         self._requests = telemetry.counter(names.HTTP_REQUESTS, "Requests answered")
         self._seconds = telemetry.histogram(names.HTTP_SECONDS, "Length of a request")
+        self._open = 0
+
+    def under_way(self) -> int:
+        """Requests that have not ended."""
+        return self._open
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -73,9 +78,11 @@ class RequestContext:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         given = headers.get(REQUEST_ID, "")
         reset = _current.set(given if _GIVEN_ID.fullmatch(given) else secrets.token_hex(8))
+        self._open += 1
         try:
             await self._traced(scope, receive, send, headers)
         finally:
+            self._open -= 1
             _current.reset(reset)
 
     async def _traced(self, scope: Message, receive: Receive, send: Send, headers: dict[str, str]) -> None:

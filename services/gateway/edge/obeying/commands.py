@@ -1,13 +1,14 @@
-"""Recovery commands about clients: which verb of the policy point each asks for, and what is answered.
+"""Recovery commands about clients, and about this process: which verb each asks for, and what is answered.
 
-Every gateway obeys. One that begins reads what was commanded before: a throttle holds for the time it was given,
-counted from when it was issued.
+Every gateway obeys those about clients. One that begins reads what was commanded before: a throttle holds for the time
+it was given, counted from when it was issued.
 """
 
 import math
 from datetime import UTC
 
 from lepton.bus.care import Care
+from lepton.bus.commands.draining import Draining
 from lepton.bus.commands.log import Answer, CommandLog, Duties
 from lepton.bus.records import Broker, Record
 from lepton.contracts.admission import Admission
@@ -20,11 +21,11 @@ TARGET = "client:"
 MOST_S, MOST_PER_S = 86_400.0, 1e6
 
 
-class ClientCommands(CommandLog):
-    """Throttles, and their ends."""
+class RecoveryCommands(CommandLog):
+    """Throttles and drains, and their ends."""
 
-    def __init__(self, broker: Broker, access: Access, admission: Admission, answer: Answer, care: Care,
-                 instance: str) -> None:
+    def __init__(self, broker: Broker, access: Access, draining: Draining, admission: Admission, answer: Answer,
+                 care: Care, instance: str) -> None:
         async def throttle(key: str, command: RecoveryCommand, _: Record) -> str:
             return access.throttle(key, _number(command, "rate_per_s", MOST_PER_S), _number(command, "for_s", MOST_S),
                                    command.issued_at.ToDatetime(UTC))
@@ -34,7 +35,7 @@ class ClientCommands(CommandLog):
 
         duties = Duties(TARGET, {recovery_pb2.RECOVERY_ACTION_THROTTLE: throttle,
                                  recovery_pb2.RECOVERY_ACTION_RESTORE: release})
-        super().__init__(broker, admission, answer, care, duties, instance)
+        super().__init__(broker, admission, answer, care, (duties, draining.duties()), instance)
 
 
 def _number(command: RecoveryCommand, name: str, most: float) -> float:

@@ -58,6 +58,7 @@ class Call:
         return is_local(self._context)
 
     def __enter__(self) -> "Call":
+        self._calls.open += 1
         if self._calls.traced:
             self._span = self._calls.spans.call(self._name, self.traceparent())
             self.course = self._calls.spans.follow(self._span.__enter__())
@@ -65,6 +66,7 @@ class Call:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
+        self._calls.open -= 1
         if self.course is not None:
             self._calls.spans.end(self.course, self._model, self.version)
         if self._span is not None:
@@ -80,6 +82,8 @@ class Calls:
     def __init__(self, telemetry: Telemetry, measures: Measures, clock: Clock, timeout_s: float) -> None:
         self._telemetry = telemetry
         self._timeout_s = timeout_s
+        self.open = 0
+        """Calls that are being answered."""
         self.count = measures.request
         self.monotonic = clock.monotonic
         self.traced = telemetry.exporting

@@ -67,7 +67,7 @@ def opened_by(service: Service, terms: Terms, behind: Behind, provider: str) -> 
         """Reads every call in Python."""
         return GrpcDoor(socket, gate, [lambda server: protocol.register(inference, server),
                                        lambda server: prediction.register(answers, server)],
-                        inference.drain, service.health, clock)
+                        inference.drain, calls, service.health, clock)
 
     socket = Socket(shared.host, terms.port, terms.request_bytes, shared.drain_s / 2, terms.request_timeout_s,
                     telemetry.exporting)

@@ -13,6 +13,7 @@ from lepton.clock import Clock
 from lepton.errors import Unavailable
 from lepton.runtime.health import Health
 from lepton.runtime.loops import pause
+from services.predictor.edge.rpc.calls import Calls
 from services.predictor.edge.rpc.unreadable import Unreadable
 
 LOOK_EVERY_S = 0.25
@@ -63,11 +64,12 @@ class GrpcDoor:
     """`services` add themselves to the server and say their names; `drain` is called before the door waits."""
 
     def __init__(self, socket: Socket, gate: grpc.aio.ServerInterceptor, services: Sequence[Register],
-                 drain: Callable[[], None], health: Health, clock: Clock) -> None:
+                 drain: Callable[[], None], calls: Calls, health: Health, clock: Clock) -> None:
         self._socket = socket
         self._gate = gate
         self._services = services
         self._drain = drain
+        self._calls = calls
         self._health = health
         self._clock = clock
         self._server: grpc.aio.Server | None = None
@@ -83,6 +85,10 @@ class GrpcDoor:
     def under_way(self) -> int:
         """Calls that are answered here without a lease: none."""
         return 0
+
+    def answering(self) -> int:
+        """Requests that have not ended, those of streams too; an open stream that asks nothing is none."""
+        return self._calls.open
 
     async def start(self) -> None:
         """Raises Unavailable when the port is taken."""

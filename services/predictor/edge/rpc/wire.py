@@ -91,6 +91,10 @@ class WireDoor:
         """Calls that the wire answers now, less the leases that are no calls."""
         return (self._native.under_way() if self._native else 0) - self._forms.leases
 
+    def answering(self) -> int:
+        """Requests that have not ended; a stream is one for as long as it is open."""
+        return (self._native.under_way() if self._native else 0) + self._inside.answering()
+
     async def start(self) -> None:
         """Raises Unavailable when the port is taken."""
         await self._inside.start()

@@ -152,6 +152,11 @@ class Usage:
                 told = f", the last: {burst.last}" if burst.last else ""
                 yield Symptom(kind, instance, f"{burst.count} in {burst.window_s:.0f} s{told}")
 
+    def failed(self, instance: str) -> int:
+        """Failures of a process within the time they are counted for."""
+        burst = self._bursts.get((FAILURES, instance))
+        return burst.count if burst is not None else 0
+
     def busy(self) -> frozenset[str]:
         """Services in which more waits than passes by in no time."""
         return frozenset(self._gauges[key].service for key in self._hot if key[0] in LOADS)

@@ -63,7 +63,8 @@ class Crowd(World):
         self.tick(Answered(command.command_id, "done"))
 
     def scaled(self) -> list[tuple[str, str, str]]:
-        return [(one.action, one.target, one.arguments["replicas"]) for one in self.commands()]
+        return [(one.action, one.target, one.arguments["replicas"]) for one in self.commands()
+                if "replicas" in one.arguments]
 
     def ended(self, symptom: str) -> str:
         """The state that the latest incident of that symptom reached."""

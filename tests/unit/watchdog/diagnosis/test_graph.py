@@ -148,6 +148,6 @@ def test_of_two_that_complain_at_once_the_caller_says_who_the_root_is_and_waits(
     said = complaints(world.decisions)
     assert said["predictor-1"].endswith("; root predictor-1, on which hang gateway")
     last = {one.incident.target: one.incident.state for one in world.decisions}
-    assert last["instance:predictor-1"] == "escalated"
+    assert last["instance:predictor-1"] == "commanded"
     assert last.get("instance:gateway") in (None, "suspected")
     assert list(replay(world.written())) == world.made

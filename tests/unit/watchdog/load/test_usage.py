@@ -73,7 +73,7 @@ def test_a_process_that_still_works_is_not_restarted_while_its_only_sibling_is_d
         assert world.commands() == []
         world.states["predictor-1"] = "ready"
         say(world, "process_files_share", [0.9] * 2, instance="predictor-0")
-        assert world.orders() == [("restart", "instance:predictor-0")]
+        assert world.orders() == [("drain", "instance:predictor-0")]
     finally:
         del SERVICES["predictor-1"]
 
