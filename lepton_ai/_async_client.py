@@ -189,13 +189,18 @@ class AsyncLeptonClient:
             return await self._transport.predict(question)
         return list((await self._transport.post(f"/v1/models/{name}/predict", question.body()))["rows"])
 
-    async def feedback(self, model: str, outcomes: Sequence[Mapping[str, Any]]) -> list[str]:
+    async def feedback(self, model: str, outcomes: Sequence[Mapping[str, Any]] = (),
+                       opinions: Sequence[Mapping[str, Any]] = ()) -> list[str]:
         """Say what became true: each with `label`, and `event_id`, or `entity` (and `at`) for its newest event.
 
-        Returns the event ids once all are durable; the same again changes nothing. Raises Missing, Invalid, Refused.
+        `opinions`: what is thought of answers, each with `accepted` or `score` (-1 to 1, below 0 a rejection), may be
+        a `reason` (500 characters) and the `version` that answered; no model learns from them.
+        Returns the event ids, of outcomes first, once all are durable; the same again changes nothing. Raises Missing,
+        Invalid, Refused.
         """
-        told = await self._transport.post(f"/v1/models/{model}/feedback", {"outcomes": list(outcomes)})
-        return list(told["event_ids"])
+        body = {name: list(said) for name, said in (("outcomes", outcomes), ("opinions", opinions)) if said}
+        told = await self._transport.post(f"/v1/models/{model}/feedback", body)
+        return [*told["event_ids"], *told.get("opinion_event_ids", [])]
 
     async def monitor_model(self, deployment: AsyncDeployment | Model | str) -> Health:
         """The health of a deployment at this moment: a text, and a picture where a notebook shows it."""

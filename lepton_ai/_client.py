@@ -115,9 +115,13 @@ class LeptonClient:
         return self._run(self._client.predict(_asked(model), rows, over=over, explain=explain, entities=entities,
                                               each=each))
 
-    def feedback(self, model: str, outcomes: Sequence[Mapping[str, Any]]) -> list[str]:
-        """Say what became true: each with `label`, and `event_id`, or `entity` for its newest event; the event ids."""
-        return self._run(self._client.feedback(model, outcomes))
+    def feedback(self, model: str, outcomes: Sequence[Mapping[str, Any]] = (),
+                 opinions: Sequence[Mapping[str, Any]] = ()) -> list[str]:
+        """Say what became true: each with `label`, and `event_id`, or `entity` for its newest event; the event ids.
+
+        `opinions`: what is thought of answers, each with `accepted` or `score` instead of `label`, may be a `reason`.
+        """
+        return self._run(self._client.feedback(model, outcomes, opinions))
 
     def monitor_model(self, deployment: SyncDeployment | Model | str) -> Health:
         """Live health in a terminal until Ctrl-C; elsewhere the health of the moment, printed unless in a notebook.

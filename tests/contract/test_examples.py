@@ -10,6 +10,7 @@ from lepton.contracts import codec, features
 from lepton.contracts.arrow import predictions
 from lepton.contracts.arrow.stream import CONTENT_TYPE, read_table
 from lepton.contracts.envelope import Envelope
+from lepton.contracts.feedback import opinions
 from lepton.contracts.topics import Topic, spec
 from lepton.errors import Invalid
 from services.ingest.core.acceptance import Acceptance
@@ -23,6 +24,8 @@ SHOWN = [topic for topic in Topic if spec(topic).content.encoding != "private"]
 VALID = [example for topic in SHOWN for example in examples.valid(topic)]
 RAW = (Topic.EVENTS, Topic.LABELS)
 INVALID = [example for topic in SHOWN for example in examples.invalid(topic)]
+# Ingest passes over opinions, the watchdog over labels.
+OPINIONS = [example for example in INVALID if opinions.is_opinion(example.headers)]
 
 
 def read(example: Example) -> None:
@@ -38,6 +41,8 @@ def read(example: Example) -> None:
             features.decode_batch(example.value)
         case "json" if dict(example.headers).get("content-type") == CONTENT_TYPE.encode():
             read_table(example.value)
+        case "json" if opinions.is_opinion(example.headers):
+            assert opinions.encode(opinions.decode(example.value)) == opinions.encode(opinions.decode(example.value))
         case "json":
             assert isinstance(json.loads(example.value), dict)
 
@@ -89,11 +94,20 @@ def test_ingest_accepts_the_valid_ones(example: Example) -> None:
     assert ingest(example) == []
 
 
-@pytest.mark.parametrize("example", [one for one in INVALID if one.topic in RAW], ids=str)
+@pytest.mark.parametrize("example", [one for one in INVALID if one.topic in RAW and one not in OPINIONS], ids=str)
 def test_ingest_refuses_the_invalid_ones_for_their_reason(example: Example) -> None:
     (refused,) = ingest(example)
     assert example.reason in refused.message
     assert example.field == refused.field
+
+
+@pytest.mark.parametrize("example", OPINIONS, ids=str)
+def test_an_invalid_opinion_is_none_of_ingests_and_refused_by_the_watchdog_for_its_reason(example: Example) -> None:
+    assert ingest(example) == []
+    with pytest.raises(Invalid) as refused:
+        opinions.decode(example.value)
+    assert example.reason in refused.value.message
+    assert example.field == refused.value.field
 
 
 @pytest.mark.parametrize("example", VALID, ids=str)

@@ -33,6 +33,9 @@ class Ladders(Block):
         "roll_back", "retrain", "retrain")
     estimated_loss: Annotated[tuple[Literal["retrain"], ...], Field(strict=False, max_length=6)] = ()
     """Quality that is estimated while no labels come: a person is told at once where it is empty."""
+    poor_feedback: Annotated[tuple[Literal["roll_back", "retrain"], ...], Field(strict=False, max_length=6)] = (
+        "roll_back",)
+    """People reject the champion's answers more than usual. A roll back only where that came with the version."""
     drift: Annotated[tuple[Literal["retrain"], ...], Field(strict=False, max_length=6)] = ("retrain",)
     """Only where `watch.drift.then` is `retrain`."""
     broken_data: Annotated[tuple[Literal["quarantine", "pause"], ...], Field(strict=False, max_length=2)] = (

@@ -65,6 +65,22 @@ class DriftWatch(Block):
     """What is done about drift of fields. Loss of quality is acted on in any case."""
 
 
+class FeedbackWatch(Block):
+    """How much more often than usual people may reject the champion's answers, in what they say of them (opinions)."""
+
+    rows: Annotated[int, Field(ge=20, le=10_000)] = 50
+    """Opinions of a window; each window is compared with those of the version before."""
+    windows: Annotated[int, Field(ge=1, le=100)] = 2
+    """Windows one after the other that must show it."""
+    rise: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    """Larger share of rejections than that of the version before by so much."""
+    chance: Annotated[float, Field(gt=0, lt=0.5)] = 0.001
+    """Largest chance, over all windows of a version together, that one that is as usual looks so much worse."""
+    authors: Annotated[int, Field(ge=1, le=10)] = 2
+    """Of a window an author (an API key) has at most this part, and the loudest, all but one of this many, are left
+    out: 2 authors at least must say it. 1 where one key speaks for many people."""
+
+
 class SloWatch(Block):
     """What callers of the model are promised. An incident opens when the error budget of a month burns too fast."""
 
@@ -81,4 +97,5 @@ class Watching(Watch):
     shares: SharesWatch = SharesWatch()
     volume: VolumeWatch = VolumeWatch()
     drift: DriftWatch = DriftWatch()
+    feedback: FeedbackWatch = FeedbackWatch()
     slo: SloWatch | None = None

@@ -328,18 +328,22 @@ class FeedbackRequest(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     OUTCOMES_FIELD_NUMBER: _builtins.int
+    OPINIONS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     @_builtins.property
     def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeedbackOutcome]: ...
+    @_builtins.property
+    def opinions(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeedbackOpinion]: ...
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         outcomes: _abc.Iterable[Global___FeedbackOutcome] | None = ...,
+        opinions: _abc.Iterable[Global___FeedbackOpinion] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "outcomes", b"outcomes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "opinions", b"opinions", "outcomes", b"outcomes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -393,22 +397,76 @@ class FeedbackOutcome(_message.Message):
 Global___FeedbackOutcome: _TypeAlias = FeedbackOutcome  # noqa: Y015
 
 @_typing.final
+class FeedbackOpinion(_message.Message):
+    """FeedbackOpinion is what who used an answer thinks of it, where nobody knows the truth: models never learn from it. Its
+    author is the caller's API key; one author's first opinion of an event is the one that counts.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    ENTITY_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.str
+    """As of an outcome."""
+    entity: _builtins.str
+    accepted: _builtins.bool
+    score: _builtins.float
+    """From -1 to 1; below 0 it is a rejection."""
+    reason: _builtins.str
+    """500 characters at most. Kept with the opinion for as long as the topic keeps it, and nowhere else."""
+    version: _builtins.int
+    """The version that answered, for answers that are not logged; 0: that of the prediction logged with the event's id."""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.str = ...,
+        entity: _builtins.str = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        accepted: _builtins.bool = ...,
+        score: _builtins.float = ...,
+        reason: _builtins.str = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "at", b"at", "said", b"said", "score", b"score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "at", b"at", "entity", b"entity", "event_id", b"event_id", "reason", b"reason", "said", b"said", "score", b"score", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_said: _TypeAlias = _typing.Literal["accepted", "score"]  # noqa: Y015
+    _WhichOneofArgType_said: _TypeAlias = _typing.Literal["said", b"said"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_said) -> _WhichOneofReturnType_said | None: ...
+
+Global___FeedbackOpinion: _TypeAlias = FeedbackOpinion  # noqa: Y015
+
+@_typing.final
 class FeedbackResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENT_IDS_FIELD_NUMBER: _builtins.int
+    OPINION_EVENT_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def event_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """By outcome: the event it was taken for."""
+
+    @_builtins.property
+    def opinion_event_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The same by opinion."""
 
     def __init__(
         self,
         *,
         event_ids: _abc.Iterable[_builtins.str] | None = ...,
+        opinion_event_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_ids", b"event_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_ids", b"event_ids", "opinion_event_ids", b"opinion_event_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

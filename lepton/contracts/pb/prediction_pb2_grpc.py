@@ -59,7 +59,8 @@ class PredictionServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Feedback(self, request, context):
-        """Feedback says what became true: all outcomes are durable on the labels topic when it answers, or none was taken.
+        """Feedback says what became true, or what somebody thinks of an answer: all of it is durable on the labels topic when
+        it answers, or none was taken.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

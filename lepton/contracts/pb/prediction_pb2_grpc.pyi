@@ -36,7 +36,9 @@ class PredictionStub:
     Predict: _grpc.UnaryUnaryMultiCallable[_prediction_pb2.PredictRequest, _prediction_pb2.PredictResponse]
     """Predict answers one row per entry of `rows`, in order, all by the same version."""
     Feedback: _grpc.UnaryUnaryMultiCallable[_prediction_pb2.FeedbackRequest, _prediction_pb2.FeedbackResponse]
-    """Feedback says what became true: all outcomes are durable on the labels topic when it answers, or none was taken."""
+    """Feedback says what became true, or what somebody thinks of an answer: all of it is durable on the labels topic when
+    it answers, or none was taken.
+    """
 
 @_typing.type_check_only
 class PredictionAsyncStub(PredictionStub):
@@ -46,7 +48,9 @@ class PredictionAsyncStub(PredictionStub):
     Predict: _aio.UnaryUnaryMultiCallable[_prediction_pb2.PredictRequest, _prediction_pb2.PredictResponse]  # type: ignore[assignment]
     """Predict answers one row per entry of `rows`, in order, all by the same version."""
     Feedback: _aio.UnaryUnaryMultiCallable[_prediction_pb2.FeedbackRequest, _prediction_pb2.FeedbackResponse]  # type: ignore[assignment]
-    """Feedback says what became true: all outcomes are durable on the labels topic when it answers, or none was taken."""
+    """Feedback says what became true, or what somebody thinks of an answer: all of it is durable on the labels topic when
+    it answers, or none was taken.
+    """
 
 class PredictionServicer(metaclass=_abc_1.ABCMeta):
     """Prediction answers by the names of a Pipeline's fields; tensors go through inference.GRPCInferenceService."""
@@ -65,6 +69,8 @@ class PredictionServicer(metaclass=_abc_1.ABCMeta):
         request: _prediction_pb2.FeedbackRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_prediction_pb2.FeedbackResponse, _abc.Awaitable[_prediction_pb2.FeedbackResponse]]:
-        """Feedback says what became true: all outcomes are durable on the labels topic when it answers, or none was taken."""
+        """Feedback says what became true, or what somebody thinks of an answer: all of it is durable on the labels topic when
+        it answers, or none was taken.
+        """
 
 def add_PredictionServicer_to_server(servicer: PredictionServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -92,19 +92,34 @@ def _job(wanted: Wanted, source: Path | None, dataset: str, snapshot: str, resta
 def feedback(name: Name, event: Annotated[str, typer.Option(help="Id of the event it is about.")] = "",
              entity: Annotated[str, typer.Option(help="Instead: the entity, for its newest event.")] = "",
              label: Annotated[str, typer.Option(help="What became true: JSON, or a word as it is.")] = "",
-             file: Annotated[Path | None, typer.Option("--file", "-f", help="Outcomes as JSON objects.")] = None,
-             ) -> None:
-    """Say what became true of what was predicted."""
-    outcomes = read_rows(file) if file is not None else []
+             accepted: Annotated[bool | None, typer.Option("--accepted/--rejected", help="What you think of the "
+                                 "answer, where nobody knows the truth.")] = None,
+             score: Annotated[float | None, typer.Option(help="The same from -1 to 1; below 0 it is rejected.")] = None,
+             reason: Annotated[str, typer.Option(help="Why you think so; 500 characters at most.")] = "",
+             version: Annotated[int, typer.Option(help="The version that answered; needed for answers that are not "
+                                "logged.")] = 0,
+             file: Annotated[Path | None, typer.Option("--file", "-f", help="Outcomes and opinions as JSON objects; "
+                             "what has no label is an opinion.")] = None) -> None:
+    """Say what became true of what was predicted, or what you think of an answer; no model learns from opinions."""
+    told = read_rows(file) if file is not None else []
+    outcomes = [one for one in told if "label" in one]
+    opinions = [one for one in told if "label" not in one]
     if label:
         try:
             value = json.loads(label)
         except ValueError:
             value = label
         outcomes.append({"event_id": event, "entity": entity, "label": value})
-    if not outcomes:
-        raise Invalid("needs an outcome", field="--label", remedy="lepton feedback NAME --event ID --label true")
+    if accepted is not None or score is not None:
+        said = {"accepted": accepted, "score": score, "reason": reason, "version": version}
+        opinions.append({"event_id": event, "entity": entity,
+                         **{member: value for member, value in said.items() if value not in (None, "")}})
+    if not outcomes and not opinions:
+        raise Invalid("needs an outcome or an opinion", field="--label",
+                      remedy="lepton feedback NAME --event ID --label true, or --accepted, or --rejected")
 
-    async def told(client: AsyncLeptonClient) -> list[str]:
-        return await client.feedback(name, outcomes)
-    say(f"{name}: {len(with_client(told))} outcomes are durable")
+    async def send(client: AsyncLeptonClient) -> list[str]:
+        return await client.feedback(name, outcomes, opinions)
+    with_client(send)
+    counted = [f"{len(found)} {what}" for found, what in ((outcomes, "outcomes"), (opinions, "opinions")) if found]
+    say(f"{name}: {' and '.join(counted)} are durable")

@@ -55,8 +55,30 @@ class Outcome(_Request):
     label_time: AwareDatetime | None = Field(default=None, description="When it became known; left out, now.")
 
 
+class Opinion(_Request):
+    """What is thought of an answer, where nobody knows the truth: one of `accepted` and `score`. No model learns it."""
+
+    event_id: str = Field(default="", max_length=256)
+    entity: str = Field(default="", max_length=256, description="Instead of `event_id`: the entity's newest event.")
+    at: AwareDatetime | None = Field(default=None, description="As of an outcome.")
+    accepted: StrictBool | None = None
+    score: float | None = Field(default=None, ge=-1, le=1, description="Below 0 it is a rejection.")
+    reason: str = Field(default="", max_length=500)
+    version: int = Field(default=0, ge=0, lt=2**63,
+                         description="The version that answered; 0: as the logged prediction says.")
+
+
 class Told(_Request):
-    outcomes: list[Outcome] = Field(min_length=1, max_length=10_000, examples=[[{"event_id": "e-1", "label": True}]])
+    outcomes: list[Outcome] = Field(default=[], max_length=10_000, examples=[[{"event_id": "e-1", "label": True}]])
+    opinions: list[Opinion] = Field(default=[], max_length=10_000, examples=[[
+        {"event_id": "e-1", "accepted": False, "reason": "This customer did buy.", "version": 3}]])
+
+    def problems(self) -> list[Problem]:
+        """What is wrong with it as a whole."""
+        if not self.outcomes and not self.opinions:
+            return [Problem("outcomes", 0, "nothing is told", "send outcomes, or opinions")]
+        return [Problem(f"opinions[{place}]", 0, "an opinion has one of `accepted` and `score`", "send one of them")
+                for place, one in enumerate(self.opinions) if (one.accepted is None) == (one.score is None)]
 
 
 class Train(_Request):
@@ -127,8 +149,10 @@ _PREDICTED: dict[str, Any] = {
             "attributions": {"type": "object", "description": "What each field did to the score; when asked for.",
                              "additionalProperties": {"type": "number"}},
             "joined": schema(Joined), "error": schema(RowError)}}}}}
+_IDS = {"type": "array", "items": {"type": "string"}}
 _TAKEN: dict[str, Any] = {"title": "Taken", "type": "object", "properties": {
-    "event_ids": {"type": "array", "items": {"type": "string"}}}}
+    "event_ids": {**_IDS, "description": "Of the outcomes."},
+    "opinion_event_ids": {**_IDS, "description": "Of the opinions, where there were any."}}}
 
 
 def model_view(state: ModelState) -> dict[str, Any]:
@@ -181,10 +205,13 @@ async def predict(model: str, wanted: Predict, request: Request, gateway: TheGat
                    "rows": rows})
 
 
-@router.post("/models/{model}/feedback", summary="Say what became true of events", status_code=202, responses={
+@router.post("/models/{model}/feedback", summary="Say what became true, or is thought of answers", status_code=202,
+             responses={
     202: described("All are durable on the labels topic.", _TAKEN, {"event_ids": ["e-1"]})})
 async def feedback(model: str, wanted: Told, request: Request, gateway: TheGateway, _: Writes) -> Response:
-    """All outcomes are taken, or none. The same again changes nothing."""
+    """All is taken, or nothing. The same again changes nothing; of opinions the first of a key on an event counts."""
+    if problems := wanted.problems():
+        raise InvalidBody(problems)
     message = FeedbackRequest(model=model)
     for told in wanted.outcomes:
         outcome = message.outcomes.add(event_id=told.event_id, entity=told.entity)
@@ -194,8 +221,16 @@ async def feedback(model: str, wanted: Told, request: Request, gateway: TheGatew
         for moment, into in ((told.at, outcome.at), (told.label_time, outcome.label_time)):
             if moment is not None:
                 into.FromDatetime(moment)
+    for one in wanted.opinions:
+        opinion = message.opinions.add(event_id=one.event_id, entity=one.entity, accepted=one.accepted,
+                                       score=one.score, reason=one.reason, version=one.version)
+        if one.at is not None:
+            opinion.at.FromDatetime(one.at)
     response = await gateway.predictions.feedback(request.headers["authorization"], message)
-    return answer({"event_ids": list(response.event_ids)}, HTTPStatus.ACCEPTED)
+    taken = {"event_ids": list(response.event_ids)}
+    if wanted.opinions:
+        taken["opinion_event_ids"] = list(response.opinion_event_ids)
+    return answer(taken, HTTPStatus.ACCEPTED)
 
 
 @router.post("/models/{model}/train", summary="Train a model", status_code=202, responses=_ASKED)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from lepton.contracts.feedback.opinions import is_opinion
 from lepton.contracts.pb.outcomes_pb2 import Outcome
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.pipeline_blocks import FieldSpec
@@ -50,9 +51,11 @@ class Labels:
         self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(record).decode
 
     def read(self, records: Sequence[RawEvent]) -> LabelIntake:
-        """Every record is in the answer once."""
+        """Every record is in the answer once, but opinions: they are no labels, and the watchdog reads them."""
         intake = LabelIntake([], [], [])
         for position, record in enumerate(records):
+            if is_opinion(record.headers):
+                continue
             try:
                 outcome = self._outcome(record)
             except (Rejected, ValueError, RecursionError) as error:

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from lepton.clock import Clock
 from lepton.contracts import features
+from lepton.contracts.feedback.opinions import is_opinion
 from lepton.contracts.pb.outcomes_pb2 import Outcome
 from lepton.contracts.pb.quality_pb2 import QualitySummary
 from lepton.contracts.pipeline import compatible
@@ -101,7 +102,8 @@ class Accepting:
         """Judge a batch of late labels. The newest label of an event wins; the same one again is a duplicate."""
         labels = self._acceptance.labels
         if labels is None:
-            why = [Rejection(position, "no_label", "the pipeline has no label") for position in range(len(records))]
+            why = [Rejection(position, "no_label", "the pipeline has no label")
+                   for position, record in enumerate(records) if not is_opinion(record.headers)]
             return Results(rejections=why, tally=Tally(rejected=len(why)))
         mine = self._labels[partition]
         intake = labels.read(records)

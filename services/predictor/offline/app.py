@@ -5,7 +5,7 @@ import logging
 from lepton.contracts.bundles import exported
 from lepton.contracts.bundles.packing import unpack_exactly
 from lepton.contracts.pb.models_pb2 import ModelManifest
-from lepton.contracts.pb.prediction_pb2 import FeedbackRequest
+from lepton.contracts.pb.prediction_pb2 import FeedbackRequest, FeedbackResponse
 from lepton.contracts.signing import TrustStore
 from lepton.errors import Missing
 from lepton.runtime.service import Service, Stage
@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 class NoFeedback:
     """There is no topic that outcomes could go to."""
 
-    async def take(self, request: FeedbackRequest) -> list[str]:
-        raise Unsupported("this server has no broker to keep outcomes in", field="outcomes",
+    async def take(self, request: FeedbackRequest, author: str) -> FeedbackResponse:
+        raise Unsupported("this server has no broker to keep feedback in", field="outcomes",
                           remedy="keep them, and send them where the platform runs")
 
 

@@ -22,6 +22,7 @@ from services.watchdog.core.symptom import (
     OF_LOAD,
     OF_PROCESSES,
     OVERLOAD,
+    POOR_FEEDBACK,
     QUALITY_LOSS,
     SILENCE,
     SLOW_DEPENDENCY,
@@ -29,11 +30,12 @@ from services.watchdog.core.symptom import (
     SURGE,
     TOO_FEW,
     TOO_MUCH,
+    UNUSABLE,
     UNUSUAL_ROWS,
     Symptom,
 )
 
-EFFECTS_OF_BAD_ROWS = frozenset({QUALITY_LOSS, ESTIMATED_LOSS, DRIFT, ANSWER_DRIFT, UNUSUAL_ROWS})
+EFFECTS_OF_BAD_ROWS = frozenset({QUALITY_LOSS, ESTIMATED_LOSS, POOR_FEEDBACK, DRIFT, ANSWER_DRIFT, UNUSUAL_ROWS})
 
 BAD_ROWS = frozenset({BROKEN_DATA, BROKEN_FIELD})
 
@@ -125,10 +127,11 @@ def explained(symptom: Symptom, open_incidents: Iterable[Incident]) -> bool:
 
     A bus fault explains every silence; a dependency that is away or slow, what hangs on it.
     Broken data that is not yet dealt with explains a loss of quality and whatever else is unusual of rows; a loss that
-    labels show, one that is estimated; where a process is silent, rows may only be late. Fields that drifted explain
-    answers that did; a model's file that is lost, requests for it that fail. A version that is being left because it is
-    slow explains callers who wait or find no room; a version that came while there is too much to do is not called
-    slow. Load on a service that just got another process waits for what that one takes off.
+    labels show, one that is estimated; that, and a version that is none to answer with, poor feedback. Where a process
+    is silent, rows may only be late. Fields that drifted explain answers that did; a model's file that is lost,
+    requests for it that fail. A version that is being left because it is slow explains callers who wait or find no
+    room; a version that came while there is too much to do is not called slow. Load on a service that just got another
+    process waits for what that one takes off.
     """
     for incident in open_incidents:
         if incident.cause == BUS and symptom.kind in (SILENCE, CUT_OFF) and symptom.about != BUS:
@@ -153,6 +156,8 @@ def explained(symptom: Symptom, open_incidents: Iterable[Incident]) -> bool:
         if symptom.kind == AVAILABILITY and incident.symptom == LOST_FILE:
             return True
         if symptom.kind == ESTIMATED_LOSS and incident.symptom == QUALITY_LOSS:
+            return True
+        if symptom.kind == POOR_FEEDBACK and incident.symptom in (QUALITY_LOSS, UNUSABLE):
             return True
         if symptom.kind in EFFECTS_OF_SLOW_MODELS and incident.symptom == SLOW_MODEL:
             return incident.state != "escalated"

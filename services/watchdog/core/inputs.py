@@ -5,10 +5,11 @@ from typing import Final
 import msgspec
 
 from services.watchdog.core.orders.command import Command
-from services.watchdog.core.summaries.counts import FieldRows, JointRows, SourceRows
+from services.watchdog.core.summaries.counts import FieldRows, JointRows, Opined, SourceRows
 from services.watchdog.core.thresholds.limits import (
     BrokenRule,
     DriftRule,
+    FeedbackRule,
     Ladders,
     Limits,
     QualityRule,
@@ -101,6 +102,7 @@ class Rules(Input, frozen=True):
     replicas: tuple[int, int] = (1, 1)
     partitions: int = 0  # of its events; 0: not known
     broken: BrokenRule = BrokenRule()
+    feedback: FeedbackRule = FeedbackRule()
 
 
 class ModelSeen(Input, frozen=True):
@@ -140,12 +142,10 @@ class Predicted(Input, frozen=True):
 
 
 class Requests(Input, frozen=True):
-    """Requests for a model since the tick before; `failed` by a fault of ours. `times`: (up to so many ms, how many).
-
-    Those that took longer than any length that is counted are at 1e9. `refused`: those of the failed for which there
-    was no room. `shed`: turned away for their priority, neither ok nor failed. `levels`, where the model has some:
-    (level, whether the request named it, how many), of all.
-    """
+    """Requests for a model since the tick before; `failed` by a fault of ours. `times`: (up to so many ms, how many),
+    those that took longer than any length that is counted at 1e9. `refused`: those of the failed for which there was no
+    room. `shed`: turned away for their priority, neither ok nor failed. `levels`, where the model has some: (level,
+    whether the request named it, how many), of all."""
 
     model: str
     ok: int
@@ -245,7 +245,6 @@ class Called(Input, frozen=True):
 
 class Alerted(Input, frozen=True):
     """Another monitoring system says that something is wrong, until `ends_s` (wall time) unless it says so again.
-
     `about`: its name and what it is about (`HighErrorRate/web-1`). `severity`: its own word, as `critical`.
     """
 
@@ -397,4 +396,4 @@ class Thresholds(Input, frozen=True):
 
 AnyInput = (Tick | Beat | Again | Reached | Announced | Rules | ModelSeen | RowsSeen | Predicted | Requests | Judged
             | ClientsSeen | Unusable | RunEnded | Figures | Failures | Lines | Called | Alerted | Answered | Approval
-            | Leads | AlreadyOpen | Thresholds)
+            | Leads | AlreadyOpen | Thresholds | Opined)

@@ -31,6 +31,7 @@ from services.watchdog.core.symptom import (
     LOST_FILE,
     OF_LOAD,
     OVERLOAD,
+    POOR_FEEDBACK,
     QUALITY_LOSS,
     QUEUE,
     SILENCE,
@@ -82,7 +83,10 @@ def ladder(incident: Incident, state: State) -> tuple[Rung, ...]:
     if incident.symptom in (LEAK, FILES, CUT_OFF, FAILURES):
         return _renewing(incident, state)
     rules = state.rules.get(incident.pipeline, Rules(incident.pipeline))
-    return tuple(_rung(action, limits) for action in _wanted(incident, rules, state))
+    rungs = tuple(_rung(action, limits) for action in _wanted(incident, rules, state))
+    # People take their time to say what they think of another version.
+    return tuple(Rung(one.action, max(one.verify_s, limits.fall_back_verify_s)) for one in rungs) if (
+        incident.symptom == POOR_FEEDBACK) else rungs
 
 
 def _renewing(incident: Incident, state: State) -> tuple[Rung, ...]:
@@ -116,6 +120,8 @@ def _wanted(incident: Incident, rules: Rules, state: State) -> tuple[str, ...]:
         return tuple(one for one in rules.ladders.quality_loss if one == "roll_back")[:1]
     if incident.symptom == ESTIMATED_LOSS:
         return rules.ladders.estimated_loss
+    if incident.symptom == POOR_FEEDBACK:
+        return _of_feedback(rules.ladders.poor_feedback, incident, state)
     if incident.symptom == DRIFT and rules.drift.then == "retrain" and incident.pipeline in state.models:
         return rules.ladders.drift
     if incident.symptom in pausing.CURED:
@@ -125,6 +131,15 @@ def _wanted(incident: Incident, rules: Rules, state: State) -> tuple[str, ...]:
     if incident.symptom == IDLE:
         return ("scale_in",)
     return _relieving(rules, incident, state) if incident.symptom in OF_LOAD else ()
+
+
+def _of_feedback(actions: tuple[str, ...], incident: Incident, state: State) -> tuple[str, ...]:
+    """A version is left for what people say of it only where that came with it; rungs that were tried keep theirs."""
+    taken, model = taken_by(incident), state.models.get(incident.pipeline)
+    tally = state.feedback.of(incident.pipeline, incident.from_version)
+    young = model is not None and model.previous > 0 and tally is not None and tally.young
+    undone = "roll_back" in taken if taken else young or _came_with_the_champion(incident, state)
+    return actions if undone else tuple(action for action in actions if action != "roll_back")
 
 
 def _relieving(rules: Rules, incident: Incident, state: State) -> tuple[str, ...]:
@@ -266,8 +281,8 @@ def _arguments(incident: Incident, rung: Rung, state: State, tick: Tick) -> dict
     if incident.symptom == DRIFT:
         rule = state.rules[incident.pipeline].drift
         return {"max_rows": str(rule.rows * rule.windows), "since": f"{incident.opened_s:.3f}"}
-    if incident.symptom == ESTIMATED_LOSS:
-        # Of the time since, hardly a row has a label: what the Pipeline learns from otherwise must do.
+    if incident.symptom in (ESTIMATED_LOSS, POOR_FEEDBACK):
+        # Of the time since, hardly a row has a label, and opinions are none: what is learnt from otherwise must do.
         return {}
     if incident.symptom in (UNUSABLE, LOST_FILE):
         # The world is as it was: all that is known of it may be learnt from.

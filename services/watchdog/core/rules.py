@@ -29,6 +29,7 @@ def symptoms(state: State, tick: Tick) -> list[Symptom]:
     now = tick.monotonic_s
     return [*silence(state, now), *stopped_lines(state), *broken_data(state, now), *quality_loss(state),
             *state.unusable.symptoms(state.models, now), *state.estimates.symptoms(now),
+            *state.feedback.symptoms(state.models),
             *training_failures(state), *loads(state, now),
             *state.promises.symptoms(now), *state.speeds.symptoms(state.models),
             *state.dependencies.symptoms(now), *state.kept.symptoms(now), *state.outside.symptoms(state.rules)]

@@ -35,6 +35,7 @@ from services.watchdog.core.load.levels import Cut, Levels
 from services.watchdog.core.load.refusals import Refusals
 from services.watchdog.core.load.usage import Usage
 from services.watchdog.core.load.work import Work
+from services.watchdog.core.quality.feedback import Feedback
 from services.watchdog.core.quality.fields import Fields
 from services.watchdog.core.quality.kept import Kept
 from services.watchdog.core.quality.loss import Reference, Window, judge, reached, stricter
@@ -45,6 +46,7 @@ from services.watchdog.core.rows.patterns import AllPatterns
 from services.watchdog.core.signals import Lives
 from services.watchdog.core.slo.promises import Promises
 from services.watchdog.core.slo.speed import Speeds
+from services.watchdog.core.summaries.counts import Opined
 
 PREDICTOR = "predictor"
 
@@ -85,6 +87,7 @@ class State:
     outside: Outside = field(default_factory=Outside)
     promoted: dict[str, float] = field(default_factory=dict)
     """By model, when its champion changed while we watched."""
+    feedback: Feedback = field(default_factory=Feedback)
     unusable: UnusableVersions = field(default_factory=UnusableVersions)
     kept: Kept = field(default_factory=Kept)
     runs: dict[str, RunEnded] = field(default_factory=dict)
@@ -145,6 +148,8 @@ class State:
                 self.clients.see(one, now)
             case Judged():
                 self._judged(one, now)
+            case Opined() if one.pipeline in self.rules and one.pipeline in self.models:
+                self.feedback.see(one, self.rules[one.pipeline].feedback, self.models[one.pipeline], now)
             case Unusable():
                 self.unusable.see(one, now)
             case Alerted():
@@ -265,10 +270,13 @@ class State:
             for known in (self.rules, self.windows, self.sources, self.fields, self.runs, self.former):
                 known.pop(rules.pipeline, None)
             self.estimates.gone(rules.pipeline)
+            self.feedback.gone(rules.pipeline)
             return
         before = self.rules.get(rules.pipeline)
         self.rules[rules.pipeline] = rules
         self.estimates.begin(self.models.get(rules.pipeline), rules)
+        if before is not None and before.feedback != rules.feedback:
+            self.feedback.gone(rules.pipeline)
         if before is None or before.quality != rules.quality:
             self.windows.pop(rules.pipeline, None)
             # What was measured by another rule is no measure of this one.
@@ -289,6 +297,7 @@ class State:
                 self.patterns.retrained(seen.model)
             self.speeds.crowned(seen.model, now, another=before is not None)
             self.fresh_window(seen.model)
+            self.feedback.crowned(seen.model, seen.champion)
             self.news[seen.model] = now
 
     def _succeeded(self, model: str) -> None:

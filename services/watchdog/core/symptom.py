@@ -20,6 +20,7 @@ OUTSIDE = "outside_alert"
 CUT_OFF, SLOW_DEPENDENCY = "cut_off", "slow_dependency"
 ESTIMATED_LOSS = "estimated_loss"
 LOST_FILE, LOST_STATE = "lost_file", "lost_state"
+POOR_FEEDBACK = "poor_feedback"
 
 BUS: Final = "dependency:broker"
 

@@ -54,6 +54,8 @@ def look(incident: Incident, state: State, tick: Tick) -> Verdict:
             return _refused(incident) or _quality(incident, state, now)
         case "estimated_loss":
             return _refused(incident) or _estimated(incident, state, now)
+        case "poor_feedback":
+            return _refused(incident) or _feedback(incident, state)
         case "unusable_model":
             return _refused(incident) or _unusable(incident, state, now)
         case "slow_model":
@@ -233,6 +235,23 @@ def _labels(incident: Incident, state: State) -> str:
     window = state.windows.get(incident.pipeline)
     loss = judge(window, state.reference(incident.pipeline)) if window is not None else None
     return "labels came and decide" + (f": {loss.text(window.rule.metric)}" if loss and window else "")
+
+
+def _feedback(incident: Incident, state: State) -> Verdict:
+    """Well once people reject the version that answers then no more than usual, in what they say since."""
+    model = state.models.get(incident.pipeline)
+    if model is None or incident.pipeline not in state.rules:
+        return Verdict(Finding.WELL, "the pipeline is gone")
+    replaced = model.champion != incident.from_version
+    if incident.state == "commanded" and not replaced:
+        return _run_failed(incident, state) or OPEN
+    tally = state.feedback.of(incident.pipeline, model.champion)
+    if tally is None or tally.closed_at <= max(incident.since, incident.commanded_at):
+        # Too little was said of a version that came meanwhile.
+        return WAIT if incident.state == "suspected" and replaced else OPEN
+    if tally.bad:
+        return Verdict(Finding.WORSE, tally.told) if replaced else OPEN
+    return Verdict(Finding.WELL, tally.told) if tally.run < 0 else OPEN
 
 
 def _unusable(incident: Incident, state: State, now: float) -> Verdict:

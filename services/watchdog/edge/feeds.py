@@ -34,12 +34,14 @@ log = logging.getLogger(__name__)
 class Source:
     """Who takes a topic's messages, and how many records of each partition before the present are read at start.
 
-    `check` raises Invalid for one whose bytes nobody has read yet, where it is not wanted.
+    `check` raises Invalid for one whose bytes nobody has read yet, where it is not wanted. Records that are not `ours`
+    are others' to read and to refuse.
     """
 
     take: Callable[[Message], None]
     history: int = 0
     check: Callable[[Message], None] = lambda message: None
+    ours: Callable[[Record], bool] = lambda record: True
 
 
 class Refusals:
@@ -132,12 +134,15 @@ class Feed:
 
     async def _one(self, record: Record, bounds: "_Bounds", stop: asyncio.Event) -> bool:
         """Whether the record is behind us."""
+        source = self._sources[record.topic]
+        if not source.ours(record):
+            return True
         try:
             message = message_of(record)
             if record.offset >= bounds.wanted:
-                self._sources[record.topic].take(message)
+                source.take(message)
             elif record.offset >= bounds.owed:
-                self._sources[record.topic].check(message)
+                source.check(message)
         except LeptonError as error:
             if fate(error) is not Fate.DEAD_LETTER or record.offset < bounds.owed:
                 # What lies before was refused when it was new.

@@ -1,8 +1,9 @@
-"""What flows through one pipeline: predictions, outcomes and summaries of its rows."""
+"""What flows through one pipeline: predictions, outcomes, opinions and summaries of its rows."""
 
 from lepton.bus.consumer import Message
 from lepton.contracts import topics
 from lepton.contracts.arrow import predictions
+from lepton.contracts.feedback import opinions
 from lepton.contracts.pb.outcomes_pb2 import Outcome
 from lepton.contracts.pb.quality_pb2 import QualitySummary
 from lepton.contracts.topics import Topic
@@ -13,6 +14,8 @@ from services.watchdog.flow.observing import Observing
 PREDICTIONS = 2_000
 # Of batches, each of thousands of rows.
 PREDICTION_BATCHES = 20
+# Of labels, whom opinions stand among: what is usual of the version before is known again after a restart.
+OPINIONS = 2_000
 # Some minutes of summaries: which sources usually deliver is known again after a restart.
 SUMMARIES = 300
 
@@ -30,6 +33,12 @@ def source(observing: Observing, pipeline: str, generation: int, *, batches: boo
         if isinstance(message.payload, Outcome):
             observing.turned_out(pipeline, message.payload)
 
+    def opined(message: Message) -> None:
+        observing.opined(pipeline, opinions.decode(message.record.value))
+
+    def opinion_readable(message: Message) -> None:
+        opinions.decode(message.record.value)
+
     def summary(message: Message) -> None:
         if isinstance(message.payload, QualitySummary):
             observing.summary(message.payload)
@@ -37,4 +46,6 @@ def source(observing: Observing, pipeline: str, generation: int, *, batches: boo
     return {topics.name(Topic.PREDICTIONS, pipeline, generation): Source(
                 predicted, PREDICTION_BATCHES if batches else PREDICTIONS, readable),
             topics.name(Topic.OUTCOMES, pipeline, generation): Source(turned_out),
+            topics.name(Topic.LABELS, pipeline, generation): Source(
+                opined, OPINIONS, opinion_readable, lambda record: opinions.is_opinion(record.headers)),
             topics.name(Topic.QUALITY, pipeline, generation): Source(summary, SUMMARIES)}

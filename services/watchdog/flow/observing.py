@@ -7,6 +7,7 @@ from zlib import crc32
 
 from lepton.clock import Clock
 from lepton.contracts.arrow.predictions import Served
+from lepton.contracts.feedback.opinions import Opinion
 from lepton.contracts.pb import (
     models_pb2,
     outcomes_pb2,
@@ -20,6 +21,7 @@ from lepton.errors import Invalid
 from services.watchdog.core.guessing.calibrated import percent
 from services.watchdog.core.inputs import Answered, AnyInput, Approval, Figures, Predicted, Rules
 from services.watchdog.core.quality.join import Joiner, Prediction
+from services.watchdog.core.quality.opinions import Opinions
 from services.watchdog.flow import translate
 
 # Far above what ticks a quarter of a second apart see; a bound for the time in which nobody takes.
@@ -66,6 +68,7 @@ class Observing:
         self._clock = clock
         self._inputs: list[AnyInput] = []
         self._joiners: dict[str, Joiner] = {}
+        self._opinions: dict[str, Opinions] = {}
         self._said: dict[str, _Said] = {}
         self._answers: dict[tuple[str, int], Answers] = {}
         self._notify: dict[str, tuple[str, ...]] = {}
@@ -130,6 +133,7 @@ class Observing:
         """A pipeline as it is now; None: it was deleted."""
         if pipeline is None:
             self._joiners.pop(name, None)
+            self._opinions.pop(name, None)
             self._notify.pop(name, None)
             self.put(Rules(name, deleted=True))
             return
@@ -162,16 +166,24 @@ class Observing:
         joiner = self._joiners.get(pipeline)
         if joiner is None:
             return
-        now = self._clock.monotonic()
+        now, opinions = self._clock.monotonic(), self._opinions.get(pipeline)
         for event_id, version, answer, probabilities in served:
             prediction = Prediction(version, answer, probabilities, now)
             joiner.predicted(event_id, prediction)
+            if opinions is not None and opinions.waiting:
+                opinions.predicted(event_id, version)
             self._answers.setdefault((pipeline, version), Answers()).add(answer, joiner.sure(prediction))
 
     def turned_out(self, pipeline: str, outcome: outcomes_pb2.Outcome) -> None:
         joiner = self._joiners.get(pipeline)
         if joiner is not None:
             joiner.turned_out(outcome.event_id, translate.truth(outcome), self._clock.monotonic())
+
+    def opined(self, pipeline: str, opinion: Opinion) -> None:
+        joiner = self._joiners.get(pipeline)
+        if joiner is not None:
+            self._opinions.setdefault(pipeline, Opinions(joiner)).opined(
+                opinion.event_id, opinion.author, opinion.rejected, opinion.version)
 
     def progress(self, progress: training_pb2.TrainingProgress) -> None:
         ended = translate.run_ended(progress)
@@ -197,10 +209,12 @@ class Observing:
         self._inputs.append(one)
 
     def take(self) -> list[AnyInput]:
-        """What came since the last call, in order; labelled predictions last."""
+        """What came since the last call, in order; labelled predictions, opinions and answers last."""
         taken, self._inputs = self._inputs, []
         for joiner in self._joiners.values():
             taken += joiner.take()
+        for opinions in self._opinions.values():
+            taken += opinions.take()
         for (pipeline, version), answers in self._answers.items():
             taken.append(Predicted(pipeline, version, tuple(sorted(answers.names.items())), tuple(answers.numbers),
                                    tuple(sorted(answers.sure.items()))))

@@ -31,6 +31,7 @@ from services.watchdog.core.summaries.counts import FieldRows, JointRows, Source
 from services.watchdog.core.thresholds.limits import (
     BrokenRule,
     DriftRule,
+    FeedbackRule,
     Ladders,
     QualityRule,
     SharesRule,
@@ -210,6 +211,7 @@ def rules(pipeline: Pipeline) -> Rules:
                  drift=DriftRule(**pipeline.watch.drift.model_dump()),
                  shares=SharesRule(**pipeline.watch.shares.model_dump()),
                  volume=VolumeRule(**pipeline.watch.volume.model_dump()),
+                 feedback=FeedbackRule(**pipeline.watch.feedback.model_dump()),
                  slo=SloRule(**pipeline.watch.slo.model_dump()) if pipeline.watch.slo is not None else None,
                  dry_run=heal.dry_run, approval=heal.approval, approval_s=heal.approval_s,
                  ladders=Ladders(**heal.ladders.model_dump()), replay_after=heal.replay_after,

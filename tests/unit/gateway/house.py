@@ -169,7 +169,9 @@ class Predictor(grpc_service_pb2_grpc.GRPCInferenceServiceServicer, prediction_p
 
     async def Feedback(self, request: Any, context: Any) -> Any:
         await self._enter(request, context)
-        return prediction_pb2.FeedbackResponse(event_ids=[one.event_id or "found" for one in request.outcomes])
+        return prediction_pb2.FeedbackResponse(
+            event_ids=[one.event_id or "found" for one in request.outcomes],
+            opinion_event_ids=[one.event_id or "found" for one in request.opinions])
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:
         """Gives every input back as an output."""

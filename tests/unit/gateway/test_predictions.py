@@ -64,6 +64,24 @@ async def test_outcomes_reach_a_predictor_with_labels_of_their_own_types(house: 
     assert_problem(await house.admin.post(FEEDBACK, json={"outcomes": []}), 422)
 
 
+async def test_opinions_reach_a_predictor_as_they_were_said(house: House) -> None:
+    async with predictor(house) as (said, _):
+        opinions: list[dict[str, Any]] = [
+            {"event_id": "e-1", "accepted": False, "reason": "why", "version": 3}, {"entity": "ann", "score": 0.0}]
+        response = await house.admin.post(FEEDBACK, json={"opinions": opinions})
+        assert (response.status_code, response.json()) == (
+            202, {"event_ids": [], "opinion_event_ids": ["e-1", "found"]})
+        first, second = said.asked[0].opinions
+        assert (first.WhichOneof("said"), first.accepted, first.reason, first.version) == ("accepted", False, "why", 3)
+        assert (second.WhichOneof("said"), second.score, second.entity) == ("score", 0.0, "ann")
+        for wrong in ({}, {"accepted": True, "score": 1.0}, {"score": 1.5}, {"accepted": "yes"},
+                      {"accepted": True, "reason": "x" * 501}, {"accepted": True, "author": "somebody else"}):
+            refused = await house.admin.post(FEEDBACK, json={"opinions": [opinions[0], {"event_id": "e-2", **wrong}]})
+            assert_problem(refused, 422)
+            assert "opinions" in refused.json()["problems"][0]["path"]
+        assert len(said.asked) == 1
+
+
 async def test_a_request_of_the_wrong_form_is_refused_with_the_field(house: House) -> None:
     wrong: list[Any] = [{}, {"rows": []}, {"rows": [1]}, {"rows": [{}], "verson": 1}, {"rows": "x"}]
     for body in wrong:

@@ -5,6 +5,7 @@ from typing import Any
 from lepton.bus.letters.refusing import DeadLetters
 from lepton.clock import SystemClock
 from lepton.contracts import codec, features, topics
+from lepton.contracts.feedback import opinions
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pb.quality_pb2 import QualitySummary
 from lepton.contracts.pb.recovery_pb2 import RECOVERY_ACTION_QUARANTINE
@@ -71,30 +72,38 @@ async def test_a_second_delivery_has_no_second_effect_after_a_restart_either(hou
         assert sorted(row["_event_id"] for row in rows) == ["o-1", "o-2", "o-3"]
 
 
+OPINION = (("content-type", opinions.MEDIA_TYPE.encode()),)
+
+
 async def test_labels_become_outcomes_whether_with_the_event_or_later(house: House) -> None:
     async with living(house):
         await house.apply(pipeline(("type: bool}\n  dedupe", "type: bool, arrives: with_event}\n  dedupe")))
         await house.send(order(1, bought=True), order(2))
         await house.send({"event_id": "o-2", "label": False}, {"event_id": "o-2", "label": False}, b"x",
                          {"event_id": "o-2", "label": True}, topic=Topic.LABELS)
+        await house.send({"event_id": "o-2", "author": "lk_1", "accepted": False, "label": False}, topic=Topic.LABELS,
+                         headers=OPINION)
+        await house.send({"event_id": "o-3", "label": True}, topic=Topic.LABELS)
 
-        async def three() -> Any:
+        async def four() -> Any:
             found = await house.outcomes()
-            return found if len(found) >= 3 else None
+            return found if len(found) >= 4 else None
 
-        found = await until(three, "three outcomes")
+        found = await until(four, "four outcomes")
         assert sorted((one.event_id, one.flag, one.with_event) for one in found) == [
-            ("o-1", True, True), ("o-2", False, False), ("o-2", True, False)]
+            ("o-1", True, True), ("o-2", False, False), ("o-2", True, False), ("o-3", True, False)]
         keys = {one.key for one in await house.read(Topic.OUTCOMES)}
-        assert keys == {b"o-1", b"o-2"}
+        assert keys == {b"o-1", b"o-2", b"o-3"}
         assert [one["reason"].partition(":")[0] for one in await house.letters(Topic.LABELS)] == ["malformed"]
 
 
 async def test_labels_of_a_pipeline_without_label_are_dead_letters(house: House) -> None:
     async with living(house):
         await house.apply(pipeline(("  label: {field: bought, type: bool}\n", "")))
+        await house.send({"event_id": "o-1", "author": "lk_1", "accepted": False}, topic=Topic.LABELS, headers=OPINION)
         await house.send({"event_id": "o-2", "label": False}, topic=Topic.LABELS)
         letters = await until(lambda: house.letters(Topic.LABELS), "a dead letter")
+        assert len(letters) == 1
         assert letters[0]["reason"].startswith("no_label")
 
 

@@ -49,6 +49,7 @@ class Desk:
         self.unannounced = 0
         self.unloaded = 0
         self.labels: list[dict[str, Any]] = []
+        self.opinions: list[dict[str, Any]] = []
         self.keys: dict[str, dict[str, Any]] = {}
         self.orders: list[dict[str, Any]] = []
         self.rollout: dict[str, Any] = {}
@@ -180,8 +181,11 @@ class Desk:
             return 200, {"rows": [_answer(row) for row in asked["rows"]]
                          + [{"number": 0.0, "joined": {"event_id": f"{name}-1"}} for name in asked.get("entities", ())]}
         if rest == ["feedback"]:
-            self.labels += asked["outcomes"]
-            return 202, {"event_ids": [one.get("event_id") or "found" for one in asked["outcomes"]]}
+            self.labels += asked.get("outcomes", [])
+            self.opinions += asked.get("opinions", [])
+            ids = {member: [one.get("event_id") or "found" for one in asked.get(said, [])]
+                   for member, said in (("event_ids", "outcomes"), ("opinion_event_ids", "opinions"))}
+            return 202, ids if ids["opinion_event_ids"] else {"event_ids": ids["event_ids"]}
         return 200, self.models[name]
 
     def _train(self, name: str, asked: dict[str, Any]) -> Answer:

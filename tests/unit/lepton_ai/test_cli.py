@@ -159,6 +159,21 @@ def test_entities_are_asked_for_and_outcomes_told(lepton: Lepton, desk: Desk) ->
         lepton("feedback", "shop")
 
 
+def test_opinions_are_told_alone_or_from_a_file_beside_outcomes(lepton: Lepton, desk: Desk) -> None:
+    train(lepton)
+    told = lepton("feedback", "shop", "--event", "e-1", "--rejected", "--reason", "no", "--version", "2").stdout
+    assert "1 opinions are durable" in told
+    lepton("feedback", "shop", "--entity", "ann", "--score", "0")
+    assert desk.opinions == [
+        {"event_id": "e-1", "entity": "", "accepted": False, "reason": "no", "version": 2},
+        {"event_id": "", "entity": "ann", "score": 0.0, "version": 0}]
+    assert desk.labels == []
+    rows = '{"event_id": "e-2", "label": true}\n{"event_id": "e-3", "accepted": true}'
+    assert "1 outcomes and 1 opinions are durable" in lepton("feedback", "shop", "-f", "-", stdin=rows).stdout
+    assert (desk.labels, desk.opinions[2:]) == (
+        [{"event_id": "e-2", "label": True}], [{"event_id": "e-3", "accepted": True}])
+
+
 def test_a_rollout_is_shown_and_ended_either_way(lepton: Lepton, desk: Desk) -> None:
     train(lepton)
     desk.rollout = {"candidate": 2, "champion": 1, "strategy": "CANARY", "state": "RUNNING", "share": 0.25, "step": 1,

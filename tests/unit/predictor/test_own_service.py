@@ -1,6 +1,7 @@
 """lepton.v1.Prediction beyond named fields: by entity, rows that fail alone, and what became true of an answer."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,9 @@ import grpc
 import pytest
 
 from lepton.contracts import features, pipeline, topics
-from lepton.contracts.apikeys import Scope
+from lepton.contracts.apikeys import Scope, parse_bearer
+from lepton.contracts.feedback import opinions
+from lepton.contracts.feedback.opinions import Opinion
 from lepton.contracts.pb import prediction_pb2, prediction_pb2_grpc
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.topics import Topic
@@ -183,6 +186,42 @@ async def test_an_outcome_reaches_the_labels_topic_by_event_or_by_entity(tmp_pat
         code, said = await status(stub(here).Feedback(earlier, metadata=writer))
         assert code == grpc.StatusCode.NOT_FOUND
         assert "name the event by its id" in said
+
+
+async def test_an_opinion_reaches_the_labels_topic_with_its_author_and_as_no_label(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        await serve(here)
+        key = await here.registry.key(Scope.WRITE)
+        told = prediction_pb2.FeedbackRequest(model="m")
+        told.outcomes.add(event_id="e-1", flag=True)
+        told.opinions.add(event_id="e-1", accepted=False, reason="It was no purchase.", version=3)
+        told.opinions.add(event_id="e-2", score=-0.5)
+        answer = await stub(here).Feedback(told, metadata=(("authorization", key),))
+        assert (list(answer.event_ids), list(answer.opinion_event_ids)) == (["e-1"], ["e-1", "e-2"])
+        records = await read_all(here.broker, topics.name(Topic.LABELS, "m"))
+        said = [opinions.decode(record.value) for record in records if opinions.is_opinion(record.headers)]
+        author = parse_bearer(key)[0]
+        assert sorted(said, key=lambda one: one.event_id) == [
+            Opinion(event_id="e-1", author=author, accepted=False, reason="It was no purchase.", version=3),
+            Opinion(event_id="e-2", author=author, score=-0.5)]
+        assert [json.loads(record.value or b"") for record in records if not opinions.is_opinion(record.headers)] == [
+            {"event_id": "e-1", "label": True}]
+
+
+async def test_an_opinion_that_cannot_be_taken_writes_nothing(tmp_path: Path) -> None:
+    wrong: dict[str, dict[str, Any]] = {
+        "says nothing": {}, "between -1 and 1": {"score": math.nan}, "longer than 500": {
+            "accepted": True, "reason": "x" * 501}, "of what": {"accepted": True, "event_id": ""}}
+    async with world(tmp_path) as here:
+        await serve(here)
+        writer = (("authorization", await here.registry.key(Scope.WRITE)),)
+        for why, members in wrong.items():
+            told = prediction_pb2.FeedbackRequest(model="m")
+            told.outcomes.add(event_id="e-1", flag=True)
+            told.opinions.add(**{"event_id": "e-2", **members})
+            code, said = await status(stub(here).Feedback(told, metadata=writer))
+            assert (code, "opinions[0]" in said, why in said) == (grpc.StatusCode.INVALID_ARGUMENT, True, True), said
+        assert await read_all(here.broker, topics.name(Topic.LABELS, "m")) == []
 
 
 async def test_feedback_that_cannot_be_taken_writes_nothing(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def opened_by(service: Service, terms: Terms, behind: Behind, provider: str) -> 
     inference = protocol.Protocol(behind.predictor, behind.library, calls, gate, service.health,
                                   protocol.Shown(terms.server_name, [*EXTENSIONS, f"provider:{provider}"]),
                                   Operating(behind.memory, _tracing(shared)))
-    answers = prediction.Prediction(behind.predictor, behind.feedback, calls)
+    answers = prediction.Prediction(behind.predictor, behind.feedback, behind.access, calls)
 
     def inside(socket: Socket) -> GrpcDoor:
         """Reads every call in Python."""

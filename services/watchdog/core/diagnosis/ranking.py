@@ -10,6 +10,7 @@ from services.watchdog.core.symptom import (
     IDLE,
     OF_HOSTS,
     OVERLOAD,
+    POOR_FEEDBACK,
     QUALITY_LOSS,
     SLOW_DEPENDENCY,
     SLOW_MODEL,
@@ -54,7 +55,7 @@ def ranked(symptom: Symptom, seen: Iterable[Symptom], state: State, now: float) 
         if other != symptom and bears(other, symptom, state):
             speak(other.kind, BESIDE, f"{other.kind}: {other.detail}")
     age_s = now - state.promoted.get(symptom.pipeline, float("-inf"))
-    if PARAMETERS in found and symptom.kind in (QUALITY_LOSS, SLOW_MODEL) and age_s < YOUNG_S:
+    if PARAMETERS in found and symptom.kind in (QUALITY_LOSS, POOR_FEEDBACK, SLOW_MODEL) and age_s < YOUNG_S:
         found[PARAMETERS].add(YOUNG, f"version {symptom.version} answers since {age_s:.0f} s")
     abuser = state.abuser(symptom.pipeline) if symptom.kind == OVERLOAD else None
     if abuser is not None:

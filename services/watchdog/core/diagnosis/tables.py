@@ -14,6 +14,7 @@ LIKELY: Final[Mapping[str, Mapping[str, float]]] = {
     kinds.SLOW_DEPENDENCY: {DEPENDENCY: 0.9, RESOURCES: 0.3},
     kinds.QUALITY_LOSS: {PARAMETERS: 0.6, DATA: 0.4},
     kinds.ESTIMATED_LOSS: {DATA: 0.6, PARAMETERS: 0.3},
+    kinds.POOR_FEEDBACK: {PARAMETERS: 0.6, DATA: 0.3},
     kinds.UNUSABLE: {PARAMETERS: 0.9, PROCESS: 0.1},
     kinds.SLOW_MODEL: {PARAMETERS: 0.7, RESOURCES: 0.2, SURGE: 0.1},
     kinds.BROKEN_DATA: {DATA: 0.95},
@@ -59,5 +60,6 @@ PART_OF: Final[Mapping[str, str]] = {
     kinds.LATENCY: "answers", kinds.QUEUE: "answers",
     kinds.OVERLOAD: "answers", kinds.QUALITY_LOSS: "model", kinds.TRAINING_FAILURE: "model",
     kinds.ESTIMATED_LOSS: "model", kinds.UNUSABLE: "model", kinds.SLOW_MODEL: "model",
+    kinds.POOR_FEEDBACK: "model",
 }
 """Which part a symptom shows in, where its kind says it; others show in the service of their process."""

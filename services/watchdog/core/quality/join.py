@@ -43,6 +43,9 @@ class _Waiting(Generic[Value]):
     def take(self, key: str) -> Value | None:
         return self._entries.pop(key, None)
 
+    def get(self, key: str) -> Value | None:
+        return self._entries.get(key)
+
     def __contains__(self, key: str) -> bool:
         return key in self._entries
 
@@ -56,7 +59,8 @@ class Joiner:
     classes: dict[int, tuple[str, ...]] = field(default_factory=dict)
     _predictions: _Waiting[Prediction] = field(init=False)
     _outcomes: _Waiting[str | float] = field(init=False)
-    _done: _Waiting[bool] = field(init=False)
+    _done: _Waiting[int] = field(init=False)
+    """Of events that were judged: the version that answered."""
     _judged: deque[Judged] = field(default_factory=lambda: deque(maxlen=MAX_JUDGED))
 
     def __post_init__(self) -> None:
@@ -86,6 +90,11 @@ class Joiner:
         """What was joined and not yet given, at most MAX_GIVEN rows, in order."""
         return [self._judged.popleft() for _ in range(min(MAX_GIVEN, len(self._judged)))]
 
+    def version_of(self, event_id: str) -> int:
+        """The version whose prediction of the event is remembered; 0: none is."""
+        prediction = self._predictions.get(event_id)
+        return prediction.version if prediction is not None else self._done.get(event_id) or 0
+
     def sure(self, prediction: Prediction) -> float | None:
         """The probability of the answer; None: it came with none."""
         classes = self.classes.get(prediction.version, ())
@@ -94,7 +103,7 @@ class Joiner:
         return prediction.probabilities[classes.index(str(prediction.answer))]
 
     def _judge(self, event_id: str, prediction: Prediction, truth: str | float, late_s: float = 0.0) -> None:
-        self._done.put(event_id, True)
+        self._done.put(event_id, prediction.version)
         if isinstance(prediction.answer, str):
             truth = as_label(truth)
         elif not isinstance(truth, float):

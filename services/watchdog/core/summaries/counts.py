@@ -1,4 +1,4 @@
-"""What a data-quality summary counts: rows by source, values by field, and how fields went together."""
+"""What is counted between two ticks: rows by source, values by field, how fields went together, and opinions."""
 
 import msgspec
 
@@ -45,3 +45,13 @@ class JointRows(msgspec.Struct, frozen=True):
     fields: tuple[str, ...]
     rows: int
     correlations: tuple[float, ...]
+
+
+class Opined(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """An input: opinions of one author (id of an API key) on answers of a version, since the tick before."""
+
+    pipeline: str
+    version: int
+    author: str
+    accepted: int
+    rejected: int

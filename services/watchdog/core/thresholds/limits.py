@@ -21,6 +21,7 @@ class Ladders(msgspec.Struct, frozen=True):
     estimated_loss: tuple[str, ...] = ()
     broken_field: tuple[str, ...] = ("quarantine", "pause")
     line_stopped: tuple[str, ...] = ()
+    poor_feedback: tuple[str, ...] = ("roll_back",)
 
 
 class QualityRule(msgspec.Struct, frozen=True):
@@ -30,6 +31,16 @@ class QualityRule(msgspec.Struct, frozen=True):
     window: int
     min_labels: int
     drop: float
+
+
+class FeedbackRule(msgspec.Struct, frozen=True):
+    """A Pipeline's `watch.feedback`."""
+
+    rows: int = 50
+    windows: int = 2
+    rise: float = 0.15
+    chance: float = 0.001
+    authors: int = 2
 
 
 class DriftRule(msgspec.Struct, frozen=True):

@@ -1,0 +1,1 @@
+"""What people say of answers, where nobody knows the truth."""
