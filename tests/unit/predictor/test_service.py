@@ -107,7 +107,7 @@ async def test_a_model_without_a_usable_version_is_unavailable_and_says_why(tmp_
 
         async def told() -> bool:
             code, said = await status(here.stub.ModelInfer(amounts("tiny", 1.0), metadata=here.metadata))
-            return code == grpc.StatusCode.UNAVAILABLE and "being loaded" in said
+            return code == grpc.StatusCode.UNAVAILABLE and "is not in the store" in said
 
         await apoll_until(told, "UNAVAILABLE", 10)
         index = await here.stub.RepositoryIndex(oip.RepositoryIndexRequest(), metadata=here.metadata)
