@@ -80,7 +80,9 @@ class Incidents:
 class Lease:
     """The right to act under a name, held by one owner at a time; each taking has a higher fence.
 
-    An owner takes its own lease again at once (it was restarted); another waits until the end plus MAX_SKEW_S.
+    An owner takes its own lease again at once (it was restarted); another waits until the end plus MAX_SKEW_S. A fence
+    is at least the seconds since 1970: those who obey remember the highest, and would refuse every command of a lease
+    that began again at 1 after its document was lost, or went on from that of a backup.
     """
 
     def __init__(self, database: DocumentDatabase, clock: Clock, collection: str = "leases") -> None:
@@ -93,11 +95,12 @@ class Lease:
         now = self._clock.now().timestamp()
         held = await self._documents.get(name)
         if held is None:
-            taken = await self._documents.insert({"_id": name, "owner": owner, "fence": 1, "until_s": now + lease_s})
-            return 1 if taken else None
+            fence = int(now)
+            taken = await self._documents.insert({"_id": name, "owner": owner, "fence": fence, "until_s": now + lease_s})
+            return fence if taken else None
         if held["owner"] != owner and now < held["until_s"] + MAX_SKEW_S:
             return None
-        fence = int(held["fence"]) + 1
+        fence = max(int(held["fence"]) + 1, int(now))
         taken = await self._documents.swap(name, {"fence": held["fence"], "until_s": held["until_s"]},
                                            {"owner": owner, "fence": fence, "until_s": now + lease_s})
         return fence if taken else None

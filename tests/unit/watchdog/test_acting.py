@@ -1,7 +1,7 @@
 """Decisions are carried out once, in order, only under the lease they were made under, and survive outages."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta
 
 import pytest
@@ -106,6 +106,7 @@ class Stage:
         self.clock = Skipping()
         self.database = Flaky()
         self.observing = Observing("w1", self.clock)
+        self.fences: list[int] = []
         self.sent: list[tuple[str, int]] = []
         self.audited: list[str] = []
         self.told: list[str] = []
@@ -121,21 +122,26 @@ class Stage:
     async def _command(self, command: Command, fence: int) -> None:
         if self.bus_away:
             raise Unavailable("the bus is away")
-        self.sent.append((command.command_id, fence))
+        self.sent.append((command.command_id, 1 + self.fences.index(fence)))
 
     async def _audit(self, action: str, target: str, detail: str) -> None:
         if self.bus_away:
             raise Unavailable("the bus is away")
         self.audited.append(detail)
 
-    async def leads(self, fence: int) -> Leads:
-        """Let time pass until the lease is held (or lost) with that fence; what the engine is told."""
+    def decide(self, turn: int, decisions: Sequence[Decision]) -> None:
+        """Made under the fence of that turn at the lease, counted from 1; under none: 0, or a fence nobody had."""
+        self.acting.decide(self.fences[turn - 1] if 0 < turn <= len(self.fences) else turn, decisions)
+
+    async def leads(self, turn: int) -> Leads:
+        """Let time pass until the lease is held for the `turn`th time (0: lost); what the engine is told."""
         async def told() -> Leads | None:
             await self.clock.advance(0.5)
             found = [one for one in self.observing.take() if isinstance(one, Leads)]
-            return found[-1] if found and found[-1].fence == fence else None
+            self.fences += [one.fence for one in found if one.fence]
+            return found[-1] if found and turn == (len(self.fences) if found[-1].fence else 0) else None
 
-        leads = await apoll_until(told, f"fence {fence}", 10, every_s=0.0)
+        leads = await apoll_until(told, f"turn {turn}", 10, every_s=0.0)
         assert leads is not None
         return leads
 
@@ -175,7 +181,7 @@ async def stage() -> AsyncIterator[Stage]:
 async def test_a_decision_is_stored_recorded_sent_and_told_in_that_order(stage: Stage) -> None:
     await stage.leads(1)
     first = opened()
-    stage.acting.decide(1, [Decision(first), restart(first)])
+    stage.decide(1, [Decision(first), restart(first)])
     await stage.until("the command", lambda: stage.told[-1:] == ["restart of ingest"])
     assert stage.sent == [(f"{first.id}-1", 1)]
     assert len(stage.audited) == 1
@@ -187,7 +193,7 @@ async def test_while_the_database_is_away_a_decision_waits_and_loses_nothing(sta
     await stage.leads(1)
     stage.database.away = True
     first = opened()
-    stage.acting.decide(1, [Decision(first), restart(first)])
+    stage.decide(1, [Decision(first), restart(first)])
     await stage.clock.advance(1)
     assert stage.sent == []
     stage.database.away = False
@@ -199,7 +205,7 @@ async def test_while_the_bus_is_away_the_command_waits_and_the_incident_is_store
     await stage.leads(1)
     stage.bus_away = True
     first = opened()
-    stage.acting.decide(1, [restart(first)])
+    stage.decide(1, [restart(first)])
     await stage.clock.advance(1)
     stage.bus_away = False
     await stage.until("the command", lambda: stage.sent)
@@ -208,8 +214,8 @@ async def test_while_the_bus_is_away_the_command_waits_and_the_incident_is_store
 
 async def test_without_the_lease_nothing_is_done(stage: Stage) -> None:
     await stage.leads(1)
-    stage.acting.decide(0, [restart(opened())])
-    stage.acting.decide(7, [restart(opened())])
+    stage.decide(0, [restart(opened())])
+    stage.decide(7, [restart(opened())])
     await stage.clock.advance(2)
     assert stage.sent == []
     assert await stage.incidents.list() == []
@@ -219,17 +225,18 @@ async def test_a_lease_that_cannot_be_renewed_is_lost_and_taken_again_with_a_hig
     await stage.leads(1)
     stage.database.away = True
     await stage.leads(0)
-    stage.acting.decide(1, [restart(opened())])
+    stage.decide(1, [restart(opened())])
     await stage.clock.advance(1)
     stage.database.away = False
     await stage.leads(2)
+    assert stage.fences[1] > stage.fences[0]
     assert stage.sent == []
 
 
 async def test_a_watchdog_that_stood_still_begins_anew_from_the_store(stage: Stage) -> None:
     await stage.leads(1)
     first = opened()
-    stage.acting.decide(1, [Decision(first), restart(first)])
+    stage.decide(1, [Decision(first), restart(first)])
     await stage.until("the command", lambda: stage.sent)
     # Frozen: no renewal happens, and when it wakes the lease has long run out.
     stage.clock.skipped_s = 60
@@ -245,7 +252,7 @@ async def test_what_another_watchdog_opened_before_is_gone_on_with(stage: Stage)
     theirs = opened(at=0.5)
     await stage.incidents.open(to_message(theirs), theirs.key)
     ours = opened(at=2.0)
-    stage.acting.decide(1, [restart(ours)])
+    stage.decide(1, [restart(ours)])
 
 
     def told() -> bool:
@@ -258,7 +265,7 @@ async def test_what_another_watchdog_opened_before_is_gone_on_with(stage: Stage)
 async def test_an_incident_that_another_changed_means_the_lease_is_gone(stage: Stage) -> None:
     await stage.leads(1)
     first = opened()
-    stage.acting.decide(1, [Decision(first)])
+    stage.decide(1, [Decision(first)])
 
     async def stored() -> bool:
         await stage.clock.advance(0.1)
@@ -268,7 +275,7 @@ async def test_an_incident_that_another_changed_means_the_lease_is_gone(stage: S
     (message,) = await stage.incidents.list()
     message.verdict = "by another"
     await stage.incidents.advance(message)
-    stage.acting.decide(1, [restart(first)])
+    stage.decide(1, [restart(first)])
     await stage.leads(2)
     assert stage.sent == []
 

@@ -31,7 +31,7 @@ async def test_a_silent_process_gets_a_signed_restart_and_its_incident_is_verifi
         del house.beating[name]
         command = await house.command()
         assert (command.target, command.action) == (f"instance:{name}", recovery_pb2.RECOVERY_ACTION_RESTART)
-        assert command.fence == 1
+        assert command.fence > 0
         verify_message(house.trusted(), "watchdog", command, datetime.now(UTC))
         with pytest.raises(Refused):
             verify_message(house.trusted(), "operator", command, datetime.now(UTC))
@@ -213,12 +213,12 @@ async def test_of_two_watchdogs_one_acts_and_the_other_takes_over_with_a_higher_
             await heard(house)
             await rest.enter_async_context(house.watched(instance="shop-watchdog-2"))
             del house.beating[name]
-            assert (await house.command()).fence == 1
+            first = await house.command()
             house.beating[name] = "boot-2"
             await house.incident("verified", "silence")
         house.beating.pop(name)
         second = await house.command(2)
-        assert second.fence == 2
+        assert second.fence > first.fence > 0
         assert second.issuer != (await house.commands())[0].issuer
         assert len(await house.commands()) == 2
 
@@ -226,7 +226,7 @@ async def test_of_two_watchdogs_one_acts_and_the_other_takes_over_with_a_higher_
 async def test_a_watchdog_that_stops_lets_go_of_the_lease(house: House) -> None:
     async with house.watched() as service:
         await apoll_until(_leads(house), "the lease")
-    assert await Lease(house.database, service.clock).acquire("watchdog", "another", 5) == 2
+    assert await Lease(house.database, service.clock).acquire("watchdog", "another", 5)
 
 
 async def test_a_pipeline_that_is_deleted_is_left(house: House) -> None:
