@@ -6,6 +6,7 @@ from pathlib import Path
 
 from deploy.actuator import units
 from deploy.actuator.backups import Backups, Shelf
+from deploy.actuator.database import Guard
 from deploy.actuator.edge import Commands
 from deploy.actuator.flow import Actuator, Limits
 from deploy.actuator.memory import Memory
@@ -57,11 +58,14 @@ def build(settings: ActuatorSettings) -> Service:
         Commands(actuator, producer).handle, Care(service.clock, progress, service.telemetry),
         dead_letters=DeadLetters("actuator", service.clock))
     service.spawn("commands", consumer.run)
-    _backups(service, settings, broker, producer)
+    database = Database.connect(settings.mongo_url.get_secret_value(), settings.mongo_database)
+    service.spawn("database", Guard(manager, database.broken, service.telemetry.error, clock=service.clock).watch)
+    _backups(service, settings, broker, producer, database)
     return service
 
 
-def _backups(service: Service, settings: ActuatorSettings, broker: Broker, producer: Producer) -> None:
+def _backups(service: Service, settings: ActuatorSettings, broker: Broker, producer: Producer,
+             database: Database) -> None:
     """What puts lost files back, in a group of its own: restarts do not wait for it. The database may be away."""
     told, clock = load(BackupSettings), service.clock
     shelf = Shelf(Path(told.dir).expanduser().resolve() if told.dir else None, partial(_secret, told))
@@ -69,7 +73,6 @@ def _backups(service: Service, settings: ActuatorSettings, broker: Broker, produ
     memory.load()
     once = Once(settings.instance, TrustStore.load(settings.trust_dir), memory,
                 timedelta(seconds=settings.clock_skew_s), clock)
-    database = Database.connect(settings.mongo_url.get_secret_value(), settings.mongo_database)
     backups = Backups(shelf, database, once, clock)
     service.add(Stage.STORE, "backups", backups)
     progress = service.health.check("restoring", deadline_s=BACKUPS_DEADLINE_S)

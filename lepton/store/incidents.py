@@ -96,7 +96,8 @@ class Lease:
         held = await self._documents.get(name)
         if held is None:
             fence = int(now)
-            taken = await self._documents.insert({"_id": name, "owner": owner, "fence": fence, "until_s": now + lease_s})
+            taken = await self._documents.insert(
+                {"_id": name, "owner": owner, "fence": fence, "until_s": now + lease_s})
             return fence if taken else None
         if held["owner"] != owner and now < held["until_s"] + MAX_SKEW_S:
             return None

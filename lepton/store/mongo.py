@@ -17,6 +17,7 @@ SELECTION_TIMEOUT_MS = 2_000
 SOCKET_TIMEOUT_MS = 5_000
 
 _AUTHENTICATION_FAILED = 18
+_INTERNAL_ERROR = 1
 _MIGRATION_TRIES = 4
 _REMEDY = "check that the database runs and that LEPTON_MONGO_URL names it"
 
@@ -57,6 +58,16 @@ class Database:
     async def ping(self) -> None:
         with outcomes("reaching the database"):
             await self._client.admin.command("ping")
+
+    async def broken(self) -> str:
+        """What it answers to a read where something in itself is broken; empty where it reads, or does not answer."""
+        try:
+            await self._database["migrations"].find_one({})
+        except OperationFailure as error:
+            return str(error).partition(",")[0] if error.code == _INTERNAL_ERROR else ""
+        except PyMongoError:
+            return ""
+        return ""
 
     async def migrate(self) -> None:
         await apply_migrations(self)
