@@ -1,5 +1,6 @@
 """Topic files say everything about a topic, and nothing that is not understood."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -158,7 +159,7 @@ def test_content_of_another_encoding_is_refused(topic: Topic) -> None:
 def test_json_names_its_media_types() -> None:
     text = (topics.FOLDER / "lepton-labels-pipeline.yaml").read_text("utf-8")
     with pytest.raises(Invalid, match="media_types are given"):
-        topics.parse(text.replace("media_types: [application/json]", "media_types: []"), "labels.yaml")
+        topics.parse(re.sub(r"media_types: \[.*]", "media_types: []", text), "labels.yaml")
 
 
 def test_only_topics_of_a_pipeline_follow_its_partitions() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from lepton.bus.records import Record
+from lepton.contracts.feedback.opinions import is_opinion
 from lepton.contracts.topics import Topic
 from services.ingest.core.labels import Labels
 from tests.harness import examples
@@ -68,7 +69,16 @@ def test_only_json_is_a_label() -> None:
     assert labels().read([record(body, 0, (("content-type", b"text/csv"),))]).rejections[0].code == "content_type"
 
 
-@pytest.mark.parametrize("example", [*examples.valid(Topic.LABELS), *examples.invalid(Topic.LABELS)], ids=str)
+EXAMPLES = [*examples.valid(Topic.LABELS), *examples.invalid(Topic.LABELS)]
+
+
+@pytest.mark.parametrize("example", [one for one in EXAMPLES if is_opinion(one.headers)], ids=str)
+def test_an_opinion_is_no_label_and_is_passed_over(example: examples.Example) -> None:
+    intake = Labels(examples.pipeline(), 1).read([Record("t", 0, 0, example.key, example.value, example.headers)])
+    assert (intake.outcomes, intake.rejections) == ([], [])
+
+
+@pytest.mark.parametrize("example", [one for one in EXAMPLES if not is_opinion(one.headers)], ids=str)
 def test_every_example_is_read_as_it_says(example: examples.Example) -> None:
     intake = Labels(examples.pipeline(), 1).read([Record("t", 0, 0, example.key, example.value, example.headers)])
     assert len(intake.outcomes) == (1 if example.valid else 0)
