@@ -26,9 +26,9 @@ from lepton.bus.producer import Producer
 from lepton.bus.records import Broker
 from lepton.contracts.signing import TrustStore
 from lepton.contracts.topics import Topic
-from lepton.errors import Refused, Unavailable
+from lepton.errors import Invalid, Refused, Unavailable
 from lepton.runtime.service import Service, Stage
-from lepton.runtime.settings import load
+from lepton.runtime.settings import load_optional
 from lepton.store.mongo import Database
 
 BACKUPS_DEADLINE_S = 1000.0
@@ -67,8 +67,7 @@ def build(settings: ActuatorSettings) -> Service:
 def _backups(service: Service, settings: ActuatorSettings, broker: Broker, producer: Producer,
              database: Database) -> None:
     """What puts lost files back, in a group of its own: restarts do not wait for it. The database may be away."""
-    told, clock = load(BackupSettings), service.clock
-    shelf = Shelf(Path(told.dir).expanduser().resolve() if told.dir else None, partial(_secret, told))
+    clock, shelf = service.clock, _shelf()
     memory = Memory(settings.state_dir / "restored.json")
     memory.load()
     once = Once(settings.instance, TrustStore.load(settings.trust_dir), memory,
@@ -81,15 +80,33 @@ def _backups(service: Service, settings: ActuatorSettings, broker: Broker, produ
         Commands(backups, producer).handle, Care(clock, progress, service.telemetry),
         dead_letters=DeadLetters("actuator", clock))
     service.spawn("restoring", consumer.run)
-    if shelf.directory is not None:
+    if shelf.directory is not None or shelf.unusable:
         service.spawn("tell of backups", partial(backups.tell, service.telemetry))
+
+
+def _shelf() -> Shelf:
+    """Settings of backups that make no sense end the backups alone: restart and scale matter more."""
+    try:
+        told = load_optional(BackupSettings)
+        return Shelf(_path(told.dir, "dir").resolve() if told.dir else None, partial(_secret, told))
+    except Invalid as error:
+        return Shelf(None, partial(_secret, BackupSettings.model_construct()), str(error))
+
+
+def _path(told: str, field: str) -> Path:
+    """Raises Invalid for a home that nobody has."""
+    try:
+        return Path(told).expanduser()
+    except RuntimeError as error:
+        raise Invalid(str(error), field=field, place=told,
+                      remedy=f"give LEPTON_BACKUP_{field.upper()} in full") from error
 
 
 def _secret(told: BackupSettings) -> Secret:
     """What opens the backups. Raises Refused where nothing is said of it, Missing or Invalid when it cannot be read.
     """
     if told.key_file:
-        return secret.read_key(Path(told.key_file).expanduser())
+        return secret.read_key(_path(told.key_file, "key_file"))
     if told.passphrase_file:
-        return secret.read_passphrase(Path(told.passphrase_file).expanduser())
+        return secret.read_passphrase(_path(told.passphrase_file, "passphrase_file"))
     raise Refused("no key of the backups is given", field="key_file", remedy="give LEPTON_BACKUP_KEY_FILE")

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
 
+from google.protobuf.message import DecodeError
+
 from deploy.actuator.once import Once
 from deploy.backup import folder
 from deploy.backup.archive.secret import Secret
@@ -36,14 +38,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Shelf:
-    """The folder of backups; None: this installation keeps none. Its secret is read when it is needed."""
+    """The folder of backups; None: this installation keeps none. Its secret is read when it is needed.
+
+    `unusable`: why none can be used, although some may be kept.
+    """
 
     directory: Path | None
     read_secret: Callable[[], Secret]
+    unusable: str = ""
 
     def open(self) -> tuple[Sequence[Entry], Secret]:
         """The newest first, and what opens them. Raises Refused where no backups are kept, Missing or Invalid where
-        folder or secret cannot be read."""
+        settings, folder or secret cannot be read, OSError where the disk fails."""
+        if self.unusable:
+            raise Invalid(f"the backups are unusable: {self.unusable}")
         if self.directory is None:
             raise Refused("no backups are kept here", field="dir",
                           remedy="give LEPTON_BACKUP_DIR and LEPTON_BACKUP_KEY_FILE")
@@ -114,17 +122,25 @@ class Backups:
                 f"came since is lost")
 
     async def _named(self, model: str, digest: str) -> int:
-        """The version whose file it is, by the registry. Raises Invalid or Missing."""
+        """The version whose file it is, by the registry. Raises Invalid, also of a damaged document, or Missing."""
         document = await self._models.get(model)
         if document is None:
             raise Missing(f"the registry has no model {model}", field="target", place=model)
-        for one in ModelState.FromString(document["announcement"]).versions:
+        try:
+            state = ModelState.FromString(document["announcement"])
+        except (DecodeError, KeyError, TypeError) as error:
+            raise Invalid("the registry's document of the model is damaged", field="target", place=model,
+                          remedy="lepton backup restore") from error
+        for one in state.versions:
             if one.manifest.sha256 == digest and digest:
                 return one.version
         raise Invalid(f"no kept version of {model} has a file of this SHA-256", field="sha256", place=digest)
 
     async def _found(self, command: RecoveryCommand, digest: str) -> tuple[Artifact, Entry]:
-        entries, secret = await asyncio.to_thread(self._shelf.open)
+        try:
+            entries, secret = await asyncio.to_thread(self._shelf.open)
+        except OSError as error:
+            raise Missing(f"the backups cannot be read: {error}", remedy="mend the folder of the backups") from error
         ends = command.expires_at.ToDatetime(tzinfo=UTC)
         for entry in entries:
             found = await asyncio.to_thread(_taken, entry.path, secret, digest, lambda: self._clock.now() >= ends)
@@ -135,9 +151,10 @@ class Backups:
 
 
 def _taken(path: Path, secret: Secret, digest: str, late: Late) -> Artifact | None:
-    """None for a backup that is damaged, or sealed under another secret: an older one may do."""
+    """None for a backup that is damaged, gone meanwhile, unreadable, or sealed under another secret: an older one may
+    do."""
     try:
         return single.artifact(path, secret, digest, late)
-    except (Invalid, Refused) as error:
+    except (Invalid, Refused, OSError) as error:
         log.warning("%s cannot be used: %s", path.name, error)
         return None

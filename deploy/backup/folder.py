@@ -1,5 +1,6 @@
 """The folder backups lie in: how they are named, which there are, and which of them go."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,8 @@ from pathlib import Path
 from deploy.backup.archive import sealing
 from deploy.backup.archive.parts import ENDING, UNFINISHED
 from lepton.errors import Invalid, Missing
+
+log = logging.getLogger(__name__)
 
 _STAMP = "%Y%m%dT%H%M%S"
 
@@ -28,7 +31,8 @@ def name(stack: str, created: datetime) -> str:
 
 
 def entries(folder: Path) -> list[Entry]:
-    """Oldest first. Files that are no backups are passed over; raises Missing without the folder."""
+    """Oldest first. Files that are no backups, or that cannot be read, are passed over; raises Missing without the
+    folder."""
     if not folder.is_dir():
         raise Missing("there is no such folder", place=str(folder), remedy="give --to DIR or LEPTON_BACKUP_DIR")
     return sorted(_read(folder), key=lambda entry: entry.created)
@@ -75,3 +79,8 @@ def _read(folder: Path) -> Iterator[Entry]:
                         str(facts["sealed_by"]))
         except (Invalid, KeyError, ValueError):
             continue
+        except FileNotFoundError:
+            # The schedule removes old ones meanwhile.
+            continue
+        except OSError as error:
+            log.warning("%s cannot be read, and is passed over: %s", path, error.strerror)

@@ -16,7 +16,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from lepton.errors import Missing
+from lepton.errors import Invalid, Missing
 
 PREFIX = "LEPTON_"
 EXIT_SETTINGS = 2
@@ -157,18 +157,20 @@ def load(settings_class: type[Settings]) -> Settings:
 
     Values are never printed: one of them may be a secret.
     """
-    unknown = _unknown(settings_class, os.environ)
-    try:
-        settings = settings_class()
-    except ValidationError as error:
-        problems = [*(_problem(settings_class, one["loc"], one["msg"]) for one in error.errors()), *unknown]
-    else:
-        if not unknown:
-            return settings
-        problems = unknown
-    for problem in problems:
+    found = _found(settings_class)
+    if not isinstance(found, list):
+        return found
+    for problem in found:
         sys.stderr.write(f"{settings_class.service}: {problem}\n")
     raise SystemExit(EXIT_SETTINGS)
+
+
+def load_optional(settings_class: type[Settings]) -> Settings:
+    """`load` for what a process can do without: raises Invalid, with the same problems, and the process goes on."""
+    found = _found(settings_class)
+    if isinstance(found, list):
+        raise Invalid("; ".join(found))
+    return found
 
 
 def secret_of(name: str) -> str:
@@ -178,6 +180,16 @@ def secret_of(name: str) -> str:
         raise Missing(f"the environment variable {name} is not set here", field=name,
                       remedy="set it where the process is started, and start it again")
     return value
+
+
+def _found(settings_class: type[Settings]) -> Settings | list[str]:
+    """The settings, or what is wrong with them."""
+    unknown = _unknown(settings_class, os.environ)
+    try:
+        settings = settings_class()
+    except ValidationError as error:
+        return [*(_problem(settings_class, one["loc"], one["msg"]) for one in error.errors()), *unknown]
+    return unknown or settings
 
 
 class _Environment(PydanticBaseSettingsSource):
