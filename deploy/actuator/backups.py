@@ -115,6 +115,8 @@ class Backups:
         if damaged:
             # A piece too much would stay behind what is written over it.
             await self._artifacts.delete(digest)
+        # To read backups takes minutes: what was erased meanwhile stays erased.
+        version = await self._named(model, digest)
         await self._artifacts.put(found.data, found.kind)
         await self._artifacts.get(digest)
         return (f"the file of version {version} of {model} ({len(found.data):,} bytes, {digest[:12]}) is back, from "

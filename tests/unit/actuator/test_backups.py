@@ -18,6 +18,7 @@ from lepton.clock import FakeClock
 from lepton.contracts.pb import recovery_pb2
 from lepton.contracts.pb.models_pb2 import ModelState, ModelVersion
 from lepton.contracts.pb.recovery_pb2 import RecoveryResult
+from lepton.errors import Missing
 from lepton.runtime.service import Service
 from lepton.runtime.settings import LeptonSettings
 from lepton.store.artifacts import Artifacts, sha256_hex
@@ -71,6 +72,22 @@ async def test_a_backup_that_goes_while_they_are_read_is_passed_over(
     result = await restored(tmp_path, Shelf(tmp_path, pruned), database)
     assert (result.outcome, await Artifacts(database).get(DIGEST)) == (DONE, FILE)
     assert "older.lepton-backup" in result.evidence
+
+
+async def test_what_is_erased_while_backups_are_read_stays_erased(
+        tmp_path: Path, secret: Secret, backup: Callable[[str, float], Path]) -> None:
+    backup("newest", 1)
+    database, loop = MemoryDatabase(), asyncio.get_running_loop()
+
+    def erased() -> Secret:
+        empty = {"_id": "shop", "announcement": ModelState(model="shop").SerializeToString()}
+        asyncio.run_coroutine_threadsafe(database.collection("models").put(empty), loop).result(30)
+        return secret
+    result = await restored(tmp_path, Shelf(tmp_path, erased), database)
+    assert result.outcome == REFUSED
+    assert "no kept version" in result.evidence
+    with pytest.raises(Missing):
+        await Artifacts(database).get(DIGEST)
 
 
 async def test_an_entry_that_cannot_be_read_does_not_hide_the_others(
