@@ -91,6 +91,11 @@ class Health:
         self._drained_until = float("-inf")
 
     @property
+    def drained_until(self) -> float:
+        """What `drain` was given last, monotonic seconds; minus infinity when it was let go."""
+        return self._drained_until
+
+    @property
     def drained(self) -> bool:
         """Whether it is DRAINING and will serve again; not so of one that stops."""
         return self._phase == telemetry_pb2.INSTANCE_STATE_READY and self._clock.monotonic() < self._drained_until

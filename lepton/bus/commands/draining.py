@@ -68,26 +68,32 @@ class Draining:
         within_s = _seconds(command, "within_s", WITHIN_S, LONGEST_WITHIN_S)
         for_s = _seconds(command, "for_s", FOR_S, LONGEST_S)
         left_s = for_s - (self._clock.now() - command.issued_at.ToDatetime(UTC)).total_seconds()
-        if left_s <= 0:
-            raise Refused(f"the time in which {self.instance} was to be drained is over", field="arguments.for_s",
-                          place=command.command_id)
+        # Fixed now: what follows waits for the bus.
+        until = self._clock.monotonic() + left_s
+        self._check_time(until, command)
         reader = self._broker.reader([topics.name(Topic.INSTANCES)], group=None, client_id=f"{self.instance}-drain")
         await reader.start()
         try:
             others = await self._read_back(reader)
             self._check(others)
-            drained, until = self._health.drained, self._clock.monotonic() + left_s
+            self._check_time(until, command)
+            before = self._health.drained_until
             self._health.drain(until)
             try:
                 await self._until_told(reader, others)
                 self._check(others)
-            except (Refused, Unavailable):
-                if not drained:
-                    self._health.serve()
+            except BaseException:
+                # As it was: who is not told that it is drained, or until when, cannot count on it.
+                self._health.drain(before)
                 raise
         finally:
             await reader.stop()
         return self._course(self._clock.monotonic() + within_s, until)
+
+    def _check_time(self, until: float, command: RecoveryCommand) -> None:
+        if self._clock.monotonic() >= until:
+            raise Refused(f"the time in which {self.instance} was to be drained is over", field="arguments.for_s",
+                          place=command.command_id)
 
     async def _serve(self) -> str:
         drained = self._health.drained

@@ -74,8 +74,9 @@ class _Ongoing:
 class CommandLog:
     """Obeys what is among the duties of its service; what is for others passes by.
 
-    A command that nobody vouches for is reported and not answered. One that takes its time is answered when it has
-    ended, and keeps none after it waiting.
+    A command that nobody vouches for is reported and not answered. One after the other: those that follow wait for what
+    a verb awaits (a drain: until the bus has it, some seconds at most while that carries), but not for the course it
+    gives, which is answered when it has ended.
     """
 
     def __init__(self, broker: Broker, admission: Admission, answer: Answer, care: Care, duties: Sequence[Duties],

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from lepton.bus.care import Care
 from lepton.bus.commands.draining import Draining
 from lepton.bus.commands.log import CommandLog, Course, Duties
 from lepton.bus.memory import MemoryBroker
-from lepton.bus.records import Outgoing, Record, TopicPlan
+from lepton.bus.records import Outgoing, Reader, Record, TopicPlan
 from lepton.clock import SystemClock
 from lepton.contracts import codec, topics
 from lepton.contracts.admission import Admission
@@ -31,7 +32,7 @@ READY, DRAINING = telemetry_pb2.INSTANCE_STATE_READY, telemetry_pb2.INSTANCE_STA
 
 
 class Ahead(SystemClock):
-    """What a broker's clock shows, set forward by a test."""
+    """What a clock shows, set forward by a test."""
 
     def __init__(self) -> None:
         self.by = timedelta()
@@ -39,13 +40,17 @@ class Ahead(SystemClock):
     def now(self) -> datetime:
         return super().now() + self.by
 
+    def monotonic(self) -> float:
+        return super().monotonic() + self.by.total_seconds()
+
 
 class Process:
     """One that says on the bus how it is; `requests` of it are under way."""
 
-    def __init__(self, broker: MemoryBroker, name: str, service: str = "predictor") -> None:
+    def __init__(self, broker: MemoryBroker, name: str, service: str = "predictor",
+                 clock: SystemClock | None = None) -> None:
         self.broker, self.name, self.requests = broker, name, 0
-        self.service = Service(service, LeptonSettings(instance=name, heartbeat_interval_s=0.02))
+        self.service = Service(service, LeptonSettings(instance=name, heartbeat_interval_s=0.02), clock)
         self.service.health.enter(READY)
         self.draining = Draining(self.service, broker, lambda: self.requests)
 
@@ -148,6 +153,83 @@ async def test_it_serves_again_after_its_time_which_counts_from_when_it_was_orde
         assert one.service.health.ready
         with pytest.raises(Refused, match="is over"):
             await one.drain(issued_s_ago=60, for_s="59")
+
+
+class Still(SystemClock):
+    """A broker's clock by which nothing said goes stale, however slow the machine is."""
+
+    def now(self) -> datetime:
+        return datetime(2026, 5, 4, tzinfo=UTC)
+
+
+class Late(MemoryBroker):
+    """A bus that takes a minute of a process's clock to be read."""
+
+    def __init__(self, ahead: Ahead) -> None:
+        super().__init__(Still())
+        self._ahead = ahead
+
+    def reader(self, *given: Any, **named: Any) -> Reader:
+        self._ahead.by += timedelta(minutes=1)
+        return super().reader(*given, **named)
+
+
+async def ready_or_not(one: Process, state: "telemetry_pb2.InstanceState.ValueType") -> None:
+    """Another process, that says so once."""
+    await Process(one.broker, "predictor-1").say(
+        Instance(instance="predictor-1", service="predictor", boot_id="b", state=state))
+
+
+@asynccontextmanager
+async def announcing(one: Process) -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(one.service.telemetry.announce_loop(stop, one.say, lambda _: None))
+        yield
+        stop.set()
+
+
+async def test_a_bus_that_answers_late_makes_no_drain_longer() -> None:
+    ahead = Ahead()
+    broker = Late(ahead)
+    await broker.create_topics([TopicPlan(*plan) for plan in topics.plans()])
+    one = Process(broker, "predictor-0", clock=ahead)
+    async with announcing(one):
+        await ready_or_not(one, READY)
+        began = ahead.monotonic()
+        await one.drain(for_s="600")
+        assert one.drained and one.service.health.drained_until < began + 630
+        await one.let_go()
+        ahead.by = timedelta()
+        with pytest.raises(Refused, match="is over"):
+            await one.drain(for_s="50")
+        assert not one.drained
+
+
+async def test_an_order_that_fails_leaves_all_as_it_was() -> None:
+    broker = MemoryBroker(Still())
+    await broker.create_topics([TopicPlan(*plan) for plan in topics.plans()])
+    one = Process(broker, "predictor-0")
+    async with announcing(one):
+        await ready_or_not(one, READY)
+        await one.drain(for_s="600")
+        until = one.service.health.drained_until
+        await ready_or_not(one, telemetry_pb2.INSTANCE_STATE_NOT_READY)
+        with pytest.raises(Refused):
+            await one.drain(for_s="3000")
+        assert one.drained and one.service.health.drained_until == until
+        await one.let_go()
+    # Nobody announces it now: the order waits until it is called off.
+    await ready_or_not(one, READY)
+    order = asyncio.ensure_future(one.drain())
+
+    async def drained() -> bool:
+        return one.drained
+    await apoll_until(drained, "the drain to begin", 10, every_s=0.01)
+    order.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await order
+    assert one.service.health.ready
 
 
 async def test_the_last_that_is_ready_is_refused_and_goes_on() -> None:
