@@ -24,11 +24,13 @@ from lepton.bus.letters.refusing import DeadLetters
 from lepton.bus.presence import Connection, announce
 from lepton.bus.producer import Producer
 from lepton.bus.records import Broker
+from lepton.bus.retry import RetryPolicy
 from lepton.contracts.signing import TrustStore
 from lepton.contracts.topics import Topic
 from lepton.errors import Invalid, Refused, Unavailable
 from lepton.runtime.service import Service, Stage
 from lepton.runtime.settings import load_optional
+from lepton.store.documents import DocumentDatabase
 from lepton.store.mongo import Database
 
 BACKUPS_DEADLINE_S = 1000.0
@@ -65,7 +67,7 @@ def build(settings: ActuatorSettings) -> Service:
 
 
 def _backups(service: Service, settings: ActuatorSettings, broker: Broker, producer: Producer,
-             database: Database) -> None:
+             database: DocumentDatabase) -> None:
     """What puts lost files back, in a group of its own: restarts do not wait for it. The database may be away."""
     clock, shelf = service.clock, _shelf()
     memory = Memory(settings.state_dir / "restored.json")
@@ -78,7 +80,8 @@ def _backups(service: Service, settings: ActuatorSettings, broker: Broker, produ
     consumer = Consumer(
         broker, Subscription([Topic.RECOVERY_COMMANDS], "actuator-backups", f"{settings.instance}-backups"),
         Commands(backups, producer).handle, Care(clock, progress, service.telemetry),
-        dead_letters=DeadLetters("actuator", clock))
+        # The group of restarts reads the same records, and writes the dead letter of each that needs one.
+        dead_letters=DeadLetters("actuator", clock), retry=RetryPolicy(then="discard"))
     service.spawn("restoring", consumer.run)
     if shelf.directory is not None or shelf.unusable:
         service.spawn("tell of backups", partial(backups.tell, service.telemetry))
