@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 
 from lepton.bus.records import Broker, Outgoing, Place, Reader, Record
 from lepton.bus.table import StateReader
+from lepton.clock import SystemClock
+from lepton.runtime.loops import pause
 from tests.harness.wait import apoll_until
 
 Loop = Callable[[asyncio.Event], Awaitable[None]]
@@ -22,6 +24,18 @@ async def running(*loops: Loop) -> AsyncIterator[asyncio.Event]:
     finally:
         stop.set()
         await asyncio.wait_for(asyncio.gather(*tasks), 30)
+
+
+@asynccontextmanager
+async def repeated(say: Callable[[], Awaitable[None]], every_s: float = 1.0) -> AsyncIterator[None]:
+    """Say it before the block begins, and again for as long as it lasts: what a process says of itself goes stale."""
+    async def again(stop: asyncio.Event) -> None:
+        while not await pause(stop, every_s, SystemClock()):
+            await say()
+
+    await say()
+    async with running(again):
+        yield
 
 
 async def take(reader: Reader, count: int, timeout_s: float = 30.0) -> list[Record]:

@@ -88,11 +88,12 @@ def ordered(action: "recovery_pb2.RecoveryAction.ValueType", instance: str, issu
 
 
 @asynccontextmanager
-async def processes(*named: tuple[str, str], clock: SystemClock | None = None) -> AsyncIterator[list[Process]]:
-    """Processes of those names and services, all announcing themselves."""
+async def processes(*named: tuple[str, str], clock: SystemClock | None = None,
+                    own: SystemClock | None = None) -> AsyncIterator[list[Process]]:
+    """Processes of those names and services, all announcing themselves; `clock` of the broker, `own` of theirs."""
     broker, stop = MemoryBroker(clock or SystemClock()), asyncio.Event()
     await broker.create_topics([TopicPlan(*plan) for plan in topics.plans()])
-    made = [Process(broker, name, service) for name, service in named]
+    made = [Process(broker, name, service, own) for name, service in named]
     async with asyncio.TaskGroup() as group:
         for one in made:
             group.create_task(one.service.telemetry.announce_loop(stop, one.say, lambda _: None))
@@ -145,12 +146,16 @@ async def test_requests_that_do_not_end_in_time_are_told_and_a_drain_that_ends_e
 
 
 async def test_it_serves_again_after_its_time_which_counts_from_when_it_was_ordered() -> None:
-    async with processes(("predictor-0", "predictor"), ("predictor-1", "predictor")) as (one, _):
+    ahead = Ahead()
+    async with processes(("predictor-0", "predictor"), ("predictor-1", "predictor"), own=ahead) as (one, _):
         one.requests = 1
-        course = await one.drain(issued_s_ago=60, for_s="60.5")
+        course = await one.drain(issued_s_ago=60, within_s="300", for_s="360")
+        assert course() is None
+        ahead.by = timedelta(seconds=301)
         with pytest.raises(Refused, match="time was over"):
             await ended(course)
         assert one.service.health.ready
+        ahead.by = timedelta()
         with pytest.raises(Refused, match="is over"):
             await one.drain(issued_s_ago=60, for_s="59")
 

@@ -8,20 +8,27 @@ import httpx
 from lepton.contracts.pb import telemetry_pb2
 from lepton.contracts.signing import Identity, TrustedKey
 from lepton.contracts.topics import Topic
+from tests.harness.bus import repeated
 from tests.harness.wait import apoll_until
 from tests.unit.gateway.house import House, open_house, predictor
 from tests.unit.gateway.test_access import assert_problem
 from tests.unit.gateway.test_models import operator_keys
 
 
-async def order(house: House, target: str, action: str = "DRAIN") -> httpx.Response:
-    return await house.admin.post("/v1/recovery", json={"action": action, "target": target})
+async def order(house: House, target: str, action: str = "DRAIN", **arguments: str) -> httpx.Response:
+    return await house.admin.post("/v1/recovery", json={
+        "action": action, "target": target, "arguments": arguments})
 
 
-async def say(house: House, name: str, service: str, state: "telemetry_pb2.InstanceState.ValueType") -> None:
+async def announce(house: House, name: str, service: str, state: "telemetry_pb2.InstanceState.ValueType") -> None:
     one = telemetry_pb2.Instance(instance=name, service=service, boot_id="b", state=state)
     one.at.GetCurrentTime()
     await house.announce(Topic.INSTANCES, name, one)
+
+
+async def say(house: House, name: str, service: str, state: "telemetry_pb2.InstanceState.ValueType") -> None:
+    """Announce it, and wait until it is shown."""
+    await announce(house, name, service, state)
     shown = telemetry_pb2.InstanceState.Name(state).removeprefix("INSTANCE_STATE_")
 
     def is_shown(said: httpx.Response) -> bool:
@@ -55,13 +62,14 @@ async def test_a_gateway_beside_another_is_drained_by_an_order_and_let_go(tmp_pa
     TrustedKey("operator", Identity.load(tmp_path / "keys" / "operator.json").public_bytes(), frozenset({"operator"}),
                now - timedelta(hours=1), now + timedelta(hours=1)).write(tmp_path / "trust")
     async with open_house(tmp_path, trust_dir=tmp_path / "trust") as house:
-        await say(house, "gateway-1", "gateway", telemetry_pb2.INSTANCE_STATE_READY)
-        assert (await order(house, "instance:gateway")).status_code == 202
-
         async def told(count: int) -> list[str]:
             found = [one.evidence for one in await house.messages(Topic.RECOVERY_RESULTS)]
             return found if len(found) >= count else []
-        (drained,) = await apoll_until(lambda: told(1), "the drain to be answered", 30)
+        await say(house, "gateway-1", "gateway", telemetry_pb2.INSTANCE_STATE_READY)
+        async with repeated(lambda: announce(house, "gateway-1", "gateway", telemetry_pb2.INSTANCE_STATE_READY)):
+            ordered = await order(house, "instance:gateway", within_s="300", for_s="600")
+            assert ordered.status_code == 202
+            (drained,) = await apoll_until(lambda: told(1), "the drain to be answered", 30)
         assert "gateway has no more requests" in drained
         assert house.service.health.report()["state"] == "draining"
         assert (await house.admin.get("/v1/pipelines")).status_code == 200

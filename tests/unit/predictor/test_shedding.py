@@ -1,6 +1,7 @@
 """By a signed command requests of low priority are turned away for a time, at either door; what matters is answered."""
 
 import asyncio
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -122,8 +123,8 @@ async def test_either_door_turns_away_what_matters_least_until_it_is_ended(tmp_p
         await known(here, door, raw("equal", 1.0))
         await command(here, identity, RECOVERY_ACTION_SHED, "c-1", keep="1", for_s="600", unnamed="true")
         (done,) = await results(here, 1)
-        assert (done.outcome, done.evidence) == (
-            RECOVERY_OUTCOME_DONE, "requests of tiny after priority 1 are turned away here for 600 s")
+        assert done.outcome == RECOVERY_OUTCOME_DONE
+        assert re.fullmatch(r"requests of tiny after priority 1 are turned away here for (5\d\d|600) s", done.evidence)
         assert await answered(here, "tiny") == [1]
         # A model without levels has no requests that matter less; the native door answers them by itself as before.
         assert await answered(here, "equal") == [1, 2, 3, 0]
@@ -160,7 +161,8 @@ async def test_all_models_at_once_also_in_a_process_that_begins_later(tmp_path: 
         await with_levels(here, "tiny")
         await command(here, identity, RECOVERY_ACTION_SHED, "c-1", target="model:*", keep="2", for_s="600")
         (done,) = await results(here, 1)
-        assert done.evidence == "requests of all models after priority 2 are turned away here for 600 s"
+        assert re.fullmatch(r"requests of all models after priority 2 are turned away here for (5\d\d|600) s",
+                            done.evidence)
         await with_levels(here, "later")
         assert (await answered(here, "tiny"), await answered(here, "later")) == ([1, 2, 0], [1, 2, 0])
         settings = PredictorSettings(instance="predictor-1", port=0, device="cpu", trust_dir=tmp_path / "trust",
