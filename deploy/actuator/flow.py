@@ -10,6 +10,7 @@ from deploy.actuator import arguments, units
 from deploy.actuator.memory import Memory
 from deploy.actuator.once import Once
 from deploy.actuator.units import Unit
+from lepton.bus.commands.arguments import seconds
 from lepton.clock import Clock
 from lepton.contracts.pb import recovery_pb2
 from lepton.contracts.pb.recovery_pb2 import RecoveryCommand, RecoveryResult
@@ -77,7 +78,7 @@ class Actuator:
     async def _act(self, command: RecoveryCommand) -> str:
         running = {seen.name: bool(seen.pid) for seen in await self._ask(self._manager.processes)}
         if command.action == recovery_pb2.RECOVERY_ACTION_RESTART:
-            grace_s = arguments.seconds(command.arguments, "grace_s", GRACE_S, _LONGEST_GRACE_S)
+            grace_s = seconds(command, "grace_s", _LONGEST_GRACE_S, default=GRACE_S, zero=True)
             instances = units.restarts(self._limits.units, command.target, running)
             return "; ".join([await self._restart(instance, grace_s) for instance in instances]) or "none was running"
         replicas = arguments.count(command.arguments, "replicas")

@@ -4,12 +4,12 @@ It says that it is DRAINING where it says everything, on `lepton-instances`, in 
 another of its service serves is read there too, before and after: of two that are told at once, each sees the other.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Final
 
+from lepton.bus.commands.arguments import seconds
 from lepton.bus.commands.log import Course, Duties
 from lepton.bus.records import Broker, Reader
 from lepton.contracts import codec, topics
@@ -65,8 +65,8 @@ class Draining:
                       only=self.instance, passing=True)
 
     async def _drain(self, command: RecoveryCommand) -> Course:
-        within_s = _seconds(command, "within_s", WITHIN_S, LONGEST_WITHIN_S)
-        for_s = _seconds(command, "for_s", FOR_S, LONGEST_S)
+        within_s = seconds(command, "within_s", LONGEST_WITHIN_S, default=WITHIN_S)
+        for_s = seconds(command, "for_s", LONGEST_S, default=FOR_S)
         left_s = for_s - (self._clock.now() - command.issued_at.ToDatetime(UTC)).total_seconds()
         # Fixed now: what follows waits for the bus.
         until = self._clock.monotonic() + left_s
@@ -161,16 +161,3 @@ class Draining:
                    and newest_ms - one.at_ms < SILENT_MS for name, one in said.items()):
             raise Refused(f"{self.instance} is the last {self._service} that is ready: nobody would serve",
                           place=self.instance, remedy=f"start another {self._service} first, or restart this one")
-
-
-def _seconds(command: RecoveryCommand, name: str, default: float, most: float) -> float:
-    """Above 0 and at most `most`. Raises Invalid."""
-    text = command.arguments.get(name, "")
-    try:
-        value = float(text) if text else default
-    except ValueError:
-        value = math.nan
-    if not 0 < value <= most:
-        raise Invalid(f"must be a number of seconds above 0, at most {most:g}", field=f"arguments.{name}",
-                      place=command.command_id)
-    return value

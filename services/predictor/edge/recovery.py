@@ -5,10 +5,10 @@ counts only while the registry still names the version that was to be left, and 
 when it was issued.
 """
 
-import math
 from datetime import UTC
 
 from lepton.bus.care import Care
+from lepton.bus.commands.arguments import seconds
 from lepton.bus.commands.draining import Draining
 from lepton.bus.commands.log import Answer, CommandLog, Duties
 from lepton.bus.records import Broker, Record
@@ -34,7 +34,7 @@ class RecoveryCommands(CommandLog):
             return await library.fall_back(model, _leaving(command), command.issued_at.ToDatetime(UTC))
 
         async def shed(model: str, command: RecoveryCommand, _: Record) -> str:
-            return predictor.shed(model, _keep(command), _unnamed(command), _for_s(command),
+            return predictor.shed(model, _keep(command), _unnamed(command), seconds(command, "for_s", MOST_S),
                                   command.issued_at.ToDatetime(UTC))
 
         async def restore(model: str, command: RecoveryCommand, _: Record) -> str:
@@ -71,18 +71,6 @@ def _unnamed(command: RecoveryCommand) -> bool:
     if unnamed not in ("true", "false"):
         raise Invalid("must be true or false", field="arguments.unnamed", place=command.command_id)
     return unnamed == "true"
-
-
-def _for_s(command: RecoveryCommand) -> float:
-    """Seconds. Raises Invalid."""
-    try:
-        value = float(command.arguments.get("for_s", ""))
-    except ValueError:
-        value = math.nan
-    if not 0 < value <= MOST_S:
-        raise Invalid(f"must be a number of seconds above 0, at most {MOST_S:g}", field="arguments.for_s",
-                      place=command.command_id)
-    return value
 
 
 def _what(command: RecoveryCommand) -> str:

@@ -4,17 +4,16 @@ Every gateway obeys those about clients. One that begins reads what was commande
 it was given, counted from when it was issued.
 """
 
-import math
 from datetime import UTC
 
 from lepton.bus.care import Care
+from lepton.bus.commands.arguments import number, seconds
 from lepton.bus.commands.draining import Draining
 from lepton.bus.commands.log import Answer, CommandLog, Duties
 from lepton.bus.records import Broker, Record
 from lepton.contracts.admission import Admission
 from lepton.contracts.pb import recovery_pb2
 from lepton.contracts.pb.recovery_pb2 import RecoveryCommand
-from lepton.errors import Invalid
 from services.gateway.flow.access import Access
 
 TARGET = "client:"
@@ -27,7 +26,7 @@ class RecoveryCommands(CommandLog):
     def __init__(self, broker: Broker, access: Access, draining: Draining, admission: Admission, answer: Answer,
                  care: Care, instance: str) -> None:
         async def throttle(key: str, command: RecoveryCommand, _: Record) -> str:
-            return access.throttle(key, _number(command, "rate_per_s", MOST_PER_S), _number(command, "for_s", MOST_S),
+            return access.throttle(key, number(command, "rate_per_s", MOST_PER_S), seconds(command, "for_s", MOST_S),
                                    command.issued_at.ToDatetime(UTC))
 
         async def release(key: str, _: RecoveryCommand, __: Record) -> str:
@@ -36,15 +35,3 @@ class RecoveryCommands(CommandLog):
         duties = Duties(TARGET, {recovery_pb2.RECOVERY_ACTION_THROTTLE: throttle,
                                  recovery_pb2.RECOVERY_ACTION_RESTORE: release})
         super().__init__(broker, admission, answer, care, (duties, draining.duties()), instance)
-
-
-def _number(command: RecoveryCommand, name: str, most: float) -> float:
-    """Above 0 and at most `most`. Raises Invalid."""
-    try:
-        value = float(command.arguments.get(name, ""))
-    except ValueError:
-        value = math.nan
-    if not 0 < value <= most:
-        raise Invalid(f"must be a number above 0, at most {most:g}", field=f"arguments.{name}",
-                      place=command.command_id)
-    return value
