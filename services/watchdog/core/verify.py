@@ -326,11 +326,13 @@ def _field(incident: Incident, state: State, now: float) -> Verdict:
     """Well once its values are as usual again; that the quarantine helped shows in the rows and in what is answered."""
     rules, fields = state.rules.get(incident.pipeline), state.fields.get(incident.pipeline)
     name = pausing.field_of(incident)
-    if rules is None or (fields is not None and fields.schema and name not in rules.broken.fields):
+    if rules is None or (fields is not None and fields.meant and name not in rules.broken.fields):
         return Verdict(Finding.WELL, "the pipeline, or the field, is gone")
     seen = fields.by_name.get(name) if fields is not None else None
     if seen is None:
         return OPEN
+    if seen.outlived:
+        return Verdict(Finding.WELL, f"{name} means something else now, and is judged anew")
     if seen.well_s(now) > (rules.broken.restore_after_s if incident.command_ids or seen.quarantined else 0.0):
         return Verdict(Finding.WELL, f"the values of {name} are as usual again")
     if not seen.quarantined or now < incident.commanded_at + rules.window_s + SUMMARY_S:

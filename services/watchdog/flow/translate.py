@@ -227,11 +227,16 @@ def _broken(pipeline: Pipeline) -> BrokenRule:
     kept = {pipeline.events.id, pipeline.events.entity_member, pipeline.events.time}
     fields = {name: name in pipeline.optional_fields and pipeline.missing_policy(name).kind != "drop"
               for name in pipeline.fields if name not in kept}
-    meant = json.dumps([{name: spec.model_dump(mode="json") for name, spec in pipeline.fields.items()},
-                        pipeline.clean.model_dump(mode="json")], sort_keys=True)
     return BrokenRule(
-        fields, hashlib.sha256(meant.encode()).hexdigest()[:16], data.field_share, data.turned_away, data.after_s,
+        fields, {name: _meant(pipeline, name) for name in fields}, data.field_share, data.turned_away, data.after_s,
         heal.quarantined_fields, heal.restore_after_s, heal.resume_after_s, heal.resume_longest_s)
+
+
+def _meant(pipeline: Pipeline, name: str) -> str:
+    """Changes with what the values of that field mean, and with which of them count as good."""
+    told = json.dumps([pipeline.fields[name].model_dump(mode="json"), pipeline.clean.outliers.model_dump(mode="json"),
+                       pipeline.missing_policy(name).kind == "drop"], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def _minute(time: str) -> int:

@@ -83,6 +83,8 @@ class Watched:
     incident_id: str = ""
     """The incident it is quarantined for; empty where a person did it."""
     flagged_at: float = 0.0
+    changed: bool = False
+    """Its values came to mean something else while it was watched."""
 
     def see(self, one: FieldRows, rules: Rules, at: float, now: float) -> None:
         if one.quarantined and not self.quarantined:
@@ -102,6 +104,12 @@ class Watched:
             self.well_since = at
         if not (self.how or self.doubtful or self.quarantined):
             self.usual.learn(one)
+
+    @property
+    def outlived(self) -> bool:
+        """Whether its quarantine was for what its values meant before: of what they mean now nothing is learnt while it
+        is out."""
+        return self.changed and self.quarantined and bool(self.incident_id) and not self.usual.known
 
     def well_s(self, now: float) -> float:
         """For how long its values have been as usual; 0 while they are not, or nobody knows."""
@@ -178,18 +186,27 @@ class Watched:
 
 @dataclass(slots=True)
 class Fields:
-    """Those of one pipeline. What their values mean is the Pipeline's; with another meaning they begin anew."""
+    """Those of one pipeline. What their values mean is the Pipeline's; one with another meaning begins anew."""
 
-    schema: str = ""
+    meant: dict[str, str] = field(default_factory=dict)
     by_name: dict[str, Watched] = field(default_factory=dict)
     _let_go: dict[str, float] = field(default_factory=dict)
 
     def see(self, seen: RowsSeen, rules: Rules, now: float) -> None:
-        if rules.broken.schema != self.schema:
-            self.schema, self.by_name = rules.broken.schema, {}
+        if rules.broken.meant != self.meant:
+            self._renew(rules.broken.meant)
         for one in seen.fields:
             if one.name in rules.broken.fields:
                 self.by_name.setdefault(one.name, Watched()).see(one, rules, now - seen.age_s, now)
+
+    def _renew(self, meant: dict[str, str]) -> None:
+        for name, one in list(self.by_name.items()):
+            if name not in meant:
+                del self.by_name[name]
+            elif meant[name] != self.meant.get(name):
+                self.by_name[name] = Watched(quarantined=one.quarantined, incident_id=one.incident_id,
+                                             flagged_at=one.flagged_at, changed=True)
+        self.meant = meant
 
     def let_go(self, name: str, now: float) -> None:
         """Its quarantine is about to end."""

@@ -85,11 +85,11 @@ class SloRule(msgspec.Struct, frozen=True):
 class BrokenRule(msgspec.Struct, frozen=True):
     """What a Pipeline says of fields and data that break as a whole, and how long either is kept out.
 
-    `fields`: those that are judged, by whether rows can do without; `schema` changes with what their values mean.
+    `fields`: those that are judged, by whether rows can do without; `meant` changes with what the values of each mean.
     """
 
     fields: dict[str, bool] = {}
-    schema: str = ""
+    meant: dict[str, str] = {}
     field_share: float = 0.9
     turned_away: float = 0.5
     after_s: float = 10.0

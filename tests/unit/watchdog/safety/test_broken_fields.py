@@ -12,7 +12,8 @@ from services.watchdog.core.thresholds.limits import BrokenRule, Ladders
 from services.watchdog.flow.translate import from_message, to_message
 from tests.unit.watchdog.world import RULES, World, labels, model
 
-BROKEN = BrokenRule({"x": True, "y": True, "must": False}, "one", restore_after_s=10.0)
+FIELDS = {"x": True, "y": True, "must": False}
+BROKEN = BrokenRule(FIELDS, dict.fromkeys(FIELDS, "one"), restore_after_s=10.0)
 WELL: dict[str, dict[str, Any]] = {"x": {}, "y": {}, "must": {}}
 EDGES = (0.0, 1.0, 5.0, 9.0, 10.0)
 
@@ -48,6 +49,11 @@ def show(world: World, times: int, summary: RowsSeen) -> None:
     for _ in range(times):
         world.tick(summary)
         world.run(1.75)
+
+
+def means(rule: BrokenRule, **meant: str) -> BrokenRule:
+    """The same with another meaning of these fields."""
+    return replace(rule, meant=rule.meant | meant)
 
 
 def begun(rules: Rules = RULES, broken: BrokenRule = BROKEN, sources: int = 2) -> World:
@@ -134,9 +140,43 @@ def test_what_came_in_another_time_is_not_what_is_usual() -> None:
 
 def test_what_the_values_mean_may_change_with_the_pipeline() -> None:
     world = begun()
-    world.tick(replace(RULES, broken=replace(BROKEN, schema="two")))
+    world.tick(replace(RULES, broken=means(BROKEN, x="two")))
     show(world, 15, seen(x={"times": 100.0}))
     assert world.commands() == []
+
+
+def test_a_quarantine_outlives_a_change_of_another_field_and_ends_once_its_values_are_as_usual() -> None:
+    world = begun()
+    show(world, 4, seen(x={"times": 100.0}))
+    out = {"out": world.last().id}
+    world.tick(replace(RULES, broken=means(BROKEN, y="two")))
+    show(world, 6, seen(x={"times": 100.0} | out))
+    assert len(world.commands()) == 1
+    show(world, 8, seen(x=out))
+    assert (world.orders()[-1], world.last().state) == (("restore", "pipeline:phishing"), "verified")
+    assert len(world.commands()) == 2
+
+
+@pytest.mark.parametrize("before", [0, 4])
+def test_a_field_that_is_out_and_comes_to_mean_something_else_is_put_back_and_judged_anew(before: int) -> None:
+    world = begun()
+    show(world, 4, seen(x={"times": 100.0}))
+    out = {"times": 100.0, "out": world.last().id}
+    show(world, before, seen(x=out))
+    world.tick(replace(RULES, broken=means(BROKEN, x="two")))
+    show(world, 4, seen(x=out))
+    assert [one.arguments for one in world.commands()] == [{"field": "x"}] * 2
+    assert (world.orders()[-1][0], world.last().state) == ("restore", "verified")
+    assert "x means something else now" in world.last().verdict
+    show(world, 20, seen(x={"times": 100.0}))
+    assert len(world.commands()) == 2
+    show(world, 30, seen(x={"missing": 195}))
+    assert world.orders()[-1] == ("quarantine", "pipeline:phishing")
+    person = begun()
+    show(person, 4, seen(x={"out": ""}))
+    person.tick(replace(RULES, broken=means(BROKEN, x="two")))
+    show(person, 30, seen(x={"out": ""}))
+    assert person.decisions == []
 
 
 def test_no_more_fields_than_allowed_are_out_at_once_and_never_the_only_one() -> None:

@@ -193,15 +193,15 @@ def test_a_line_that_a_limit_stopped_is_paused_only_where_the_pipeline_says_so_a
 
 def test_a_pipeline_says_from_where_on_and_the_defaults_are_the_same_on_both_sides() -> None:
     told = translate.rules(pipeline("shop")).broken
-    assert replace(told, fields={}, schema="") == BrokenRule()
+    assert replace(told, fields={}, meant={}) == BrokenRule()
     assert told.fields == {"x": True}
     text = TEXT + "watch: {data: {turned_away: 0.8, after_s: 60}}\nheal: {resume_after_s: 0, quarantined_fields: 2}\n"
     spec = parse(text)
     found = translate.rules(spec).broken
     assert (found.turned_away, found.after_s, found.resume_after_s, found.quarantined_fields) == (0.8, 60, 0, 2)
     assert found.fields == {name: name in spec.optional_fields for name in found.fields}
-    assert found.schema != translate.rules(parse(text.replace("float", "int"))).broken.schema
+    assert found.meant != translate.rules(parse(text.replace("float", "int"))).broken.meant
     dropped = translate.rules(parse(TEXT + "clean: {missing: {default: drop}}\n")).broken
-    assert set(dropped.fields.values()) == {False} and dropped.schema != found.schema
+    assert set(dropped.fields.values()) == {False} and dropped.meant != found.meant
     with pytest.raises(InvalidPipeline):
         parse(TEXT + "heal: {ladders: {line_stopped: [quarantine]}}\n")
