@@ -170,9 +170,10 @@ def explained(symptom: Symptom, open_incidents: Iterable[Incident]) -> bool:
 
 def _of_bad_rows(symptom: Symptom, incident: Incident) -> bool:
     """Whether broken data or a broken field accounts for it: while it is dealt with and that has not shown its effect,
-    or nothing is taken in. One field that is broken is all that is wrong of the data as a whole."""
+    or nothing is taken in. One field that is broken, and not left to a person, is all that is wrong of the data as a
+    whole."""
     if symptom.kind == BROKEN_DATA:
-        return incident.symptom == BROKEN_FIELD and not symptom.source
+        return incident.symptom == BROKEN_FIELD and not symptom.source and incident.state != "escalated"
     if symptom.kind not in EFFECTS_OF_BAD_ROWS | {BROKEN_FIELD}:
         return False
     if symptom.kind == BROKEN_FIELD and incident.symptom == BROKEN_DATA and "/" not in incident.cause:

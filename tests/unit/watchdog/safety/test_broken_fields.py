@@ -276,6 +276,16 @@ def test_a_watchdog_that_takes_over_restores_what_the_one_before_took_out() -> N
     assert heir.last().id == stored.id
 
 
+def test_a_field_that_is_left_to_a_person_hides_no_data_that_breaks_as_a_whole() -> None:
+    world = begun(replace(RULES, dry_run=("quarantine",)))
+    show(world, 4, seen(x={"times": 100.0}))
+    assert (world.commands(), world.last().state) == ([], "escalated")
+    # Neither field has values in what is left: no longer one that is to blame.
+    show(world, 20, seen(turned_away=180, x={"missing": 20}, y={"missing": 20}))
+    assert world.orders() == [("pause", "pipeline:phishing")]
+    assert (world.last().symptom, world.last().cause) == ("broken_data", "data:phishing")
+
+
 def test_a_quarantine_that_nobody_ended_is_ended_once_the_field_is_well() -> None:
     world = begun()
     show(world, 30, seen(x={"out": "inc-gone"}))
