@@ -216,10 +216,12 @@ class Engine:
         if incident.cause == BUS:
             self.state.lives.forgive(tick.monotonic_s)
         self._flaps.ended(incident, tick.monotonic_s)
-        lift = remedy.lift(incident, self.state, tick)
-        if lift is not None:
+        lifts = remedy.lifts(incident, self.state, tick)
+        for lift in lifts:
             incident = life.noted(incident, "let go", lift.target, tick)
-        self._put(incident, command=lift, alert=f"well again: {incident.verdict}")
+        self._put(incident, command=lifts[0] if lifts else None, alert=f"well again: {incident.verdict}")
+        for lift in lifts[1:]:
+            self._put(incident, command=lift)
 
     def _climb(self, incident: Incident, why: str, tick: Tick) -> None:
         """Take the next rung that is allowed; where there is none, tell a person."""

@@ -1,7 +1,7 @@
 """What is done about a cause, rung by rung, and what bounds it: budget, cool-down, expiry."""
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -224,29 +224,34 @@ def _target(incident: Incident, rung: Rung, state: State) -> str:
     return f"model:{incident.pipeline}" if rung.action in OF_MODEL else incident.target
 
 
-def lift(incident: Incident, state: State, tick: Tick) -> Command | None:
-    """What ends before its time what the incident holds back or out; None when it holds nothing."""
-    if incident.symptom == BROKEN_FIELD:
-        return _restore(incident, state, tick)
-    if not incident.held or tick.monotonic_s >= incident.held_until:
-        return None
-    # A model may have fallen back meanwhile, which is not for us to end.
-    what = {"what": "shed"} if incident.held.startswith(MODEL) else {}
-    return Command(f"{incident.id}-lift", "restore", incident.held, what, incident.cause, incident.id, LIFT_S)
+def lifts(incident: Incident, state: State, tick: Tick) -> tuple[Command, ...]:
+    """What ends before its time what the incident holds back, out or still; each with an id of its own."""
+    orders = [*_restored(incident, state, tick)]
+    if pausing.paused_last(incident) and incident.pipeline in state.rules:
+        # One that came late may be obeyed only now. Where nothing stands still, nothing comes of it.
+        orders.append((pausing.RESUME, incident.target, {}))
+    if incident.held and tick.monotonic_s < incident.held_until:
+        # A model may have fallen back meanwhile, which is not for us to end.
+        orders.append(("restore", incident.held, {"what": "shed"} if incident.held.startswith(MODEL) else {}))
+    return tuple(
+        Command(f"{incident.id}-lift-{number}" if number > 1 else f"{incident.id}-lift", action, target, arguments,
+                incident.cause, incident.id, LIFT_S)
+        for number, (action, target, arguments) in enumerate(orders, 1))
 
 
-def _restore(incident: Incident, state: State, tick: Tick) -> Command | None:
+def _restored(incident: Incident, state: State, tick: Tick) -> Iterator[tuple[str, str, dict[str, str]]]:
     """Lets the values of a field count again that it, or an incident before it, took out. What a person took out stays.
     """
+    if incident.symptom != BROKEN_FIELD:
+        return
     name, fields = pausing.field_of(incident), state.fields.get(incident.pipeline)
     seen = fields.by_name.get(name) if fields is not None else None
     if fields is None or (seen.quarantined and not seen.incident_id if seen is not None else False):
-        return None
+        return
     if "quarantine" not in taken_by(incident) and not (seen is not None and seen.quarantined):
-        return None
+        return
     fields.let_go(name, tick.monotonic_s)
-    return Command(f"{incident.id}-lift", "restore", incident.target, {"field": name}, incident.cause, incident.id,
-                   LIFT_S)
+    yield "restore", incident.target, {"field": name}
 
 
 def _arguments(incident: Incident, rung: Rung, state: State, tick: Tick) -> dict[str, str]:

@@ -71,6 +71,11 @@ def field_of(incident: Incident) -> str:
     return incident.cause.partition("/")[2]
 
 
+def paused_last(incident: Incident) -> bool:
+    """Whether it was paused for the incident, and nobody but a person let it go on since."""
+    return next((one for one in reversed(taken(incident)) if one in (PAUSE, RESUME)), "") == PAUSE
+
+
 def look(incident: Incident, state: State, now: float) -> Verdict | None:
     """What is to be seen while it is paused, or tried; None where the symptom says it."""
     if incident.action not in (PAUSE, RESUME) or incident.symptom not in CURED:

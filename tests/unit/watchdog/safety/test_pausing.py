@@ -124,6 +124,20 @@ def test_only_what_is_turned_away_is_tried_and_nothing_where_a_pause_needs_a_wor
         assert "tried again" not in world.last().verdict
 
 
+def test_a_pause_that_comes_when_the_rows_are_good_again_does_not_outlive_its_incident() -> None:
+    world = broken()
+    # The command waits for the database, and until then rows go on as they are.
+    come(world, 16, 0)
+    assert world.last().state == "verified"
+    assert [(one.action, one.target, one.arguments) for one in world.commands()] == [
+        ("pause", PAUSED, {}), ("resume", PAUSED, {})]
+    assert world.commands()[1].command_id == f"{world.last().id}-lift"
+    gone = broken()
+    gone.tick(replace(RULES, deleted=True))
+    gone.run(1)
+    assert (gone.last().state, len(gone.commands())) == ("verified", 1)
+
+
 def test_a_ladder_dry_run_budget_or_maintenance_leaves_it_to_a_person() -> None:
     for rules, why in ((replace(RULES, dry_run=("pause",)), "dry run"), (replace(RULES, budget_actions=0), "budget"),
                        (replace(RULES, ladders=Ladders(broken_data=("quarantine",))), "no command")):
