@@ -285,7 +285,8 @@ class Engine:
         if rung.action == "shed":
             self.state.begin_shed(incident.pipeline)
         if rung.action in remedy.HOLDS:
-            incident = replace(incident, held=command.target,
+            before = incident.held if tick.monotonic_s < incident.held_until else ()
+            incident = replace(incident, held=tuple(dict.fromkeys((*before, command.target))),
                                held_until=tick.monotonic_s + self.state.thresholds.hold_s)
         self._put(life.commanded(incident, command.command_id, rung.action, rung.verify_s, tick), command=command,
                   alert=f"{rung.action} of {incident.target}: {incident.timeline[0].detail}")

@@ -284,7 +284,7 @@ class Note(msgspec.Struct, frozen=True):
 class Incident(msgspec.Struct, frozen=True):
     """One thing that is or was wrong. `state`: suspected, commanded, verified, escalated.
 
-    `awaiting`: the action that waits for a person's word, until `approve_by_s`. `held`: whom a command of it holds
+    `awaiting`: the action that waits for a person's word, until `approve_by_s`. `held`: whom commands of it hold
     back, until `held_until`. From `rung` on: working memory, which a watchdog that takes over does without.
     """
 
@@ -311,7 +311,7 @@ class Incident(msgspec.Struct, frozen=True):
     from_version: int = 0
     labels: int = 0
     since: float = 0.0
-    held: str = ""
+    held: tuple[str, ...] = ()
     held_until: float = 0.0
 
     @property

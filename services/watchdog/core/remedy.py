@@ -230,9 +230,9 @@ def lifts(incident: Incident, state: State, tick: Tick) -> tuple[Command, ...]:
     if pausing.paused_last(incident) and incident.pipeline in state.rules:
         # One that came late may be obeyed only now. Where nothing stands still, nothing comes of it.
         orders.append((pausing.RESUME, incident.target, {}))
-    if incident.held and tick.monotonic_s < incident.held_until:
+    if tick.monotonic_s < incident.held_until:
         # A model may have fallen back meanwhile, which is not for us to end.
-        orders.append(("restore", incident.held, {"what": "shed"} if incident.held.startswith(MODEL) else {}))
+        orders += [("restore", one, {"what": "shed"} if one.startswith(MODEL) else {}) for one in incident.held]
     return tuple(
         Command(f"{incident.id}-lift-{number}" if number > 1 else f"{incident.id}-lift", action, target, arguments,
                 incident.cause, incident.id, LIFT_S)

@@ -135,13 +135,18 @@ def _load(incident: Incident, state: State, now: float) -> Verdict:
 
 def _held(incident: Incident, state: State, now: float, quiet: Verdict) -> Verdict:
     """Quiet while somebody is held back: well once they ask for no more than they may, or go on without that."""
-    kind, _, name = incident.held.partition(":")
-    held_back = state.levels.needed(name, now) if kind == "model" else state.clients.held_back(name)
-    if now < incident.held_until and held_back:
-        return Verdict(Finding.WAIT, f"{quiet.why} while {incident.held} is held back")
+    needed = [one for one in incident.held if _needed(one, state, now)]
+    if now < incident.held_until and needed:
+        return Verdict(Finding.WAIT, f"{quiet.why} while {needed[0]} is held back")
     if incident.held_until <= now < incident.held_until + AFTER_HOLD_S:
         return WAIT
-    return Verdict(Finding.WELL, f"{quiet.why}, and {incident.held} need not be held back")
+    return Verdict(Finding.WELL, f"{quiet.why}, and {' and '.join(incident.held)} need not be held back")
+
+
+def _needed(held: str, state: State, now: float) -> bool:
+    """Whether more would be asked for than may be, were it let go."""
+    kind, _, name = held.partition(":")
+    return state.levels.needed(name, now) if kind == "model" else state.clients.held_back(name)
 
 
 def _idle(incident: Incident, state: State, now: float) -> Verdict:

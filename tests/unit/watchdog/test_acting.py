@@ -247,6 +247,18 @@ async def test_a_watchdog_that_stood_still_begins_anew_from_the_store(stage: Sta
     assert stage.known == [[], [], [first.id]]
 
 
+async def test_an_end_that_lets_go_of_two_sends_both_and_stays_the_end(stage: Stage) -> None:
+    await stage.leads(1)
+    first = opened()
+    closed = life.verified(first, "quiet", Tick(2.0, 2.0, 1.0))
+    stage.decide(1, [Decision(first), *(Decision(closed, Command(f"{first.id}-lift{one}", "restore", target, {}, "c",
+                                                                 first.id, 60.0))
+                                        for one, target in (("", "client:lk_1"), ("-2", "model:m")))])
+    await stage.until("both", lambda: len(stage.sent) == 2)
+    assert stage.sent == [(f"{first.id}-lift", 1), (f"{first.id}-lift-2", 1)]
+    assert await stage.incidents.still_open() == []
+
+
 async def test_what_another_watchdog_opened_before_is_gone_on_with(stage: Stage) -> None:
     await stage.leads(1)
     theirs = opened(at=0.5)

@@ -132,6 +132,26 @@ def test_where_a_throttle_does_not_help_another_process_follows() -> None:
     assert actions(world)[:2] == [("throttle", HELD), ("scale_out", "service:predictor")]
 
 
+def test_a_client_is_let_go_with_what_was_shed_because_its_throttle_was_not_enough() -> None:
+    world = shop(ALONE)
+    asked(world, 90, a=10, b=40)
+    asked(world, 12, a=300, b=40)
+    for _ in range(60):
+        # One gateway heard of no throttle, until what matters least is shed.
+        full = not any(one.action == "shed" for one in world.commands())
+        world.second(Requests("shop", 100 if full else 60, 240 * full, (), 240 * full, 280 * (not full), (
+            (1, True, 60), (2, True, 280))), ClientsSeen((("shop", ONE, 300), ("shop", OTHER, 40)), ((ONE, 1),)))
+    assert actions(world) == [("throttle", HELD), ("shed", "model:shop")]
+    for _ in range(60):
+        world.second(Requests("shop", 50, 0, (), 0, 0, ((1, True, 50),)),
+                     ClientsSeen((("shop", ONE, 10), ("shop", OTHER, 40))))
+    assert (world.ended("overload"), actions(world)[2:]) == (
+        "verified", [("restore", HELD), ("restore", "model:shop")])
+    assert [one.arguments for one in world.commands()[2:]] == [{}, {"what": "shed"}]
+    assert len({one.command_id for one in world.commands()}) == 4
+    assert list(replay(world.written())) == world.made
+
+
 @pytest.mark.parametrize("rule", [{"dry_run": ("throttle",)}, {"approval": ("throttle",)},
                                   {"budget_actions": 0}, {"ladders": Ladders(overload=())}])
 def test_dry_run_approval_budget_and_ladder_hold_for_it(rule: dict[str, object]) -> None:
