@@ -94,7 +94,7 @@ class Speed:
         if self.before_ms is None:
             return
         if now - self.since > young_s and not self.standing:
-            self.before_ms = None
+            self.before_ms = self.slow_since = None
             return
         slow, seen = self.newest.slower(self.limit_ms)
         share = slow / seen if seen >= NEWEST else 0.0

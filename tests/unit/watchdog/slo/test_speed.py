@@ -96,6 +96,17 @@ def test_a_refusal_a_ladder_without_it_and_nobody_who_asks_are_told_to_a_person(
     assert (quiet.last().state, quiet.last().verdict) == ("escalated", "no effect in time")
 
 
+def test_what_began_to_look_slow_as_it_ceased_to_be_young_keeps_nobody_waiting() -> None:
+    world = succeeded()
+    serve(world, 12, 200.0)
+    world.tick(Answered(world.commands()[0].command_id, "done"), model(1, revision=3))
+    world.run(world.engine.state.thresholds.young_s - 3)
+    serve(world, 4, 200.0)
+    serve(world, 4, 5.0)
+    assert world.last().state == "verified"
+    assert world.engine.state.speeds.by_model["phishing"].slow_since is None
+
+
 def test_one_that_grows_fast_by_itself_before_it_is_left_is_well() -> None:
     world = succeeded(ladders=Ladders(quality_loss=()))
     serve(world, 12, 200.0)
