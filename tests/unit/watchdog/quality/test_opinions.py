@@ -65,13 +65,32 @@ def test_an_author_who_floods_crowds_out_nobody(heard: Opinions, monkeypatch: py
         heard.opined(f"{number}", "spam", True)
     assert len(heard.waiting) == 11
     predicted(heard, "mine", 3)
-    predicted(heard, "0", 3)
+    predicted(heard, "99", 3)
     heard.opined("100", "spam", True)
     assert "100" in heard.waiting
     for number in range(5):
         heard.opined(f"ann-{number}", "ann", False)
     assert len(heard.waiting) == 12
     assert heard.take() == [Opined("shop", 3, "ann", 0, 1), Opined("shop", 3, "spam", 0, 1)]
+
+
+def test_of_an_author_s_opinions_without_a_prediction_the_newest_wait(
+        heard: Opinions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judged, "MAX_OF_AUTHOR", 3)
+    heard.opined("0", "bob", True)
+    for number in range(5):
+        heard.opined(f"{number}", "ann", False)
+    heard.opined("4", "ann", True)
+    assert heard.waiting == {"0": {"bob": True}, "2": {"ann": False}, "3": {"ann": False}, "4": {"ann": False}}
+    for number in range(5):
+        predicted(heard, f"{number}", 3)
+    assert heard.take() == [Opined("shop", 3, "bob", 0, 1), Opined("shop", 3, "ann", 3, 0)]
+    heard.opined("later", "ann", True)
+    heard.limit = 1
+    heard.opined("latest", "ann", True)
+    assert heard.waiting == {"latest": {"ann": True}}
+    predicted(heard, "latest", 3)
+    assert (heard.waiting, heard._of_author) == ({}, {})
 
 
 def test_what_many_authors_say_is_given_over_several_ticks(heard: Opinions) -> None:
