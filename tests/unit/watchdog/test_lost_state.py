@@ -10,7 +10,7 @@ from lepton.contracts.pb.telemetry_pb2 import Telemetry
 from lepton.store.memory import MemoryDatabase
 from services.watchdog.core.inputs import Answered, Approval, Figures, Rules, Thresholds, Unusable
 from services.watchdog.flow import translate
-from services.watchdog.flow.keeping import EVERY_S, Keeping
+from services.watchdog.flow.keeping import AGAIN_S, EVERY_S, Keeping
 from tests.harness.wait import apoll_until
 from tests.unit.watchdog.world import RULES, World, model
 
@@ -87,9 +87,9 @@ def test_a_model_that_fails_its_signature_is_another_incident(world: World) -> N
 
 
 def gone(world: World, count: float, collection: str = "models", for_s: float = 20.0) -> None:
-    for _ in range(round(for_s / EVERY_S)):
+    for _ in range(round(for_s / AGAIN_S)):
         world.tick(Figures("watchdog", "watchdog", "boot", ((names.LOST_DOCUMENTS, collection, count),)))
-        world.run(EVERY_S)
+        world.run(AGAIN_S)
 
 
 @pytest.mark.parametrize(("backup", "told"), [(BACKUP, f"the newest backup is {BACKUP}, 2.5 h old"),
@@ -111,7 +111,7 @@ def test_documents_that_are_gone_are_told_with_the_backup_to_bring_back(
 
 
 def test_a_document_that_is_late_is_not_lost(world: World) -> None:
-    gone(world, 1, for_s=EVERY_S)
+    gone(world, 1, for_s=AGAIN_S)
     gone(world, 0)
     assert world.decisions == []
 
@@ -139,3 +139,28 @@ async def test_the_database_is_asked_for_what_was_announced() -> None:
     stop.set()
     await running
     assert said[:2] == [("models", 1), ("pipelines", 0)]
+
+
+async def test_what_is_stored_is_looked_for_seldom_and_often_only_while_something_is_gone() -> None:
+    database, clock, stop, said = MemoryDatabase(), FakeClock(), asyncio.Event(), list[int]()
+    models = database.collection("models")
+    await models.put({"_id": "kept"})
+    keeping = Keeping(lambda: {"models": {"kept"}}, database, lambda _, gone: said.append(gone), clock)
+    running = asyncio.create_task(keeping.run(stop))
+
+    async def time(seconds: float) -> None:
+        for _ in range(round(seconds)):
+            await clock.advance(1.0)
+    await time(AGAIN_S + 5 * EVERY_S)
+    assert 2 <= len(said) <= 6
+    await models.delete({"_id": "kept"})
+    await time(2 * EVERY_S)
+    assert said.count(1) >= EVERY_S / AGAIN_S / 2
+    await models.put({"_id": "kept"})
+    await time(3 * AGAIN_S)
+    assert said[-1] == 0
+    looks = len(said)
+    await time(2 * EVERY_S)
+    assert looks + 1 <= len(said) <= looks + 3
+    stop.set()
+    await running

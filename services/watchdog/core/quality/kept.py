@@ -10,7 +10,8 @@ from services.watchdog.core.symptom import LOST_STATE, Symptom
 
 DATABASE: Final = "database"
 STANDS_S: Final = 12.0
-"""Looks are five seconds apart, and what is stored may be announced, or the other way round, a little earlier."""
+"""Looks are five seconds apart once something is gone, and what is stored may be announced, or the other way round, a
+little earlier."""
 STALE_S: Final = 30.0
 """Who says nothing for so long says it no more."""
 
