@@ -12,8 +12,8 @@ import pytest
 from deploy.chaos.callers import burdened, ordered
 from deploy.chaos.plan import Burden, Train
 from lepton.errors import Unavailable
-from lepton.runtime.doors import HttpDoor
 from tests.harness.wait import apoll_until
+from tests.unit.chaos.asked import asking
 
 
 class Gateway:
@@ -51,11 +51,8 @@ class Gateway:
 @pytest.fixture
 async def gateway() -> AsyncIterator[tuple[Gateway, httpx.AsyncClient]]:
     made = Gateway()
-    door = HttpDoor(made.respond, "127.0.0.1", 0, drain_s=0)
-    await door.start()
-    async with httpx.AsyncClient(base_url=f"http://{door.address}", trust_env=False) as client:
+    async with asking(made.respond) as client:
         yield made, client
-    await door.stop()
 
 
 async def test_one_that_abuses_calls_without_end_with_a_key_that_is_revoked_after(gateway: Any) -> None:

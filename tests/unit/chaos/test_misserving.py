@@ -18,10 +18,10 @@ from deploy.chaos.models.promoting import made as made_of
 from deploy.chaos.models.promoting import promoted
 from deploy.chaos.plan import Misserve
 from lepton.errors import Invalid, Missing, Refused
-from lepton.runtime.doors import HttpDoor
 from lepton.store.artifacts import Artifacts, Damaged
 from lepton.store.memory import MemoryDatabase
 from services.trainer.core.importing.opened import opened
+from tests.unit.chaos.asked import asking
 
 ROWS: list[dict[str, Any]] = [{"a": number % 10 / 10, "b": None if number % 7 == 0 else 1, "y": number % 10 > 4}
                               for number in range(200)]
@@ -107,11 +107,8 @@ class Gateway:
 @pytest.fixture
 async def gateway() -> AsyncIterator[tuple[Gateway, httpx.AsyncClient]]:
     made = Gateway()
-    door = HttpDoor(made.respond, "127.0.0.1", 0, drain_s=0)
-    await door.start()
-    async with httpx.AsyncClient(base_url=f"http://{door.address}", trust_env=False) as client:
+    async with asking(made.respond) as client:
         yield made, client
-    await door.stop()
 
 
 async def test_the_gate_is_open_only_for_the_import_and_all_is_as_before_afterwards(gateway: Any) -> None:

@@ -12,7 +12,7 @@ from deploy.chaos.models import trying
 from deploy.chaos.models.trying import tried
 from deploy.chaos.plan import Canary
 from lepton.errors import Unavailable
-from lepton.runtime.doors import HttpDoor
+from tests.unit.chaos.asked import asking
 
 ROWS: list[dict[str, Any]] = [{"a": number % 10 / 10, "y": number % 10 > 4} for number in range(50)]
 SPEC: dict[str, Any] = {"metadata": {"name": "shop"}, "events": {"fields": {"a": {"type": "float"}}},
@@ -63,11 +63,8 @@ class Gateway:
 async def gateway(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Gateway, httpx.AsyncClient]]:
     monkeypatch.setattr(trying, "_ASKED", 2)
     made = Gateway()
-    door = HttpDoor(made.respond, "127.0.0.1", 0, drain_s=0)
-    await door.start()
-    async with httpx.AsyncClient(base_url=f"http://{door.address}", trust_env=False) as client:
+    async with asking(made.respond) as client:
         yield made, client
-    await door.stop()
 
 
 async def test_its_own_rollout_is_waited_for_and_the_pipeline_is_as_before(gateway: Any) -> None:
