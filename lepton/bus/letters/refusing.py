@@ -71,7 +71,7 @@ class DeadLetters:
         `row`: only that row of a record of several was refused, and `record` holds it alone; the letter's place then
         ends in `#row`. `at`: the place of one that never was a record of ours. Not `counted`: see `Refusal`.
         """
-        place = at or _place(record, row)
+        place = at or _place(record.place, row)
         if counted:
             self._count(record.topic, [(place, record)])
         head = (*without_ours(record.headers), *_said((REASON, error.message), (FIELD, error.field)))
@@ -88,7 +88,7 @@ class DeadLetters:
             name = names.get(id(one.record))
             if name is None:
                 name = names[id(one.record)] = one.record.place
-            places.append(name if one.row is None else f"{name}#{one.row}")
+            places.append(_place(name, one.row))
         counted: dict[str, list[tuple[str, Record]]] = {}
         for place, one in zip(places, refused, strict=True):
             if one.counted:
@@ -136,8 +136,9 @@ class DeadLetters:
                     place=record.place, remedy=_remedy(topic_name, self._service))
 
 
-def _place(record: Record, row: int | None) -> str:
-    return record.place if row is None else f"{record.place}#{row}"
+def _place(name: str, row: int | None) -> str:
+    """Of a row, or of the whole of a record that has this name."""
+    return name if row is None else f"{name}#{row}"
 
 
 def _value(record: Record) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from services.watchdog.core.incident import part
 from services.watchdog.core.inputs import Incident
 from services.watchdog.core.symptom import (
     ANSWER_DRIFT,
@@ -176,11 +177,11 @@ def _of_bad_rows(symptom: Symptom, incident: Incident) -> bool:
         return incident.symptom == BROKEN_FIELD and not symptom.source and incident.state != "escalated"
     if symptom.kind not in EFFECTS_OF_BAD_ROWS | {BROKEN_FIELD}:
         return False
-    if symptom.kind == BROKEN_FIELD and incident.symptom == BROKEN_DATA and "/" not in incident.cause:
+    if symptom.kind == BROKEN_FIELD and incident.symptom == BROKEN_DATA and not part(incident):
         return False
     untouched = incident.symptom == BROKEN_FIELD and not incident.command_ids
     if (symptom.kind in (UNUSUAL_ROWS, DRIFT) and untouched) or (
-            symptom.kind == UNUSUAL_ROWS and incident.symptom == BROKEN_DATA and "/" not in incident.cause):
+            symptom.kind == UNUSUAL_ROWS and incident.symptom == BROKEN_DATA and not part(incident)):
         # It says the same again, and a person who was told of the one knows of the other.
         return True
     helped = incident.symptom == BROKEN_FIELD and any(note.what == "helped" for note in incident.timeline)

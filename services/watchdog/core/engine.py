@@ -342,5 +342,5 @@ def _first_alert(symptom: Symptom) -> str:
 
 def _symptom_of(incident: Incident) -> Symptom:
     return Symptom(incident.symptom, incident.cause if incident.cause == BUS else incident.target.partition(":")[2], "",
-                   incident.pipeline, incident.cause.partition("/")[2] if incident.symptom == BROKEN_DATA else "",
+                   incident.pipeline, life.part(incident) if incident.symptom == BROKEN_DATA else "",
                    service=remedy.service(incident))

@@ -1,6 +1,7 @@
 """The life of an incident: suspected, commanded, verified, escalated; which step may follow, and what is noted."""
 
 import hashlib
+from collections.abc import Mapping
 
 from msgspec.structs import replace
 
@@ -62,6 +63,19 @@ def taken(incident: Incident) -> tuple[str, ...]:
     """The actions that were commanded for it, in order."""
     return tuple(note.what.removeprefix(COMMANDED + " ") for note in incident.timeline
                  if note.what.startswith(COMMANDED + " "))
+
+
+def following(actions: tuple[str, ...], incident: Incident, can: Mapping[str, bool]) -> tuple[str, ...]:
+    """The actions that were taken for it, then those of a ladder that come after them and can be done."""
+    before = taken(incident)
+    for action in before:
+        actions = actions[actions.index(action) + 1:] if action in actions else actions
+    return (*before, *(action for action in actions if can[action]))
+
+
+def part(incident: Incident) -> str:
+    """The one source or field of a pipeline that is the cause; empty where it is the data as a whole."""
+    return incident.cause.partition("/")[2]
 
 
 def noted(incident: Incident, what: str, detail: str, tick: Tick) -> Incident:

@@ -1,11 +1,12 @@
 """What is done about a cause, rung by rung, and what bounds it: budget, cool-down, expiry."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
 from services.watchdog.core.capacity.bounds import one_more, wanted
+from services.watchdog.core.incident import following, part
 from services.watchdog.core.incident import taken as taken_by
 from services.watchdog.core.inputs import Incident, Rules, Thresholds, Tick
 from services.watchdog.core.load.levels import NOTHING
@@ -150,23 +151,15 @@ def _relieving(rules: Rules, incident: Incident, state: State) -> tuple[str, ...
                QUEUE: ladders.queue, TOO_FEW: ("scale_out", "scale_out")}[incident.symptom]
     can = {"scale_out": one_more(service(incident), incident.symptom, incident.pipeline, state),
            "throttle": state.abuser(incident.pipeline) is not None, "shed": state.cut(incident.pipeline) is not None}
-    return _left(actions, incident, can)
+    return following(actions, incident, can)
 
 
 def _bringing_back(rules: Rules, incident: Incident, state: State) -> tuple[str, ...]:
     """The same for a file that is lost: from a backup where there is one, a roll back where a version went before."""
     model = state.models.get(incident.pipeline)
-    return _left(rules.ladders.lost_file, incident, {
+    return following(rules.ladders.lost_file, incident, {
         "restore_backup": bool(state.kept.backup) and bool(state.unusable.lost(incident.pipeline)),
         "roll_back": model is not None and model.previous > 0, "retrain": True})
-
-
-def _left(actions: tuple[str, ...], incident: Incident, can: Mapping[str, bool]) -> tuple[str, ...]:
-    """What was taken, then what follows on it in the ladder and can be done."""
-    taken = taken_by(incident)
-    for action in taken:
-        actions = actions[actions.index(action) + 1:] if action in actions else actions
-    return (*taken, *(action for action in actions if can[action]))
 
 
 def service(incident: Incident) -> str:
@@ -244,11 +237,13 @@ def _restored(incident: Incident, state: State, tick: Tick) -> Iterator[tuple[st
     """
     if incident.symptom != BROKEN_FIELD:
         return
-    name, fields = pausing.field_of(incident), state.fields.get(incident.pipeline)
-    seen = fields.by_name.get(name) if fields is not None else None
-    if fields is None or (seen.quarantined and not seen.incident_id if seen is not None else False):
+    name, fields = part(incident), state.fields.get(incident.pipeline)
+    if fields is None:
         return
-    if "quarantine" not in taken_by(incident) and not (seen is not None and seen.quarantined):
+    seen = fields.by_name.get(name)
+    out = seen is not None and seen.quarantined
+    by_person = seen is not None and out and not seen.incident_id
+    if by_person or not (out or "quarantine" in taken_by(incident)):
         return
     fields.let_go(name, tick.monotonic_s)
     yield "restore", incident.target, {"field": name}
@@ -276,7 +271,7 @@ def _arguments(incident: Incident, rung: Rung, state: State, tick: Tick) -> dict
         case "restore_backup":
             return {"sha256": state.unusable.lost(incident.pipeline)}
         case "quarantine":
-            return {"field" if incident.symptom == BROKEN_FIELD else "source": incident.cause.partition("/")[2]}
+            return {"field" if incident.symptom == BROKEN_FIELD else "source": part(incident)}
         case "pause" | "resume":
             return {}
         case "replay_dead_letters":
@@ -356,7 +351,7 @@ class Budget:
 
 def _which(incident: Incident) -> str:
     # Two sources of one pipeline are two targets, though both commands go to the pipeline.
-    return "/" + incident.cause.partition("/")[2]
+    return "/" + part(incident)
 
 
 def _scopes(incident: Incident) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Whether what was wrong is well again, and whether an action already shows that it did not help."""
 
+from services.watchdog.core.incident import part
 from services.watchdog.core.inputs import READY, STARTING, Incident, Tick
 from services.watchdog.core.quality.loss import judge
 from services.watchdog.core.rules import pipeline_of
@@ -314,7 +315,7 @@ def _data(incident: Incident, state: State, now: float) -> Verdict:
     if rules is None or sources is None:
         return Verdict(Finding.WELL, "the pipeline is gone")
     bad = sources.bad(rules, now)
-    source = incident.cause.partition("/")[2]
+    source = part(incident)
     if incident.state != "commanded":
         still = source in bad if source else bool(bad)
         return OPEN if still else Verdict(Finding.WELL, "the bad rows stopped")
@@ -330,7 +331,7 @@ def _data(incident: Incident, state: State, now: float) -> Verdict:
 def _field(incident: Incident, state: State, now: float) -> Verdict:
     """Well once its values are as usual again; that the quarantine helped shows in the rows and in what is answered."""
     rules, fields = state.rules.get(incident.pipeline), state.fields.get(incident.pipeline)
-    name = pausing.field_of(incident)
+    name = part(incident)
     if rules is None or (fields is not None and fields.meant and name not in rules.broken.fields):
         return Verdict(Finding.WELL, "the pipeline, or the field, is gone")
     seen = fields.by_name.get(name) if fields is not None else None

@@ -8,7 +8,7 @@ be taken in, and where a dead-letter limit stopped the line, only a person can s
 
 from typing import Final
 
-from services.watchdog.core.incident import taken
+from services.watchdog.core.incident import following, part, taken
 from services.watchdog.core.inputs import Incident, Rules
 from services.watchdog.core.safety.policy import awaited_s
 from services.watchdog.core.safety.rung import Rung
@@ -39,18 +39,15 @@ def wanted(incident: Incident, rules: Rules, state: State) -> tuple[str, ...]:
     ladders = rules.ladders
     actions = {BROKEN_DATA: ladders.broken_data, BROKEN_FIELD: ladders.broken_field,
                LINE_STOPPED: ladders.line_stopped}[incident.symptom]
-    before = taken(incident)
-    for action in before:
-        actions = actions[actions.index(action) + 1:] if action in actions else actions
-    can = {QUARANTINE: _can_quarantine(incident, rules, state), PAUSE: _can_pause(incident, rules, state)}
-    return (*before, *(action for action in actions if can[action]))
+    return following(actions, incident, {QUARANTINE: _can_quarantine(incident, rules, state),
+                                         PAUSE: _can_pause(incident, rules, state)})
 
 
 def _can_quarantine(incident: Incident, rules: Rules, state: State) -> bool:
     """Never the only field, and not so many at once that rows say little."""
     if incident.symptom != BROKEN_FIELD:
-        return "/" in incident.cause
-    name, fields = field_of(incident), state.fields.get(incident.pipeline)
+        return bool(part(incident))
+    name, fields = part(incident), state.fields.get(incident.pipeline)
     if fields is None or not rules.broken.fields.get(name) or len(rules.broken.fields) < 2:
         return False
     return sum(one != name for one in fields.quarantined) < rules.broken.quarantined_fields
@@ -61,14 +58,10 @@ def _can_pause(incident: Incident, rules: Rules, state: State) -> bool:
         return bool(incident.pipeline)
     sources = state.sources.get(incident.pipeline)
     if sources is not None and sources.turned_away > rules.broken.turned_away:
-        return incident.symptom == BROKEN_FIELD or "/" not in incident.cause
-    name, fields = field_of(incident), state.fields.get(incident.pipeline)
+        return incident.symptom == BROKEN_FIELD or not part(incident)
+    name, fields = part(incident), state.fields.get(incident.pipeline)
     return (incident.symptom == BROKEN_FIELD and fields is not None and name in fields.by_name
             and not rules.broken.fields.get(name) and fields.by_name[name].displaced)
-
-
-def field_of(incident: Incident) -> str:
-    return incident.cause.partition("/")[2]
 
 
 def paused_last(incident: Incident) -> bool:
