@@ -41,7 +41,10 @@ class Memory:
         return RecoveryResult.FromString(base64.b64decode(kept["result"]))
 
     def keep(self, command: RecoveryCommand, result: RecoveryResult, newest_fence: int, now: datetime) -> None:
-        """Remember a command that was carried out, durably, and forget those that have expired."""
+        """Remember a command that was carried out, durably, and forget those that have expired.
+
+        Raises OSError when it cannot be written; it is remembered nevertheless, and written with the next one.
+        """
         self.newest_fence = newest_fence
         self._done[command.command_id] = {
             "signature": base64.b64encode(command.signature).decode(),

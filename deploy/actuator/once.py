@@ -1,5 +1,6 @@
 """Carrying a command out once: who may order it, what came of it, and the same answer when it comes again."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -10,6 +11,8 @@ from lepton.contracts.pb import recovery_pb2
 from lepton.contracts.pb.recovery_pb2 import RecoveryCommand, RecoveryResult
 from lepton.contracts.signing import TrustStore
 from lepton.errors import Busy, Invalid, Missing, Refused
+
+log = logging.getLogger(__name__)
 
 
 class Once:
@@ -39,7 +42,13 @@ class Once:
             result = self._result(command, recovery_pb2.RECOVERY_OUTCOME_FAILED, str(error))
         else:
             result = self._result(command, recovery_pb2.RECOVERY_OUTCOME_DONE, evidence)
-        self._memory.keep(command, result, self._admission.newest_fence, self._clock.now())
+        try:
+            self._memory.keep(command, result, self._admission.newest_fence, self._clock.now())
+        except OSError as error:
+            # A full disk is what others are to be healed of. Whoever heals goes on: at worst, one that is restarted
+            # before there is room does a command twice, and commands expire.
+            log.error("what became of command %s cannot be kept over a restart: %s; make room there",
+                      command.command_id, error)
         return result
 
     def _result(self, command: RecoveryCommand, outcome: recovery_pb2.RecoveryOutcome.ValueType,

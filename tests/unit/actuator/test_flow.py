@@ -100,6 +100,22 @@ async def test_a_restart_without_grace_kills_and_starts(bench: Bench) -> None:
     assert "pid 11 -> 101" in result.evidence
 
 
+async def test_a_full_disk_does_not_end_it_and_what_it_did_meanwhile_is_written_with_the_next(
+        bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    state = bench.directory / "state"
+    state.write_text("in the way")
+    first = bench.command(grace_s="0")
+    result = await bench.does(first)
+    assert (result.outcome, await bench.does(first)) == (DONE, result)
+    assert bench.processes.calls == ["KILL predictor-0", "start predictor-0"]
+    assert "c-1 cannot be kept over a restart" in caplog.text
+    state.unlink()
+    await bench.does(bench.command(command_id="c-2", grace_s="0"))
+    did = list(bench.processes.calls)
+    bench.restarted()
+    assert (await bench.does(first), bench.processes.calls) == (result, did)
+
+
 async def test_a_restart_with_grace_stops_in_order_first(bench: Bench) -> None:
     assert (await bench.does(bench.command(grace_s="5"))).outcome == DONE
     assert bench.processes.calls == ["stop predictor-0", "start predictor-0"]

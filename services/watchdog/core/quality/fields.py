@@ -47,8 +47,7 @@ class Usual:
         return self.rows >= LEARN_ROWS
 
     def learn(self, one: FieldRows) -> None:
-        came = one.present + one.missing
-        rows = came + one.invalid
+        came, rows = one.present + one.missing, _rows(one)
         if not rows:
             return
         weight = USUAL_WEIGHT if self.known else rows / (self.rows + rows)
@@ -85,6 +84,9 @@ class Watched:
     flagged_at: float = 0.0
     changed: bool = False
     """Its values came to mean something else while it was watched."""
+    _unlearnt: deque[FieldRows] = field(default_factory=deque)
+    """The newest that looked well. A few rows of another place are no share of those judged yet, and once learnt they
+    would make all that follow them usual."""
 
     def see(self, one: FieldRows, rules: Rules, at: float, now: float) -> None:
         if one.quarantined and not self.quarantined:
@@ -102,8 +104,18 @@ class Watched:
             self.well_since = None
         elif self.well_since is None:
             self.well_since = at
-        if not (self.how or self.doubtful or self.quarantined):
+        if self.how or self.doubtful or self.quarantined:
+            self._unlearnt.clear()
+        elif self.usual.known:
+            self._unlearnt.append(one)
+            self._learn(rules.min_rows)
+        else:
             self.usual.learn(one)
+
+    def _learn(self, judged: float) -> None:
+        """All but the newest that make up the rows judged: what came after those was well too."""
+        while sum(_rows(one) for one in self._unlearnt) - _rows(self._unlearnt[0]) >= judged:
+            self.usual.learn(self._unlearnt.popleft())
 
     @property
     def outlived(self) -> bool:
@@ -122,7 +134,7 @@ class Watched:
         total = 0.0
         for _, one in reversed(self.recent):
             found.append(one)
-            total += one.present + one.missing + one.invalid
+            total += _rows(one)
             if total >= rows:
                 break
         return found, total
@@ -231,6 +243,10 @@ class Fields:
                if (one.how or one.doubtful) and not one.quarantined and now - one.seen_at <= OLD_S]
         if len(bad) == 1 and self.by_name[bad[0]].times >= REPEATED:
             yield bad[0], self.by_name[bad[0]].how
+
+
+def _rows(one: FieldRows) -> int:
+    return one.present + one.missing + one.invalid
 
 
 def _span(one: FieldRows) -> tuple[float, float] | None:

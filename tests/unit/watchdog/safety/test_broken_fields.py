@@ -91,6 +91,17 @@ def test_a_field_that_breaks_in_rows_of_every_source_is_quarantined_and_restored
     assert list(replay(bodies)) == world.made
 
 
+def test_few_rows_of_another_place_at_a_time_do_not_become_usual_before_they_are_enough_to_judge() -> None:
+    def few(times: float = 1.0) -> RowsSeen:
+        return RowsSeen("phishing", (SourceRows("s0", 20, 0, 0, 0),), 0.0,
+                        (numbers("x", 20, times=times), numbers("y", 20), numbers("must", 20)))
+
+    world = begun(sources=1)
+    show(world, 10, few())
+    show(world, 8, few(times=100.0))
+    assert [(one.action, one.arguments) for one in world.commands()] == [("quarantine", {"field": "x"})]
+
+
 def test_a_field_that_rows_are_refused_for_is_quarantined_and_then_they_come() -> None:
     world = begun()
     show(world, 3, seen(turned_away=180, x={"invalid": 180}))
