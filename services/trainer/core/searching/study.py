@@ -86,15 +86,16 @@ def begin(space: Space, seed: int, epochs: int, ended: Sequence[Trial]) -> optun
     Tree-structured Parzen estimator (Bergstra et al. 2011) and the median stopping rule (Golovin et al. 2017).
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    starts = space.starts()
     study = optuna.create_study(
         sampler=TPESampler(seed=(seed + (1 + len(ended)) * _SEED_STEP) % 2**32, n_startup_trials=DRAWN_FIRST),
-        pruner=MedianPruner(n_startup_trials=max(COMPARED_FROM, len(space.families)), n_warmup_steps=epochs // 5))
+        # What is known to do well may begin slowly, and is there to be compared with.
+        pruner=MedianPruner(n_startup_trials=max(COMPARED_FROM, len(starts)), n_warmup_steps=epochs // 5))
     for one in ended:
         study.add_trial(create_trial(
             state=_STATES[one.state], value=one.loss if one.state == "complete" else None, params=one.drawn,
             distributions=space.distributions(one.drawn),
             intermediate_values=dict(enumerate(one.course, start=1))))
-    starts = space.starts()
     if len(ended) < len(starts):
         study.enqueue_trial(starts[len(ended)])
     return study.ask()
