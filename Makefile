@@ -1,6 +1,6 @@
 # Every target is short; what needs thought is in tools/. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status test lint fmt proto unit contract integration system chaos bench fuzz gpu jaeger locks env-example
+.PHONY: help setup up down status test lint fmt proto unit contract integration system chaos soak bench fuzz gpu jaeger locks env-example
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest -q
 export PYTHON
@@ -50,7 +50,10 @@ system: setup  ## The whole stack
 
 chaos: setup  ## Processes killed and frozen, effects counted; then the matrix of faults, into docs/reliability
 	@$(PYTEST) tests/chaos
-	@tools/chaos.sh
+	@tools/chaos.sh matrix
+
+soak: setup  ## Two hours without a fault: whatever is done then is a false alarm; into docs/reliability
+	@tools/chaos.sh soak
 
 bench: setup  ## Speed and memory, peers beside
 	@$(BIN)/python -m tests.bench

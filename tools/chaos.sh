@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# The matrix of faults against a stack of its own, three rounds, about an hour; the table goes to docs/reliability.
+# A plan of faults against a stack of its own; its page goes to docs/reliability. `matrix` takes some three hours, `soak`
+# nearly that: chaos.sh PLAN [what `lepton chaos run` takes besides]
 set -euo pipefail
 cd "$(dirname "$0")/.."
+plan=$1
+shift
 home=$PWD/.local/chaos
 export XDG_CONFIG_HOME=$home/config
 mkdir -p "$home"
@@ -9,5 +12,5 @@ down() { .venv/bin/python -m deploy.local down --home "$home/stack"; }
 .venv/bin/python -m deploy.local up --home "$home/stack" --breakable --example
 trap down EXIT
 .venv/bin/python -m examples.phishing.write "$home/phishing.csv"
-.venv/bin/lepton chaos run deploy/chaos/plans/matrix.yaml --home "$home/stack" --rows "$home/phishing.csv" \
-  --out docs/reliability/matrix.md "$@"
+.venv/bin/lepton chaos run "deploy/chaos/plans/$plan.yaml" --home "$home/stack" --rows "$home/phishing.csv" \
+  --out "docs/reliability/$plan.md" "$@"

@@ -2,6 +2,8 @@
 
 import argparse
 import asyncio
+import os
+import platform
 import sys
 from functools import partial
 from pathlib import Path
@@ -11,7 +13,7 @@ import httpx
 from deploy.chaos import report
 from deploy.chaos.models.corrupting import corrupted
 from deploy.chaos.network import Network
-from deploy.chaos.plan import Plan, read
+from deploy.chaos.plan import Plan, part, read
 from deploy.chaos.run import Stack, run, spent
 from deploy.chaos.verdict import concerns
 from deploy.local import credentials, links, ports, processes, programs
@@ -62,19 +64,34 @@ def main() -> int:
     running.add_argument("--home", type=Path, default=programs.HOME)
     running.add_argument("--rows", type=Path, help="events are made of these, .csv or .jsonl, instead of the plan's")
     running.add_argument("--out", type=Path, help="write the table here, as Markdown")
+    running.add_argument("--only", action="append", default=[], help="this fault of the plan, once; may be given again")
+    running.add_argument("--together", action="store_true", help="the two faults given with --only at once")
     given = parser.parse_args()
     return ended("lepton chaos", lambda: _run(given))
 
 
 def _run(given: argparse.Namespace) -> int:
     plan = read(given.plan, given.rows)
+    if given.only or given.together:
+        plan = part(plan, given.only, together=given.together)
     outcomes = asyncio.run(work(plan, given.home.expanduser().resolve()))
     over = spent(plan, outcomes)
     say(report.summary(outcomes) + (f". Ended before its time: {over}" if over else ""))
     if given.out is not None:
         given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(report.table(outcomes), "utf-8")
+        given.out.write_text(report.page(outcomes, _command(given), _about(plan)), "utf-8")
     return 1 if over or any(one.shortcomings for one in outcomes) else 0
+
+
+def _command(given: argparse.Namespace) -> str:
+    rows = f" --rows {given.rows.name}" if given.rows is not None else ""
+    return f"lepton chaos run {given.plan.name}{rows}"
+
+
+def _about(plan: Plan) -> str:
+    ended_at = SystemClock().now().strftime("%Y-%m-%d %H:%M UTC")
+    return (f"The plan `{plan.name}`, {plan.rounds} round{'s' * (plan.rounds != 1)}, {plan.flow.events_per_s:g} events "
+            f"a second; ended {ended_at} on {os.cpu_count()} cores ({platform.machine()}, {platform.system()}).")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What a plan of faults may say, as the YAML file has it; knows nothing of how a fault is brought about."""
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -168,6 +169,19 @@ Fault = Annotated[Strike | Starve | Disturb | Spoil | Burden | Train | Misserve 
                   Field(discriminator="do")]
 
 
+class Daily(_Block):
+    """Days of `period_s` seconds: `night` of the events come at their beginning and end, all at noon.
+
+    `season`: a number whose smaller half of values comes up to `swing` more often in the morning, and less in the
+    evening, as much as rows have them over the day.
+    """
+
+    period_s: Annotated[float, Field(ge=10, le=86_400)] = 1200
+    night: Annotated[float, Field(gt=0, le=1)] = 0.3
+    season: str = ""
+    swing: Annotated[float, Field(ge=0, le=1)] = 0.3
+
+
 class Flow(_Block):
     """What flows all the time: numbered events with labels, made of a file's rows, and requests for predictions.
 
@@ -180,6 +194,8 @@ class Flow(_Block):
     entities: Annotated[int, Field(ge=1, le=100_000)] = 50
     label_after_s: Annotated[float, Field(ge=0, le=600)] = 1
     calls_per_s: Annotated[float, Field(ge=0, le=1000)] = 5
+    daily: Daily | None = None
+    """Left out: every second like the one before."""
 
 
 class Budget(_Block):
@@ -195,8 +211,10 @@ class Budget(_Block):
 class Pairs(_Block):
     """So many pairs of the plan's faults, drawn from `seed`, are struck at once after the last round."""
 
-    count: Annotated[int, Field(ge=1, le=1000)] = 20
+    count: Annotated[int, Field(ge=0, le=1000)] = 20
     seed: int = 7
+    these: tuple[tuple[Name, Name], ...] = ()
+    """By their names, before those that are drawn."""
 
 
 class Plan(_Block):
@@ -207,7 +225,7 @@ class Plan(_Block):
     flow: Flow
     faults: Annotated[tuple[Fault, ...], Field(min_length=1)]
     budget: Budget = Budget()
-    rounds: Annotated[int, Field(ge=1, le=100)] = 1
+    rounds: Annotated[int, Field(ge=0, le=100)] = 1
     shuffle: bool = False
     seed: int = 7
     pairs: Pairs | None = None
@@ -225,13 +243,33 @@ def matches(cause: str, patterns: tuple[str, ...]) -> bool:
 
 
 def pairs(plan: Plan) -> list[tuple[Fault, Fault]]:
-    """The pairs that the plan asks for; no two of events, of load, or of one process are struck at once, no control."""
+    """The pairs that the plan asks for; those drawn are never both of events, load or one process."""
     if plan.pairs is None:
         return []
+    named = {one.name: one for one in plan.faults}
+    these: list[tuple[Fault, Fault]] = [(named[first], named[second]) for first, second in plan.pairs.these]
     chance = random.Random(plan.pairs.seed)  # noqa: S311 - no secret
     possible = [(first, second) for place, first in enumerate(plan.faults) for second in plan.faults[place + 1:]
                 if not _parts(first) & _parts(second) and not isinstance(first, Wait) and not isinstance(second, Wait)]
-    return chance.sample(possible, min(plan.pairs.count, len(possible)))
+    return these + chance.sample(possible, min(plan.pairs.count, len(possible)))
+
+
+def part(plan: Plan, names: Sequence[str], *, together: bool = False) -> Plan:
+    """The same with these faults only, in their order, once each and without pairs; `together`: two of them at once.
+
+    Raises Invalid for a fault that the plan has not.
+    """
+    named = {one.name: one for one in plan.faults}
+    for name in names:
+        if name not in named:
+            raise Invalid(f"the plan has no fault {name}", field="--only", place=plan.name,
+                          remedy=f"one of: {', '.join(named)}")
+    if together and len(names) != 2:
+        raise Invalid(f"{len(names)} faults are to be struck at once", field="--together", place=plan.name,
+                      remedy="give --only twice")
+    chosen = {"faults": tuple(named[name] for name in names), "rounds": 0 if together else 1, "shuffle": False,
+              "pairs": Pairs(count=0, these=((names[0], names[1]),)) if together else None}
+    return plan.model_copy(update=chosen)
 
 
 def beside(fault: Fault, other: Fault) -> Expected | None:
@@ -280,6 +318,10 @@ def read(path: Path, rows: Path | None = None) -> Plan:
     twice = [one.name for at, one in enumerate(plan.faults) if one.name in {other.name for other in plan.faults[:at]}]
     if twice:
         raise Invalid(f"two faults are called {twice[0]}", field="faults", place=str(path), remedy="name them apart")
+    unknown = [name for pair in (plan.pairs.these if plan.pairs else ()) for name in pair
+               if name not in {one.name for one in plan.faults}]
+    if unknown:
+        raise Invalid(f"the plan has no fault {unknown[0]}", field="pairs.these", place=str(path))
     if rows is None and plan.flow.rows is None:
         raise Invalid("it is not said which rows flow", field="flow.rows", place=str(path),
                       remedy="name a file there, or with --rows")

@@ -1,5 +1,6 @@
-"""How a run of faults is told: a line as each ends, a Markdown table of all."""
+"""How a run of faults is told: a line as each ends, a Markdown page of all."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,7 +9,11 @@ from deploy.chaos.verdict import Seen
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One fault in one round. `ready_s`: until the struck process answered again; None where none was struck."""
+    """One fault in one round. `ready_s`: until the struck process answered again; None where none was struck.
+
+    `detectable`, `healable`: whether the plan expects it to be seen, and to be healed by itself. `of`: the faults of
+    the plan that were struck, two of a pair.
+    """
 
     fault: str
     round: int
@@ -20,10 +25,14 @@ class Outcome:
     calls: int
     failed_calls: int
     shortcomings: tuple[str, ...]
+    detectable: bool = True
+    healable: bool = True
+    of: tuple[str, ...] = ()
 
 
+_BARS = {"detected": 1.0, "the cause right": 0.95, "healed and verified": 0.95}
 HEAD = ("fault", "round", "detected in", "cause named", "action", "healed in", "ready in", "events", "lost", "doubled",
-        "failed calls", "as expected")
+        "failed calls", "as expected", "again")
 
 
 def cells(outcome: Outcome) -> tuple[str, ...]:
@@ -31,11 +40,12 @@ def cells(outcome: Outcome) -> tuple[str, ...]:
     return (outcome.fault, str(outcome.round), _seconds(seen.detected_s), seen.cause or "–",
             ", ".join(seen.actions) or ("a person" if seen.escalated else "–"), _seconds(seen.healed_s),
             _seconds(outcome.ready_s), str(outcome.events), str(outcome.lost), str(outcome.doubled),
-            f"{outcome.failed_calls} of {outcome.calls}", "; ".join(outcome.shortcomings) or "yes")
+            f"{outcome.failed_calls} of {outcome.calls}", "; ".join(outcome.shortcomings) or "yes",
+            f"`{shlex.join(_again(outcome))}`")
 
 
 def line(outcome: Outcome) -> str:
-    return "  ".join(f"{name} {cell}" for name, cell in zip(HEAD[2:], cells(outcome)[2:], strict=True))
+    return "  ".join(f"{name} {cell}" for name, cell in zip(HEAD[2:-1], cells(outcome)[2:-1], strict=True))
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
@@ -43,15 +53,36 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in one) + " |" for one in lines) + "\n"
 
 
+def measures(outcomes: Sequence[Outcome]) -> list[tuple[str, int, int]]:
+    """What of how many: (measure, so many were, so many ought to have been)."""
+    detectable = [one for one in outcomes if one.detectable]
+    healable = [one for one in detectable if one.healable]
+    return [("detected", sum(one.seen.detected_s is not None for one in detectable), len(detectable)),
+            ("the cause right", sum(one.seen.right for one in detectable), len(detectable)),
+            ("healed and verified", sum(one.seen.healed_s is not None for one in healable), len(healable))]
+
+
 def summary(outcomes: Sequence[Outcome]) -> str:
     """How many were as expected, over those of which something was."""
-    expected = [one for one in outcomes if one.seen.detected_s is not None or one.shortcomings]
-    fair = sum(not one.shortcomings for one in expected)
-    return (f"{len(outcomes)} faults: {sum(one.seen.detected_s is not None for one in outcomes)} detected, "
-            f"{sum(one.seen.right for one in outcomes)} with the cause that was expected, "
-            f"{sum(one.seen.healed_s is not None for one in outcomes)} healed and verified; "
-            f"{fair} of {len(expected)} as expected; {sum(one.lost for one in outcomes)} events lost, "
-            f"{sum(one.doubled for one in outcomes)} doubled")
+    told = ", ".join(f"{found} of {all_} {name}" for name, found, all_ in measures(outcomes))
+    quiet = [one for one in outcomes if not one.detectable]
+    return (f"{len(outcomes)} faults: {told}; of {len(quiet)} that nobody need do anything about "
+            f"{sum(not one.shortcomings for one in quiet)} as expected; {sum(one.lost for one in outcomes)} events "
+            f"lost, {sum(one.doubled for one in outcomes)} doubled")
+
+
+def page(outcomes: Sequence[Outcome], command: str, about: str) -> str:
+    """Markdown: how it was made, shares beside the aims, every fault; `command` and a line's last cell: again."""
+    shares = "".join(f"| {name} | {found} of {all_}, {found / all_:.0%} | {_BARS[name]:.0%} |\n"
+                     for name, found, all_ in measures(outcomes) if all_)
+    return (f"{about}\n\n| faults | | aim |\n| --- | --- | --- |\n{shares}"
+            f"| events lost, doubled | {sum(one.lost for one in outcomes)}, {sum(one.doubled for one in outcomes)} "
+            f"| 0, 0 |\n\nOne of them again: `{command}` and what stands at the end of its line.\n\n{table(outcomes)}")
+
+
+def _again(outcome: Outcome) -> list[str]:
+    named = outcome.of or (outcome.fault,)
+    return [word for name in named for word in ("--only", name)] + ["--together"] * (len(named) > 1)
 
 
 def _seconds(value: float | None) -> str:

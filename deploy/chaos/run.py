@@ -11,15 +11,15 @@ from typing import Any
 import httpx
 
 from deploy.chaos import verdict
-from deploy.chaos.callers import ordered
 from deploy.chaos.ledger import Ledger
+from deploy.chaos.load.callers import ordered
+from deploy.chaos.load.traffic import Traffic, rows_of
 from deploy.chaos.models.promoting import Corrupt
 from deploy.chaos.models.trying import tried
 from deploy.chaos.network import Network
 from deploy.chaos.plan import Canary, Disturb, Fault, Plan, Spoil, Strike, Train, beside, pairs
 from deploy.chaos.report import Outcome
 from deploy.chaos.strikes import struck
-from deploy.chaos.traffic import Traffic, rows_of
 from deploy.supervisor import ProcessManager
 from lepton.bus.records import Broker
 from lepton.clock import Clock
@@ -164,7 +164,8 @@ async def _both(stack: Stack, pair: tuple[Fault, Fault], number: int, traffic: T
     first, second = pair
     faults = [first.model_copy(update={"name": f"{first.name}, with {second.name}", "expect": beside(first, second)}),
               second.model_copy(update={"name": f"{second.name}, with {first.name}", "expect": beside(second, first)})]
-    return await _at_once(stack, faults, number, traffic, ledger)
+    found = await _at_once(stack, faults, number, traffic, ledger)
+    return [replace(one, of=(first.name, second.name)) for one in found]
 
 
 async def _at_once(stack: Stack, faults: Sequence[Fault], number: int, traffic: Traffic,
@@ -179,7 +180,8 @@ async def _at_once(stack: Stack, faults: Sequence[Fault], number: int, traffic: 
     lost = await _not_arrived(stack, ledger, ids)
     doubled = set(ledger.doubled()) - before
     failed = sum(count for status, count in called.items() if status != "200")
-    outcomes = [Outcome(one.name, number, seen, ready_s, 0, 0, 0, 0, 0, tuple(short))
+    outcomes = [Outcome(one.name, number, seen, ready_s, 0, 0, 0, 0, 0, tuple(short), one.expect is not None,
+                        one.expect is not None and one.expect.healed)
                 for one, (seen, ready_s, short) in zip(faults, found, strict=True)]
     short = list(outcomes[0].shortcomings)
     if lost:

@@ -12,11 +12,11 @@ from contextlib import asynccontextmanager, contextmanager
 
 import psutil
 
-from deploy.chaos.callers import burdened
+from deploy.chaos.load.callers import burdened
+from deploy.chaos.load.traffic import Traffic
 from deploy.chaos.models.promoting import Corrupt, promoted
 from deploy.chaos.network import Network
 from deploy.chaos.plan import Burden, Canary, Disturb, Fault, Misserve, Spoil, Starve, Strike, Train, Wait
-from deploy.chaos.traffic import Traffic
 from deploy.supervisor import ProcessManager
 from lepton.errors import Missing
 

@@ -27,6 +27,12 @@ faults:
      expect: {symptom: [silence], cause: ["process:predictor-0"], detected_s: 20, healed_s: 60}}
   - {name: poisoned events, do: poison, field: https, for_s: 20,
      expect: {symptom: [broken_data], cause: ["data:phishing/chaos/poisoned-events-*"], detected_s: 40, healed_s: 90}}
+  - {name: broker paused, do: hang, target: kafka, for_s: 8,
+     expect: {symptom: [silence], cause: ["dependency:broker"], detected_s: 20, healed_s: 60}}
+  - {name: a bad model is promoted, do: bad_model, for_s: 10,
+     expect: {symptom: [quality_loss], cause: ["model:phishing"], detected_s: 60, healed_s: 120}}
+  - {name: the bytes of a model are changed, do: corrupt_model, for_s: 10,
+     expect: {symptom: [lost_file], cause: ["dependency:store/phishing"], detected_s: 40, healed_s: 90}}
 budget: {failed_calls: 0.95}
 """
 
@@ -37,11 +43,13 @@ async def test_a_plan_is_struck_seen_healed_and_told(trained_stack: LocalStack, 
     out = tmp_path / "table.md"
     said = await trained_stack.lepton("chaos", "run", str(tmp_path / "plan.yaml"), "--out", str(out),
                                       "--home", str(trained_stack.home), timeout_s=RUN_S)
-    assert "2 faults: 2 detected, 2 with the cause that was expected, 2 healed and verified" in said
+    assert "5 faults: 5 of 5 detected, 5 of 5 the cause right, 5 of 5 healed and verified" in said
     assert "0 events lost, 0 doubled" in said
-    killed, poisoned = out.read_text().splitlines()[2:]
-    assert "restart" in killed
-    assert "quarantine" in poisoned
+    done = {line.split(" | ")[0].strip("| "): line.split(" | ")[4] for line in out.read_text().splitlines()
+            if "`--only" in line}
+    assert done == {"predictor killed": "restart", "poisoned events": "quarantine", "broker paused": "–",
+                    "a bad model is promoted": "roll_back",
+                    "the bytes of a model are changed": "roll_back"}
 
 
 async def test_a_budget_that_is_spent_ends_the_run(trained_stack: LocalStack, tmp_path: Path) -> None:

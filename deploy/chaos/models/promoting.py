@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import yaml
 
-from deploy.chaos.callers import answered, asked, run_ended
+from deploy.chaos.load.callers import answered, asked, run_ended
 from deploy.chaos.models import files
 from deploy.chaos.plan import Misserve
 from lepton.errors import Invalid, Refused, Unavailable

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import yaml
 
-from deploy.chaos.callers import asked
+from deploy.chaos.load.callers import asked
 from deploy.chaos.models import files
 from deploy.chaos.models.promoting import exported, inputs, past_the_gate, restored
 from deploy.chaos.plan import Canary

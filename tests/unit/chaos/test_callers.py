@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from deploy.chaos.callers import burdened, ordered
+from deploy.chaos.load.callers import burdened, ordered
 from deploy.chaos.plan import Burden, Train
 from lepton.errors import Unavailable
 from tests.harness.wait import apoll_until

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.chaos.plan import Spoil, Strike, beside, pairs, read
+from deploy.chaos.plan import Spoil, Strike, beside, pairs, part, read
 from lepton.errors import Invalid
 
 PLANS = Path(__file__).parents[3] / "deploy" / "chaos" / "plans"
@@ -76,6 +76,27 @@ def test_pairs_are_drawn_by_their_seed_and_none_strikes_one_thing_twice(tmp_path
     other = [{first.name, second.name} for first, second in pairs(read(written(tmp_path, FOUR.replace("3}", "4}"))))]
     assert sorted(map(sorted, other)) == sorted(map(sorted, drawn))
     assert other != drawn
+
+
+def test_a_part_of_a_plan_is_struck_once_or_two_faults_at_once(tmp_path: Path) -> None:
+    plan = read(written(tmp_path, FOUR.replace("flow:", "rounds: 3\nshuffle: true\nflow:")))
+    some = part(plan, ["calm", "ended"])
+    assert ([one.name for one in some.faults], some.rounds, pairs(some)) == (["calm", "ended"], 1, [])
+    both = part(plan, ["unit", "ended"], together=True)
+    assert both.rounds == 0
+    assert [(first.name, second.name) for first, second in pairs(both)] == [("unit", "ended")]
+    with pytest.raises(Invalid, match="no fault nobody"):
+        part(plan, ["nobody"])
+    with pytest.raises(Invalid, match="--together"):
+        part(plan, ["calm"], together=True)
+
+
+def test_pairs_may_be_named_and_come_before_those_drawn(tmp_path: Path) -> None:
+    named = FOUR.replace("{count: 20, seed: 3}", "{count: 1, seed: 3, these: [[ended, twice]]}")
+    found = [(first.name, second.name) for first, second in pairs(read(written(tmp_path, named)))]
+    assert (len(found), found[0]) == (2, ("ended", "twice"))
+    with pytest.raises(Invalid, match="no fault nobody"):
+        read(written(tmp_path, named.replace("twice]]", "nobody]]")))
 
 
 def test_beside_another_fault_the_same_is_expected_later(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ import httpx
 import psutil
 import pytest
 
+from deploy.chaos.load.traffic import Traffic
 from deploy.chaos.network import Network
 from deploy.chaos.plan import Spoil, Starve, Strike
 from deploy.chaos.strikes import struck
-from deploy.chaos.traffic import Traffic
 from deploy.supervisor import Process, ProcessManager
 from lepton.errors import Missing
 from tests.harness.wait import apoll_until, poll_until

@@ -2,8 +2,8 @@
 
 import httpx
 
+from deploy.chaos.load.traffic import Traffic
 from deploy.chaos.plan import Flow, Spoil
-from deploy.chaos.traffic import Traffic
 from lepton.bus.memory import MemoryBroker
 from lepton.bus.records import TopicPlan
 from lepton.clock import SystemClock

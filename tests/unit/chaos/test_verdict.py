@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from deploy.chaos.plan import Expected
-from deploy.chaos.report import Outcome, summary, table
+from deploy.chaos.report import Outcome, page, summary, table
 from deploy.chaos.verdict import Seen, concerns, is_over, look, shortcomings
 
 STRUCK = 1_800_000_000.0
@@ -70,10 +70,16 @@ def test_a_cause_is_named_by_its_beginning_where_the_plan_says_so() -> None:
 
 
 def test_a_table_has_a_row_for_each_and_a_summary_counts() -> None:
-    good = Outcome("ended", 1, look(KILLED, [incident(2.0)], STRUCK), 8.0, 100, 0, 0, 10, 1, ())
-    bad = Outcome("a | b", 1, Seen(), None, 50, 2, 1, 10, 0, ("it was not detected",))
+    good = Outcome("it ended", 1, look(KILLED, [incident(2.0)], STRUCK), 8.0, 100, 0, 0, 10, 1, ())
+    bad = Outcome("a | b", 1, Seen(), None, 50, 2, 1, 10, 0, ("it was not detected",), of=("a", "b c"))
+    told = Outcome("told", 1, look(KILLED, [incident(2.0)], STRUCK), None, 0, 0, 0, 0, 0, (), healable=False)
+    calm = Outcome("calm", 1, Seen(), None, 5, 0, 0, 0, 0, (), detectable=False, healable=False)
     rows = table([good, bad]).splitlines()
-    assert rows[2] == ("| ended | 1 | 2.0 s | process:ingest | restart | 9.0 s | 8.0 s | 100 | 0 | 0 | 1 of 10 | yes |")
-    assert "a \\| b" in rows[3]
-    assert summary([good, bad]) == ("2 faults: 1 detected, 1 with the cause that was expected, 1 healed and verified; "
-                                    "1 of 2 as expected; 2 events lost, 1 doubled")
+    assert rows[2] == ("| it ended | 1 | 2.0 s | process:ingest | restart | 9.0 s | 8.0 s | 100 | 0 | 0 | 1 of 10 "
+                       "| yes | `--only 'it ended'` |")
+    assert "a \\| b" in rows[3] and rows[3].endswith("| `--only a --only 'b c' --together` |")
+    assert summary([good, bad, told, calm]) == (
+        "4 faults: 2 of 3 detected, 2 of 3 the cause right, 1 of 2 healed and verified; of 1 that nobody need do "
+        "anything about 1 as expected; 2 events lost, 1 doubled")
+    written = page([good, bad, told, calm], "lepton chaos run mine.yaml", "Once.")
+    assert "| detected | 2 of 3, 67% | 100% |" in written and "`lepton chaos run mine.yaml` and what" in written

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -15,6 +15,7 @@ import pyarrow.csv
 import pyarrow.json
 
 from deploy.chaos import spoiling
+from deploy.chaos.load.daily import Day
 from deploy.chaos.plan import Flow, Spoil
 from lepton.bus.records import Outgoing, Writer
 from lepton.clock import Clock
@@ -66,8 +67,8 @@ class Traffic:
         self.spoilt, self.since = fault, self.clock.monotonic()
 
     async def __aenter__(self) -> "Traffic":
+        self._day, self._began = Day(self.flow.daily, self.rows), self.clock.monotonic()
         await self.writer.start()
-        self._rows: Iterator[Mapping[str, Any]] = cycle(self.rows)
         self._number = 0
         self._labels: deque[tuple[float, bytes, bytes]] = deque()
         self._stopped = asyncio.Event()
@@ -90,12 +91,14 @@ class Traffic:
             spoilt = self.spoilt
             # Where spoilt events are another source's, the usual ones flow beside them.
             beside = spoilt is not None and spoilt.source != SOURCE and spoilt.do not in ("surge", "silence")
-            owed += self.flow.events_per_s * _STEP_S * (1.0 if spoilt is None else spoiling.rate(spoilt))
+            at_s = self.clock.monotonic() - self._began
+            times = self._day.rate(at_s) * (1.0 if spoilt is None else spoiling.rate(spoilt))
+            owed += self.flow.events_per_s * _STEP_S * times
             records: list[Outgoing] = []
             sent: list[str] = []
             while owed >= 1:
                 owed -= 1
-                row = dict(next(self._rows))
+                row = dict(self._day.row(at_s))
                 label = row.pop(self.flow.label)
                 if spoilt is None or beside:
                     event = self._event(row, "")

@@ -1,0 +1,1 @@
+"""What flows while faults are struck, and who calls."""
