@@ -35,3 +35,5 @@ for peer in triton mlserver litserve bentoml ray; do  # each apart: they hold nu
 done
 compile clients --no-annotate
 compile fuzz -c "$pins" --no-annotate
+# Only files of these are read.
+compile examples --no-deps --no-annotate

@@ -5,7 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 stamp=.venv/.set-up
 want=$(cat requirements/dev.lock requirements/tools.lock pyproject.toml tools/setup.sh | sha256sum | cut -d' ' -f1)
-[ -x .venv/bin/lepton ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && exec tools/wire.sh --quietly
+if [ -x .venv/bin/lepton ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then
+  tools/examples.sh
+  exec tools/wire.sh --quietly
+fi
 
 problems=()
 have() { command -v "$1" > /dev/null 2>&1; }
@@ -62,6 +65,7 @@ step "environment, $("$python" --version)" make_environment
 step "$(grep -c '^[a-z]' requirements/dev.lock) packages, each checked against its hash" \
   .venv/bin/uv pip sync -q --compile-bytecode --require-hashes --python .venv/bin/python requirements/dev.lock
 step "Lepton itself, and its command .venv/bin/lepton" install_checkout
+step "real rows for the examples" tools/examples.sh
 echo "$want" > "$stamp"
 tools/wire.sh
 echo "set up in $((SECONDS - began)) s"

@@ -13,9 +13,9 @@ REQUIREMENTS = Path(__file__).parents[2] / "requirements"
 LOCKS = sorted(REQUIREMENTS.glob("*.lock"))
 _PIN = re.compile(r"^([A-Za-z0-9_.-]+)==(\S+)", re.MULTILINE)
 # In environments of their own: the database, whose licence keeps it out of ours; Keras with TensorFlow; peers of
-# benchmarks; the fuzzer; clients that hold protobuf to older versions.
-APART = {"database", "keras", "bench-peers", "fuzz", "clients", "peer-triton", "peer-mlserver", "peer-litserve",
-         "peer-bentoml", "peer-ray"}
+# benchmarks; the fuzzer; clients that hold protobuf to older versions; packages of which only files are read.
+APART = {"database", "keras", "bench-peers", "fuzz", "clients", "examples", "peer-triton", "peer-mlserver",
+         "peer-litserve", "peer-bentoml", "peer-ray"}
 
 
 def pins(path: Path) -> dict[str, str]:
