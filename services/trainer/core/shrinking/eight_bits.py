@@ -3,7 +3,8 @@
 Weights are symmetric, one scale an output (Jacob et al., 2018), within 7 bits: two products of 8 bits overflow the
 16-bit sums of processors without VNNI. *Dynamic* takes the scale of what is multiplied from each row by itself (per
 token, Yao et al., 2022), so that a row's answer does not depend on the rows it shares a batch with, as it would with
-ONNX's DynamicQuantizeLinear. *Static* takes it from the training rows, once.
+ONNX's DynamicQuantizeLinear. *Static* takes it from the training rows, once. Recurrent layers and tables only store
+their weights in 8 bits (`stored`), and so do convolutions where nothing was measured.
 """
 
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 from onnx import NodeProto, TensorProto
 
+from services.trainer.core.shrinking import stored
 from services.trainer.core.shrinking.opened import Array, Opened, node
 from services.trainer.core.shrinking.weighted import Weighted, weighted
 
@@ -24,15 +26,16 @@ _TAIL = 0.0001
 
 
 def dynamic(opened: Opened) -> int:
-    """Change every product with a constant matrix; returns how many there were. Convolutions stay in 32 bits."""
+    """Change every product with a constant matrix, and how other weights are stored; returns how many it changed."""
     found = weighted(opened, ("Gemm", "MatMul"))
     for one in found:
         opened.swap(one.node, _by_row(opened, one))
-    return len(found)
+    return len(found) + stored.store(opened, (*stored.RECURRENT, *stored.TABLES, "Conv"))
 
 
 def static(opened: Opened, activations: Mapping[str, Array]) -> int:
-    """Change every product and convolution with constant weights; returns how many there were.
+    """Change every product and convolution with constant weights, and how others are stored; returns how many it
+    changed.
 
     `activations` are the values, on training rows, of what each of them multiplies.
     """
@@ -43,7 +46,7 @@ def static(opened: Opened, activations: Mapping[str, Array]) -> int:
         nodes, name, scale = given[one.given]
         opened.swap(one.node, [*nodes, *_by_range(opened, one, name, scale)])
         given[one.given] = ([], name, scale)
-    return len(found)
+    return len(found) + stored.store(opened, (*stored.RECURRENT, *stored.TABLES))
 
 
 def _by_row(opened: Opened, one: Weighted) -> list[NodeProto]:

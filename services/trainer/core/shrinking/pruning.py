@@ -19,25 +19,41 @@ _PASSING = {"Relu", "LeakyRelu", "Tanh", "Sigmoid", "Elu", "Selu", "Gelu", "Iden
 
 
 @dataclass(frozen=True, slots=True)
+class Layer:
+    """A product with constant weights, what it is called with its bias added, and the bias, if any."""
+
+    product: Weighted
+    output: str
+    bias_name: str
+    bias: Array | None
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """Names of its constants."""
+        return (self.product.node.input[1], *([self.bias_name] if self.bias_name else []))
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """A layer and the only one that reads it; each unit of the first is `block` inputs of the second."""
 
-    first: Weighted
-    second: Weighted
+    first: Layer
+    second: Layer
     block: int
 
 
 def links(opened: Opened) -> list[Link]:
     """Where units can be left out, in order."""
-    layers = {one.node.output[0]: one for one in weighted(opened, ("Gemm", "Conv"))}
-    of_node = {id(one.node): one for one in layers.values()}
+    layers = [_layer(opened, one) for one in weighted(opened)]
+    of_node = {id(one.product.node): one for one in layers}
     found = []
-    for name, first in layers.items():
+    for first in layers:
+        name = first.output
         while len(readers := opened.readers(name)) == 1 and not opened.answers(name):
             second = of_node.get(id(readers[0]))
             if second is not None:
                 block = _block(first, second)
-                if second.given == name and block and _own(opened, first) and _own(opened, second):
+                if second.product.given == name and block and _own(opened, first) and _own(opened, second):
                     found.append(Link(first, second, block))
                 break
             if readers[0].op_type not in _PASSING or (
@@ -56,20 +72,32 @@ def prune(opened: Opened, share: float, activations: Mapping[str, Array]) -> int
     for place in range(len(links(opened))):
         link = links(opened)[place]
         # What an earlier link took away is not among the measured inputs of this one: they are its outputs, all there.
-        gone += _without(opened, link, share, activations[link.second.given])
+        gone += _without(opened, link, share, activations[link.second.product.given])
     return gone
 
 
+def _layer(opened: Opened, one: Weighted) -> Layer:
+    """With the bias that an operator of its own adds to a product of more than two dimensions."""
+    output, readers = str(one.node.output[0]), opened.readers(one.node.output[0])
+    if one.operator == "MatMul" and len(readers) == 1 and readers[0].op_type == "Add":
+        bias = opened.weight(readers[0].input[1])
+        if readers[0].input[0] == output and bias is not None and bias.shape == (one.units,):
+            return Layer(one, str(readers[0].output[0]), str(readers[0].input[1]), bias)
+    return Layer(one, output, str(one.node.input[2]) if one.bias is not None else "", one.bias)
+
+
 def _without(opened: Opened, link: Link, share: float, values: Array) -> int:
-    first, second = link.first, link.second
+    first, second, units = link.first, link.second, link.first.product.units
+    conv = second.product.operator == "Conv"
     # By unit: its inputs of the second layer, places of the kernel, outputs.
-    incoming = (second.matrix if second.operator == "Gemm" else np.moveaxis(second.matrix, 0, -1)).reshape(
-        first.units, link.block, -1, second.units)
-    flat = np.moveaxis(values, 1, -1).reshape(-1, values.shape[1]).astype(np.float64)
-    means, spreads = (part.reshape(first.units, link.block) for part in (flat.mean(axis=0), flat.std(axis=0)))
-    said = (spreads * np.linalg.norm(incoming.reshape(first.units, link.block, -1), axis=2)).sum(axis=1)
-    keep = np.sort(np.argsort(-said, kind="stable")[:max(1, first.units - int(share * first.units))])
-    lost = np.setdiff1d(np.arange(first.units), keep)
+    incoming = (np.moveaxis(second.product.matrix, 0, -1) if conv else second.product.matrix).reshape(
+        units, link.block, -1, second.product.units)
+    values = np.moveaxis(values, 1, -1) if conv else values
+    flat = values.reshape(-1, values.shape[-1]).astype(np.float64)
+    means, spreads = (part.reshape(units, link.block) for part in (flat.mean(axis=0), flat.std(axis=0)))
+    said = (spreads * np.linalg.norm(incoming.reshape(units, link.block, -1), axis=2)).sum(axis=1)
+    keep = np.sort(np.argsort(-said, kind="stable")[:max(1, units - int(share * units))])
+    lost = np.setdiff1d(np.arange(units), keep)
     if not len(lost) or second.bias is None:
         return 0
     # All places of a kernel count, as everywhere but at the rim of an image.
@@ -80,25 +108,27 @@ def _without(opened: Opened, link: Link, share: float, values: Array) -> int:
     return len(lost)
 
 
-def _put(opened: Opened, layer: Weighted, bias: Array | None, *, incoming: Array | None = None,
+def _put(opened: Opened, layer: Layer, bias: Array | None, *, incoming: Array | None = None,
          outgoing: Array | None = None) -> None:
     """Store a layer's bias, and only these of its inputs or of its outputs."""
-    turned = layer.operator == "Conv" or attribute(layer.node, "transB", 0) == 1
-    stored = opened.weight(layer.node.input[1])
+    product = layer.product
+    turned = product.operator == "Conv" or attribute(product.node, "transB", 0) == 1
+    stored = opened.weight(product.node.input[1])
     kept = incoming if incoming is not None else outgoing
     if stored is not None and kept is not None:
-        opened.put(layer.node.input[1], np.take(stored, kept, axis=int(turned == (incoming is not None))))
+        opened.put(product.node.input[1], np.take(stored, kept, axis=int(turned == (incoming is not None))))
     if bias is not None:
-        opened.put(layer.node.input[2], bias)
+        opened.put(layer.bias_name, bias)
 
 
-def _own(opened: Opened, layer: Weighted) -> bool:
+def _own(opened: Opened, layer: Layer) -> bool:
     """Whether no other operator uses the same weights."""
-    return all(len(opened.readers(name)) == 1 for name in layer.node.input[1:])
+    return all(len(opened.readers(name)) == 1 for name in layer.own)
 
 
-def _block(first: Weighted, second: Weighted) -> int:
+def _block(first: Layer, second: Layer) -> int:
     """Inputs of `second` for each unit of `first`; 0 where they do not fit, or a mean would have no bias to go to."""
-    inputs = second.matrix.shape[1 if second.operator == "Conv" else 0]
-    shared = second.bias is None or inputs % first.units or (second.operator == "Conv" and inputs != first.units)
-    return 0 if shared else inputs // first.units
+    conv, units = second.product.operator == "Conv", first.product.units
+    inputs = second.product.matrix.shape[1 if conv else 0]
+    shared = second.bias is None or inputs % units or (conv and inputs != units)
+    return 0 if shared else inputs // units

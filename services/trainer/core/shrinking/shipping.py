@@ -13,7 +13,7 @@ from services.trainer.core.export.graph import Exported
 from services.trainer.core.export.session import Session
 from services.trainer.core.failure import RunFailed, bad_parameter
 from services.trainer.core.preparing.rows import Inputs
-from services.trainer.core.shrinking import eight_bits, pruning, sixteen_bits
+from services.trainer.core.shrinking import eight_bits, folding, pruning, sixteen_bits
 from services.trainer.core.shrinking.opened import Array, Opened
 from services.trainer.core.shrinking.weighted import weighted
 
@@ -66,11 +66,14 @@ def ship(full: Exported, metrics: Metrics, wanted: Export | None, trial: Trial) 
 def shrunk(full: Exported, wanted: Export, rows: Inputs) -> Exported:
     """The smaller file. Raises RunFailed(parameter) where there is nothing to leave out or to round."""
     opened = Opened.of(full.data)
+    if folding.fold(opened):
+        opened = Opened.of(opened.closed(full).data)
     if wanted.prune:
-        found = pruning.links(opened)
-        if not pruning.prune(opened, wanted.prune, _activations(opened, [one.second.given for one in found], rows)):
+        read = [one.second.product.given for one in pruning.links(opened)]
+        if not pruning.prune(opened, wanted.prune, _activations(opened, read, rows)):
             raise bad_parameter("the network has no hidden units that could be left out",
-                                "remove model.export.prune, raise it, or use a family with hidden layers")
+                                "remove model.export.prune, raise it, or give the family hidden layers "
+                                "(model.parameters.hidden)")
         opened = Opened.of(opened.closed(full).data)
     changed = 1
     if wanted.precision == "dynamic_int8":

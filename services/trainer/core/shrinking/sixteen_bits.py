@@ -13,7 +13,7 @@ from services.trainer.core.shrinking.opened import Opened, attribute, node
 
 # Standardised values beyond this say no more than "far away", and their sums would leave the range of 16 bits.
 _LIMIT = 1000.0
-_BEGINS = ("Gemm", "MatMul", "Conv", "Gather")
+_BEGINS = ("Gemm", "MatMul", "Conv", "Gather", "RNN", "LSTM", "GRU")
 _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
 
 
