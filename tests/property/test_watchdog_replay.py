@@ -30,7 +30,7 @@ from services.watchdog.core.inputs import (
 )
 from services.watchdog.core.journal import MAX_TICKS, Journal, read_decisions, replay
 from services.watchdog.core.quality.join import Joiner, Prediction
-from services.watchdog.core.summaries.counts import FieldRows, Opined, SourceRows
+from services.watchdog.core.summaries.counts import FieldRows, Labelled, Opined, SourceRows
 from services.watchdog.core.thresholds.limits import BrokenRule, QualityRule, SloRule
 
 NAMES = st.sampled_from(["watchdog", "actuator", "ingest", "gateway", "predictor-0"])
@@ -62,6 +62,7 @@ inputs: st.SearchStrategy[AnyInput] = st.one_of(
     st.builds(Called, NAMES, NAMES, st.tuples(st.tuples(
         st.sampled_from(["request", "read", "write"]), NAMES, st.just(3), st.integers(0, 3), st.just(0.5)))),
     st.builds(Opined, st.just("p"), st.integers(1, 3), NAMES, st.integers(0, 60), st.integers(0, 60)),
+    st.builds(Labelled, st.just("p"), st.integers(0, 200), st.booleans()),
     st.builds(Failures, NAMES, NAMES, st.just((("bug", 40, "it broke"),))),
     st.builds(RunEnded, st.just("p"), st.just("run"), st.sampled_from(["failed", "succeeded", "rejected"])),
     st.builds(Answered, st.sampled_from(["inc-0-1"]), st.sampled_from(["done", "refused"])),

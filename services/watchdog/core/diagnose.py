@@ -17,7 +17,9 @@ from services.watchdog.core.symptom import (
     FAILURES,
     IDLE,
     LATENCY,
+    LINE_STOPPED,
     LOST_FILE,
+    NO_LABELS,
     NO_ROWS,
     OF_HOSTS,
     OF_LOAD,
@@ -40,7 +42,8 @@ EFFECTS_OF_BAD_ROWS = frozenset({QUALITY_LOSS, ESTIMATED_LOSS, POOR_FEEDBACK, DR
 
 BAD_ROWS = frozenset({BROKEN_DATA, BROKEN_FIELD})
 
-EFFECTS_OF_SILENCE = frozenset({NO_ROWS, AVAILABILITY, LATENCY, ERRORS, IDLE, SLOW_MODEL}) | OF_LOAD - {SURGE, TOO_FEW}
+EFFECTS_OF_SILENCE = frozenset({NO_ROWS, NO_LABELS, AVAILABILITY, LATENCY, ERRORS, IDLE, SLOW_MODEL}) | (
+    OF_LOAD - {SURGE, TOO_FEW})
 EFFECTS_OF_DEPENDENCIES = EFFECTS_OF_SILENCE | {FAILURES}
 ROOTS = frozenset({CUT_OFF, SLOW_DEPENDENCY})
 
@@ -78,6 +81,8 @@ def cause(symptom: Symptom) -> str:
             return f"resources:{kind}/{symptom.about}"
         case "drift" | "no_rows" | "unusual_rows":
             return f"data:{symptom.about}"
+        case "no_labels":
+            return f"data:{symptom.about}/labels"
         case "availability" | "latency":
             return f"serving:{symptom.about}"
         case "idle" | "too_few":
@@ -110,7 +115,7 @@ def target(symptom: Symptom) -> str:
             return f"instance:{symptom.about}"
         case "broken_data" | "broken_field":
             return f"pipeline:{symptom.about}"
-        case "no_rows" | "unusual_rows" | "surge" | "overload" | "availability" | "latency":
+        case "no_rows" | "no_labels" | "unusual_rows" | "surge" | "overload" | "availability" | "latency":
             return f"pipeline:{symptom.about}"
         case "outside_alert" | "certificate":
             return f"{symptom.kind.partition('_')[0]}:{symptom.about}"
@@ -129,10 +134,10 @@ def explained(symptom: Symptom, open_incidents: Iterable[Incident]) -> bool:
     A bus fault explains every silence; a dependency that is away or slow, what hangs on it.
     Broken data that is not yet dealt with explains a loss of quality and whatever else is unusual of rows; a loss that
     labels show, one that is estimated; that, and a version that is none to answer with, poor feedback. Where a process
-    is silent, rows may only be late. Fields that drifted explain answers that did; a model's file that is lost,
-    requests for it that fail. A version that is being left because it is slow explains callers who wait or find no
-    room; a version that came while there is too much to do is not called slow. Load on a service that just got another
-    process waits for what that one takes off.
+    is silent, rows and labels may only be late; where no rows come, or the line is stopped, no labels may come either.
+    Fields that drifted explain answers that did; a model's file that is lost, requests for it that fail. A version that
+    is being left because it is slow explains callers who wait or find no room; a version that came while there is too
+    much to do is not called slow. Load on a service that just got another process waits for what that one takes off.
     """
     for incident in open_incidents:
         if incident.cause == BUS and symptom.kind in (SILENCE, CUT_OFF) and symptom.about != BUS:
@@ -153,6 +158,8 @@ def explained(symptom: Symptom, open_incidents: Iterable[Incident]) -> bool:
         if incident.pipeline != symptom.pipeline:
             continue
         if incident.symptom in BAD_ROWS and _of_bad_rows(symptom, incident):
+            return True
+        if symptom.kind == NO_LABELS and incident.symptom in (NO_ROWS, LINE_STOPPED):
             return True
         if symptom.kind == AVAILABILITY and incident.symptom == LOST_FILE:
             return True

@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from services.watchdog.core.orders.command import Command
-from services.watchdog.core.summaries.counts import FieldRows, JointRows, Opined, SourceRows
+from services.watchdog.core.summaries.counts import FieldRows, JointRows, Labelled, Opined, SourceRows
 from services.watchdog.core.thresholds.limits import (
     BrokenRule,
     DriftRule,
@@ -396,4 +396,4 @@ class Thresholds(Input, frozen=True):
 
 AnyInput = (Tick | Beat | Again | Reached | Announced | Rules | ModelSeen | RowsSeen | Predicted | Requests | Judged
             | ClientsSeen | Unusable | RunEnded | Figures | Failures | Lines | Called | Alerted | Answered | Approval
-            | Leads | AlreadyOpen | Thresholds | Opined)
+            | Leads | AlreadyOpen | Thresholds | Opined | Labelled)

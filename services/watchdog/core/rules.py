@@ -11,6 +11,7 @@ from services.watchdog.core.symptom import (
     CUT_OFF,
     DRIFT,
     LINE_STOPPED,
+    NO_LABELS,
     NO_ROWS,
     QUALITY_LOSS,
     SILENCE,
@@ -45,7 +46,7 @@ def _settling(symptom: Symptom, state: State, now: float) -> bool:
     """Whether it is too early to say: what is unusual of rows may soon be called a broken field or broken data by name,
     and a pipeline that was paused has no rows, then more than usual."""
     rules, sources = state.rules[symptom.pipeline], state.sources.get(symptom.pipeline)
-    if symptom.kind in (NO_ROWS, SURGE):
+    if symptom.kind in (NO_ROWS, NO_LABELS, SURGE):
         return state.pauses.lately(symptom.pipeline, now, PAUSED_S + rules.volume.over_s)
     if symptom.kind not in (UNUSUAL_ROWS, DRIFT) or sources is None:
         return False

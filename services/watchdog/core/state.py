@@ -46,7 +46,7 @@ from services.watchdog.core.rows.patterns import AllPatterns
 from services.watchdog.core.signals import Lives
 from services.watchdog.core.slo.promises import Promises
 from services.watchdog.core.slo.speed import Speeds
-from services.watchdog.core.summaries.counts import Opined
+from services.watchdog.core.summaries.counts import Labelled, Opined
 
 PREDICTOR = "predictor"
 
@@ -148,6 +148,8 @@ class State:
                 self.clients.see(one, now)
             case Judged():
                 self._judged(one, now)
+            case Labelled():
+                self.patterns.labelled(one, now)
             case Opined() if one.pipeline in self.rules and one.pipeline in self.models:
                 self.feedback.see(one, self.rules[one.pipeline].feedback, self.models[one.pipeline], now)
             case Unusable():
@@ -311,6 +313,7 @@ class State:
         self.news[row.pipeline] = now
         self.labels[row.pipeline] = self.labels.get(row.pipeline, 0) + 1
         self.estimates.judged(row, now)
+        self.patterns.judged(row)
         window, model = self.windows.get(row.pipeline), self.models.get(row.pipeline)
         if window is not None and model is not None and row.version == model.champion:
             window.add(row)

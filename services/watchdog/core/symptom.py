@@ -12,7 +12,7 @@ LEAK, FILES, CRASH_LOOP = "leak", "files", "crash_loop"
 LAG, QUEUE, FAILURES, DEAD_LETTERS = "lag", "queue", "failures", "dead_letters"
 ERRORS = "errors"
 CERTIFICATE, GPU = "certificate", "gpu"
-UNUSUAL_ROWS, SURGE, NO_ROWS = "unusual_rows", "surge", "no_rows"
+UNUSUAL_ROWS, SURGE, NO_ROWS, NO_LABELS = "unusual_rows", "surge", "no_rows", "no_labels"
 DRIFT, ANSWER_DRIFT = "drift", "answer_drift"
 AVAILABILITY, LATENCY = "availability", "latency"
 OVERLOAD, LOAD_AHEAD, TOO_FEW, IDLE = "overload", "load_ahead", "too_few", "idle"
@@ -26,7 +26,7 @@ BUS: Final = "dependency:broker"
 
 OF_HOSTS: Final = frozenset({CPU, MEMORY, DISK, GPU})
 OF_PROCESSES: Final = frozenset({LEAK, FILES, CRASH_LOOP, QUEUE, FAILURES, DEAD_LETTERS, ERRORS})
-OF_ROWS: Final = frozenset({UNUSUAL_ROWS, SURGE, NO_ROWS, DRIFT, ANSWER_DRIFT})
+OF_ROWS: Final = frozenset({UNUSUAL_ROWS, SURGE, NO_ROWS, NO_LABELS, DRIFT, ANSWER_DRIFT})
 TOO_MUCH: Final = frozenset({OVERLOAD, LAG, QUEUE})
 """Kinds that say: there is more to do than is done."""
 OF_LOAD: Final = TOO_MUCH | {SURGE, LOAD_AHEAD, TOO_FEW}

@@ -22,6 +22,7 @@ from services.watchdog.core.guessing.calibrated import percent
 from services.watchdog.core.inputs import Answered, AnyInput, Approval, Figures, Predicted, Rules
 from services.watchdog.core.quality.join import Joiner, Prediction
 from services.watchdog.core.quality.opinions import Opinions
+from services.watchdog.core.summaries.counts import Labelled
 from services.watchdog.flow import translate
 
 # Far above what ticks a quarter of a second apart see; a bound for the time in which nobody takes.
@@ -71,6 +72,7 @@ class Observing:
         self._opinions: dict[str, Opinions] = {}
         self._said: dict[str, _Said] = {}
         self._answers: dict[tuple[str, int], Answers] = {}
+        self._labelled: dict[tuple[str, bool], int] = {}
         self._notify: dict[str, tuple[str, ...]] = {}
         self._models: set[str] = set()
         self.dropped = 0
@@ -178,6 +180,8 @@ class Observing:
         joiner = self._joiners.get(pipeline)
         if joiner is not None:
             joiner.turned_out(outcome.event_id, translate.truth(outcome), self._clock.monotonic())
+            key = (pipeline, outcome.with_event)
+            self._labelled[key] = self._labelled.get(key, 0) + 1
 
     def opined(self, pipeline: str, opinion: Opinion) -> None:
         joiner = self._joiners.get(pipeline)
@@ -209,7 +213,7 @@ class Observing:
         self._inputs.append(one)
 
     def take(self) -> list[AnyInput]:
-        """What came since the last call, in order; labelled predictions, opinions and answers last."""
+        """What came since the last call, in order; labelled predictions, opinions, answers and labels last."""
         taken, self._inputs = self._inputs, []
         for joiner in self._joiners.values():
             taken += joiner.take()
@@ -219,4 +223,6 @@ class Observing:
             taken.append(Predicted(pipeline, version, tuple(sorted(answers.names.items())), tuple(answers.numbers),
                                    tuple(sorted(answers.sure.items()))))
         self._answers = {}
+        taken += [Labelled(pipeline, count, early) for (pipeline, early), count in self._labelled.items()]
+        self._labelled = {}
         return taken

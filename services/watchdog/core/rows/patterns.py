@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from services.watchdog.core.drift.drifting import Drifting
-from services.watchdog.core.inputs import Predicted, RowsSeen, Rules
+from services.watchdog.core.inputs import Judged, Predicted, RowsSeen, Rules
+from services.watchdog.core.rows.labels import LabelFlow
 from services.watchdog.core.rows.shares import Shares
 from services.watchdog.core.rows.volume import Volume
-from services.watchdog.core.summaries.counts import FieldRows
-from services.watchdog.core.symptom import ANSWER_DRIFT, DRIFT, NO_ROWS, SURGE, UNUSUAL_ROWS, Symptom
+from services.watchdog.core.summaries.counts import FieldRows, Labelled
+from services.watchdog.core.symptom import ANSWER_DRIFT, DRIFT, NO_LABELS, NO_ROWS, SURGE, UNUSUAL_ROWS, Symptom
 
 ANSWER = "answer"
 # Numbers a version answered with are collected into histograms of so many.
@@ -24,6 +25,7 @@ class Patterns:
     answers: Drifting = field(init=False)
     shares: Shares = field(default_factory=Shares)
     volume: Volume = field(default_factory=Volume)
+    labels: LabelFlow = field(default_factory=LabelFlow)
     version: int = 0
     numbers: list[float] = field(default_factory=list)
 
@@ -33,6 +35,7 @@ class Patterns:
     def rows(self, seen: RowsSeen, now: float, healthy: bool) -> None:
         accepted = sum(one.accepted for one in seen.sources)
         self.volume.see(accepted + sum(one.rejected for one in seen.sources), now - seen.age_s, self.rules.volume)
+        self.labels.accepted(accepted, now - seen.age_s, self.rules.volume)
         self.shares.see(seen, self.rules.shares)
         for one in seen.fields:
             self._field(one)
@@ -75,6 +78,9 @@ class Patterns:
             over_s, usual = self.rules.volume.over_s, self.volume.usual or 0.0
             yield Symptom(SURGE if volume == "surge" else NO_ROWS, name,
                           f"{self.volume.rows:.0f} rows in {over_s:.0f} s where {usual:.0f} are usual", name)
+        labels = self.labels.look(now, self.rules.volume)
+        if labels:
+            yield Symptom(NO_LABELS, name, labels, name)
 
     def _field(self, one: FieldRows) -> None:
         if one.quarantined:
@@ -111,6 +117,16 @@ class AllPatterns:
         patterns = self.by_pipeline.get(seen.pipeline)
         if patterns is not None:
             patterns.answered(seen, now)
+
+    def labelled(self, seen: Labelled, now: float) -> None:
+        patterns = self.by_pipeline.get(seen.pipeline)
+        if patterns is not None:
+            patterns.labels.labelled(seen, now, patterns.rules.volume)
+
+    def judged(self, row: Judged) -> None:
+        patterns = self.by_pipeline.get(row.pipeline)
+        if patterns is not None:
+            patterns.labels.late(row.late_s)
 
     def retrained(self, pipeline: str) -> None:
         patterns = self.by_pipeline.get(pipeline)

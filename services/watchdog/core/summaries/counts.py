@@ -1,4 +1,4 @@
-"""What is counted between two ticks: rows by source, values by field, how fields went together, and opinions."""
+"""What is counted between two ticks: rows by source, values by field, how fields went together, labels, opinions."""
 
 import msgspec
 
@@ -55,3 +55,11 @@ class Opined(msgspec.Struct, frozen=True, tag=True, array_like=True):
     author: str
     accepted: int
     rejected: int
+
+
+class Labelled(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """An input: so many labels came since the tick before; `with_event`: together with their events."""
+
+    pipeline: str
+    count: int
+    with_event: bool = False
