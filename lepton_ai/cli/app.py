@@ -6,6 +6,7 @@ import typer
 
 from lepton.errors import LeptonError
 from lepton_ai.cli import data, files, letters, models, operations, pipelines, quality, stack
+from lepton_ai.cli.audit import commands as audit
 from lepton_ai.cli.backups import commands as backups
 from lepton_ai.cli.datasets import commands as datasets
 from lepton_ai.cli.edge import commands as edge
@@ -18,7 +19,7 @@ app = typer.Typer(name="lepton", help="Keeps machine-learning models alive on li
                   pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
 
 for commands in (stack, logs, data, files, datasets, letters, pipelines, quality, models, predicting, rollouts, runs,
-                 edge, backups, operations):
+                 edge, backups, audit, operations):
     commands.add_to(app)
 
 

@@ -10,6 +10,7 @@ from lepton.bus import kafka
 from lepton.bus.calls import counted as bus_calls
 from lepton.bus.care import Care
 from lepton.bus.commands.audit import Audit
+from lepton.bus.commands.auditing import audit_chain
 from lepton.bus.commands.draining import Draining
 from lepton.bus.letters.aside import Aside
 from lepton.bus.letters.refusing import DeadLetters
@@ -20,7 +21,6 @@ from lepton.bus.table import OnChange, Table
 from lepton.clock import Clock, SystemClock
 from lepton.contracts import codec, topics
 from lepton.contracts.admission import Admission
-from lepton.contracts.pb.incidents_pb2 import AuditRecord
 from lepton.contracts.pb.models_pb2 import ModelState
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pb.quality_pb2 import QualityRollup
@@ -52,6 +52,7 @@ from services.gateway.edge import rest
 from services.gateway.edge.obeying.commands import RecoveryCommands
 from services.gateway.edge.predictors import Predictors
 from services.gateway.flow.access import Access
+from services.gateway.flow.audit import AuditLog
 from services.gateway.flow.commands import Commands
 from services.gateway.flow.data import Data
 from services.gateway.flow.datasets.datasets import Datasets
@@ -108,8 +109,7 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
     rolled_up = _follow(service, broker, aside, Topic.QUALITY_ROLLUPS, QualityRollup)
 
     streams = Streams(broker, settings.instance, clock)
-
-    audit = _audit(producer, settings.instance, clock)
+    audit = _audit(service, broker, producer)
     store = PipelineStore(database, clock)
     catalogue = Catalogue(announced.values, store)
     relay = _relay(service, store, producer)
@@ -133,6 +133,7 @@ def assemble(settings: GatewaySettings, broker: Broker, database: DocumentDataba
         uploads=Uploads(catalogue, UploadStore(database, clock), RowWriter(producer, service.telemetry, clock),
                         Parts(settings.state_dir / "uploads"), clock, settings.max_upload_bytes),
         letters=Letters(catalogue, broker, audit),
+        audit=AuditLog(broker, settings.instance),
         alerts=Alerts(producer, settings.instance, service.telemetry.boot_id, clock),
         predictions=predictions,
         models=Models(registry.values, Runs(database, clock), Snapshots(database), catalogue, producer, audit, clock),
@@ -187,11 +188,10 @@ def _obey(settings: GatewaySettings, service: Service, broker: Broker, access: A
     service.spawn("follow recovery commands", commands.run)
 
 
-def _audit(producer: Producer, instance: str, clock: Clock) -> Audit:
-    async def keep(record: AuditRecord) -> None:
-        await producer.send(Topic.AUDIT, record, key=instance)
-
-    return Audit(keep, instance, clock)
+def _audit(service: Service, broker: Broker, producer: Producer) -> Audit:
+    audit = audit_chain(broker, producer, service.settings.instance, service.clock)
+    service.add(Stage.BUS, "audit chain", audit)
+    return audit
 
 
 def _relay(service: Service, store: PipelineStore, producer: Producer) -> Relay:

@@ -8,6 +8,7 @@ from lepton.bus import kafka
 from lepton.bus.calls import counted as bus_calls
 from lepton.bus.care import Care
 from lepton.bus.commands.audit import Audit
+from lepton.bus.commands.auditing import audit_chain
 from lepton.bus.letters.refusing import DeadLetters
 from lepton.bus.presence import Connection, announce
 from lepton.bus.producer import Producer
@@ -34,7 +35,7 @@ from services.watchdog.edge.announced import AnnouncedPipelines
 from services.watchdog.edge.doors import who
 from services.watchdog.edge.feeds import Feed, Refusals
 from services.watchdog.edge.notify import send
-from services.watchdog.edge.records import JournalLog, audit
+from services.watchdog.edge.records import JournalLog
 from services.watchdog.edge.recovery import Commands
 from services.watchdog.flow.acting import Acting, Voice
 from services.watchdog.flow.depending import Depending
@@ -76,8 +77,8 @@ def assemble(settings: WatchdogSettings, service: Service, broker: Broker, datab
     observing = Observing(own, clock)
     probing = Probing(own, observing, who, clock)
     telling = _telling(settings, service, observing)
-    voice = _voice(service, Commands(producer, identity, own, clock, service.telemetry), audit(producer, own, clock),
-                   relay, telling)
+    chain = audit_chain(broker, producer, own, clock)
+    voice = _voice(service, Commands(producer, identity, own, clock, service.telemetry), chain, relay, telling)
     acting = Acting(incidents, Lease(database, clock), observing, voice, clock, owner=own, lease_s=settings.lease_s)
     watching = Watching(_thresholds(settings), observing, acting.decide, JournalLog(scribe, own).write, clock,
                         settings.tick_s)
@@ -98,7 +99,8 @@ def assemble(settings: WatchdogSettings, service: Service, broker: Broker, datab
 
     service.add(Stage.STORE, "database", database)
     service.add(Stage.STORE, "broker", Connection(broker))
-    for name, resource in (("producer", producer), ("scribe", scribe), ("refusals", refusals)):
+    for name, resource in (("producer", producer), ("audit chain", chain), ("scribe", scribe),
+                           ("refusals", refusals)):
         service.add(Stage.BUS, name, resource)
     announce(service, scribe, ping=database.ping)
     for name, table in (("instances", instances), ("models", models), ("pipelines", pipelines)):

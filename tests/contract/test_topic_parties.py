@@ -15,13 +15,15 @@ FOLDERS: Mapping[str, Path] = {
 }
 # What every service says of itself is written for it by lepton.
 BY_LEPTON = (Topic.INSTANCES, Topic.TELEMETRY)
+# What a service takes part in by what it has of lepton.
+LEPTON_MODULES = {"lepton.bus.commands.log": Topic.RECOVERY_COMMANDS, "lepton.bus.commands.auditing": Topic.AUDIT}
 # The gateway shows how far the predictor is behind on the features; it reads none.
 MENTIONED_ONLY = {("gateway", Topic.FEATURES)}
 
 
 def mentioned(service: str) -> set[Topic]:
     text = "".join(path.read_text("utf-8") for path in FOLDERS[service].rglob("*.py"))
-    by_lepton = {Topic.RECOVERY_COMMANDS} if "lepton.bus.commands.log import" in text else set()
+    by_lepton = {topic for module, topic in LEPTON_MODULES.items() if f"{module} import" in text}
     return by_lepton | {Topic[name] for name in set(re.findall(r"\bTopic\.([A-Z_]+)\b", text))}
 
 

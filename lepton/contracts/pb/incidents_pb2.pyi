@@ -198,7 +198,7 @@ class AuditRecord(_message.Message):
     writer: _builtins.str
     sequence: _builtins.int
     previous_hash: _builtins.bytes
-    """SHA-256 of the record before, 32 bytes; empty in the first of a boot."""
+    """SHA-256 of the writer's record before, 32 bytes; empty in its first. A restarted writer goes on with its chain."""
     actor: _builtins.str
     action: _builtins.str
     object: _builtins.str

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from services.gateway.core.auth import Caller
 from services.gateway.flow.access import Access
+from services.gateway.flow.audit import AuditLog
 from services.gateway.flow.commands import Commands
 from services.gateway.flow.data import Data
 from services.gateway.flow.datasets.datasets import Datasets
@@ -35,6 +36,7 @@ class Gateway:
     orders: Orders
     uploads: Uploads
     letters: Letters
+    audit: AuditLog
     alerts: Alerts
     quality: Quality
     predictions: Predictions

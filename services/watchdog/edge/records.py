@@ -1,11 +1,9 @@
-"""What the watchdog leaves behind: its journal, and its audit records."""
+"""What the watchdog leaves behind: its journal."""
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from lepton.bus.commands.audit import Audit
 from lepton.bus.producer import Producer
-from lepton.clock import Clock
-from lepton.contracts.pb.incidents_pb2 import AuditRecord, JournalEntry
+from lepton.contracts.pb.incidents_pb2 import JournalEntry
 from lepton.contracts.topics import Topic
 from services.watchdog.flow.watching import Entry
 
@@ -24,11 +22,3 @@ class JournalLog:
         message = JournalEntry(sequence=entry.sequence, watchdog=self._watchdog, fence=entry.fence,
                                tick_s=entry.tick_s, at=at, kind=entry.kind, body_json=entry.body)
         await self._producer.send(Topic.WATCHDOG_JOURNAL, message, key=self._watchdog)
-
-
-def audit(producer: Producer, watchdog: str, clock: Clock) -> Audit:
-    """The chain of this process on `lepton-audit`."""
-    async def keep(record: AuditRecord) -> None:
-        await producer.send(Topic.AUDIT, record, key=watchdog)
-
-    return Audit(keep, watchdog, clock)

@@ -1,6 +1,7 @@
 """One real gateway process on a real Kafka and a real database."""
 
 import asyncio
+import base64
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import pytest_asyncio
 from lepton.bus import kafka
 from lepton.bus.records import Record, TopicPlan
 from lepton.contracts import topics
+from lepton.contracts.auditing.chain import digest
 from lepton.contracts.envelope import Envelope
 from lepton.contracts.pb import pipelines_pb2, telemetry_pb2
 from lepton.runtime.settings import BrokerOptions
@@ -147,6 +149,13 @@ async def test_a_pipeline_and_its_events_survive_the_process(gateway: Process) -
     async with gateway.client() as client:
         again = (await client.post("/v1/pipelines", content=pipeline(name))).json()
         assert (again["version"], again["changed"]) == (1, False)
+        assert (await client.post("/v1/keys", json={"scopes": ["read"]})).status_code == 201
+        page = (await client.get("/v1/audit")).json()
+    mine = [(one["sequence"], one["action"], one["previous_hash"]) for one in page["records"]
+            if one["writer"] == gateway.instance]
+    assert [one[:2] for one in mine] == [(1, "pipeline.apply"), (2, "key.create")], "one chain over the restart"
+    before = next(one["record"] for one in page["records"] if one["writer"] == gateway.instance)
+    assert mine[1][2] == digest(base64.b64decode(before)).hex()
 
     async def announced() -> bool:
         states = [pipelines_pb2.PipelineState.FromString(record.value or b"")

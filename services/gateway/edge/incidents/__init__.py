@@ -1,0 +1,1 @@
+"""REST routes about what happened: the audit log."""
