@@ -80,7 +80,7 @@ def assemble(settings: TrainerSettings, service: Service, broker: Broker, databa
     relay = Relay([stores.models.announcing], _publish(producer), clock)
     tell = _tell(producer, telemetry, relay, settings.instance)
     bounds = Bounds(settings.lease_s, settings.row_pause_s, settings.run_memory_mb, settings.run_limit_s,
-                    settings.processes, settings.allowed_modules,
+                    settings.run_grace_s, settings.processes, settings.allowed_modules,
                     "cuda" if settings.device == "cuda" else "cpu")
 
     def care(what: str) -> Care:

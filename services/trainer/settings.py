@@ -28,7 +28,10 @@ class TrainerSettings(LeptonSettings):
     """Private memory each process of a run may take before its run fails; 0: as much as there is."""
 
     run_limit_s: float = Field(default=3600.0, gt=0)
-    """Seconds of training after which a run fails."""
+    """Seconds after which a run fails: its process sees to it after each epoch, and between its stages."""
+
+    run_grace_s: float = Field(default=60.0, gt=0, le=86_400)
+    """Seconds beyond run_limit_s after which a run's process is ended, whatever it is at."""
 
     segment_cache_mb: int = Field(default=48, ge=0, le=4096)
     """Memory for row segments that the next run is likely to read again."""

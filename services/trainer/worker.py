@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+    from services.trainer.core.deadline import Deadline
     from services.trainer.core.learning import Given, Learned
     from services.trainer.core.plan import Plan
     from services.trainer.core.sharing.crew import Crew
@@ -114,6 +115,8 @@ def elastic(folder: Path, told: Mapping[str, str]) -> list[str]:
 
 def train(folder: Path) -> int:
     """Run what the folder's plan says, from its checkpoint when there is one. Exit code 1 asks to be started again."""
+    from lepton.clock import SystemClock
+    from services.trainer.core.deadline import Deadline
     from services.trainer.core.failure import of_error
     from services.trainer.core.plan import Plan
     from services.trainer.core.sharing.crew import PeerLost
@@ -123,10 +126,13 @@ def train(folder: Path) -> int:
     met = False
     try:
         plan = Plan.from_json((folder / PLAN).read_bytes())
+        deadline = Deadline(SystemClock().monotonic, plan.limit_s)
         with _crew(folder, plan) as crew:
             met = True
-            found = None if crew is None else _learn(folder, plan, crew)
+            found = None if crew is None else _learn(folder, plan, crew, deadline)
             if found is not None:
+                # Also what has no epochs, as a file from elsewhere, is held to it.
+                deadline.check("with its card not made")
                 _finish(folder, *found)
     except PeerLost as lost:
         log.warning("another process of the run is gone: %s", lost)
@@ -209,9 +215,8 @@ def _over(folder: Path) -> bool:
     return (folder / RESULT).exists() or (folder / FAILURE).exists()
 
 
-def _learn(folder: Path, plan: "Plan", crew: "Crew") -> tuple["Plan", "Learned"] | None:
+def _learn(folder: Path, plan: "Plan", crew: "Crew", deadline: "Deadline") -> tuple["Plan", "Learned"] | None:
     """What was learnt, for the first process of the crew."""
-    from lepton.clock import SystemClock
     from lepton.errors import Invalid
     from services.trainer.core.handlers import Checkpoint, Report, TimeLimit
     from services.trainer.core.learning import attend, learn
@@ -222,10 +227,10 @@ def _learn(folder: Path, plan: "Plan", crew: "Crew") -> tuple["Plan", "Learned"]
         return plan, brought(plan, given, (folder / IMPORTED).read_bytes())
     if plan.stream is not None:
         return plan, _graduated(plan, (folder / STREAM).read_bytes(), given.champion)
-    plan = _found(folder, plan, given)
+    plan = _found(folder, plan, given, deadline)
 
     def attached() -> list[object]:
-        return [TimeLimit(SystemClock().monotonic, plan.limit_s), Report(_teller(folder, plan.parameters.epochs)),
+        return [TimeLimit(deadline), Report(_teller(folder, plan.parameters.epochs)),
                 Checkpoint(lambda data: _write(folder / CHECKPOINT, data))]
 
     def take_part(given: "Given") -> tuple["Plan", "Learned"] | None:
@@ -266,7 +271,7 @@ def _graduated(plan: "Plan", state: bytes, champion: bytes | None) -> "Learned":
                    found.champion_metrics, (), found.train_rows, found.held_out_rows, epochs=0)
 
 
-def _found(folder: Path, plan: "Plan", given: "Given") -> "Plan":
+def _found(folder: Path, plan: "Plan", given: "Given", deadline: "Deadline") -> "Plan":
     """What is to be learnt, after the search the plan asks for, if it does."""
     if plan.search is None:
         return plan
@@ -279,7 +284,8 @@ def _found(folder: Path, plan: "Plan", given: "Given") -> "Plan":
 
     kept = (folder / SEARCH).read_bytes() if (folder / SEARCH).exists() else None
     return find(plan, lambda: attempts(plan, given.rows),
-                Notes(kept, lambda data: _write(folder / SEARCH, data), tell, SystemClock().monotonic))
+                Notes(kept, lambda data: _write(folder / SEARCH, data), tell, SystemClock().monotonic,
+                      deadline.check))
 
 
 def _given(folder: Path) -> "Given":
@@ -297,18 +303,14 @@ def _given(folder: Path) -> "Given":
 
 def _finish(folder: Path, plan: "Plan", learned: "Learned") -> None:
     from hashlib import sha256
-    from importlib.metadata import PackageNotFoundError, version
 
     from google.protobuf.json_format import MessageToDict
 
     from services.trainer.core.learning import manifest
     from services.trainer.core.telling.card import bundle
+    from services.trainer.edge.source import code_version
 
-    try:
-        code_version = version("lepton-ai")
-    except PackageNotFoundError:
-        code_version = "source"
-    about = manifest(plan, learned, code_version)
+    about = manifest(plan, learned, code_version())
     _write(folder / MODEL, learned.exported.data)
     _write(folder / WEIGHTS, learned.weights)
     # A stream's candidate has none: a card speaks of rows that the version never saw.

@@ -776,6 +776,7 @@ class Lineage(_message.Message):
     train_rows: _builtins.int
     held_out_rows: _builtins.int
     code_version: _builtins.str
+    """`<release>+<digits>`: the release, and the first 16 of the SHA-256 of the trainer's and the floor's source."""
     seed: _builtins.int
     weights_sha256: _builtins.str
     """SHA-256 of the trained weights in the artefact store, lower-case hex; what a fine-tune continues."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from services.trainer.core.deadline import Deadline
 from services.trainer.core.failure import RunFailed, bad_parameter
 from services.trainer.core.loop import Array, Loop, Stateful
 
@@ -99,20 +100,13 @@ def _diverged(loop: Loop, what: str, grew: bool) -> RunFailed:
 
 
 class TimeLimit:
-    """Ends the run as failed after `limit_s` of `monotonic()` seconds, counted from the first loop it watches."""
+    """Ends the run as failed at the first epoch's end after its deadline."""
 
-    def __init__(self, monotonic: Callable[[], float], limit_s: float) -> None:
-        self._monotonic = monotonic
-        self._limit_s = limit_s
-        self._ends_at = math.inf
-
-    def started(self, loop: Loop) -> None:
-        self._ends_at = min(self._ends_at, self._monotonic() + self._limit_s)
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
 
     def epoch_done(self, loop: Loop) -> None:
-        if self._monotonic() > self._ends_at:
-            raise RunFailed("resource", f"not done after {self._limit_s:.0f} s, at epoch {loop.epoch}",
-                            "use fewer rows or epochs, or raise LEPTON_TRAINER_RUN_LIMIT_S", "time_limit")
+        self._deadline.check(f"at epoch {loop.epoch}")
 
 
 class Report:

@@ -134,7 +134,7 @@ class Plan(Block):
     memory_mb: int = 0
     """Private memory the worker may use; 0: as much as there is."""
     limit_s: float = 3600.0
-    """Seconds of training after which the run fails."""
+    """Seconds of its process after which the run fails."""
 
     @property
     def validated(self) -> bool:

@@ -9,6 +9,7 @@ from lepton.contracts.pb import training_pb2
 from lepton.contracts.pb.training_pb2 import RunState, TrainingProgress
 from lepton.errors import Refused, Unavailable
 from lepton.store.runs import ClaimedRun
+from services.trainer.core.deadline import out_of_time
 from services.trainer.core.failure import RunFailed, no_resource
 from services.trainer.core.plan import Plan
 from services.trainer.flow.course import course_of, latest
@@ -34,23 +35,32 @@ class Stopping(Exception):
 class Following:
     """Sees to it that a run's folder holds a result, whatever its processes die of."""
 
-    def __init__(self, stores: Stores, tell: Tell, clock: Clock) -> None:
+    def __init__(self, stores: Stores, tell: Tell, clock: Clock, grace_s: float) -> None:
         self._stores = stores
         self._tell = tell
         self._clock = clock
+        self._grace_s = grace_s
 
     async def learn(self, run: ClaimedRun, plan: Plan, folder: Folder, stop: asyncio.Event) -> None:
-        """Have workers fill the folder with a result. Raises RunFailed, Cancelled or Stopping, the process gone."""
+        """Have workers fill the folder with a result. Raises RunFailed, Cancelled or Stopping, the process gone.
+
+        A worker sees by itself that its time is over, where it looks. One that does not, whatever it hangs in, is
+        ended when it had the grace besides, counted over all the lives it had here.
+        """
         deaths, exit_code, reached = 0, None, await _mark(folder)
+        ends_at = self._clock.monotonic() + plan.limit_s + self._grace_s
+        if await _settled(folder):
+            return
         while deaths < MAX_DEATHS:
+            exit_code = await self._follow(run, plan, folder, (stop, ends_at))
             if await _settled(folder):
                 return
-            exit_code = await self._follow(run, plan, folder, stop)
+            if self._clock.monotonic() >= ends_at:
+                self._tell.trouble("run_ended", await folder.log_tail(), run.run_id)
+                raise out_of_time(plan.limit_s, f"nor {self._grace_s:g} s later: its process was ended")
             before, reached = reached, await _mark(folder)
             # Whatever killed it, it got on: only deaths at the same place say that it cannot go further.
             deaths = 1 if reached != before else deaths + 1
-        if await _settled(folder):
-            return
         self._tell.trouble("run_died", await folder.log_tail(), run.run_id)
         raise no_resource(f"the run's process died {MAX_DEATHS} times at the same place without a word, the last time "
                           f"with {exit_code}", "look for the kernel's out-of-memory killer; give it more memory or "
@@ -63,14 +73,16 @@ class Following:
         if (await self._stores.runs.get(run.run_id)).cancel_requested:
             raise Cancelled
 
-    async def _follow(self, run: ClaimedRun, plan: Plan, folder: Folder, stop: asyncio.Event) -> int | None:
-        """One life of the run's process."""
+    async def _follow(self, run: ClaimedRun, plan: Plan, folder: Folder,
+                      until: tuple[asyncio.Event, float]) -> int | None:
+        """One life of the run's process, `until` it is to stop or the clock says so."""
+        stop, ends_at = until
         await self.heed(run, stop)
         process = await folder.launch()
         told = kept = b""
         keep_at = self._clock.monotonic()
         try:
-            while process.exit_code is None:
+            while process.exit_code is None and self._clock.monotonic() < ends_at:
                 # A database that is away for a moment is no reason to stop learning.
                 with contextlib.suppress(Unavailable):
                     await self.heed(run, stop)

@@ -86,6 +86,8 @@ class Bounds:
     row_pause_s: float
     memory_mb: int
     limit_s: float
+    grace_s: float
+    """Beyond `limit_s`, before a process that does not end by itself is ended."""
     processes: int
     modules: tuple[str, ...] = ()
     """What a run may import beside the trainer's own: `package.module`, or `package.module:name`."""

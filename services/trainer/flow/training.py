@@ -43,7 +43,7 @@ class Training:
         self._tell = tell
         self._bounds = bounds
         self._clock = clock
-        self._following = Following(stores, tell, clock)
+        self._following = Following(stores, tell, clock, bounds.grace_s)
         # Processes that may still be started. A run that would only wait for one is left to whoever has one free.
         self._free = bounds.processes
 

@@ -6,6 +6,7 @@ import torch
 from lepton.contracts.modelling.blocks import Parameters
 from lepton.contracts.pipeline_blocks import Task
 from services.trainer.core import loop, optimizer
+from services.trainer.core.deadline import Deadline
 from services.trainer.core.failure import RunFailed
 from services.trainer.core.handlers import EarlyStop, Report, TimeLimit
 from services.trainer.core.networks import zoo
@@ -94,7 +95,7 @@ def test_early_stop_gives_the_best_weights_back() -> None:
 def test_a_time_limit_ends_the_run_as_resource() -> None:
     ticks = iter(range(0, 1000, 10))
     with pytest.raises(RunFailed, match="not done after 15 s") as failure:
-        loop.run(work(epochs=50), [TimeLimit(lambda: float(next(ticks)), 15.0)])
+        loop.run(work(epochs=50), [TimeLimit(Deadline(lambda: float(next(ticks)), 15.0))])
     assert failure.value.failure_class == "resource"
 
 

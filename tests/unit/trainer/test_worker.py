@@ -1,6 +1,8 @@
 """A run's process seen from its folder: what it leaves there, and that it begins anew when a checkpoint is no use."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 
 from lepton.contracts.modelling.blocks import Parameters
 from services.trainer import worker
+from services.trainer.edge.source import PARTS, code_version
 from tests.unit.trainer import samples
 from tests.unit.trainer.folders import furnish
 
@@ -27,6 +30,23 @@ def test_it_leaves_a_model_weights_and_last_a_result(tmp_path: Path) -> None:
     assert (tmp_path / worker.CHECKPOINT).exists()
     assert not (tmp_path / worker.FAILURE).exists()
     assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+def test_a_version_says_which_code_made_it(tmp_path: Path) -> None:
+    furnish(tmp_path, *samples.wine(parameters=Parameters(epochs=1)))
+    assert worker.train(tmp_path) == 0
+    told = json.loads((tmp_path / worker.RESULT).read_text())["manifest"]["lineage"]["code_version"]
+    assert re.fullmatch(r"[^+]+\+[0-9a-f]{16}", told)
+    # The same code, copied to where there is neither a checkout nor a package.
+    elsewhere = tmp_path / "elsewhere"
+    for part in PARTS:
+        shutil.copytree(ROOT / part, elsewhere / part, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    assert code_version(elsewhere) == told
+    loop = elsewhere / "services/trainer/core/loop.py"
+    loop.write_text(loop.read_text() + "\n")
+    changed = code_version(elsewhere)
+    loop.rename(loop.with_name("circle.py"))
+    assert len({told, changed, code_version(elsewhere)}) == 3
 
 
 def test_it_leaves_a_failure_by_class(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ class World:
         self.identity = Identity.create(self.path / "keys", "trainer")
         self.stores = Stores(Segments(self.database), Models(self.database, self.clock, self._sign),
                              Runs(self.database, self.clock), Artifacts(self.database), Snapshots(self.database))
-        self.bounds = Bounds(lease_s=5, row_pause_s=5, memory_mb=0, limit_s=600, processes=1)
+        self.bounds = Bounds(lease_s=5, row_pause_s=5, memory_mb=0, limit_s=600, grace_s=60, processes=1)
         self.folders = LearningFolders(self.path / "runs", self)
         self.tell = Tell(self._progress, self._result, lambda: None, lambda *what: self.troubles.append(what),
                          lambda model, state, _: self.ended.append((model, state)), lambda *_: nullcontext())

@@ -19,6 +19,7 @@ from typing import Any
 import optuna
 from pydantic import ValidationError
 
+from services.trainer.core.deadline import TIME_LIMIT
 from services.trainer.core.failure import RunFailed, bad_parameter, no_resource, of_error
 from services.trainer.core.plan import Plan
 from services.trainer.core.searching import study, telling
@@ -42,6 +43,8 @@ class Notes:
     save: Callable[[bytes], None]
     tell: Tell
     monotonic: Callable[[], float]
+    check: Callable[[str], None] = lambda where: None
+    """Raises RunFailed, named `time_limit`, when the time of the whole run is over."""
 
 
 def find(plan: Plan, attempts: Callable[[], study.Attempt], notes: Notes) -> Plan:
@@ -76,6 +79,7 @@ class _Search:
             began = self._notes.monotonic()
             attempt = attempts()
             self._preparing_s = self._notes.monotonic() - began
+            self._notes.check("with rows prepared for the first trial")
             self._try_all(attempt)
         ended = self._kept.trials
         try:
@@ -107,6 +111,7 @@ class _Search:
         self._notes.tell(f"trial {number} of {self._asked.trials}: {family}", self._least())
 
         def after_epoch(fold: int, epoch: int, loss: float) -> None:
+            self._notes.check(f"at epoch {epoch} of trial {number}")
             if fold == 0:
                 course.append(loss)
                 drawn.report(loss, epoch)
@@ -128,6 +133,7 @@ class _Search:
         parameters = plan.parameters.model_copy(update={"seed": (plan.parameters.seed + _OTHER_SEED) % 2**31})
 
         def after_epoch(fold: int, epoch: int, loss: float) -> None:
+            self._notes.check(f"at epoch {epoch} of trial {one.number} once more")
             if self._training(one.seconds / one.folds) > self._left():
                 raise study.Pruned("the search's time is over")
 
@@ -152,7 +158,7 @@ class _Search:
             # One that cannot be trained says nothing of the others; the run fails when none can.
             self._failure = bad_parameter(str(wrong), "narrow model.search.ranges") if isinstance(
                 wrong, ValidationError) else of_error(wrong)
-            if self._failure.failure_class == "internal":
+            if self._failure.failure_class == "internal" or self._failure.name == TIME_LIMIT:
                 raise
             state, why = "failed", self._failure.message
             log.info("trial %d of %s failed: %s", one.number, one.family, why)

@@ -167,7 +167,8 @@ async def test_a_listed_one_is_published(world: World) -> None:
         "epochs: 8,", f'module: "{WIDE}", epochs: 8,')
     world.pipelines["tumours"] = state_of(text)
     world.bounds = type(world.bounds)(**{**{name: getattr(world.bounds, name) for name in (
-        "lease_s", "row_pause_s", "memory_mb", "limit_s", "processes")}, "modules": ("examples.own_module.network",)})
+        "lease_s", "row_pause_s", "memory_mb", "limit_s", "grace_s", "processes")},
+        "modules": ("examples.own_module.network",)})
     await world.rows(0, 200)
     run = await world.train()
     assert run.progress.state == RUN_STATE_SUCCEEDED

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from lepton.contracts.pb import models_pb2
 from lepton.contracts.pipeline_blocks import FieldType, Search
 from services.trainer import worker
 from services.trainer.core.dataset import HELD_OUT, LABEL, roles
+from services.trainer.core.deadline import out_of_time
 from services.trainer.core.failure import RunFailed, bad_parameter, no_resource
 from services.trainer.core.learning import Given, learn
 from services.trainer.core.plan import Plan
@@ -227,6 +229,22 @@ def test_what_follows_has_its_time_within_the_searchs_seconds() -> None:
     assert len(told(found).trials) > 5
     # A fold took 4 s; all the rows take a quarter more.
     assert 200 < clock[0] <= 300 - 5
+
+
+@pytest.mark.parametrize("ended", [2, 7])
+def test_the_time_of_the_whole_run_ends_a_search_within_a_trial(ended: int) -> None:
+    """Also within the first, which no other bound of a search ends, and whatever came of others before."""
+    asked: list[str] = []
+
+    def check(where: str) -> None:
+        asked.append(where)
+        if len(asked) > ended:
+            raise out_of_time(60.0, where)
+
+    with pytest.raises(RunFailed, match="not done after 60 s, at epoch") as failure:
+        find(planned(trials=5, epochs=4), lambda: plain, replace(notes(), check=check))
+    assert failure.value.name == "time_limit"
+    assert asked[-1] == ("at epoch 2 of trial 1" if ended == 2 else "at epoch 3 of trial 2")
 
 
 def test_what_passes_between_trials_is_time_of_the_search_too() -> None:
