@@ -15,6 +15,7 @@ from lepton.contracts.modelling.serving import Serve, check_serve
 from lepton.contracts.modelling.transforms import Features, check_transforms
 from lepton.contracts.modelling.watching import Watching
 from lepton.contracts.pipeline_blocks import (
+    GAINS,
     NUMERIC,
     SCALARS,
     TASK_METRICS,
@@ -316,9 +317,10 @@ def _with_defaults(blocks: dict[str, Any]) -> Pipeline:
         return pipeline
     model = pipeline.model or ModelSpec(
         family="linear_regression" if pipeline.task == "regression" else "logistic_regression")
-    # A policy that is not better than what was done is not let loose by default.
-    gate = pipeline.gate or Gate.model_validate({"metric": TASK_METRICS[pipeline.task][0],
-                                                 **({"at_least": 0.0} if pipeline.task == "policy" else {})})
+    gate = pipeline.gate or Gate.model_validate({"metric": TASK_METRICS[pipeline.task][0]})
+    if gate.metric in GAINS and gate.at_least is None:
+        # A policy that is worse than what was done is let loose only where that is written.
+        gate = gate.model_copy(update={"at_least": 0.0})
     quality = pipeline.watch.quality or QualityWatch()
     if quality.metric is None and pipeline.task in ("regression", "classification"):
         quality = quality.model_copy(update={"metric": gate.metric})

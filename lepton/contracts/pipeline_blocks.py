@@ -39,6 +39,8 @@ TASK_METRICS: dict[str, tuple[str, ...]] = {
     "anomaly": ("separation", "roc_auc"),
 }
 """What a gate may ask of each task; the first when nothing is said."""
+GAINS: frozenset[str] = frozenset({"fqe_gain", "wis_gain"})
+"""What a policy brings above the decisions that were logged: 0 is as good as those."""
 LOWER_IS_BETTER: frozenset[str] = frozenset({"log_loss", "mse", "rmse", "mae"})
 DEFAULT_K: dict[str, float] = {"iqr": 1.5, "zscore": 3.0, "mad": 3.5, "half_space_trees": 0.95, "none": 0.0}
 MAX_FIELDS = 2_000  # an `_outliers` entry is an int16 index, and a struct per event must stay quick
@@ -284,7 +286,7 @@ class Features(Block):
 class Gate(Block):
     metric: Metric
     at_least: float | None = None
-    """For metrics where more is better."""
+    """For metrics where more is better. Of a policy's gain 0 when left out, of a policy's value required."""
     at_most: float | None = None
     """For metrics where less is better: log_loss, mse, rmse, mae."""
     beat_champion_by: float = 0.0

@@ -176,7 +176,26 @@ def test_a_worker_leaves_a_result_with_the_figures_of_the_gate(tmp_path: Path, r
     assert {"fqe_gain", "fqe_value", "baseline_fqe_value"} <= set(result["manifest"]["metrics"])
 
 
+WRITTEN = "gate: {metric: fqe_gain, at_least: 1.0, beat_champion_by: -1.0, held_out: 0.3}"
+
+
+@pytest.mark.parametrize(("gate", "bound"), [
+    ("", 0.0), ("gate: {metric: fqe_gain}", 0.0), ("gate: {metric: wis_gain, held_out: 0.3}", 0.0),
+    ("gate: {metric: fqe_gain, at_least: -0.5}", -0.5), ("gate: {metric: fqe_value, at_least: 7.5}", 7.5)])
+def test_a_first_policy_is_held_to_the_log_unless_another_bound_is_written(gate: str, bound: float) -> None:
+    text = (Path(__file__).parents[4] / "examples/allocation/pipeline.yaml").read_text("utf-8")
+    assert WRITTEN in text
+    asked = parse(text.replace(WRITTEN, gate)).gate
+    assert asked is not None and asked.at_least == bound
+    # There is no champion yet, so nothing else keeps it out.
+    worse, as_good = ({str(asked.metric): value} for value in (bound - 0.01, bound))
+    assert f"below {bound:g}" in decide(asked, worse, None).reasons[0]
+    assert decide(asked, as_good, None).passed
+
+
 @pytest.mark.parametrize(("before", "after", "said"), [
+    (WRITTEN, "gate: {metric: fqe_value}", "which fqe_value is enough"),
+    (WRITTEN, "gate: {metric: wis_value, beat_champion_by: 1.0}", "which wis_value is enough"),
     ("action: decision, ", "", "which field is the action"),
     ("  entity: week\n", "", "an episode is the rows of one entity"),
     ("{field: benefit, type: float,", "{field: benefit, type: bool,", "learns from rewards"),
