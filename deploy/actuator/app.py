@@ -6,9 +6,10 @@ from pathlib import Path
 
 from deploy.actuator import units
 from deploy.actuator.backups import Backups, Shelf
-from deploy.actuator.database import Guard
 from deploy.actuator.edge import Commands
 from deploy.actuator.flow import Actuator, Limits
+from deploy.actuator.guarding import database as databases
+from deploy.actuator.guarding import hanging
 from deploy.actuator.memory import Memory
 from deploy.actuator.once import Once
 from deploy.actuator.settings import ActuatorSettings
@@ -61,7 +62,10 @@ def build(settings: ActuatorSettings) -> Service:
         dead_letters=DeadLetters("actuator", service.clock))
     service.spawn("commands", consumer.run)
     database = Database.connect(settings.mongo_url.get_secret_value(), settings.mongo_database)
-    service.spawn("database", Guard(manager, database.broken, service.telemetry.error, clock=service.clock).watch)
+    tell = service.telemetry.error
+    service.spawn("database", databases.Guard(manager, database.broken, tell, clock=service.clock).watch)
+    for guard in hanging.guards(settings.watched, manager, tell, service.clock, settings.hung_s):
+        service.spawn("hanging", guard.watch)
     _backups(service, settings, broker, producer, database)
     return service
 

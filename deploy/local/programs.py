@@ -76,6 +76,8 @@ def services(stack: Stack) -> list[Program]:
         _service(stack, "actuator", "actuator", {
             "LEPTON_ACTUATOR_SUPERVISOR_SOCKET": str(socket_path(stack.home)),
             "LEPTON_ACTUATOR_UNITS": f"gateway=1..1,ingest=1..1,trainer=1..1,watchdog=1..1,predictor=1..{PREDICTORS}",
+            # Whose hang nobody else would see: the others are watched by it.
+            "LEPTON_ACTUATOR_WATCHED": f"watchdog={stack.admin('watchdog')}",
         }, restarted=True),
         _service(stack, "watchdog", "watchdog", {}, restarted=True),
         _service(stack, "gateway", "gateway", {

@@ -81,14 +81,9 @@ async def inject(stack: LocalStack, victim: str, fault: Fault) -> tuple[float, d
     await asyncio.sleep(2.0)
     struck_at, old_pid = time.time(), stack.kill(victim, fault.signal)
     thaw = asyncio.create_task(thaw_later(stack, old_pid, fault.frozen_s)) if fault.frozen_s else None
-    incident = None
-    if victim in HEALED_BY_COMMAND:
-        back_s = await back_after(stack, victim, old_pid, 30)
-        incident = await healing_incident(stack, victim, struck_at)
-    elif fault is KILL:
-        back_s = await back_after(stack, victim, old_pid, 30)
-    else:
-        back_s = fault.frozen_s
+    # Of the watchdog, the actuator sees that it hangs and the process manager that it died.
+    back_s = await back_after(stack, victim, old_pid, 30)
+    incident = await healing_incident(stack, victim, struck_at) if victim in HEALED_BY_COMMAND else None
     if thaw:
         await thaw
         await apoll_until(lambda: is_ready(stack, victim), f"{victim} to be ready", 30)

@@ -32,6 +32,14 @@ from tests.unit.actuator.commands import command, issuer
 pytestmark = [pytest.mark.kafka, pytest.mark.process]
 
 _SLEEPER = "import signal; signal.pause()"
+_DOOR = """
+import http.server, sys
+class Door(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Door).serve_forever()
+"""
 SCALE = recovery_pb2.RECOVERY_ACTION_SCALE
 
 
@@ -55,6 +63,8 @@ class Bench:
     watchdog: Identity
     bootstrap: str
     admin_port: int
+    door_port: int
+    """Of the watchdog that supervisord holds: nothing but a door."""
     more: dict[str, str] = field(default_factory=dict)
 
     def pid(self, name: str) -> int:
@@ -76,6 +86,9 @@ class Bench:
 def bench(tmp_path: Path, kafka_bootstrap: str) -> Iterator[Bench]:
     home = tmp_path
     sleepers = [Sleeper(name) for name in ("trainer", "predictor-0", "predictor-1", "kafka")]
+    admin_port, door_port = free_ports(2)
+    (home / "door.py").write_text(_DOOR)
+    sleepers.append(Sleeper("watchdog", (sys.executable, str(home / "door.py"), str(door_port)), restarted=True))
     shared = {processes.HOME_MARK: str(home), "PATH": "/usr/bin:/bin"}
     processes.write_configuration(home, home, sleepers, shared)
     manager = processes.start_manager(home, shared)
@@ -83,7 +96,7 @@ def bench(tmp_path: Path, kafka_bootstrap: str) -> Iterator[Bench]:
         manager.start(name)
     poll_until(lambda: all(manager.process(name).state == "RUNNING" for name in ("trainer", "predictor-0")), "sleepers")
     watchdog = issuer(home, "watchdog", "watchdog", datetime.now(UTC))
-    yield Bench(home, manager, watchdog, kafka_bootstrap, free_ports(1)[0])
+    yield Bench(home, manager, watchdog, kafka_bootstrap, admin_port, door_port)
     manager.shutdown()
     poll_until(lambda: not processes.find_processes(home), "supervisord to end")
 
@@ -200,3 +213,20 @@ async def test_without_a_process_manager_the_actuator_does_not_start(bench: Benc
     _, said = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 3
     assert b"process manager does not answer" in said
+
+
+async def test_a_watchdog_that_hangs_is_ended_and_the_process_manager_has_it_back(
+        bench: Bench, broker: kafka.KafkaBroker) -> None:
+    door = f"http://127.0.0.1:{bench.door_port}"
+    bench.more = {"LEPTON_ACTUATOR_WATCHED": f"watchdog={door}", "LEPTON_ACTUATOR_HUNG_S": "0.5"}
+    bench.manager.start("watchdog")
+    async with actuator(bench):
+        log = bench.home / "logs" / "watchdog.log"
+        poll_until(lambda: log.read_text().count("GET /readyz") >= 2, "the watchdog to be asked")
+        frozen = bench.pid("watchdog")
+        psutil.Process(frozen).suspend()
+        poll_until(lambda: bench.pid("watchdog") not in (0, frozen), "another watchdog")
+        assert not psutil.pid_exists(frozen)
+        async with httpx.AsyncClient(timeout=5) as client:
+            reported = (await client.get(f"http://127.0.0.1:{bench.admin_port}/metrics")).text
+    assert 'kind="hung"' in reported

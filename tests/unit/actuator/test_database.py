@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 
-from deploy.actuator.database import AGAIN_S, BROKEN_S, EVERY_S, Guard
+from deploy.actuator.guarding.database import AGAIN_S, BROKEN_S, EVERY_S, Guard
 from deploy.supervisor import ProcessManager
 from lepton.clock import FakeClock
 from lepton.errors import Missing, Unavailable

@@ -26,8 +26,8 @@ class Web:
 
     async def serve(self, reader: Reader, writer: Writer) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
-        length = int(next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))[15:])
-        body = await reader.readexactly(length)
+        length = next((line[15:] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")), b"0")
+        body = await reader.readexactly(int(length))
         status = self.statuses.pop(0) if self.statuses else 200
         if status == 200:
             self.got.append((head.decode(), body))
