@@ -5,6 +5,10 @@ from typing import Any
 
 from lepton.contracts.pb.telemetry_pb2 import OutsideAlert
 from lepton.contracts.topics import Topic
+from services.watchdog.core.alerting import wording
+from services.watchdog.core.alerting.alerts import CRITICAL, WARNING, Alert, Severity
+from services.watchdog.core.alerting.grouping import Message
+from services.watchdog.core.incident import ESCALATED, VERIFIED
 from tests.unit.gateway.house import House
 from tests.unit.gateway.test_access import assert_problem
 
@@ -37,4 +41,52 @@ async def test_what_is_no_alert_or_comes_with_no_such_right_is_refused_whole(hou
     assert_problem(await reader.post("/api/v2/alerts", json=[FIRING]), 403, field="scope")
     nameless = {"labels": {"severity": "critical"}}
     assert_problem(await writer.post("/api/v2/alerts", json=[FIRING, nameless]), 422)
+    assert await alerts(house) == []
+
+
+def told(*, firing: bool, severity: Severity) -> dict[str, Any]:
+    """The document that our own sender makes."""
+    state = ESCALATED if firing else VERIFIED
+    alert = Alert("inc-1", "quality_loss", "model:shop", "model:shop", "shop", state, "told", severity,
+                  "accuracy 0.5", "no rung is left", 1_770_000_000.0, 1_770_000_600.0)
+    return wording.webhook(Message("webhook+http://there", alert.group, (alert,)))
+
+
+async def test_the_document_of_our_own_webhook_is_taken_and_its_end_ends_the_same_alert(house: House) -> None:
+    writer = await house.with_scopes("write")
+    for document in (told(firing=True, severity=WARNING), told(firing=True, severity=CRITICAL),
+                     told(firing=False, severity=CRITICAL)):
+        assert (await writer.post("/api/v2/alerts", json=document)).status_code == 200
+    begun, worse, over = await alerts(house)
+    assert len({one.fingerprint for one in (begun, worse, over)}) == 1, "its end would leave one standing"
+    assert (dict(begun.labels)["alertname"], dict(begun.labels)["severity"]) == ("quality_loss", WARNING)
+    assert dict(over.annotations)["incident"] == "inc-1"
+    assert begun.starts_at.ToDatetime(UTC).timestamp() == 1_770_000_000.0
+    # Nobody says it again within minutes: it stands until its end is told.
+    now = datetime.now(UTC)
+    assert worse.ends_at.ToDatetime(UTC) - now > timedelta(hours=11)
+    assert over.ends_at.ToDatetime(UTC) <= now + timedelta(seconds=1)
+
+
+def without(name: str) -> dict[str, Any]:
+    return {key: value for key, value in told(firing=True, severity=CRITICAL).items() if key != name}
+
+
+async def test_what_is_of_neither_form_is_refused_by_the_place_that_is_wrong(house: House) -> None:
+    writer = await house.with_scopes("write")
+    for posted, path, says in (
+            ("firing", "body", "post an array of alerts"),
+            (without("alerts"), "body", "which has them under alerts"),
+            (without("version"), "version", "required"),
+            (without("version") | {"version": "3"}, "version", "only version 4 is known here: post that"),
+            (without("alerts") | {"alerts": None}, "alerts", "list"),
+            (without("alerts") | {"alerts": [{"labels": {"alertname": "A"}}]}, "alerts[0].status", "required"),
+            (without("alerts") | {"alerts": [{"labels": {"severity": "page"}, "status": "firing"}]},
+             "alerts[0].labels", "give each alert one"),
+            ([{"labels": {"severity": "page"}}], "[0].labels", "give each alert one")):
+        answer = await writer.post("/api/v2/alerts", json=posted)
+        assert_problem(answer, 422)
+        (wrong,) = answer.json()["problems"]
+        assert wrong["path"] == path
+        assert says in wrong["message"]
     assert await alerts(house) == []

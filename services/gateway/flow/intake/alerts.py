@@ -12,17 +12,24 @@ from lepton.contracts.topics import Topic
 
 RESOLVED_AFTER = timedelta(minutes=5)
 """An alert that names no end is over then, unless it is said again (Alertmanager's `resolve_timeout`)."""
+STANDS_FOR = timedelta(hours=12)
+"""One of a webhook, which says when it is over, may be repeated this seldom: thrice Alertmanager's four hours."""
 PER_MESSAGE = 100
 
 
 @dataclass(frozen=True, slots=True)
 class OutsideAlert:
-    """An alert as it was posted; `ends_at` None or in the future: it fires."""
+    """An alert as it was posted; `ends_at` None or in the future: it fires, and for `open_for` where it is None.
+
+    `fingerprint`: what its sender knows it by; empty: its labels.
+    """
 
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
     starts_at: datetime | None = None
     ends_at: datetime | None = None
+    open_for: timedelta = RESOLVED_AFTER
+    fingerprint: str = ""
 
 
 class Alerts:
@@ -49,10 +56,10 @@ class Alerts:
 
 
 def _message(one: OutsideAlert, now: datetime) -> telemetry_pb2.OutsideAlert:
-    told = telemetry_pb2.OutsideAlert(fingerprint=_fingerprint(one.labels), labels=dict(one.labels),
+    told = telemetry_pb2.OutsideAlert(fingerprint=one.fingerprint or _fingerprint(one.labels), labels=dict(one.labels),
                                       annotations=dict(one.annotations))
     told.starts_at.FromDatetime((one.starts_at or now).astimezone(UTC))
-    told.ends_at.FromDatetime((one.ends_at or now + RESOLVED_AFTER).astimezone(UTC))
+    told.ends_at.FromDatetime((one.ends_at or now + one.open_for).astimezone(UTC))
     return told
 
 

@@ -13,7 +13,8 @@ TIMEOUT_S: Final = 10.0
 
 
 def post(address: str, document: Mapping[str, Any]) -> bool:
-    """Whether the answer was one of success; blocks. User and password of the address become basic authentication.
+    """Whether the answer was one of success; blocks. User and password of the address become basic authentication,
+    a password without a user a bearer token: what the gateway of another Lepton takes.
 
     Redirects are not followed. Raises OSError when it cannot be reached, ValueError for an address that is none.
     """
@@ -21,7 +22,9 @@ def post(address: str, document: Mapping[str, Any]) -> bool:
     if not parts.hostname:
         raise ValueError("the address names no host")
     headers = {"content-type": "application/json", "user-agent": "lepton"}
-    if parts.username is not None:
+    if parts.username == "" and parts.password:
+        headers["authorization"] = f"Bearer {unquote(parts.password)}"
+    elif parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers["authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
