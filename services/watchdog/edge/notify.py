@@ -1,20 +1,12 @@
 """Which way a notice takes by the scheme of its address: apprise for people, Alertmanager's webhook for programs."""
 
 import asyncio
-import logging
 
 from apprise import Apprise
 
 from services.watchdog.edge.alerting import webhook
+from services.watchdog.edge.alerting.discretion import discreet
 from services.watchdog.flow.telling import Notice
-
-
-def _shows_no_address(record: logging.LogRecord) -> bool:
-    """Of what apprise says, all but the lines that hold an address as it was given, with its secrets."""
-    return "URL" not in record.getMessage()
-
-
-logging.getLogger("apprise").addFilter(_shows_no_address)
 
 
 async def send(address: str, notice: Notice) -> bool:
@@ -22,9 +14,10 @@ async def send(address: str, notice: Notice) -> bool:
 
     Raises OSError when it cannot be reached, ValueError or TypeError for an address that cannot be read.
     """
-    if address.startswith(webhook.SCHEMES):
-        return await asyncio.to_thread(webhook.post, address, notice.document)
-    return await asyncio.to_thread(_by_apprise, address, notice.title, notice.body)
+    with discreet(address):
+        if address.startswith(webhook.SCHEMES):
+            return await asyncio.to_thread(webhook.post, address, notice.document)
+        return await asyncio.to_thread(_by_apprise, address, notice.title, notice.body)
 
 
 def _by_apprise(address: str, title: str, body: str) -> bool:

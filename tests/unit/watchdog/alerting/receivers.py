@@ -19,7 +19,12 @@ class Web:
     statuses: list[int] = field(default_factory=list)
     got: list[tuple[str, bytes]] = field(default_factory=list)
     """Head and body of each request that was answered with 200."""
-    refused: int = 0
+    asked: list[str] = field(default_factory=list)
+    """First line of every request."""
+
+    @property
+    def refused(self) -> int:
+        return len(self.asked) - len(self.got)
 
     def documents(self) -> list[dict[str, Any]]:
         return [json.loads(body) for _, body in self.got]
@@ -28,11 +33,10 @@ class Web:
         head = await reader.readuntil(b"\r\n\r\n")
         length = next((line[15:] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")), b"0")
         body = await reader.readexactly(int(length))
+        self.asked.append(head.decode().partition("\r\n")[0])
         status = self.statuses.pop(0) if self.statuses else 200
         if status == 200:
             self.got.append((head.decode(), body))
-        else:
-            self.refused += 1
         writer.write(f"HTTP/1.1 {status} Said\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".encode())
         await writer.drain()
         writer.close()
