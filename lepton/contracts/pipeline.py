@@ -12,7 +12,7 @@ from lepton.contracts.modelling.blocks import ModelSpec, check_model, task_for
 from lepton.contracts.modelling.disturbances import check_disturbances
 from lepton.contracts.modelling.healing import Heal
 from lepton.contracts.modelling.serving import Serve, check_serve
-from lepton.contracts.modelling.transforms import Features, check_transforms
+from lepton.contracts.modelling.transforms import Features, check_taken_over, check_transforms
 from lepton.contracts.modelling.watching import Watching
 from lepton.contracts.pipeline_blocks import (
     GAINS,
@@ -233,10 +233,10 @@ def _build(source: Source, problems: list[Problem]) -> Pipeline:
 
 def _check_columns(blocks: dict[str, Any]) -> list[tuple[PathKey, str, str]]:
     model = blocks.get("model")
-    beside = "" if model is None else "model.transfer" if model.transfer is not None else (
-        "model.train.stream" if model.train.stream is not None else "")
+    beside = "model.train.stream" if model is not None and model.train.stream is not None else ""
     found = list(check_transforms(blocks.get("events"), blocks.get("features"), model.family if model else None, beside,
                                   model is not None and model.explain.rows))
+    found += check_taken_over(blocks.get("features"), model is not None and model.transfer is not None)
     if model is not None and blocks.get("events") is not None:
         found += check_disturbances(blocks["events"], blocks.get("features"), model.family, model.train.augment,
                                     model.train.adversarial, (beside, model.parameters.image))

@@ -138,6 +138,15 @@ def check_transforms(events: Events | None, features: Features | None, family: s
                 "remove it, or model.explain.rows")
 
 
+def check_taken_over(features: Features | None, transferred: bool) -> Iterator[Finding]:
+    """Beside model.transfer columns are taken over from a version with the same transforms; those of labels are not."""
+    for number, one in enumerate(features.transforms if features is not None and transferred else ()):
+        if one.kind == "target_encoding":
+            yield ("features", "transforms", number, "kind"), (
+                "target_encoding says what labels were, and another model's are others"), (
+                "remove it, or model.transfer; hashing and one_hot are taken over")
+
+
 def _wrong(transform: Transform, name: str, inputs: dict[str, FieldSpec], family: str | None,
            again: bool) -> Iterator[tuple[str, str]]:
     spec, kind = inputs.get(name), transform.kind

@@ -62,7 +62,8 @@ class Adapters:
 
 def _chosen(network: Network, wanted: Lora, free: str) -> list[str]:
     """Layers that get an adapter: those that any pattern means, of which the weights are not frozen."""
-    layers = {name: module for name, module in network.named_modules() if isinstance(module, nn.Linear)}
+    layers = {name: module for name, module in network.named_modules()
+              if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)}
     if not layers:
         raise bad_parameter("transfer.lora: this network has no layer an adapter can stand beside; those of several "
                             "members are none", "train the parent with members: 1, or fine-tune without lora")
@@ -70,5 +71,6 @@ def _chosen(network: Network, wanted: Lora, free: str) -> list[str]:
     chosen = sorted(name for name in found if name != free and layers[name].weight.requires_grad)
     if not chosen:
         raise bad_parameter("transfer.lora.layers: nothing is left to stand an adapter beside",
-                            "name layers that are not frozen, and not the head where it is a new one")
+                            "name linear layers or convolutions that are not frozen, and not the head where it is "
+                            "a new one")
     return chosen

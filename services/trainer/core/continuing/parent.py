@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from services.trainer.core.continuing import freezing
 from services.trainer.core.continuing.adapters import Adapters
+from services.trainer.core.continuing.beginning import ROWS
 from services.trainer.core.dataset import Target
 from services.trainer.core.failure import bad_parameter
 from services.trainer.core.networks.network import Network
@@ -62,17 +63,32 @@ class Parent:
         """
         if not self.transforms and not self.plan.transforms:
             return True
-        same = list(self.transforms) == transforms_of(self.plan) and self.taken_whole
-        if not same and self.plan.transfer is not None:
-            raise bad_parameter(f"{self.name} cannot be gone on from: columns that features.transforms made are not "
-                                "taken over by another run", "train without it, or remove features.transforms of both")
-        return same
+        why = self._columns_apart()
+        if self.plan.transfer is None:
+            return not why and self.taken_whole
+        if why and self.plan.reason != ROWS:
+            raise bad_parameter(f"{self.name} cannot be gone on from: {why}",
+                                "let features.transforms and the fields be the same, or train without it")
+        return not why
+
+    def _columns_apart(self) -> str:
+        """Why columns that transforms made are not those of the run; empty where they are."""
+        if list(self.transforms) != transforms_of(self.plan):
+            return "it was trained with other features.transforms"
+        if {(one.name, one.type, one.tail) for one in self.plan.fields} != {
+                (one.name, one.type, one.tail) for one in self.preparation.takes}:
+            return "features.transforms make columns of its fields as a whole, and its fields are others"
+        if self.plan.transfer is not None and any(one.kind == "target_encoding" for one in self.plan.transforms):
+            return "target_encoding says what labels were, and its are others"
+        return ""
 
     def prepared(self, fresh: Preparation) -> Preparation:
         """`fresh`, in which a field of the same name and type becomes numbers as it did for the parent.
 
         Its statistics stay those of the run's own rows. Raises RunFailed(parameter) where no field is the same.
         """
+        if self.plan.transforms:
+            return replace(fresh, parts=self.preparation.parts)
         known = set(self.preparation.takes) & set(fresh.takes)
         names = {one.name for one in known}
         whole = {(part.kind, _fields(part)) for part in fresh.parts}

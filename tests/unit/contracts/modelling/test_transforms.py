@@ -67,8 +67,8 @@ def test_what_is_wrong_is_named_with_its_place(line: str, path: str, message: st
      "a column of several fields cannot say what each field did"),
     ("{family: mlp, train: {stream: {}}}", "{kind: scale, of: [amount]}",
      "they cannot stand beside model.train.stream"),
-    ("{family: mlp, transfer: {from: {model: other}}}", "{kind: scale, of: [amount]}",
-     "they cannot stand beside model.transfer"),
+    ("{family: mlp, transfer: {from: {model: other}}}", "{kind: target_encoding, of: [country]}",
+     "target_encoding says what labels were, and another model's are others"),
     ("{family: autoencoder}", "{kind: scale, of: [amount]}", "autoencoder takes its fields as they are")])
 def test_what_a_model_cannot_learn_from_them_is_refused(model: str, line: str, message: str) -> None:
     with pytest.raises(InvalidPipeline) as raised:
