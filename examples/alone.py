@@ -37,7 +37,8 @@ def plan(of: Pipeline, seed: int | None = None, family: Family | None = None, **
     return Plan(
         run_id="run-example", command_id="example", model=of.name, data_pipeline=of.name, generation=1, spec_version=1,
         spec_digest=of.digest(), input_schema_digest=of.input_schema_digest(), task=cast(Task, of.task),
-        label=of.label_field or "", label_type=cast(LabelType | None, of.label_type), fields=planned_fields(of),
+        label=of.label_field or "", label_type=cast(LabelType | None, of.label_type), roles=of.model.roles,
+        fields=planned_fields(of),
         outliers=of.clean.outliers, family=family or of.model.family, parameters=own.model_copy(update=changed),
         search=of.model.search if family is None else None, gate=of.gate,
         interval=of.serve.interval,
@@ -50,8 +51,8 @@ def table(of: Pipeline, rows: Sequence[Row]) -> pa.Table:
     """Rows as they lie in the store, with the fields that are no inputs; their ids choose which are held out."""
     columns = {name: pa.array([row.get(name) for row in rows], ARROW_TYPES[field.type])
                for name, field in of.events.fields.items()}
-    return pa.table({EVENT_ID: [str(row[of.events.id]) for row in rows], **columns,
-                     LABEL: pa.array([row[of.label_field or ""] for row in rows])})
+    label = pa.array([row[of.label_field] for row in rows]) if of.label_field else pa.nulls(len(rows), pa.float64())
+    return pa.table({EVENT_ID: [str(row[of.events.id]) for row in rows], **columns, LABEL: label})
 
 
 def answers(of: Pipeline, file: bytes, rows: Sequence[Row]) -> dict[str, npt.NDArray[Any]]:

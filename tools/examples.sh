@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Puts the packages whose files are the rows of examples into .local/examples, by the hashed lock; without their own
-# dependencies, since only files are read. At once when nothing has changed. tools/setup.sh calls it.
+# dependencies and whatever Python they ask for, since only files are read. At once when nothing has changed.
+# tools/setup.sh calls it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 lock=requirements/examples.lock
@@ -8,8 +9,8 @@ home=.local/examples
 cmp -s "$lock" "$home/installed.lock" && exit
 made=$home.$$
 trap 'rm -rf "$made"' EXIT
-.venv/bin/uv pip install -q --no-deps --require-hashes --only-binary :all: --python .venv/bin/python --target "$made" \
-  -r "$lock"
+.venv/bin/uv pip install -q --no-deps --require-hashes --only-binary :all: --python .venv/bin/python \
+  --python-version 3.11 --target "$made" -r "$lock"
 cp "$lock" "$made/installed.lock"
 rm -rf "$home"
 mv -T "$made" "$home"

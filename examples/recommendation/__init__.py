@@ -1,1 +1,1 @@
-"""Which books to show a reader: learnt from ratings, answered with a list."""
+"""What to show the customers of a grocery: learnt from what was bought, answered with a list."""

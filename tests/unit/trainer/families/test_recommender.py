@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from examples.recommendation.data import ratings
 from lepton.contracts.modelling.blocks import Roles
 from lepton.contracts.pipeline import InvalidPipeline, parse
 from services.predictor.core import answers, signature
@@ -20,11 +19,13 @@ from services.trainer.core.learning import Given, Learned, learn, manifest
 from services.trainer.core.plan import Plan, Rival
 from services.trainer.core.preparing.rows import inputs_of
 from services.trainer.core.transforming.fitting import prepared_by
-from tests.unit.trainer.families.planned import example, plan_of, rows_of
+from tests.unit.trainer.families.planned import plan_of, rows_of
+from tests.unit.trainer.families.readers import ratings
 from tests.unit.trainer.folders import furnish
 
 COUNT, EPOCHS = 3000, 12
-SPEC = example("recommendation")
+TEXT = Path(__file__).with_name("readers.yaml").read_text("utf-8")
+SPEC = parse(TEXT)
 
 
 @pytest.fixture(scope="module")
@@ -140,8 +141,7 @@ def test_a_worker_leaves_a_result_with_the_figures_of_the_gate(tmp_path: Path, r
     ("evening: {", "scores: {", "what a part of the answer is called"),
     ("factors: 8", "class_weights: balanced, bins: 3", "bins")])
 def test_a_pipeline_that_cannot_recommend_is_refused(before: str, after: str, said: str) -> None:
-    text = (Path(__file__).parents[4] / "examples/recommendation/pipeline.yaml").read_text("utf-8")
-    assert before in text
+    assert before in TEXT
     with pytest.raises(InvalidPipeline) as refused:
-        parse(text.replace(before, after))
+        parse(TEXT.replace(before, after))
     assert any(said in str(problem) for problem in refused.value.problems)
