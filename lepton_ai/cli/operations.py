@@ -1,5 +1,6 @@
 """Commands of operators: incidents, quarantine, keys, and processes that are drained."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -7,6 +8,7 @@ import typer
 from lepton.clock import SystemClock
 from lepton_ai._transport import Transport
 from lepton_ai.cli import data
+from lepton_ai.cli.incidents import reports
 from lepton_ai.cli.session import Form, Limit, Output, ask, recover, say, show
 
 KEY_COLUMNS = ("key_id", "scopes", "description", "revoked", "created_by", "created_at")
@@ -31,17 +33,27 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(services, name="services")
 
 
-WORDS = ("approve", "deny")
+WORDS = ("approve", "deny", "report")
 
 
 def incidents(incident_id: Annotated[str, typer.Argument(
-                  help="Show everything of this one; `approve ID`, `deny ID`: your word on what it asks.")] = "",
-              asked: Annotated[str, typer.Argument(help="After approve or deny: the incident.")] = "",
+                  help="Show everything of this one; `approve ID`, `deny ID`: your word on what it asks; `report ID`: "
+                       "what happened, as a page.")] = "",
+              asked: Annotated[str, typer.Argument(help="After approve, deny or report: the incident.")] = "",
               follow: Annotated[bool, typer.Option("--follow", "-f", help="Show what happens, until Ctrl-C.")] = False,
+              out: Annotated[Path | None, typer.Option(help="Of a report: the Markdown file to write; its picture is "
+                                                            "put beside it.")] = None,
               output: Output = Form.TABLE, limit: Limit = 20) -> None:
-    """Show what went wrong and what was done about it."""
+    """Show what went wrong, what was done about it, and the seconds to detect, decide and heal."""
+    if incident_id in WORDS and not asked:
+        raise typer.BadParameter(f"lepton incidents {incident_id} ID: the incident is missing")
+    if out is not None and incident_id != "report":
+        raise typer.BadParameter("--out is where a report goes: lepton incidents report ID --out FILE.md")
     if incident_id in WORDS:
-        _decide(incident_id, asked)
+        if incident_id == "report":
+            reports.write(asked, out)
+        else:
+            _decide(incident_id, asked)
         return
     if follow:
         ask(lambda transport: _follow(transport, incident_id, limit))
@@ -128,9 +140,6 @@ def services_release(instance: Instance) -> None:
 
 
 def _decide(word: str, incident_id: str) -> None:
-    if not incident_id:
-        raise typer.BadParameter(f"lepton incidents {word} ID: the incident is missing")
-
     async def post(transport: Transport) -> Any:
         return await transport.post(f"/v1/incidents/{incident_id}/{word}", {}, repeatable=True)
     told = ask(post)

@@ -25,21 +25,21 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#lepton/contracts/pb/incidents.proto\x12\tlepton.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbe\x03\n\x08Incident\x12\x13\n\x0bincident_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.lepton.v1.IncidentState\x12\x0f\n\x07symptom\x18\x04 \x01(\t\x12\r\n\x05\x63\x61use\x18\x05 \x01(\t\x12\x0e\n\x06target\x18\x06 \x01(\t\x12\x10\n\x08pipeline\x18\x07 \x01(\t\x12-\n\topened_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ndecided_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tclosed_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x08timeline\x18\x0b \x03(\x0b\x32\x18.lepton.v1.IncidentEvent\x12\x13\n\x0b\x63ommand_ids\x18\x0c \x03(\t\x12\x0f\n\x07verdict\x18\r \x01(\t\x12\x10\n\x08\x61waiting\x18\x0e \x01(\t\x12.\n\napprove_by\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"U\n\rIncidentEvent\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"\x9a\x01\n\x0cJournalEntry\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08watchdog\x18\x02 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x04\x12\x0e\n\x06tick_s\x18\x04 \x01(\x01\x12&\n\x02\x61t\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04kind\x18\x06 \x01(\t\x12\x11\n\tbody_json\x18\x07 \x01(\t\"\xad\x01\n\x0b\x41uditRecord\x12\x0e\n\x06writer\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x15\n\rprevious_hash\x18\x03 \x01(\x0c\x12&\n\x02\x61t\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x06 \x01(\t\x12\x0e\n\x06object\x18\x07 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x08 \x01(\t*\xa6\x01\n\rIncidentState\x12\x1e\n\x1aINCIDENT_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18INCIDENT_STATE_SUSPECTED\x10\x01\x12\x1c\n\x18INCIDENT_STATE_COMMANDED\x10\x02\x12\x1b\n\x17INCIDENT_STATE_VERIFIED\x10\x03\x12\x1c\n\x18INCIDENT_STATE_ESCALATED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#lepton/contracts/pb/incidents.proto\x12\tlepton.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xec\x03\n\x08Incident\x12\x13\n\x0bincident_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.lepton.v1.IncidentState\x12\x0f\n\x07symptom\x18\x04 \x01(\t\x12\r\n\x05\x63\x61use\x18\x05 \x01(\t\x12\x0e\n\x06target\x18\x06 \x01(\t\x12\x10\n\x08pipeline\x18\x07 \x01(\t\x12-\n\topened_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ndecided_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tclosed_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x08timeline\x18\x0b \x03(\x0b\x32\x18.lepton.v1.IncidentEvent\x12\x13\n\x0b\x63ommand_ids\x18\x0c \x03(\t\x12\x0f\n\x07verdict\x18\r \x01(\t\x12\x10\n\x08\x61waiting\x18\x0e \x01(\t\x12.\n\napprove_by\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x62\x65gan_at\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"U\n\rIncidentEvent\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"\x9a\x01\n\x0cJournalEntry\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08watchdog\x18\x02 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x04\x12\x0e\n\x06tick_s\x18\x04 \x01(\x01\x12&\n\x02\x61t\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04kind\x18\x06 \x01(\t\x12\x11\n\tbody_json\x18\x07 \x01(\t\"\xad\x01\n\x0b\x41uditRecord\x12\x0e\n\x06writer\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x15\n\rprevious_hash\x18\x03 \x01(\x0c\x12&\n\x02\x61t\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x06 \x01(\t\x12\x0e\n\x06object\x18\x07 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x08 \x01(\t*\xa6\x01\n\rIncidentState\x12\x1e\n\x1aINCIDENT_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18INCIDENT_STATE_SUSPECTED\x10\x01\x12\x1c\n\x18INCIDENT_STATE_COMMANDED\x10\x02\x12\x1b\n\x17INCIDENT_STATE_VERIFIED\x10\x03\x12\x1c\n\x18INCIDENT_STATE_ESCALATED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lepton.contracts.pb.incidents_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_INCIDENTSTATE']._serialized_start=953
-  _globals['_INCIDENTSTATE']._serialized_end=1119
+  _globals['_INCIDENTSTATE']._serialized_start=999
+  _globals['_INCIDENTSTATE']._serialized_end=1165
   _globals['_INCIDENT']._serialized_start=84
-  _globals['_INCIDENT']._serialized_end=530
-  _globals['_INCIDENTEVENT']._serialized_start=532
-  _globals['_INCIDENTEVENT']._serialized_end=617
-  _globals['_JOURNALENTRY']._serialized_start=620
-  _globals['_JOURNALENTRY']._serialized_end=774
-  _globals['_AUDITRECORD']._serialized_start=777
-  _globals['_AUDITRECORD']._serialized_end=950
+  _globals['_INCIDENT']._serialized_end=576
+  _globals['_INCIDENTEVENT']._serialized_start=578
+  _globals['_INCIDENTEVENT']._serialized_end=663
+  _globals['_JOURNALENTRY']._serialized_start=666
+  _globals['_JOURNALENTRY']._serialized_end=820
+  _globals['_AUDITRECORD']._serialized_start=823
+  _globals['_AUDITRECORD']._serialized_end=996
 # @@protoc_insertion_point(module_scope)

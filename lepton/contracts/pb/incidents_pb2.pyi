@@ -62,6 +62,7 @@ class Incident(_message.Message):
     VERDICT_FIELD_NUMBER: _builtins.int
     AWAITING_FIELD_NUMBER: _builtins.int
     APPROVE_BY_FIELD_NUMBER: _builtins.int
+    BEGAN_AT_FIELD_NUMBER: _builtins.int
     incident_id: _builtins.str
     revision: _builtins.int
     state: Global___IncidentState.ValueType
@@ -86,6 +87,12 @@ class Incident(_message.Message):
     def command_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def approve_by(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def began_at(self) -> _timestamp_pb2.Timestamp:
+        """First sign of what is wrong: the last heartbeat of what fell silent, the first reading above a limit that must be
+        passed for long. Not set where the watchdog cannot say.
+        """
+
     def __init__(
         self,
         *,
@@ -104,10 +111,11 @@ class Incident(_message.Message):
         verdict: _builtins.str = ...,
         awaiting: _builtins.str = ...,
         approve_by: _timestamp_pb2.Timestamp | None = ...,
+        began_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["approve_by", b"approve_by", "closed_at", b"closed_at", "decided_at", b"decided_at", "opened_at", b"opened_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approve_by", b"approve_by", "began_at", b"began_at", "closed_at", b"closed_at", "decided_at", b"decided_at", "opened_at", b"opened_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approve_by", b"approve_by", "awaiting", b"awaiting", "cause", b"cause", "closed_at", b"closed_at", "command_ids", b"command_ids", "decided_at", b"decided_at", "incident_id", b"incident_id", "opened_at", b"opened_at", "pipeline", b"pipeline", "revision", b"revision", "state", b"state", "symptom", b"symptom", "target", b"target", "timeline", b"timeline", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approve_by", b"approve_by", "awaiting", b"awaiting", "began_at", b"began_at", "cause", b"cause", "closed_at", b"closed_at", "command_ids", b"command_ids", "decided_at", b"decided_at", "incident_id", b"incident_id", "opened_at", b"opened_at", "pipeline", b"pipeline", "revision", b"revision", "state", b"state", "symptom", b"symptom", "target", b"target", "timeline", b"timeline", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,15 +1,14 @@
-"""REST routes of operators: keys, incidents, instances, and the state of the whole on one page."""
+"""REST routes of operators: keys, instances, and the state of the whole on one page."""
 
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from lepton.contracts.apikeys import Scope
-from lepton.contracts.pb.incidents_pb2 import Incident
 from lepton.contracts.pb.telemetry_pb2 import Instance
 from services.gateway.edge.http.answers import answer, described, plain, schema
-from services.gateway.edge.http.callers import Administers, Count, Reads, TheGateway
+from services.gateway.edge.http.callers import Administers, Reads, TheGateway
 
 router = APIRouter(prefix="/v1", tags=["operations"])
 keys_router = APIRouter(prefix="/v1/keys", tags=["keys"])
@@ -33,10 +32,6 @@ _KEY_EXAMPLE = {"key_id": "lk_0123456789abcdef", "scopes": ["predict", "read"], 
                 "revoked": False, "created_by": "lk_fedcba9876543210", "created_at": "2026-01-31T12:00:00+00:00"}
 _MADE = {**_KEY, "properties": {**_KEY["properties"], "key": {"type": "string"}}}
 _INSTANCE = schema(Instance, silent={"type": "boolean"})
-_INCIDENT = schema(Incident)
-_INCIDENT_EXAMPLE = {"incident_id": "inc-1", "revision": 3, "state": "VERIFIED", "symptom": "silence",
-                     "cause": "process:predictor-0", "target": "instance:predictor-0", "timeline": [
-                         {"at": "2026-01-31T12:00:02Z", "what": "commanded", "detail": "restart"}]}
 _DEPENDENCY: dict[str, Any] = {
     "title": "Dependency", "type": "object", "properties": {
         "caller": {"type": "string"}, "way": {"type": "string", "enum": ["request", "database", "write", "read"]},
@@ -78,29 +73,6 @@ async def dependencies(gateway: TheGateway, _: Reads) -> Response:
     Who was not called for an hour is left out.
     """
     return answer(await gateway.operations.dependencies())
-
-
-@router.get("/incidents", summary="List incidents", responses={
-    200: described("Newest first.", _INCIDENT, [_INCIDENT_EXAMPLE], many=True)})
-async def incidents(gateway: TheGateway, _: Reads, limit: Count = 50) -> Response:
-    return answer([plain(one) for one in await gateway.operations.incidents(limit)])
-
-
-@router.get("/incidents/{incident_id}", summary="Read an incident", responses={
-    200: described("What was seen, done and proven.", _INCIDENT, _INCIDENT_EXAMPLE)})
-async def incident(incident_id: str, gateway: TheGateway, _: Reads) -> Response:
-    return answer(plain(await gateway.operations.incident(incident_id)))
-
-
-@router.post("/incidents/{incident_id}/{word}", summary="Approve or deny what an incident asks for", status_code=202,
-             responses={202: described("The signed word is durable; the incident's timeline shows what came of it.",
-                                       _INCIDENT, _INCIDENT_EXAMPLE)})
-async def decide(incident_id: str, word: Literal["approve", "deny"], gateway: TheGateway,
-                 caller: Administers) -> Response:
-    """Only while its `awaiting` names an action. Saying it twice counts once."""
-    asked = await gateway.operations.incident(incident_id)
-    await gateway.commands.decide(caller, asked, word == "approve")
-    return answer(plain(asked), 202)
 
 
 @keys_router.post("", summary="Make a key", status_code=201, responses={

@@ -17,7 +17,7 @@ from services.gateway.edge.datasets import reading as dataset_reading
 from services.gateway.edge.errors import Malformed
 from services.gateway.edge.http.answers import problem
 from services.gateway.edge.http.context import RequestContext, bug, failure, too_large
-from services.gateway.edge.incidents import audit
+from services.gateway.edge.incidents import audit, incidents
 from services.gateway.edge.intake import alerts, letters, uploads
 from services.gateway.edge.protocol import operating
 from services.gateway.edge.registry import cards, exports, imports, rollouts, versions
@@ -74,7 +74,8 @@ def create(gateway: Gateway, telemetry: Telemetry, clock: Clock, max_body_bytes:
     app.state.gateway = gateway
     for router in (pipelines.router, data.router, dataset_reading.router, dataset_orders.router, uploads.router,
                    letters.router, alerts.router, quality.router, models.router, versions.router, rollouts.router,
-                   cards.router, exports.router, imports.router, models.runs_router, admin.router, audit.router,
+                   cards.router, exports.router, imports.router, models.runs_router, admin.router,
+                   incidents.router, audit.router,
                    recovery.router, admin.keys_router, inference.router, operating.router):
         app.include_router(router)
     app.add_exception_handler(LeptonError, _outcome)

@@ -14,9 +14,13 @@ from lepton.contracts.topics import Topic
 from lepton.errors import Invalid, LeptonError, Missing, Refused, Unavailable
 from lepton.store.calls.graph import Dependencies
 from lepton.store.incidents import Incidents
+from services.gateway.core.incidents import plot, report
+from services.gateway.core.incidents.course import times
 from services.gateway.core.routing import SILENT_S
 from services.gateway.flow.pipelines import Catalogue
 from services.gateway.flow.streams import Lag, Streams
+
+__all__ = ["Operations", "times"]
 
 # Per pipeline: the services that consume it in a group, and what they read.
 READERS: Mapping[str, tuple[Topic, ...]] = {
@@ -71,11 +75,20 @@ class Operations:
                 for one in await self._dependencies.list()]
 
     async def incidents(self, count: int) -> list[Incident]:
-        """Newest first."""
+        """Newest first; `times` tells how long each took."""
         return await self._incidents.list(count)
 
     async def incident(self, incident_id: str) -> Incident:
+        """Raises Missing for an unknown one."""
         return await self._incidents.get(incident_id)
+
+    async def report(self, incident_id: str, plot: str) -> str:
+        """What happened, for people, as Markdown; `plot`: address of the picture it is to show. Raises Missing."""
+        return report.written(await self.incident(incident_id), plot)
+
+    async def timeline(self, incident_id: str) -> str:
+        """The course of an incident as an SVG picture. Raises Missing."""
+        return plot.drawn(await self.incident(incident_id))
 
     async def lags(self) -> list[Lag]:
         return await self._streams.lags(_groups(self._catalogue.states()))

@@ -151,7 +151,8 @@ class Engine:
         return explained(symptom, by) or passed_on(symptom, by, self.state, tick.monotonic_s)
 
     def _opened(self, symptom: Symptom, seen: Sequence[Symptom], tick: Tick) -> Incident:
-        opened = life.opened(symptom.kind, cause(symptom), target(symptom), symptom.pipeline, symptom.detail, tick)
+        opened = life.opened(symptom.kind, cause(symptom), target(symptom), symptom.pipeline, symptom.detail, tick,
+                             symptom.began)
         causes = ranked(symptom, seen, self.state, tick.monotonic_s)
         said = [told(causes), root(symptom, seen, self.state)]
         opened = life.noted(opened, "diagnosed", "; ".join(one for one in said if one), tick)

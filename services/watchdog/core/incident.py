@@ -21,12 +21,14 @@ FOLLOWS: dict[str, frozenset[str]] = {
 FIRST_NOTES, LAST_NOTES = 10, 40
 
 
-def opened(symptom: str, cause: str, target: str, pipeline: str, detail: str, tick: Tick) -> Incident:
-    """A new incident; its id follows from what it is about and when, so a replay gives the same."""
+def opened(symptom: str, cause: str, target: str, pipeline: str, detail: str, tick: Tick,
+           began: float | None = None) -> Incident:
+    """A new incident; its id follows from what it is about and when, so a replay gives the same. `began`: monotonic."""
     seed = f"{symptom}:{cause}@{tick.wall_s:.3f}"
     return Incident(
         id="inc-" + hashlib.sha256(seed.encode()).hexdigest()[:16], symptom=symptom, cause=cause, target=target,
         pipeline=pipeline, state=SUSPECTED, opened_s=tick.wall_s, since=tick.monotonic_s,
+        began_s=0.0 if began is None else tick.wall_s - (tick.monotonic_s - began),
         timeline=(Note(tick.wall_s, "opened", detail),))
 
 

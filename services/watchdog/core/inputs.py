@@ -284,8 +284,8 @@ class Note(msgspec.Struct, frozen=True):
 class Incident(msgspec.Struct, frozen=True):
     """One thing that is or was wrong. `state`: suspected, commanded, verified, escalated.
 
-    `awaiting`: the action that waits for a person's word, until `approve_by_s`. `held`: whom commands of it hold
-    back, until `held_until`. From `rung` on: working memory, which a watchdog that takes over does without.
+    `awaiting`: action that waits for a person's word, until `approve_by_s`. `held`: whom it holds back, until
+    `held_until`. From `rung` on: working memory, not stored, but `began_s`: wall time of the first sign, 0: not known.
     """
 
     id: str
@@ -313,6 +313,7 @@ class Incident(msgspec.Struct, frozen=True):
     since: float = 0.0
     held: tuple[str, ...] = ()
     held_until: float = 0.0
+    began_s: float = 0.0
 
     @property
     def key(self) -> str:

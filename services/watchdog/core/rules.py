@@ -62,7 +62,7 @@ def silence(state: State, now: float) -> list[Symptom]:
     """
     lives, limits = state.lives, state.thresholds
     if lives.stalled_s(now) > limits.silence_s:
-        return [Symptom(SILENCE, BUS, "our own heartbeats do not come back")]
+        return [Symptom(SILENCE, BUS, "our own heartbeats do not come back", began=lives.stalled_since)]
     if not lives.may_judge(now):
         return []
     if lives.all_silent(now):
@@ -74,9 +74,12 @@ def silence(state: State, now: float) -> list[Symptom]:
 
 def _silent(life: Life, lives: Lives, now: float) -> Symptom:
     told = f"no heartbeat for {now - life.heard_at:.1f} s"
+    # Of one that was never heard, nobody knows whether it ever ran.
+    began = life.heard_at if life.heard else None
     if lives.cut_off(life, now):
-        return Symptom(CUT_OFF, life.instance, f"{told}, but it answers at its own door", boot_id=life.boot_id)
-    return Symptom(SILENCE, life.instance, told, boot_id=life.boot_id)
+        return Symptom(CUT_OFF, life.instance, f"{told}, but it answers at its own door", boot_id=life.boot_id,
+                       began=began)
+    return Symptom(SILENCE, life.instance, told, boot_id=life.boot_id, began=began)
 
 
 def stopped_lines(state: State) -> list[Symptom]:
@@ -116,7 +119,8 @@ def broken_data(state: State, now: float) -> list[Symptom]:
             told = ", ".join(f"{source} ({share.value:.0%} bad)" for source, share in alone.items())
             # To quarantine them would stop the pipeline.
             found.append(Symptom(BROKEN_DATA, name, f"no other source delivers good rows besides {told}; "
-                                 f"{sources.turned_away:.0%} of all are turned away", name))
+                                 f"{sources.turned_away:.0%} of all are turned away", name,
+                                 began=sources.alone_since))
     return found
 
 

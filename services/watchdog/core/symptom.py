@@ -53,3 +53,5 @@ class Symptom:
     version: int = 0
     service: str = ""
     field: str = ""
+    began: float | None = None
+    """Monotonic time of the first sign; None where the detector does not know."""

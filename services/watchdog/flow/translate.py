@@ -300,7 +300,7 @@ def to_message(incident: Incident) -> incidents_pb2.Incident:
         target=incident.target, pipeline=incident.pipeline, command_ids=incident.command_ids,
         verdict=incident.verdict, opened_at=_stamp(incident.opened_s), awaiting=incident.awaiting)
     for field, at_s in ((message.decided_at, incident.decided_s), (message.closed_at, incident.closed_s),
-                        (message.approve_by, incident.approve_by_s)):
+                        (message.approve_by, incident.approve_by_s), (message.began_at, incident.began_s)):
         if at_s:
             field.CopyFrom(_stamp(at_s))
     for note in incident.timeline:
@@ -316,7 +316,8 @@ def from_message(message: incidents_pb2.Incident) -> Incident:
         decided_s=_seconds(message.decided_at), closed_s=_seconds(message.closed_at),
         timeline=tuple(Note(_seconds(one.at), one.what, one.detail) for one in message.timeline),
         command_ids=tuple(message.command_ids), verdict=message.verdict, awaiting=message.awaiting,
-        approve_by_s=_seconds(message.approve_by), action=actions[-1] if actions else "")
+        approve_by_s=_seconds(message.approve_by), action=actions[-1] if actions else "",
+        began_s=_seconds(message.began_at))
 
 
 def _state(state: "telemetry_pb2.InstanceState.ValueType") -> str:

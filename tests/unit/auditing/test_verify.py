@@ -19,6 +19,7 @@ from lepton.contracts.pb.incidents_pb2 import AuditRecord
 from lepton.contracts.topics import Topic
 from lepton.errors import Invalid, Missing, Unavailable
 from lepton_ai.cli.app import app
+from lepton_ai.cli.audit import commands
 from tests.harness.bus import read_all
 from tests.unit.gateway.house import House, open_house
 from tests.unit.lepton_ai.files.desk import lepton
@@ -60,7 +61,9 @@ async def page_by_page(house: House) -> None:
     assert (await reader.get("/v1/audit")).status_code == 403
 
 
-async def test_a_chain_goes_on_over_a_restart_and_holds(house: House, tmp_path: Path) -> None:
+async def test_a_chain_goes_on_over_a_restart_and_holds(
+        house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "PAGE", 2)
     done = await lepton(house, "audit", "verify", "--save", str(tmp_path / "heads"))
     assert done.code == 0, done.err
     assert "3 records of 1 writers: every chain holds" in done.out

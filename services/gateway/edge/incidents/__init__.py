@@ -1,1 +1,1 @@
-"""REST routes about what happened: the audit log."""
+"""REST routes about what happened: incidents, and the audit log."""

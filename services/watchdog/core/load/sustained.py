@@ -35,6 +35,11 @@ class Sustained:
             self._below_since = now
         self.look(now)
 
+    @property
+    def above_since(self) -> float | None:
+        """When it came to the limit, as long as it stays there."""
+        return self._above_since
+
     def look(self, now: float) -> bool:
         """Whether it stands at `now`."""
         if self._above_since is not None and now - self._above_since >= self.for_s:

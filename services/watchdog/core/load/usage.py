@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from lepton.contracts import names
@@ -145,7 +145,7 @@ class Usage:
             gauge = self._gauges[(name, about)]
             found = _judge(name, about, gauge, now) or _ahead(about, gauge)
             if found is not None:
-                yield found
+                yield replace(found, began=gauge.level.above_since)
         yield from self._expiring.symptoms(self.limits.certificate_days)
         for (kind, instance), burst in sorted(self._bursts.items()):
             if burst.look(now):

@@ -1,0 +1,1 @@
+"""`lepton incidents report`: a page about one incident."""
