@@ -175,7 +175,8 @@ def learn(plan: Plan, given: Given, attached: list[object], crew: Crew = ALONE) 
     metrics = {**shipped.metrics, **lesson.baseline(split.part(TRAIN, VALIDATION), (held.inputs, held.truth),
                                                     preparation, target), **judged.metrics}
     about = About(metrics, champion_metrics(lesson, champion, held.inputs, held.truth, target),
-                  (*run.anew, *_warnings(preparation, shipped.shrinking), *_unbounded(plan, target), *untold),
+                  (*run.anew, *_warnings(preparation, shipped.shrinking), *_unbounded(plan, target),
+                   *_unexplained(plan, why is not None), *untold),
                   history.losses,
                   int((split.roles != HELD_OUT).sum()), len(held.truth), taught.epochs)
     return Learned(
@@ -279,6 +280,13 @@ def _unbounded(plan: Plan, target: Target) -> list[str]:
     if plan.interval is None or target.reach is not None:
         return []
     return ["numbers are answered without bounds: too few rows were left to judge them by"]
+
+
+def _unexplained(plan: Plan, told: bool) -> list[str]:
+    """A Pipeline of such a family is refused; a command may have chosen another than the Pipeline's."""
+    if told or not plan.explain.rows:
+        return []
+    return [f"it answers without the attributions of model.explain.rows: a {plan.family} has none"]
 
 
 def _warnings(preparation: Preparation, shrinking: Shrinking | None) -> list[str]:

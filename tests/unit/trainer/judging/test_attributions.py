@@ -89,3 +89,4 @@ def test_a_family_that_a_command_chose_and_cannot_explain_goes_without() -> None
         "family": "autoencoder", "task": "anomaly", "gate": plan.gate.model_copy(update={"metric": "separation"})}),
         Given(rows), [])
     assert [spec.name for spec in learned.exported.outputs] == ["label", "score"]
+    assert learned.warnings[-1].startswith("it answers without the attributions of model.explain.rows: a autoencoder")
