@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from examples.allocation.data import decisions
-from examples.recommendation.data import ratings
+from lepton.contracts import pipeline
 from lepton.contracts.modelling.blocks import Export
 from services.predictor.core import graph
 from services.trainer.core.export.graph import export
@@ -24,12 +25,13 @@ from services.trainer.core.preparing.rows import Inputs, inputs_of
 from services.trainer.core.shrinking.shipping import shrunk
 from tests.unit.trainer.families import shapes
 from tests.unit.trainer.families.planned import example, plan_of, rows_of
+from tests.unit.trainer.families.readers import ratings
 
 Rows = tuple[Plan, pa.Table]
 
 
 def books() -> Rows:
-    spec = example("recommendation")
+    spec = pipeline.parse(Path(shapes.__file__).with_name("readers.yaml").read_text("utf-8"))
     return plan_of(spec, {"epochs": 3, "hidden": (16, 8)}), rows_of(spec, ratings(1500))
 
 
