@@ -52,13 +52,15 @@ def verify(head: Heads = None, heads: Kept = None, save: Save = None, start: Fro
     if broken:
         more = f"; {len(broken)} chains do not hold" if len(broken) > 1 else ""
         raise Invalid(f"the audit chain is broken: {broken[0]}{more}")
+    if save is not None:
+        _save(save, chains.found)
     if output is Form.TABLE:
         for writer in chains.unchecked():
             say(f"{writer}: its kept head lies before offset {chains.begin}, where what was read begins: not checked")
         begin = "" if chains.whole else f" from offset {chains.begin} on"
         say(f"{chains.records} records of {len(found)} writers{begin}: every chain holds")
-    if save is not None:
-        _save(save, chains.found)
+        if save is not None:
+            say(f"heads written to {save}")
 
 
 async def _read(transport: Transport, start: int, wanted: Mapping[str, Head]) -> Chains:
@@ -117,4 +119,3 @@ def _save(path: Path, chains: Mapping[str, Chain]) -> None:
         path.write_text(json.dumps(heads, indent=2) + "\n", "utf-8")
     except OSError as failure:
         raise Missing(f"cannot be written: {failure.strerror}", place=str(path)) from failure
-    say(f"heads written to {path}")

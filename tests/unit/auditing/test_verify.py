@@ -70,7 +70,10 @@ async def test_a_chain_goes_on_over_a_restart_and_holds(
     heads = json.loads((tmp_path / "heads").read_text())
     assert (heads["gateway"]["sequence"], heads["gateway"]["offset"]) == (3, 2)
     assert heads["gateway"]["hash"] in done.out
-    assert (await lepton(house, "audit", "verify", "--heads", str(tmp_path / "heads"))).code == 0
+    told = await lepton(house, "audit", "verify", "--heads", str(tmp_path / "heads"), "--save", str(tmp_path / "new"),
+                        "-o", "json")
+    assert [one["head"] for one in json.loads(told.out)] == [heads["gateway"]["hash"]]
+    assert json.loads((tmp_path / "new").read_text()) == heads
     listed = json.loads((await lepton(house, "audit", "list", "-n", "2", "-o", "json")).out)
     assert [(one["sequence"], one["action"]) for one in listed] == [(3, "key.create"), (2, "key.create")]
     await page_by_page(house)
