@@ -64,7 +64,8 @@ inputs: st.SearchStrategy[AnyInput] = st.one_of(
     st.builds(Opined, st.just("p"), st.integers(1, 3), NAMES, st.integers(0, 60), st.integers(0, 60)),
     st.builds(Labelled, st.just("p"), st.integers(0, 200), st.booleans()),
     st.builds(Failures, NAMES, NAMES, st.just((("bug", 40, "it broke"),))),
-    st.builds(RunEnded, st.just("p"), st.just("run"), st.sampled_from(["failed", "succeeded", "rejected"])),
+    st.builds(RunEnded, st.just("p"), st.just("run"), st.sampled_from(["failed", "succeeded", "rejected"]),
+              name=st.sampled_from(["", "nan_loss"]), rows=st.sampled_from([0, 500]), reason=st.just("rows")),
     st.builds(Answered, st.sampled_from(["inc-0-1"]), st.sampled_from(["done", "refused"])),
     st.builds(Leads, st.integers(0, 3)),
 )

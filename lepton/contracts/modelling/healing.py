@@ -6,7 +6,10 @@ from pydantic import Field
 
 from lepton.contracts.pipeline_blocks import Block
 
-Action = Literal["roll_back", "retrain", "quarantine", "replay_dead_letters", "fall_back", "throttle", "scale_out",
+Training = Literal["retrain", "tune", "fine_tune"]
+"""A version learnt anew with the Pipeline's parameters, anew with parameters searched for, or from the champion on."""
+
+Action = Literal["roll_back", Training, "quarantine", "replay_dead_letters", "fall_back", "throttle", "scale_out",
                  "shed", "restore_backup", "pause"]
 """What can be done about a pipeline, its model and its load; restarts of processes are no pipeline's."""
 
@@ -29,15 +32,18 @@ class Maintenance(Block):
 class Ladders(Block):
     """Actions by symptom, in the order they are tried; after the last, or with none, a person is told."""
 
-    quality_loss: Annotated[tuple[Literal["roll_back", "retrain"], ...], Field(strict=False, max_length=6)] = (
-        "roll_back", "retrain", "retrain")
-    estimated_loss: Annotated[tuple[Literal["retrain"], ...], Field(strict=False, max_length=6)] = ()
+    quality_loss: Annotated[tuple[Literal["roll_back", Training], ...], Field(strict=False, max_length=6)] = (
+        "roll_back", "retrain", "retrain", "tune")
+    """Where parameters are to blame, the tune comes at once after what showed it."""
+    estimated_loss: Annotated[tuple[Training, ...], Field(strict=False, max_length=6)] = ()
     """Quality that is estimated while no labels come: a person is told at once where it is empty."""
-    poor_feedback: Annotated[tuple[Literal["roll_back", "retrain"], ...], Field(strict=False, max_length=6)] = (
+    poor_feedback: Annotated[tuple[Literal["roll_back", Training], ...], Field(strict=False, max_length=6)] = (
         "roll_back",)
     """People reject the champion's answers more than usual. A roll back only where that came with the version."""
-    drift: Annotated[tuple[Literal["retrain"], ...], Field(strict=False, max_length=6)] = ("retrain",)
+    drift: Annotated[tuple[Training, ...], Field(strict=False, max_length=6)] = ("retrain",)
     """Only where `watch.drift.then` is `retrain`."""
+    training_failure: Annotated[tuple[Training, ...], Field(strict=False, max_length=6)] = ("tune",)
+    """A run failed. A tune only where it diverged."""
     broken_data: Annotated[tuple[Literal["quarantine", "pause"], ...], Field(strict=False, max_length=2)] = (
         "quarantine", "pause")
     """A quarantine is for one source that is to blame, a pause for rows of every source that are turned away."""
@@ -56,7 +62,7 @@ class Ladders(Block):
     one process more, up to `serve.replicas.max`; a shed turns requests of low priority away, where there are some."""
     lag: Annotated[tuple[Literal["scale_out"], ...], Field(strict=False, max_length=6)] = ("scale_out", "scale_out")
     surge: Annotated[tuple[Literal["scale_out"], ...], Field(strict=False, max_length=6)] = ("scale_out",)
-    lost_file: Annotated[tuple[Literal["restore_backup", "roll_back", "retrain"], ...], Field(
+    lost_file: Annotated[tuple[Literal["restore_backup", "roll_back", Training], ...], Field(
         strict=False, max_length=6)] = ("restore_backup", "roll_back", "retrain")
     """The champion's bytes are gone or damaged. Without a backup what follows is done at once."""
     load_ahead: Annotated[tuple[Literal["scale_out"], ...], Field(strict=False, max_length=1)] = ("scale_out",)

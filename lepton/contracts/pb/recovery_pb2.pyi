@@ -34,7 +34,7 @@ class _RecoveryActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Recove
     RECOVERY_ACTION_ROLL_BACK: _RecoveryAction.ValueType  # 3
     """arguments: from_version (the version to leave). By the trainer."""
     RECOVERY_ACTION_RETRAIN: _RecoveryAction.ValueType  # 4
-    """By the trainer."""
+    """arguments: max_rows (newest rows to learn from). A cold start with the Pipeline's parameters. By the trainer."""
     RECOVERY_ACTION_QUARANTINE: _RecoveryAction.ValueType  # 5
     """arguments: source or field. Rows of the source become dead letters; values of the field are missing in every row.
     By ingest.
@@ -80,6 +80,12 @@ class _RecoveryActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Recove
     """Puts the bytes of a version of `model:<name>` back into the store from the newest backup that has them; what is
     there and whole is left alone. arguments: sha256 (of a file that the registry names). By the actuator.
     """
+    RECOVERY_ACTION_TUNE: _RecoveryAction.ValueType  # 28
+    """As RETRAIN, with parameters that the run searches for first. arguments: max_rows, seconds (of the search and the
+    training that follows, at most). By the trainer.
+    """
+    RECOVERY_ACTION_FINE_TUNE: _RecoveryAction.ValueType  # 29
+    """As RETRAIN, from the champion's weights on; refused where they cannot be continued. By the trainer."""
 
 class RecoveryAction(_RecoveryAction, metaclass=_RecoveryActionEnumTypeWrapper): ...
 
@@ -91,7 +97,7 @@ RECOVERY_ACTION_SCALE: RecoveryAction.ValueType  # 2
 RECOVERY_ACTION_ROLL_BACK: RecoveryAction.ValueType  # 3
 """arguments: from_version (the version to leave). By the trainer."""
 RECOVERY_ACTION_RETRAIN: RecoveryAction.ValueType  # 4
-"""By the trainer."""
+"""arguments: max_rows (newest rows to learn from). A cold start with the Pipeline's parameters. By the trainer."""
 RECOVERY_ACTION_QUARANTINE: RecoveryAction.ValueType  # 5
 """arguments: source or field. Rows of the source become dead letters; values of the field are missing in every row.
 By ingest.
@@ -137,6 +143,12 @@ RECOVERY_ACTION_RESTORE_BACKUP: RecoveryAction.ValueType  # 27
 """Puts the bytes of a version of `model:<name>` back into the store from the newest backup that has them; what is
 there and whole is left alone. arguments: sha256 (of a file that the registry names). By the actuator.
 """
+RECOVERY_ACTION_TUNE: RecoveryAction.ValueType  # 28
+"""As RETRAIN, with parameters that the run searches for first. arguments: max_rows, seconds (of the search and the
+training that follows, at most). By the trainer.
+"""
+RECOVERY_ACTION_FINE_TUNE: RecoveryAction.ValueType  # 29
+"""As RETRAIN, from the champion's weights on; refused where they cannot be continued. By the trainer."""
 Global___RecoveryAction: _TypeAlias = RecoveryAction  # noqa: Y015
 
 class _RecoveryOutcome:

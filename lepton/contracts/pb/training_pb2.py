@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"lepton/contracts/pb/training.proto\x12\tlepton.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x05\n\x0fTrainingCommand\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.lepton.v1.TrainingKind\x12\r\n\x05model\x18\x03 \x01(\t\x12\x15\n\rdata_pipeline\x18\x04 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x05 \x01(\t\x12\x17\n\x0fparameters_json\x18\x06 \x01(\t\x12\x16\n\x0eparent_version\x18\x07 \x01(\x04\x12\x10\n\x08max_rows\x18\x08 \x01(\x04\x12\x0f\n\x07promote\x18\t \x01(\x08\x12\x0e\n\x06issuer\x18\n \x01(\t\x12-\n\tissued_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12\x15\n\rcancel_run_id\x18\r \x01(\t\x12\x13\n\x0bincident_id\x18\x0e \x01(\t\x12\x13\n\x0btraceparent\x18\x0f \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x10 \x01(\t\x12\x10\n\x08priority\x18\x11 \x01(\x11\x12\x13\n\x0bsearch_json\x18\x12 \x01(\t\x12\x14\n\x0cparent_model\x18\x19 \x01(\t\x12\x15\n\rtransfer_json\x18\x1a \x01(\t\x12\x32\n\x04tags\x18\x1e \x03(\x0b\x32$.lepton.v1.TrainingCommand.TagsEntry\x12\x0c\n\x04note\x18\x1f \x01(\t\x12\x17\n\x0f\x61rtifact_sha256\x18  \x01(\t\x12\x12\n\nabout_json\x18! \x01(\t\x12\x15\n\rstream_sha256\x18< \x01(\t\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9c\x03\n\x10TrainingProgress\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\"\n\x05state\x18\x04 \x01(\x0e\x32\x13.lepton.v1.RunState\x12\r\n\x05\x65poch\x18\x05 \x01(\r\x12\x0e\n\x06\x65pochs\x18\x06 \x01(\r\x12\x39\n\x07metrics\x18\x07 \x03(\x0b\x32(.lepton.v1.TrainingProgress.MetricsEntry\x12&\n\x07\x66\x61ilure\x18\x08 \x01(\x0b\x32\x15.lepton.v1.RunFailure\x12\x0f\n\x07version\x18\t \x01(\x04\x12&\n\x02\x61t\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04rows\x18\x0b \x01(\x04\x12\r\n\x05stage\x18\x0c \x01(\t\x12\x13\n\x0b\x65xplanation\x18\r \x01(\t\x12\x14\n\x0c\x63ounted_rows\x18\x0e \x01(\x04\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"8\n\x0eTrainingCourse\x12&\n\x06points\x18\x01 \x03(\x0b\x32\x16.lepton.v1.CoursePoint\"\xb9\x01\n\x0b\x43oursePoint\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05stage\x18\x03 \x01(\t\x12\x34\n\x07\x66igures\x18\x04 \x03(\x0b\x32#.lepton.v1.CoursePoint.FiguresEntry\x1a.\n\x0c\x46iguresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"k\n\nRunFailure\x12.\n\rfailure_class\x18\x01 \x01(\x0e\x32\x17.lepton.v1.FailureClass\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06remedy\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t*\x9f\x02\n\x0cTrainingKind\x12\x1d\n\x19TRAINING_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13TRAINING_KIND_TRAIN\x10\x01\x12\x1b\n\x17TRAINING_KIND_FINE_TUNE\x10\x02\x12\x18\n\x14TRAINING_KIND_CANCEL\x10\x03\x12\x19\n\x15TRAINING_KIND_PROMOTE\x10\x04\x12\x18\n\x14TRAINING_KIND_RETIRE\x10\x05\x12\x15\n\x11TRAINING_KIND_TAG\x10\x06\x12\x18\n\x14TRAINING_KIND_IMPORT\x10\x07\x12\x19\n\x15TRAINING_KIND_COLLECT\x10\x08\x12\x1f\n\x1bTRAINING_KIND_ABORT_ROLLOUT\x10<*\xb2\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\x03\x12\x16\n\x12RUN_STATE_REJECTED\x10\x04\x12\x14\n\x10RUN_STATE_FAILED\x10\x05\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x06*\x9a\x01\n\x0c\x46\x61ilureClass\x12\x1d\n\x19\x46\x41ILURE_CLASS_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46\x41ILURE_CLASS_DATA\x10\x01\x12\x1b\n\x17\x46\x41ILURE_CLASS_PARAMETER\x10\x02\x12\x1a\n\x16\x46\x41ILURE_CLASS_RESOURCE\x10\x03\x12\x1a\n\x16\x46\x41ILURE_CLASS_INTERNAL\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"lepton/contracts/pb/training.proto\x12\tlepton.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x05\n\x0fTrainingCommand\x12\x12\n\ncommand_id\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.lepton.v1.TrainingKind\x12\r\n\x05model\x18\x03 \x01(\t\x12\x15\n\rdata_pipeline\x18\x04 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x05 \x01(\t\x12\x17\n\x0fparameters_json\x18\x06 \x01(\t\x12\x16\n\x0eparent_version\x18\x07 \x01(\x04\x12\x10\n\x08max_rows\x18\x08 \x01(\x04\x12\x0f\n\x07promote\x18\t \x01(\x08\x12\x0e\n\x06issuer\x18\n \x01(\t\x12-\n\tissued_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12\x15\n\rcancel_run_id\x18\r \x01(\t\x12\x13\n\x0bincident_id\x18\x0e \x01(\t\x12\x13\n\x0btraceparent\x18\x0f \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x10 \x01(\t\x12\x10\n\x08priority\x18\x11 \x01(\x11\x12\x13\n\x0bsearch_json\x18\x12 \x01(\t\x12\x14\n\x0cparent_model\x18\x19 \x01(\t\x12\x15\n\rtransfer_json\x18\x1a \x01(\t\x12\x32\n\x04tags\x18\x1e \x03(\x0b\x32$.lepton.v1.TrainingCommand.TagsEntry\x12\x0c\n\x04note\x18\x1f \x01(\t\x12\x17\n\x0f\x61rtifact_sha256\x18  \x01(\t\x12\x12\n\nabout_json\x18! \x01(\t\x12\x15\n\rstream_sha256\x18< \x01(\t\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xac\x03\n\x10TrainingProgress\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\ncommand_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\"\n\x05state\x18\x04 \x01(\x0e\x32\x13.lepton.v1.RunState\x12\r\n\x05\x65poch\x18\x05 \x01(\r\x12\x0e\n\x06\x65pochs\x18\x06 \x01(\r\x12\x39\n\x07metrics\x18\x07 \x03(\x0b\x32(.lepton.v1.TrainingProgress.MetricsEntry\x12&\n\x07\x66\x61ilure\x18\x08 \x01(\x0b\x32\x15.lepton.v1.RunFailure\x12\x0f\n\x07version\x18\t \x01(\x04\x12&\n\x02\x61t\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04rows\x18\x0b \x01(\x04\x12\r\n\x05stage\x18\x0c \x01(\t\x12\x13\n\x0b\x65xplanation\x18\r \x01(\t\x12\x14\n\x0c\x63ounted_rows\x18\x0e \x01(\x04\x12\x0e\n\x06reason\x18\x0f \x01(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"8\n\x0eTrainingCourse\x12&\n\x06points\x18\x01 \x03(\x0b\x32\x16.lepton.v1.CoursePoint\"\xb9\x01\n\x0b\x43oursePoint\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05stage\x18\x03 \x01(\t\x12\x34\n\x07\x66igures\x18\x04 \x03(\x0b\x32#.lepton.v1.CoursePoint.FiguresEntry\x1a.\n\x0c\x46iguresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"k\n\nRunFailure\x12.\n\rfailure_class\x18\x01 \x01(\x0e\x32\x17.lepton.v1.FailureClass\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06remedy\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t*\x9f\x02\n\x0cTrainingKind\x12\x1d\n\x19TRAINING_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13TRAINING_KIND_TRAIN\x10\x01\x12\x1b\n\x17TRAINING_KIND_FINE_TUNE\x10\x02\x12\x18\n\x14TRAINING_KIND_CANCEL\x10\x03\x12\x19\n\x15TRAINING_KIND_PROMOTE\x10\x04\x12\x18\n\x14TRAINING_KIND_RETIRE\x10\x05\x12\x15\n\x11TRAINING_KIND_TAG\x10\x06\x12\x18\n\x14TRAINING_KIND_IMPORT\x10\x07\x12\x19\n\x15TRAINING_KIND_COLLECT\x10\x08\x12\x1f\n\x1bTRAINING_KIND_ABORT_ROLLOUT\x10<*\xb2\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\x03\x12\x16\n\x12RUN_STATE_REJECTED\x10\x04\x12\x14\n\x10RUN_STATE_FAILED\x10\x05\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x06*\x9a\x01\n\x0c\x46\x61ilureClass\x12\x1d\n\x19\x46\x41ILURE_CLASS_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46\x41ILURE_CLASS_DATA\x10\x01\x12\x1b\n\x17\x46\x41ILURE_CLASS_PARAMETER\x10\x02\x12\x1a\n\x16\x46\x41ILURE_CLASS_RESOURCE\x10\x03\x12\x1a\n\x16\x46\x41ILURE_CLASS_INTERNAL\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,26 +38,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRAININGPROGRESS_METRICSENTRY']._serialized_options = b'8\001'
   _globals['_COURSEPOINT_FIGURESENTRY']._loaded_options = None
   _globals['_COURSEPOINT_FIGURESENTRY']._serialized_options = b'8\001'
-  _globals['_TRAININGKIND']._serialized_start=1498
-  _globals['_TRAININGKIND']._serialized_end=1785
-  _globals['_RUNSTATE']._serialized_start=1788
-  _globals['_RUNSTATE']._serialized_end=1966
-  _globals['_FAILURECLASS']._serialized_start=1969
-  _globals['_FAILURECLASS']._serialized_end=2123
+  _globals['_TRAININGKIND']._serialized_start=1514
+  _globals['_TRAININGKIND']._serialized_end=1801
+  _globals['_RUNSTATE']._serialized_start=1804
+  _globals['_RUNSTATE']._serialized_end=1982
+  _globals['_FAILURECLASS']._serialized_start=1985
+  _globals['_FAILURECLASS']._serialized_end=2139
   _globals['_TRAININGCOMMAND']._serialized_start=83
   _globals['_TRAININGCOMMAND']._serialized_end=725
   _globals['_TRAININGCOMMAND_TAGSENTRY']._serialized_start=682
   _globals['_TRAININGCOMMAND_TAGSENTRY']._serialized_end=725
   _globals['_TRAININGPROGRESS']._serialized_start=728
-  _globals['_TRAININGPROGRESS']._serialized_end=1140
-  _globals['_TRAININGPROGRESS_METRICSENTRY']._serialized_start=1094
-  _globals['_TRAININGPROGRESS_METRICSENTRY']._serialized_end=1140
-  _globals['_TRAININGCOURSE']._serialized_start=1142
-  _globals['_TRAININGCOURSE']._serialized_end=1198
-  _globals['_COURSEPOINT']._serialized_start=1201
-  _globals['_COURSEPOINT']._serialized_end=1386
-  _globals['_COURSEPOINT_FIGURESENTRY']._serialized_start=1340
-  _globals['_COURSEPOINT_FIGURESENTRY']._serialized_end=1386
-  _globals['_RUNFAILURE']._serialized_start=1388
-  _globals['_RUNFAILURE']._serialized_end=1495
+  _globals['_TRAININGPROGRESS']._serialized_end=1156
+  _globals['_TRAININGPROGRESS_METRICSENTRY']._serialized_start=1110
+  _globals['_TRAININGPROGRESS_METRICSENTRY']._serialized_end=1156
+  _globals['_TRAININGCOURSE']._serialized_start=1158
+  _globals['_TRAININGCOURSE']._serialized_end=1214
+  _globals['_COURSEPOINT']._serialized_start=1217
+  _globals['_COURSEPOINT']._serialized_end=1402
+  _globals['_COURSEPOINT_FIGURESENTRY']._serialized_start=1356
+  _globals['_COURSEPOINT_FIGURESENTRY']._serialized_end=1402
+  _globals['_RUNFAILURE']._serialized_start=1404
+  _globals['_RUNFAILURE']._serialized_end=1511
 # @@protoc_insertion_point(module_scope)

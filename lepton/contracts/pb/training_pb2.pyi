@@ -286,6 +286,7 @@ class TrainingProgress(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
     COUNTED_ROWS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     command_id: _builtins.str
     model: _builtins.str
@@ -301,6 +302,8 @@ class TrainingProgress(_message.Message):
     """How family and parameters were found, for people; empty where they were given."""
     counted_rows: _builtins.int
     """Labelled rows the pipeline had when the run took its own; 0 where it took others, or only some of them."""
+    reason: _builtins.str
+    """That of the command."""
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Metrics on held-out rows, by name (accuracy, log_loss, rmse, …)."""
@@ -326,10 +329,11 @@ class TrainingProgress(_message.Message):
         stage: _builtins.str = ...,
         explanation: _builtins.str = ...,
         counted_rows: _builtins.int = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "command_id", b"command_id", "counted_rows", b"counted_rows", "epoch", b"epoch", "epochs", b"epochs", "explanation", b"explanation", "failure", b"failure", "metrics", b"metrics", "model", b"model", "rows", b"rows", "run_id", b"run_id", "stage", b"stage", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "command_id", b"command_id", "counted_rows", b"counted_rows", "epoch", b"epoch", "epochs", b"epochs", "explanation", b"explanation", "failure", b"failure", "metrics", b"metrics", "model", b"model", "reason", b"reason", "rows", b"rows", "run_id", b"run_id", "stage", b"stage", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from lepton.bus.consumer import Message
 from lepton.clock import Clock
@@ -14,6 +15,7 @@ from services.trainer.flow.requests import Requests
 
 TARGET = "model:"
 ROLL_BACK, RETRAIN = recovery_pb2.RECOVERY_ACTION_ROLL_BACK, recovery_pb2.RECOVERY_ACTION_RETRAIN
+TUNE, FINE_TUNE = recovery_pb2.RECOVERY_ACTION_TUNE, recovery_pb2.RECOVERY_ACTION_FINE_TUNE
 
 Send = Callable[[RecoveryResult], Awaitable[None]]
 
@@ -21,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class RecoveryCommands:
-    """Commands of others pass by. A roll back is answered at once; a retraining when its run has ended, by the flow.
+    """Commands of others pass by. A roll back is answered at once; a training when its run has ended, by the flow.
 
     A command nobody vouches for goes to the dead letters and is not answered: the answer would carry an id its forger
     chose. One that is signed and may not be carried out is answered as refused.
@@ -34,7 +36,8 @@ class RecoveryCommands:
         self._clock = clock
         self._verbs: Mapping[recovery_pb2.RecoveryAction.ValueType,
                              Callable[[RecoveryCommand, str], Awaitable[str | None]]] = {
-            ROLL_BACK: self._roll_back, RETRAIN: self._retrain}
+            ROLL_BACK: self._roll_back, RETRAIN: partial(self._train, requests.retrain),
+            TUNE: partial(self._train, requests.tune), FINE_TUNE: partial(self._train, requests.fine_tune)}
 
     async def handle(self, message: Message) -> None:
         """Raises Refused for a command with no trusted signature, Unavailable or Busy to have it tried again."""
@@ -64,8 +67,10 @@ class RecoveryCommands:
     async def _roll_back(self, command: RecoveryCommand, _: str) -> str:
         return await self._requests.roll_back(command)
 
-    async def _retrain(self, command: RecoveryCommand, traceparent: str) -> None:
-        run_id = await self._requests.retrain(command, traceparent)
+    @staticmethod
+    async def _train(queue: Callable[[RecoveryCommand, str], Awaitable[str]], command: RecoveryCommand,
+                     traceparent: str) -> None:
+        run_id = await queue(command, traceparent)
         log.info("recovery command %s is carried out by %s", command.command_id, run_id)
 
     def _result(self, command: RecoveryCommand, outcome: "recovery_pb2.RecoveryOutcome.ValueType",

@@ -122,7 +122,7 @@ class Following:
 
 def progress_of(run: ClaimedRun, state: RunState.ValueType, clock: Clock) -> TrainingProgress:
     progress = TrainingProgress(run_id=run.run_id, command_id=run.command.command_id, model=run.command.model,
-                                state=state)
+                                state=state, reason=run.command.reason)
     progress.at.FromDatetime(clock.now())
     return progress
 

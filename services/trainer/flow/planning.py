@@ -104,7 +104,7 @@ class Planner:
             command, family, spec, registry, taken.rows.num_rows, folder)
         if parent is not None:
             version = None if parent.model else _version(registry.versions, parent.version)
-            if search is not None and version is not None:
+            if version is not None:
                 family, parameters, found = as_parent(family, parameters, command, version)
             search = None
         scale = Scale() if imported or taken.learnt else scale_of(model.train, family, search is not None,

@@ -218,6 +218,8 @@ class Training:
             evidence += f": version {ended.version}"
         if ended.HasField("failure"):
             evidence += f", {ended.failure.message}"
+        if done and ended.explanation:
+            evidence += f"; {ended.explanation}"
         result = RecoveryResult(
             command_id=recovery_command_id(run.command), target=f"model:{run.command.model}", evidence=evidence,
             outcome=recovery_pb2.RECOVERY_OUTCOME_DONE if done else recovery_pb2.RECOVERY_OUTCOME_FAILED,

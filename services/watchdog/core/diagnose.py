@@ -33,6 +33,7 @@ from services.watchdog.core.symptom import (
     SURGE,
     TOO_FEW,
     TOO_MUCH,
+    TRAINING_FAILURE,
     UNUSABLE,
     UNUSUAL_ROWS,
     Symptom,
@@ -138,6 +139,7 @@ def explained(symptom: Symptom, open_incidents: Iterable[Incident]) -> bool:
     Fields that drifted explain answers that did; a model's file that is lost, requests for it that fail. A version that
     is being left because it is slow explains callers who wait or find no room; a version that came while there is too
     much to do is not called slow. Load on a service that just got another process waits for what that one takes off.
+    That a run failed which was to heal something is that incident's.
     """
     for incident in open_incidents:
         if incident.cause == BUS and symptom.kind in (SILENCE, CUT_OFF) and symptom.about != BUS:
@@ -172,6 +174,8 @@ def explained(symptom: Symptom, open_incidents: Iterable[Incident]) -> bool:
         if symptom.kind == SLOW_MODEL and incident.symptom == OVERLOAD:
             return True
         if symptom.kind == ANSWER_DRIFT and incident.symptom == DRIFT:
+            return True
+        if symptom.kind == TRAINING_FAILURE and any(map(symptom.command_id.endswith, incident.command_ids)):
             return True
     return False
 

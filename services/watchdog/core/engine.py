@@ -13,6 +13,8 @@ from services.watchdog.core.capacity import placing
 from services.watchdog.core.diagnose import cause, explained, target
 from services.watchdog.core.diagnosis.blame import passed_on
 from services.watchdog.core.diagnosis.ranking import ranked, root, told
+from services.watchdog.core.diagnosis.tables import PARAMETERS
+from services.watchdog.core.diagnosis.training import at_fault
 from services.watchdog.core.inputs import (
     AlreadyOpen,
     Answered,
@@ -277,6 +279,9 @@ class Engine:
         return spares(self.state, incident.target.removeprefix("instance:"), tick.monotonic_s)
 
     def _command(self, incident: Incident, rung: Rung, tick: Tick) -> None:
+        blamed = at_fault(incident, self.state) if rung.action == "tune" else ""
+        if blamed:
+            incident = life.noted(incident, "diagnosed", f"{PARAMETERS}: {blamed}", tick)
         incident = self._aimed(incident)
         command = remedy.command(incident, rung, self.state, tick)
         self._budget.charge(incident, rung.action, tick.monotonic_s)

@@ -74,10 +74,8 @@ class Announced(Input, frozen=True):
 
 
 class Rules(Input, frozen=True):
-    """What a Pipeline says of watching and healing; `quality` None: it has no label.
-
-    `maintenance`: first minute of the day and the one after the last, UTC. `replicas`: fewest and most predictors.
-    """
+    """What a Pipeline says of watching and healing; `quality` None: it has no label. `maintenance`: first minute of the
+    day and the one after the last, UTC. `replicas`: fewest and most predictors."""
 
     pipeline: str
     deleted: bool = False
@@ -129,10 +127,8 @@ class RowsSeen(Input, frozen=True):
 
 
 class Predicted(Input, frozen=True):
-    """Answers of a version since the tick before: how often each name, or some of the numbers.
-
-    `sure`: (percent, how often a name was given with that probability), of all names that came with probabilities.
-    """
+    """Answers of a version since the tick before: how often each name, or some of the numbers. `sure`: (percent, how
+    often a name was given with that probability), of all names that came with probabilities."""
 
     pipeline: str
     version: int
@@ -192,9 +188,10 @@ class Unusable(Input, frozen=True):
 
 
 class RunEnded(Input, frozen=True):
-    """A training run reached `state`: succeeded, rejected, failed or cancelled.
+    """A training run, which learnt from `rows`, reached `state`: succeeded, rejected, failed or cancelled.
 
-    `command_id` is of the training command; one that follows from a recovery command ends in that one's id.
+    `command_id` is of the training command; one that follows from a recovery command ends in that one's id. `failure`:
+    data, parameter, resource or internal; `name`: what happened, as one word. `reason`: rows, command or recovery.
     """
 
     model: str
@@ -202,6 +199,10 @@ class RunEnded(Input, frozen=True):
     state: str
     why: str = ""
     command_id: str = ""
+    failure: str = ""
+    name: str = ""
+    rows: int = 0
+    reason: str = ""
 
 
 class Figures(Input, frozen=True):
@@ -348,13 +349,12 @@ class Thresholds(Input, frozen=True):
 
     `own`: name of this instance, whose heartbeats show that the bus carries. `canary_s`: how old the newest of them
     may be while others are judged. `reconnect_s`: longest time granted to clients of a broker that came back.
-    `approval`: actions that wait for a person's word, for `approval_s` at most.
-    `hold_s`: so long a client is held back at most.
-    `young_s`: so long a new champion is the first to be suspected of what came after it.
-    `dry_run`: nothing is commanded, a person is told what would have been. What was cured `flaps` times within
-    `flap_s` and comes back is not cured again. `renew_verify_s`: time a process that still
-    worked has until its restart shows. `replicas`: fewest and most processes of each service that may be scaled, by
-    `scale_actions` changes within `scale_per_s`, `scale_cool_down_s` apart; each has `scale_verify_s` to show.
+    `approval`: actions that wait for a person's word, for `approval_s` at most. `hold_s`: so long a client is held back
+    at most. `young_s`: so long a new champion is the first to be suspected of what came after it. `dry_run`: nothing is
+    commanded, a person is told what would have been. What was cured `flaps` times within `flap_s` and comes back is not
+    cured again. `renew_verify_s`: time a process that still worked has until its restart shows. `replicas`: fewest and
+    most processes of each service that may be scaled, by `scale_actions` changes within `scale_per_s`,
+    `scale_cool_down_s` apart; each has `scale_verify_s` to show.
     """
 
     own: str

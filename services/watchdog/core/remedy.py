@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from services.watchdog.core.capacity.bounds import one_more, wanted
+from services.watchdog.core.diagnosis.training import TRAININGS, of_failure, of_loss
 from services.watchdog.core.incident import following, part
 from services.watchdog.core.incident import taken as taken_by
 from services.watchdog.core.inputs import Incident, Rules, Thresholds, Tick
@@ -39,6 +40,7 @@ from services.watchdog.core.symptom import (
     SLOW_MODEL,
     SURGE,
     TOO_FEW,
+    TRAINING_FAILURE,
     UNUSABLE,
 )
 
@@ -54,6 +56,8 @@ DRAIN_ANSWER_S = 8.0
 DRAINED_S = 60.0
 # What was refused so long before it showed that too much was belongs to the same trouble.
 BEFORE_SHOWN_S = 60.0
+# A search, and the training with what it found, may take so long, and then has as long as any training to show.
+TUNE_S = 240.0
 # A command to let go is worth nothing later: what is held back ends by itself.
 LIFT_S = 60.0
 GATEWAY, MODEL = "gateway", "model:"
@@ -113,7 +117,9 @@ def _renewing(incident: Incident, state: State) -> tuple[Rung, ...]:
 def _wanted(incident: Incident, rules: Rules, state: State) -> tuple[str, ...]:
     """What the Pipeline's ladder says, as far as it can be done."""
     if incident.symptom in (QUALITY_LOSS, UNUSABLE):
-        return _possible(rules.ladders.quality_loss, incident, state)
+        return of_loss(rules.ladders.quality_loss, incident, state)
+    if incident.symptom == TRAINING_FAILURE:
+        return of_failure(rules.ladders.training_failure, incident, state)
     if incident.symptom == LOST_FILE:
         return _bringing_back(rules, incident, state)
     if incident.symptom == SLOW_MODEL:
@@ -159,7 +165,7 @@ def _bringing_back(rules: Rules, incident: Incident, state: State) -> tuple[str,
     model = state.models.get(incident.pipeline)
     return following(rules.ladders.lost_file, incident, {
         "restore_backup": bool(state.kept.backup) and bool(state.unusable.lost(incident.pipeline)),
-        "roll_back": model is not None and model.previous > 0, "retrain": True})
+        "roll_back": model is not None and model.previous > 0, **dict.fromkeys(TRAININGS, True)})
 
 
 def service(incident: Incident) -> str:
@@ -177,22 +183,9 @@ def _came_with_the_champion(incident: Incident, state: State) -> bool:
             and 0 <= incident.since - promoted <= state.thresholds.young_s)
 
 
-def _possible(actions: tuple[str, ...], incident: Incident, state: State) -> tuple[str, ...]:
-    """Where there is no version to go back to, what follows takes the place; rungs that were tried keep theirs."""
-    model = state.models.get(incident.pipeline)
-    if model is not None and model.previous > 0:
-        return actions
-    found = []
-    for place, action in enumerate(actions):
-        if action == "roll_back" and place >= incident.rung:
-            action = next((later for later in actions[place:] if later != "roll_back"), "")
-        if action:
-            found.append(action)
-    return tuple(found)
-
-
 def _rung(action: str, limits: Thresholds) -> Rung:
     verify_s = {"roll_back": limits.rollback_verify_s, "retrain": limits.retrain_verify_s,
+                "fine_tune": limits.retrain_verify_s, "tune": limits.retrain_verify_s + 1.25 * TUNE_S,
                 "quarantine": limits.quarantine_verify_s, "fall_back": limits.fall_back_verify_s,
                 "throttle": limits.throttle_verify_s, "shed": limits.throttle_verify_s,
                 "restore_backup": limits.restore_verify_s,
@@ -278,13 +271,18 @@ def _arguments(incident: Incident, rung: Rung, state: State, tick: Tick) -> dict
             return {"since": f"{incident.opened_s - BEFORE_SHOWN_S:.3f}", "until": f"{tick.wall_s:.3f}"}
         case "scale_out" | "scale_in":
             return {"replicas": str(wanted(rung.action, service(incident), incident.symptom, incident.pipeline, state))}
+    return _rows(incident, state) | ({"seconds": f"{TUNE_S:g}"} if rung.action == "tune" else {})
+
+
+def _rows(incident: Incident, state: State) -> dict[str, str]:
+    """What a training is to learn from; nothing: as much as is known."""
     if incident.symptom == DRIFT:
         rule = state.rules[incident.pipeline].drift
         return {"max_rows": str(rule.rows * rule.windows), "since": f"{incident.opened_s:.3f}"}
     if incident.symptom in (ESTIMATED_LOSS, POOR_FEEDBACK):
         # Of the time since, hardly a row has a label, and opinions are none: what is learnt from otherwise must do.
         return {}
-    if incident.symptom in (UNUSABLE, LOST_FILE):
+    if incident.symptom in (UNUSABLE, LOST_FILE, TRAINING_FAILURE):
         # The world is as it was: all that is known of it may be learnt from.
         return {}
     # Rows from before the loss would teach the new version the old truth.

@@ -146,5 +146,5 @@ def quality_loss(state: State) -> list[Symptom]:
 
 def training_failures(state: State) -> list[Symptom]:
     """Models whose latest run failed."""
-    return [Symptom(TRAINING_FAILURE, model, f"run {run.run_id} failed: {run.why}", model)
+    return [Symptom(TRAINING_FAILURE, model, f"run {run.run_id} failed: {run.why}", model, command_id=run.command_id)
             for model, run in sorted(state.runs.items()) if run.state == "failed"]

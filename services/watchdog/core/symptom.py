@@ -42,7 +42,8 @@ TOLD_AT_ONCE: Final = frozenset({LINE_STOPPED, TRAINING_FAILURE, OUTSIDE})
 @dataclass(frozen=True, slots=True)
 class Symptom:
     """Something that is wrong now. `about`: instance, host, model, topic, pipeline or service; `source` for broken data
-    only, `field` for a broken one. `service`: of which more or fewer processes would help."""
+    only, `field` for a broken one. `service`: of which more or fewer processes would help. `command_id`: of the
+    training command whose run failed."""
 
     kind: str
     about: str
@@ -53,5 +54,6 @@ class Symptom:
     version: int = 0
     service: str = ""
     field: str = ""
+    command_id: str = ""
     began: float | None = None
     """Monotonic time of the first sign; None where the detector does not know."""

@@ -1,5 +1,6 @@
 """Whether what was wrong is well again, and whether an action already shows that it did not help."""
 
+from services.watchdog.core.diagnosis.training import TRAININGS, ours
 from services.watchdog.core.incident import part
 from services.watchdog.core.inputs import READY, STARTING, Incident, Tick
 from services.watchdog.core.quality.loss import judge
@@ -73,7 +74,7 @@ def look(incident: Incident, state: State, tick: Tick) -> Verdict:
             return _load(incident, state, now)
         case kind if kind in STANDING:
             return _quiet(incident, state, now)
-    return _training(incident, state)
+    return _refused(incident) or _training(incident, state)
 
 
 def _drained(incident: Incident, state: State, now: float) -> Verdict | None:
@@ -101,8 +102,7 @@ def _run_failed(incident: Incident, state: State) -> Verdict | None:
     if run is None or incident.state != "commanded" or run.state == "succeeded":
         return None
     # Runs by row count may end meanwhile, or be cancelled for ours: they say nothing.
-    ours = run.command_id.endswith(incident.command_ids[-1])
-    return Verdict(Finding.WORSE, f"run {run.run_id} {run.state}: {run.why}") if ours else None
+    return Verdict(Finding.WORSE, f"run {run.run_id} {run.state}: {run.why}") if ours(run, incident) else None
 
 
 def _quiet(incident: Incident, state: State, now: float) -> Verdict:
@@ -214,7 +214,7 @@ def _quality(incident: Incident, state: State, now: float) -> Verdict:
     if incident.state == "suspected":
         # Too few labels to say anything of a version that came meanwhile.
         return WAIT
-    return _held_out(incident, state, now) if replaced and incident.action == "retrain" else OPEN
+    return _held_out(incident, state, now) if replaced and incident.action in TRAININGS else OPEN
 
 
 def _estimated(incident: Incident, state: State, now: float) -> Verdict:
@@ -228,7 +228,7 @@ def _estimated(incident: Incident, state: State, now: float) -> Verdict:
         return Verdict(Finding.WELL, _labels(incident, state)) if known.decided() else (
             _run_failed(incident, state) or OPEN)
     if known.last is None and known.version != incident.from_version:
-        return _held_out(incident, state, now) if incident.action == "retrain" else (
+        return _held_out(incident, state, now) if incident.action in TRAININGS else (
             Verdict(Finding.WELL, f"version {known.version} answers now"))
     if known.last is None:
         return OPEN
@@ -302,7 +302,7 @@ def _speed(incident: Incident, state: State, now: float) -> Verdict:
 
 
 def _held_out(incident: Incident, state: State, now: float) -> Verdict:
-    """When labels stop coming, the rows a retrained version was measured on at publication must do."""
+    """When labels stop coming, the rows a newly trained version was measured on at publication must do."""
     reference, news = state.published(incident.pipeline), state.news.get(incident.pipeline, now)
     if reference is None or now - news < state.thresholds.no_labels_s:
         return OPEN
@@ -369,7 +369,11 @@ def _line(incident: Incident, state: State) -> Verdict:
 
 
 def _training(incident: Incident, state: State) -> Verdict:
+    """Well once a run does not fail. One that was to heal it has done so only with a version that its gate let pass."""
     run = state.runs.get(incident.pipeline)
-    if run is not None and run.state == "failed":
-        return OPEN
-    return Verdict(Finding.WELL, "the next run did not fail" if run is not None else "the pipeline is gone")
+    if run is None:
+        return Verdict(Finding.WELL, "the pipeline is gone")
+    if run.state == "failed" or (run.state != "succeeded" and ours(run, incident)):
+        return _run_failed(incident, state) or OPEN
+    told = f"run {run.run_id} {run.state}" if ours(run, incident) else "the next run did not fail"
+    return Verdict(Finding.WELL, told)

@@ -19,6 +19,8 @@ ACTIONS: Mapping[str, "recovery_pb2.RecoveryAction.ValueType"] = {
     "restart": recovery_pb2.RECOVERY_ACTION_RESTART,
     "roll_back": recovery_pb2.RECOVERY_ACTION_ROLL_BACK,
     "retrain": recovery_pb2.RECOVERY_ACTION_RETRAIN,
+    "tune": recovery_pb2.RECOVERY_ACTION_TUNE,
+    "fine_tune": recovery_pb2.RECOVERY_ACTION_FINE_TUNE,
     "quarantine": recovery_pb2.RECOVERY_ACTION_QUARANTINE,
     "pause": recovery_pb2.RECOVERY_ACTION_PAUSE,
     "resume": recovery_pb2.RECOVERY_ACTION_RESUME,

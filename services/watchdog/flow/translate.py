@@ -282,7 +282,11 @@ def run_ended(progress: training_pb2.TrainingProgress) -> RunEnded | None:
     state = ENDED.get(progress.state)
     if state is None:
         return None
-    return RunEnded(progress.model, progress.run_id, state, progress.failure.message, progress.command_id)
+    failure = progress.failure
+    named = training_pb2.FailureClass.Name(failure.failure_class).removeprefix("FAILURE_CLASS_").lower() if (
+        failure.failure_class) else ""
+    return RunEnded(progress.model, progress.run_id, state, failure.message, progress.command_id, named, failure.name,
+                    progress.rows, progress.reason)
 
 
 def truth(outcome: outcomes_pb2.Outcome) -> str | float:

@@ -1,8 +1,9 @@
 """What others may ask: training commands, roll backs, retraining, and runs that rows alone call for."""
 
+import json
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -23,8 +24,10 @@ from services.trainer.flow.triggers import RowTrigger
 from tests.unit.trainer.world import SPEC, World, command, state_of
 
 ROLL_BACK, RETRAIN = recovery_pb2.RECOVERY_ACTION_ROLL_BACK, recovery_pb2.RECOVERY_ACTION_RETRAIN
+TUNE, FINE_TUNE = recovery_pb2.RECOVERY_ACTION_TUNE, recovery_pb2.RECOVERY_ACTION_FINE_TUNE
 DONE, REFUSED = recovery_pb2.RECOVERY_OUTCOME_DONE, recovery_pb2.RECOVERY_OUTCOME_REFUSED
 FAILED = recovery_pb2.RECOVERY_OUTCOME_FAILED
+Action: TypeAlias = "recovery_pb2.RecoveryAction.ValueType"
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -39,7 +42,7 @@ class Door:
                                              now.replace(year=2030)) for name in ("watchdog", "operator")})
         self.door = RecoveryCommands(world.requests, Admission(trust), world.tell.result, world.clock)
 
-    def signed(self, action: "recovery_pb2.RecoveryAction.ValueType", *, by: str = "watchdog",
+    def signed(self, action: Action, *, by: str = "watchdog",
                command_id: str = "r1", target: str = "model:tumours", **arguments: str) -> RecoveryCommand:
         wanted = RecoveryCommand(command_id=command_id, action=action, target=target, arguments=arguments,
                                  incident_id="incident-1", issuer=by, fence=1)
@@ -169,8 +172,54 @@ async def test_a_retraining_that_comes_to_nothing_says_so(world: World, door: Do
     assert "rejected" in door.last.evidence
 
 
-async def test_a_model_that_does_not_exist_is_not_retrained(world: World, door: Door) -> None:
-    await door.receive(door.signed(RETRAIN, target="model:nobody"))
+async def test_a_tune_finds_what_a_pipeline_says_wrongly_and_runs_by_rows_go_on_with_it(
+        world: World, door: Door) -> None:
+    world.pipelines["tumours"] = state_of(SPEC.replace("learning_rate: 0.05", "learning_rate: 1.0e-9"))
+    await world.rows(0, 200)
+    await door.receive(door.signed(TUNE, max_rows="200", seconds="1"))
+    run = await world.see_through("recovery-r1")
+    assert (run.command.kind, run.command.max_rows) == (training_pb2.TRAINING_KIND_TRAIN, 200)
+    assert run.progress.reason == "recovery"
+    search = json.loads(run.command.search_json)
+    assert (search["seconds"], set(search["ranges"])) == (1, {"learning_rate", "l2"})
+    assert (door.last.command_id, door.last.outcome) == ("r1", DONE)
+    assert "version 1" in door.last.evidence and "Taken is trial" in door.last.evidence
+    await world.train("by-rows", reason="rows")
+    tuned, by_rows = (await world.stores.models.state("tumours")).versions
+    assert (by_rows.manifest.lineage.parent_version, await world.champion()) == (1, 2)
+    assert by_rows.manifest.search == tuned.manifest.search
+
+
+async def test_a_fine_tune_goes_on_from_the_champion_and_is_refused_without_a_run_where_it_cannot(
+        world: World, door: Door) -> None:
+    await door.receive(door.signed(FINE_TUNE, command_id="r0"))
+    assert (door.last.outcome, "no champion to fine-tune" in door.last.evidence) == (REFUSED, True)
+    await world.rows(0, 300)
+    await world.train("c1")
+    await door.receive(door.signed(FINE_TUNE, max_rows="150"))
+    run = await world.see_through("recovery-r1")
+    assert (run.command.kind, run.command.reason) == (training_pb2.TRAINING_KIND_FINE_TUNE, "recovery")
+    assert door.last.outcome == DONE, door.last.evidence
+    manifest = (await world.stores.models.state("tumours")).versions[-1].manifest
+    assert (manifest.version, manifest.lineage.parent_version) == (2, 1)
+    world.pipelines["tumours"] = state_of(SPEC.replace("family: logistic_regression", "family: mlp"))
+    await door.receive(door.signed(FINE_TUNE, command_id="r2"))
+    assert (door.last.outcome, "not a mlp" in door.last.evidence) == (REFUSED, True)
+    assert len(await world.stores.runs.list()) == 2
+
+
+async def test_a_tune_that_could_not_search_is_refused_without_a_run(world: World, door: Door) -> None:
+    world.pipelines["tumours"] = state_of(SPEC.replace("train: {", "train: {processes: 2, "))
+    await door.receive(door.signed(TUNE))
+    assert (door.last.outcome, "search" in door.last.evidence) == (REFUSED, True)
+    await door.receive(door.signed(TUNE, command_id="r2", seconds="long"))
+    assert (door.last.outcome, "'long' is no number of seconds" in door.last.evidence) == (REFUSED, True)
+    assert await world.stores.runs.list() == []
+
+
+@pytest.mark.parametrize("action", [RETRAIN, TUNE, FINE_TUNE])
+async def test_a_model_that_does_not_exist_is_not_trained(world: World, door: Door, action: Action) -> None:
+    await door.receive(door.signed(action, target="model:nobody"))
     assert door.last.outcome == REFUSED
     assert await world.stores.runs.list() == []
 

@@ -109,7 +109,7 @@ def test_a_roll_back_without_any_effect_is_followed_by_retraining_in_time(world:
     assert [action for action, _ in world.orders()] == ["roll_back", "retrain"]
 
 
-def test_a_failed_retraining_is_repeated_after_the_cool_down_then_told_to_a_person(world: World) -> None:
+def test_a_failed_retraining_is_repeated_after_the_cool_down_then_tuned_then_told_to_a_person(world: World) -> None:
     feed(world, 2, 0, 60)
     world.tick(Answered(world.commands()[0].command_id, "refused"))
     ids = [command.command_id for command in world.commands()]
@@ -121,8 +121,11 @@ def test_a_failed_retraining_is_repeated_after_the_cool_down_then_told_to_a_pers
     assert len(world.commands()) == 2
     world.run(3)
     assert [action for action, _ in world.orders()] == ["roll_back", "retrain", "retrain"]
-    world.reject(2, "run-2")
-    assert "run-2" in world.last().verdict
+    world.tick(RunEnded("phishing", "run-2", "rejected", "accuracy 0.6 is below 0.7", f"recovery-{ids[0][:-1]}3"))
+    world.run(1)
+    assert world.orders()[3:] == [("tune", "model:phishing")]
+    world.reject(3, "run-3")
+    assert "run-3" in world.last().verdict
 
 
 def test_when_labels_stop_the_held_out_rows_of_the_retrained_version_verify(world: World) -> None:

@@ -12,9 +12,7 @@ from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.pipeline_blocks import Search
 from services.trainer.core.failure import bad_parameter
 from services.trainer.core.plan import given_parameters
-
-BUDGET = Search(trials=40, seconds=240.0)
-"""Of `auto`, where nothing is said: with the training that follows, and all that surrounds it, within five minutes."""
+from services.trainer.core.searching.usual import BUDGET
 
 
 def asked(pipeline: Pipeline, command: training_pb2.TrainingCommand, family: Family) -> Search | None:
@@ -53,7 +51,8 @@ def as_parent(family: Family, parameters: Parameters, command: training_pb2.Trai
               parent: models_pb2.ModelVersion) -> tuple[Family, Parameters, str]:
     """Family, parameters and the account (JSON) of a run that continues `parent`, which was searched for.
 
-    It does not search again: it learns as its parent did, but for parameters the command gives.
+    It does not search again: it learns as its parent did, but for parameters the command gives. One that was not
+    searched for leaves all as it is.
     """
     manifest = parent.manifest
     if not manifest.HasField("search"):

@@ -17,24 +17,11 @@ from lepton.contracts.modelling.families import AUTO, FAMILIES, Family, foreign
 from lepton.contracts.pipeline_blocks import Tried
 from services.trainer.core.plan import Plan
 from services.trainer.core.preparing.field import picture_of
+from services.trainer.core.searching.usual import ANY, USUAL
 
-_RATE = Tried(low=0.003, high=0.3, log=True)
-_USUAL: dict[Family, dict[str, Tried]] = {
-    "linear_regression": {"learning_rate": _RATE, "l2": Tried(low=1e-5, high=1.0, log=True)},
-    "logistic_regression": {"learning_rate": _RATE, "l2": Tried(low=1e-5, high=1.0, log=True)},
-    "mlp": {"learning_rate": Tried(low=0.001, high=0.05, log=True), "l2": Tried(low=1e-5, high=0.1, log=True),
-            "dropout": Tried(low=0.0, high=0.5),
-            "hidden": Tried(one_of=((16,), (32,), (64,), (32, 16), (64, 32)))},
-    "cnn": {"learning_rate": Tried(low=0.001, high=0.03, log=True), "dropout": Tried(low=0.0, high=0.5),
-            "channels": Tried(one_of=((16,), (16, 32), (32, 64)))},
-    "gru": {"learning_rate": Tried(low=0.001, high=0.03, log=True), "dropout": Tried(low=0.0, high=0.5),
-            "units": Tried(one_of=(16, 32, 64))},
-}
-"""Families `auto` picks from, the simplest first, and what is tried of each where nothing is declared."""
 _LOOKS_ALONG: dict[str, frozenset[str]] = {"cnn": frozenset({"vector", "sequence"}),
                                           "gru": frozenset({"sequence", "text"})}
 """Types of which there must be a field for a family to be worth its trials."""
-_ANY = {"learning_rate": _RATE, "l2": Tried(low=1e-5, high=0.1, log=True)}
 _LINEAR: tuple[dict[str, Any], ...] = tuple({"learning_rate": 0.05, "l2": l2} for l2 in (
     0.003, 0.01, 0.03, 0.001, 0.1, 0.0003))
 _PROVEN: dict[Family, tuple[dict[str, Any], ...]] = {
@@ -56,7 +43,7 @@ class Space:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self.families: tuple[Family, ...] = (plan.family,) if plan.family != AUTO else tuple(
-            family for family in _USUAL if plan.task in FAMILIES[family].tasks and (
+            family for family in USUAL if plan.task in FAMILIES[family].tasks and (
                 family not in _LOOKS_ALONG or any(field.type in _LOOKS_ALONG[family] for field in plan.fields)))
         self._ranges = {family: self._tried(family) for family in self.families}
         few = plan.family == AUTO and plan.rows < FEW_ROWS
@@ -115,7 +102,7 @@ class Space:
         if declared and self._plan.family != AUTO:
             return declared
         # What somebody set is not looked for.
-        usual = {name: tried for name, tried in _USUAL.get(family, _ANY).items()
+        usual = {name: tried for name, tried in USUAL.get(family, ANY).items()
                  if getattr(self._plan.parameters, name) == Parameters.model_fields[name].default}
         return {**usual, **declared}
 

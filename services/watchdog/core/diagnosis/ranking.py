@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from services.watchdog.core.diagnosis.tables import LIKELY, PARAMETERS, PART_OF, SURGE
+from services.watchdog.core.diagnosis.training import BLAMED, diverged
 from services.watchdog.core.state import State
 from services.watchdog.core.symptom import (
     BUS,
@@ -14,6 +15,7 @@ from services.watchdog.core.symptom import (
     QUALITY_LOSS,
     SLOW_DEPENDENCY,
     SLOW_MODEL,
+    TRAINING_FAILURE,
     Symptom,
 )
 
@@ -23,6 +25,7 @@ BESIDE = 0.8
 YOUNG_S = 300.0
 YOUNG = 0.7
 ABUSER = 0.9
+SAID = 0.9
 SHOWN = 3
 SHOWN_ABOVE = 5
 
@@ -57,6 +60,12 @@ def ranked(symptom: Symptom, seen: Iterable[Symptom], state: State, now: float) 
     age_s = now - state.promoted.get(symptom.pipeline, float("-inf"))
     if PARAMETERS in found and symptom.kind in (QUALITY_LOSS, POOR_FEEDBACK, SLOW_MODEL) and age_s < YOUNG_S:
         found[PARAMETERS].add(YOUNG, f"version {symptom.version} answers since {age_s:.0f} s")
+    run = state.runs.get(symptom.pipeline)
+    if symptom.kind == TRAINING_FAILURE and run is not None and run.failure in BLAMED:
+        # Who ran it knows better than what is usual.
+        found[BLAMED[run.failure]].add(SAID, f"the trainer says {run.failure}: {run.name}")
+    if symptom.kind == QUALITY_LOSS and run is not None and diverged(run):
+        found[PARAMETERS].add(SAID, f"run {run.run_id} diverged")
     abuser = state.abuser(symptom.pipeline) if symptom.kind == OVERLOAD else None
     if abuser is not None:
         found[SURGE].add(ABUSER, abuser.told)

@@ -6,7 +6,7 @@ import msgspec
 class Ladders(msgspec.Struct, frozen=True):
     """A Pipeline's `heal.ladders`: actions by symptom, in the order they are tried."""
 
-    quality_loss: tuple[str, ...] = ("roll_back", "retrain", "retrain")
+    quality_loss: tuple[str, ...] = ("roll_back", "retrain", "retrain", "tune")
     drift: tuple[str, ...] = ("retrain",)
     broken_data: tuple[str, ...] = ("quarantine", "pause")
     availability: tuple[str, ...] = ("fall_back",)
@@ -22,6 +22,7 @@ class Ladders(msgspec.Struct, frozen=True):
     broken_field: tuple[str, ...] = ("quarantine", "pause")
     line_stopped: tuple[str, ...] = ()
     poor_feedback: tuple[str, ...] = ("roll_back",)
+    training_failure: tuple[str, ...] = ("tune",)
 
 
 class QualityRule(msgspec.Struct, frozen=True):

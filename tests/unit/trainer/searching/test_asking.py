@@ -8,8 +8,10 @@ import pytest
 from lepton.contracts import pipeline
 from lepton.contracts.pb import models_pb2
 from lepton.contracts.pb.training_pb2 import TRAINING_KIND_FINE_TUNE, RunState
+from lepton.contracts.pipeline_blocks import Search, Tried
 from services.trainer.core.failure import RunFailed
-from services.trainer.core.searching.asking import BUDGET, asked
+from services.trainer.core.searching.asking import asked
+from services.trainer.core.searching.usual import BUDGET, tuning
 from tests.unit.trainer.world import SPEC, World, command, state_of
 
 AUTO = SPEC.replace("""family: logistic_regression
@@ -85,3 +87,16 @@ async def test_a_fine_tune_looks_for_nothing(tmp_path: Path) -> None:
     await world.train("plain")
     run = await world.train("tuned", kind=TRAINING_KIND_FINE_TUNE, search_json='{"trials": 2}')
     assert (run.progress.state, run.progress.failure.name) == (RunState.RUN_STATE_FAILED, "unfit_search")
+
+
+def test_a_search_that_heals_is_bounded_and_tries_what_somebody_set_but_for_sizes() -> None:
+    model = pipeline.parse(SPEC.replace("family: logistic_regression\n  parameters: {epochs: 8, ",
+                                        "family: mlp\n  parameters: {hidden: [7], ")).model
+    assert model is not None
+    found = tuning(model)
+    assert (found.trials, found.seconds, set(found.ranges)) == (20, 240, {"learning_rate", "l2", "dropout"})
+    own = Search(trials=3, ranges={"l2": Tried(low=0.1, high=0.2)})
+    assert tuning(model.model_copy(update={"search": own}), 60) == own.model_copy(update={"seconds": 60.0})
+    quick = model.model_copy(update={"search": Search(seconds=5.0)})
+    assert (tuning(quick, 60).seconds, tuning(model, 60).seconds) == (5, 60)
+    assert tuning(model.model_copy(update={"family": "auto"})) == BUDGET
