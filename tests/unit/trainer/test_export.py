@@ -10,6 +10,7 @@ import pytest
 from lepton.contracts.modelling.blocks import Parameters
 from lepton.contracts.pipeline_blocks import FieldType, Outliers
 from services.predictor.core import answers, graph, signature
+from services.trainer.core.dataset import Target
 from services.trainer.core.export import session
 from services.trainer.core.export.answers import decode
 from services.trainer.core.export.graph import export
@@ -93,6 +94,31 @@ def test_a_file_that_answers_otherwise_than_torch_is_found_out(learned: Learned,
     broken = session.Session(export(learned.preparation, samples.Layers(layers), learned.target).data)
     with pytest.raises(RunFailed, match="does not answer as the trained one"):
         session.check_parity(broken.answers(_rows()), true_scores, learned.target, "some rows")
+
+
+@pytest.mark.parametrize(("target", "scores", "allowed"), [
+    # Absolute, also where a probability is close to 1.
+    (Target("classification", "bool", ("false", "true")), [[4.0]], 1e-4),
+    (Target("classification", "category", ("a", "b", "c")), [[5.0, 1.0, 0.0]], 1e-4),
+    # Of the spread of labels and of the number, both: 20 and |5 * 20 + 300|, 20 and |5 * 20|; 1 and 5 / 0.5.
+    (Target("regression", "float", mean=300.0, std=20.0), [[5.0]], 1e-4 * 420),
+    (Target("policy", "category", ("give", "keep"), std=20.0), [[5.0, 5.0]], 1e-4 * 120),
+    (Target("anomaly", "", std=0.5), [[5.0]], 1e-4 * 11)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_just_within_the_tolerance_is_alike_and_just_beyond_is_not(target: Target, scores: list[list[float]],
+                                                                  allowed: float, sign: int) -> None:
+    raw = np.array(scores)
+    name, expected = decode(raw, target)
+    best = {"policy": "give", "anomaly": True}.get(target.task, target.classes[-1 if raw.shape[1] == 1 else 0]
+                                                   if target.classes else None)
+    for share, alike in ((0.99, True), (1.01, False)):
+        said = {name: expected.copy(), "label": np.array([best], dtype=object if isinstance(best, str) else bool)}
+        said[name][..., 0] += sign * share * allowed
+        if alike:
+            session.check_parity(said, raw, target, "a row")
+        else:
+            with pytest.raises(RunFailed, match=f"{name} differs by"):
+                session.check_parity(said, raw, target, "a row")
 
 
 def test_a_wrong_label_beside_right_probabilities_is_found_out(learned: Learned) -> None:

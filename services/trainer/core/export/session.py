@@ -83,13 +83,17 @@ def _lists(taken: Taken, numbers: Sequence[float]) -> Array:
 
 
 def check_parity(exported: Mapping[str, Array], scores: Array, target: Target, what: str) -> None:
-    """Raises RunFailed(internal) unless what the file answers is what torch's `scores` mean, within TOLERANCE."""
+    """Raises RunFailed(internal) unless what the file answers is what torch's `scores` mean.
+
+    Probabilities may differ by TOLERANCE and no more. Other numbers may be of any size: by TOLERANCE of the scale on
+    which they were learnt (absolute) and TOLERANCE of the number itself (relative), added.
+    """
     name, expected = decode(scores, target)
     found = np.asarray(exported[name], dtype=np.float64)
     if found.shape != expected.shape or not np.isfinite(found).all():
         raise _differs(what, f"{name} is not finite or of shape {found.shape}, not {expected.shape}")
-    # Numbers are compared on the scale on which they were learnt.
-    apart = np.abs(found - expected) / (unit_of(target) + np.abs(expected))
+    scale = 1.0 if name == "probabilities" else unit_of(target) + np.abs(expected)
+    apart = np.abs(found - expected) / scale
     if apart.size and float(apart.max()) > TOLERANCE:
         raise _differs(what, f"{name} differs by {float(apart.max()):.2g} in row {int(apart.max(axis=-1).argmax())}"
                        if apart.ndim > 1 else f"{name} differs by {float(apart.max()):.2g}")

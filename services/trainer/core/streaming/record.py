@@ -18,14 +18,20 @@ class Record:
     """Prequential figures (test, then train), and those of the plainest answer to the same rows beside them.
 
     The plainest answer is the commonest class so far, or the mean of the labels so far; for the first row class 0 or 0.
+    Another repeats the label before (the no-change classifier, the naive forecast), of rows that have one before them.
     """
 
     def __init__(self, task: str) -> None:
         self._task = task
         self._names = _NUMBERS if task == "regression" else _CLASSES
+        self._repeats = _NUMBERS if task == "regression" else _CLASSES[:1]
         # Whole and faded sums, [2, figures]: the learner's, then the plainest answer's; then how many rows they are of.
         self._sums = np.zeros((2, 2 * len(self._names)))
         self._rows = np.zeros(2)
+        # Those of repeating, which begin one row later, and the label to repeat.
+        self._last_sums = np.zeros((2, len(self._repeats)))
+        self._last_rows = np.zeros(2)
+        self._last = np.zeros(0)
         self._counts = np.zeros(0, dtype=np.int64)
         self._total = 0.0
 
@@ -38,31 +44,37 @@ class Record:
         if not len(truth):
             return
         found = self._numbers(scores[:, 0], truth) if self._task == "regression" else self._classes(scores, truth)
-        weights = FADING ** np.arange(len(truth) - 1, -1, -1)
-        faded = FADING ** len(truth)
-        self._sums[0] += found.sum(axis=0)
-        self._sums[1] = self._sums[1] * faded + weights @ found
-        self._rows = np.array([self._rows[0] + len(truth), self._rows[1] * faded + weights.sum()])
+        self._sums, self._rows = _added(self._sums, self._rows, found)
+        self._last_sums, self._last_rows = _added(self._last_sums, self._last_rows, self._repeated(truth))
 
     def figures(self) -> dict[str, float]:
-        """By name: `accuracy` and `log_loss`, or `rmse` and `mae`, over all rows and `fading_...`; `baseline_...`."""
+        """By name: `accuracy` and `log_loss`, or `rmse` and `mae`, over all rows and `fading_...`; `baseline_...` of
+        the plainest answer, `last_value_...` of repeating."""
         if not self.rows:
             return {}
         found: dict[str, float] = {}
-        for sums, rows, window in zip(self._sums, self._rows, ("", "fading_"), strict=True):
+        for place, window in enumerate(("", "fading_")):
             names = [f"{whose}{window}{name}" for whose in ("", "baseline_") for name in self._names]
-            found |= dict(zip(names, (sums / rows).tolist(), strict=True))
+            found |= dict(zip(names, (self._sums[place] / self._rows[place]).tolist(), strict=True))
+            if self._last_rows[place]:
+                names = [f"last_value_{window}{name}" for name in self._repeats]
+                found |= dict(zip(names, (self._last_sums[place] / self._last_rows[place]).tolist(), strict=True))
         return {(name[:-3] + "rmse" if name.endswith("mse") else name):
                 (float(np.sqrt(value)) if name.endswith("mse") else value) for name, value in found.items()
                 if name not in ("baseline_log_loss", "baseline_fading_log_loss")}
 
     def arrays(self) -> dict[str, Array]:
         return {"sums": self._sums.copy(), "rows": self._rows.copy(), "counts": self._counts.copy(),
-                "total": np.array(self._total)}
+                "total": np.array(self._total), "last_sums": self._last_sums.copy(),
+                "last_rows": self._last_rows.copy(), "last": self._last.copy()}
 
     def load(self, arrays: Mapping[str, Array]) -> None:
         self._sums, self._rows = np.array(arrays["sums"]), np.array(arrays["rows"])
         self._counts, self._total = np.array(arrays["counts"]), float(arrays["total"])
+        if "last" in arrays:
+            # A state from before it was kept has none: repeating is then measured from here on.
+            self._last_sums, self._last_rows = np.array(arrays["last_sums"]), np.array(arrays["last_rows"])
+            self._last = np.array(arrays["last"])
 
     def _classes(self, scores: Array, truth: Array) -> Array:
         truth = truth.astype(np.int64)
@@ -79,6 +91,13 @@ class Record:
         return np.stack([(answers - truth) ** 2, np.abs(answers - truth), (mean - truth) ** 2,
                          np.abs(mean - truth)], axis=1)
 
+    def _repeated(self, truth: Array) -> Array:
+        """What repeating the label before would have reached, of rows that have one: [n or n - 1, figures]."""
+        labels = np.concatenate([self._last, truth.astype(np.float64)])
+        self._last = labels[-1:]
+        apart = labels[1:] - labels[:-1]
+        return np.stack([apart ** 2, np.abs(apart)] if self._task == "regression" else [apart == 0], axis=1)
+
     def _majority(self, truth: Array) -> Array:
         """The commonest class of the rows before each; of several the least number."""
         size = max(len(self._counts), int(truth.max()) + 1)
@@ -87,3 +106,10 @@ class Record:
         before[1:] = before[0] + np.cumsum(truth[:, None] == np.arange(size), axis=0)
         self._counts = before[-1]
         return np.asarray(before[:-1].argmax(axis=1))
+
+
+def _added(sums: Array, rows: Array, found: Array) -> tuple[Array, Array]:
+    """Whole and faded sums, and the rows they are of, with figures [n, figures] of further rows."""
+    weights, faded = FADING ** np.arange(len(found) - 1, -1, -1), FADING ** len(found)
+    return (np.stack([sums[0] + found.sum(axis=0), sums[1] * faded + weights @ found]),
+            np.array([rows[0] + len(found), rows[1] * faded + weights.sum()]))

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from tests.unit.trainer.folders import furnish
 from tests.unit.trainer.world import SPEC, World, rows_of, state_of
 
 ROOT = Path(__file__).parents[4]
+MODULE = "tests.unit.trainer.running.failing"
 Case = Callable[[], tuple[Plan, pa.Table]]
 # Steps so long that the weights grow with each of them.
 EXPLODING: dict[str, Any] = {"hidden": [64] * 6, "optimizer": "sgd", "learning_rate": 3.0, "epochs": 60,
@@ -47,7 +49,7 @@ def all_alike() -> tuple[Plan, pa.Table]:
 
 def no_number() -> tuple[Plan, pa.Table]:
     plan, rows = samples.diabetes(family="torch_module", parameters=Parameters(
-        module="tests.unit.trainer.running.failing:Rootless", epochs=3))
+        module=f"{MODULE}:Rootless", epochs=3))
     return plan, rows
 
 
@@ -111,6 +113,10 @@ def test_a_category_that_was_never_seen_is_answered_as_any_unknown_one(tmp_path:
     assert np.array_equal(strange, other)
 
 
+def of_module(name: str) -> dict[str, Any]:
+    return {"family": "torch_module", "parameters_json": json.dumps({"module": f"{MODULE}:{name}", "epochs": 2})}
+
+
 async def stored(world: World, name: str, *, label: bool | None = None, fields: float | None = None) -> None:
     """Two hundred rows of another pipeline of the same form, with one label or one value in all of them."""
     spec = pipeline.parse(SPEC.replace("name: tumours", f"name: {name}"))
@@ -133,10 +139,13 @@ async def test_the_champion_goes_on_answering_whatever_a_run_fails_of(world: Wor
     await stored(world, "alike", fields=0.5)
     world.pipelines["nobody"] = state_of(SPEC.replace("name: tumours", "name: nobody"))
     data, parameter = FailureClass.FAILURE_CLASS_DATA, FailureClass.FAILURE_CLASS_PARAMETER
+    resource = FailureClass.FAILURE_CLASS_RESOURCE
+    world.bounds = replace(world.bounds, modules=(MODULE,))
     for changes, failure_class, name in (
             ({"data_pipeline": "nobody"}, data, "no_rows"), ({"data_pipeline": "single"}, data, "one_class"),
             ({"data_pipeline": "alike"}, data, "constant_fields"),
-            ({"family": "mlp", "parameters_json": json.dumps(EXPLODING)}, parameter, "exploding_gradients")):
+            ({"family": "mlp", "parameters_json": json.dumps(EXPLODING)}, parameter, "exploding_gradients"),
+            (of_module("Rootless"), parameter, "nan_loss"), (of_module("Insatiable"), resource, "out_of_memory")):
         run = await world.train(name, **changes)
         assert run.progress.state == training_pb2.RUN_STATE_FAILED
         assert (run.progress.failure.failure_class, run.progress.failure.name) == (failure_class, name)

@@ -43,6 +43,32 @@ def test_numbers_are_compared_with_the_mean_so_far() -> None:
     assert found["baseline_mae"] == pytest.approx((1 + 2 + 0) / 3)
 
 
+@pytest.mark.parametrize("batches", [[(0, 7)], [(0, 1), (1, 3), (3, 7)]])
+def test_repeating_the_label_before_is_measured_beside_it_in_any_batches(batches: list[tuple[int, int]]) -> None:
+    classes, numbers = np.array([1, 1, 0, 2, 2, 2, 1]), np.array([1.0, 3.0, 2.0, 2.0, 0.0, 4.0, 4.0])
+    one, other = Record("classification"), Record("regression")
+    for begin, end in batches:
+        one.update(np.full((end - begin, 3), 1 / 3), classes[begin:end])
+        other.update(np.zeros((end - begin, 1)), numbers[begin:end])
+    # The first row has no label before it.
+    weights = FADING ** np.arange(5, -1, -1)
+    right, apart = classes[1:] == classes[:-1], np.abs(np.diff(numbers))
+    found = one.figures() | other.figures()
+    assert found["last_value_accuracy"] == pytest.approx(right.mean())
+    assert found["last_value_fading_accuracy"] == pytest.approx((weights * right).sum() / weights.sum())
+    assert found["last_value_mae"] == pytest.approx(apart.mean())
+    assert found["last_value_rmse"] == pytest.approx(np.sqrt((apart ** 2).mean()))
+
+
+def test_one_row_has_nothing_to_repeat_and_an_older_state_begins_with_its_next_row() -> None:
+    record, older = Record("classification"), Record("classification")
+    record.update(np.full((1, 2), 0.5), np.array([1]))
+    assert not [name for name in record.figures() if name.startswith("last_value")]
+    older.load({name: some for name, some in record.arrays().items() if not name.startswith("last")})
+    older.update(np.full((3, 2), 0.5), np.array([1, 1, 0]))
+    assert older.rows == 4 and older.figures()["last_value_accuracy"] == 0.5
+
+
 def test_a_record_goes_on_from_its_bytes() -> None:
     chance = np.random.default_rng(2)
     scores, truth = chance.dirichlet([1, 1], 100), chance.integers(0, 2, 100)
