@@ -1,12 +1,16 @@
 """Each transform against its definition or scikit-learn's, the same in the exported graph, and kept exactly."""
 
 import json
+import re
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from river.datasets import ImageSegments
 from scipy.special import psi
+from sklearn import datasets
 from sklearn.decomposition import PCA, LatentDirichletAllocation, TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.preprocessing import MinMaxScaler, RobustScaler
@@ -27,23 +31,35 @@ from services.trainer.core.transforming.topics import Topics, digamma
 from tests.unit.trainer import samples
 
 ROWS = 300
-KINDS: dict[str, FieldType] = {"a": "float", "b": "float", "c": "int", "d": "bool", "town": "category", "note": "text"}
+KINDS: dict[str, FieldType] = {"a": "float", "b": "float", "c": "int", "d": "bool", "kind": "category", "note": "text"}
 ALL: tuple[transforms.Transform, ...] = (
     transforms.Scale(of=("a",), method="robust"), transforms.Scale(of=("c",), method="min_max"),
     transforms.QuantileBins(of=("a", "c"), bins=5), transforms.Pca(of=("a", "b", "c")),
-    transforms.OneHot(of=("town",), max_categories=3), transforms.Hashing(of=("town",), buckets=4),
-    transforms.TargetEncoding(of=("town",)), transforms.Tfidf(of=("note",), components=2),
+    transforms.OneHot(of=("kind",), max_categories=3), transforms.Hashing(of=("kind",), buckets=4),
+    transforms.TargetEncoding(of=("kind",)), transforms.Tfidf(of=("note",), components=2),
     transforms.Lda(of=("note",), topics=3))
 
 
+@cache
 def columns() -> dict[str, Any]:
-    chance = np.random.default_rng(3)
-    a = chance.normal(50, 20, ROWS)
-    words = np.array(["red", "green", "blue", "Blue.", "seen", "rarely"])
-    return {"a": a, "b": 3 * a + chance.normal(0, 1, ROWS), "c": chance.integers(0, 40, ROWS),
-            "d": chance.choice([True, False], ROWS),
-            "town": chance.choice([f"town {number}" for number in range(12)], ROWS),
-            "note": [" ".join(chance.choice(words, 5)) for _ in range(ROWS)]}
+    """Pieces of seven outdoor pictures (UCI, bundled with river): brightness, column, edges and what each is of.
+
+    Beside each some words in a row of what scikit-learn says of its own data sets.
+    """
+    # Bins of equal size need numbers of which no two are equal.
+    pieces = list({x["intensity-mean"]: (x, kind) for x, kind in ImageSegments()}.values())
+    pieces = [pieces[place] for place in np.linspace(0, len(pieces) - 1, ROWS).astype(int)]
+    told = " ".join(load().DESCR for load in (datasets.load_wine, datasets.load_diabetes, datasets.load_iris,
+                                              datasets.load_breast_cancer, datasets.load_linnerud))
+    words = re.findall(r"(?<![\w.])(?:[A-Z]?[a-z]+|[A-Z]{2,})(?![\w-])[.,]?", told)
+    words = [word for word in words if len(word.strip(".,")) > 1]
+    size = len(words) // ROWS
+    return {"a": np.array([x["intensity-mean"] for x, _ in pieces]),
+            "b": np.array([x["value-mean"] for x, _ in pieces]),
+            "c": np.array([int(x["region-centroid-col"]) for x, _ in pieces]),
+            "d": np.array([x["short-line-density-5"] > 0 for x, _ in pieces]),
+            "kind": np.array([kind for _, kind in pieces]),
+            "note": [" ".join(words[place * size:(place + 1) * size]) for place in range(ROWS)]}
 
 
 def table(gaps: bool) -> pa.Table:
@@ -67,8 +83,8 @@ def prepared(names: tuple[str, ...], *wanted: transforms.Transform, gaps: bool =
 
 
 def labels() -> Any:
-    """Classes 0 to 2, by the town."""
-    return np.array([int(town.split()[1]) % 3 for town in columns()["town"]])
+    """Classes 0 to 2, by the kind."""
+    return np.unique(columns()["kind"], return_inverse=True)[1] % 3
 
 
 @pytest.mark.parametrize(("method", "scaler"), [("min_max", MinMaxScaler()), ("robust", RobustScaler())])
@@ -108,32 +124,32 @@ def test_principal_components_are_those_of_scikit_learn() -> None:
 
 
 def test_values_share_buckets_and_one_never_seen_has_a_column_of_its_own() -> None:
-    part = prepared(("town",), transforms.Hashing(of=("town",), buckets=4))
-    found = part.transform(inputs("town"))
-    assert [int(place) - 1 for place in found.argmax(axis=1)] == [bucket_of(one, 4) for one in columns()["town"]]
-    strange = inputs_of(samples.plan({"town": "category"}).fields, pa.table({"town": ["never", "town 1"]}))
+    part = prepared(("kind",), transforms.Hashing(of=("kind",), buckets=4))
+    found = part.transform(inputs("kind"))
+    assert [int(place) - 1 for place in found.argmax(axis=1)] == [bucket_of(one, 4) for one in columns()["kind"]]
+    strange = inputs_of(samples.plan({"kind": "category"}).fields, pa.table({"kind": ["never", "sky"]}))
     assert part.transform(strange)[0].tolist() == [1, 0, 0, 0, 0]
 
 
 def test_a_category_becomes_its_smoothed_mean_of_the_label() -> None:
     truth = labels() == 0
     signals = signals_of(truth.astype(int), Target("classification", "bool", ("false", "true")))
-    found = prepared(("town",), transforms.TargetEncoding(of=("town",), smoothing=2), signals=signals).transform(
-        inputs("town"))[:, 0]
-    for town in set(columns()["town"]):
-        inside = columns()["town"] == town
+    found = prepared(("kind",), transforms.TargetEncoding(of=("kind",), smoothing=2), signals=signals).transform(
+        inputs("kind"))[:, 0]
+    for kind in set(columns()["kind"]):
+        inside = columns()["kind"] == kind
         expected = (truth[inside].sum() + 2 * truth.mean()) / (inside.sum() + 2)
         assert found[inside] == pytest.approx(expected, rel=1e-5)
 
 
 def test_rows_learnt_from_never_know_their_own_label() -> None:
-    """Towns that say nothing: a mean that includes the row's own label would tell it, and one that does not cannot."""
+    """Kinds that say nothing: a mean that includes the row's own label would tell it, and one that does not cannot."""
     chance = np.random.default_rng(1)
-    plan, rows = samples.plan({"town": "category"}), pa.table({"town": [f"t{one // 2}" for one in range(400)]})
+    plan, rows = samples.plan({"kind": "category"}), pa.table({"kind": [f"t{one // 2}" for one in range(400)]})
     truth = chance.integers(0, 2, 400)
     signals = signals_of(truth, Target("classification", "bool", ("false", "true")))
     some = inputs_of(plan.fields, rows)
-    shaping = Shaping((transforms.TargetEncoding(of=("town",), smoothing=0.1),), signals, np.arange(400))
+    shaping = Shaping((transforms.TargetEncoding(of=("kind",), smoothing=0.1),), signals, np.arange(400))
     found = fit(plan.fields, Outliers(), some, shaping=shaping)
     leaking = np.corrcoef(found.transform(some)[:, 0], truth)[0, 1]
     honest = np.corrcoef(found.taught(some, signals)[:, 0], truth)[0, 1]
@@ -142,8 +158,8 @@ def test_rows_learnt_from_never_know_their_own_label() -> None:
 
 def test_a_value_not_known_has_the_overall_mean_of_each_class() -> None:
     signals = signals_of(labels(), Target("classification", "category", ("x", "y", "z")))
-    part = prepared(("town",), transforms.TargetEncoding(of=("town",)), signals=signals)
-    strange = inputs_of(samples.plan({"town": "category"}).fields, pa.table({"town": ["never"]}))
+    part = prepared(("kind",), transforms.TargetEncoding(of=("kind",)), signals=signals)
+    strange = inputs_of(samples.plan({"kind": "category"}).fields, pa.table({"kind": ["never"]}))
     assert part.transform(strange)[0] == pytest.approx(signals.mean(axis=0), rel=1e-5)
 
 
@@ -216,7 +232,7 @@ def test_the_graph_gives_the_same_columns_whatever_comes(wanted: tuple[transform
 def test_what_no_transform_names_stays_as_it_was() -> None:
     plain, some = prepared(tuple(KINDS)), prepared(tuple(KINDS), transforms.QuantileBins(of=("a",), bins=3))
     names = [(span.field, span.kind) for span in some.layout.spans]
-    assert names == [("b", "number"), ("c", "number"), ("d", "number"), ("a", "bins"), ("town", "choice"),
+    assert names == [("b", "number"), ("c", "number"), ("d", "number"), ("a", "bins"), ("kind", "choice"),
                      ("note", "choice")]
     assert plain.statistics == some.statistics
     assert samples.part(some, Derived).numbers.names == ["a", "b", "c", "d"]
