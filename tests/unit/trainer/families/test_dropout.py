@@ -1,15 +1,16 @@
 """Dropout changes what every family that takes it learns."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from examples.allocation.data import decisions
-from examples.recommendation.data import ratings
 from lepton.contracts.modelling.blocks import Parameters
 from lepton.contracts.modelling.families import FAMILIES
+from lepton.contracts.pipeline import parse
 from lepton.contracts.pipeline_blocks import Gate
 from services.trainer.core.learning import Given, learn
 from services.trainer.core.plan import Plan
@@ -17,6 +18,7 @@ from services.trainer.core.weights import unpack
 from tests.unit.trainer import samples
 from tests.unit.trainer.families import shapes
 from tests.unit.trainer.families.planned import example, plan_of, rows_of
+from tests.unit.trainer.families.readers import ratings
 
 Case = tuple[Plan, pa.Table]
 
@@ -35,7 +37,7 @@ def tumours() -> Case:
 
 
 def books() -> Case:
-    spec = example("recommendation")
+    spec = parse(Path(__file__).with_name("readers.yaml").read_text("utf-8"))
     return plan_of(spec), rows_of(spec, ratings(400))
 
 
