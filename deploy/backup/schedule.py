@@ -33,7 +33,8 @@ def run(take: Callable[[], Path], target: Path, stack: str, settings: BackupSett
             say(f"taken: {take()}")
             for gone in prune(target, stack, settings, clock):
                 say(f"removed: {gone}")
-        except LeptonError as error:
+        except (LeptonError, OSError) as error:
+            # Also a full disk: there may be room again at the next try.
             sys.stderr.write(f"error: no backup was taken: {error}\n")
             asyncio.run(clock.sleep(_LOOK_S))
 
