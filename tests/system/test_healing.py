@@ -95,9 +95,14 @@ async def a_poisoned_source_is_quarantined_and_the_healthy_one_flows_on(trained_
             await apoll_until(arrived, "events of the healthy source", 20)
 
 
-async def test_flipped_labels_end_in_a_roll_back_or_a_retrained_champion(trained_stack: LocalStack) -> None:
+async def test_inverted_labels_are_blamed_on_the_labels_and_nothing_is_retrained_for_them(
+        trained_stack: LocalStack) -> None:
     since = time.time()
-    before = (await trained_stack.get("/v1/models/phishing"))["champion"]
     async with replaying(trained_stack, "--flip-labels", "--rate", "60"):
-        await incident(trained_stack, "quality_loss", since, "VERIFIED", 150)
-    assert (await trained_stack.get("/v1/models/phishing"))["champion"] != before
+        seen = await incident(trained_stack, "bad_labels", since, "ESCALATED", 150)
+    assert (seen["cause"], seen["target"]) == ("data:phishing/labels", "pipeline:phishing")
+    async with replaying(trained_stack, "--rate", "60"):
+        seen = await incident(trained_stack, "bad_labels", since, "VERIFIED", 150)
+    assert not [entry for entry in seen["timeline"] if entry["what"].startswith("commanded")]
+    assert not [one for one in await trained_stack.get("/v1/incidents") if "retrain" in str(one["timeline"])
+                and since <= trained_stack.seconds(one["opened_at"]) < trained_stack.seconds(seen["closed_at"])]

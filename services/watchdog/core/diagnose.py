@@ -7,6 +7,7 @@ from services.watchdog.core.inputs import Incident
 from services.watchdog.core.symptom import (
     ANSWER_DRIFT,
     AVAILABILITY,
+    BAD_LABELS,
     BROKEN_DATA,
     BROKEN_FIELD,
     BUS,
@@ -39,7 +40,8 @@ from services.watchdog.core.symptom import (
     Symptom,
 )
 
-EFFECTS_OF_BAD_ROWS = frozenset({QUALITY_LOSS, ESTIMATED_LOSS, POOR_FEEDBACK, DRIFT, ANSWER_DRIFT, UNUSUAL_ROWS})
+EFFECTS_OF_BAD_ROWS = frozenset({
+    QUALITY_LOSS, BAD_LABELS, ESTIMATED_LOSS, POOR_FEEDBACK, DRIFT, ANSWER_DRIFT, UNUSUAL_ROWS})
 
 BAD_ROWS = frozenset({BROKEN_DATA, BROKEN_FIELD})
 
@@ -82,7 +84,7 @@ def cause(symptom: Symptom) -> str:
             return f"resources:{kind}/{symptom.about}"
         case "drift" | "no_rows" | "unusual_rows":
             return f"data:{symptom.about}"
-        case "no_labels":
+        case "no_labels" | "bad_labels":
             return f"data:{symptom.about}/labels"
         case "availability" | "latency":
             return f"serving:{symptom.about}"
@@ -114,9 +116,9 @@ def target(symptom: Symptom) -> str:
             return f"dependency:{symptom.about}"
         case "silence" | "line_stopped" | "cut_off":
             return f"instance:{symptom.about}"
-        case "broken_data" | "broken_field":
+        case "broken_data" | "broken_field" | "bad_labels" | "no_labels":
             return f"pipeline:{symptom.about}"
-        case "no_rows" | "no_labels" | "unusual_rows" | "surge" | "overload" | "availability" | "latency":
+        case "no_rows" | "unusual_rows" | "surge" | "overload" | "availability" | "latency":
             return f"pipeline:{symptom.about}"
         case "outside_alert" | "certificate":
             return f"{symptom.kind.partition('_')[0]}:{symptom.about}"

@@ -14,7 +14,7 @@ from services.watchdog.core.diagnose import cause, explained, target
 from services.watchdog.core.diagnosis.blame import passed_on
 from services.watchdog.core.diagnosis.ranking import ranked, root, told
 from services.watchdog.core.diagnosis.tables import PARAMETERS
-from services.watchdog.core.diagnosis.training import at_fault
+from services.watchdog.core.diagnosis.training import TRAININGS, at_fault
 from services.watchdog.core.inputs import (
     AlreadyOpen,
     Answered,
@@ -250,6 +250,9 @@ class Engine:
             incident, self.state.thresholds, tick.monotonic_s)
         if unwanted:
             self._escalate(incident, unwanted, tick)
+            return
+        if rung.action in TRAININGS and self.state.labels_wrong(incident.pipeline):
+            # A person was told of them; what they teach would only be undone.
             return
         permit = self._budget.permit(incident, rung, self.state, tick.monotonic_s)
         if permit is Permit.SPENT:

@@ -1,10 +1,10 @@
 """Which signals are symptoms: thresholds as data, one function a kind of symptom."""
 
 from services.watchdog.core.inputs import Tick
-from services.watchdog.core.quality.loss import judge
 from services.watchdog.core.signals import Life, Lives
 from services.watchdog.core.state import State
 from services.watchdog.core.symptom import (
+    BAD_LABELS,
     BROKEN_DATA,
     BROKEN_FIELD,
     BUS,
@@ -135,11 +135,15 @@ def broken_fields(state: State, name: str, now: float) -> list[Symptom]:
 
 
 def quality_loss(state: State) -> list[Symptom]:
-    """Champions that answer worse on labelled predictions than when they were published."""
+    """Champions that answer worse on labelled predictions than when they were published, or labels that are wrong."""
     found = []
     for name, window in sorted(state.windows.items()):
-        loss, model = judge(window, state.reference(name)), state.models.get(name)
-        if loss is not None and loss.lost and model is not None:
+        loss, model, turned = state.loss(name), state.models.get(name), state.turned.get(name)
+        if turned is not None and turned.standing and model is not None:
+            found.append(Symptom(BAD_LABELS, name, turned.standing, name, version=model.champion))
+        elif turned is not None and turned.waits:
+            continue
+        elif loss is not None and loss.lost and model is not None:
             found.append(Symptom(QUALITY_LOSS, name, loss.text(window.rule.metric), name, version=model.champion))
     return found
 

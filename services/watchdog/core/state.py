@@ -38,9 +38,10 @@ from services.watchdog.core.load.work import Work
 from services.watchdog.core.quality.feedback import Feedback
 from services.watchdog.core.quality.fields import Fields
 from services.watchdog.core.quality.kept import Kept
-from services.watchdog.core.quality.loss import Reference, Window, judge, reached, stricter
+from services.watchdog.core.quality.loss import Loss, Reference, Window, judge, reached, stricter
 from services.watchdog.core.quality.pauses import Pauses
 from services.watchdog.core.quality.sources import Sources
+from services.watchdog.core.quality.turned import NEWEST, Turned
 from services.watchdog.core.quality.unusable import UnusableVersions
 from services.watchdog.core.rows.patterns import AllPatterns
 from services.watchdog.core.signals import Lives
@@ -74,6 +75,10 @@ class State:
     """By pipeline: labelled predictions of its present champion."""
     former: dict[str, Reference] = field(default_factory=dict)
     """By model, what the champion before did when it was replaced; while the present one is young."""
+    turned: dict[str, Turned] = field(default_factory=dict)
+    """By model, whether it is its labels that are wrong."""
+    _losses: dict[str, tuple[Window, int, Reference | None, Loss | None]] = field(default_factory=dict)
+    """By pipeline, the judgement of its window as it was then."""
     labels: dict[str, int] = field(default_factory=dict)
     """By pipeline, labelled predictions seen of any version."""
     news: dict[str, float] = field(default_factory=dict)
@@ -179,6 +184,8 @@ class State:
         self._idling(hearing, now)
         self._grown_up(now)
         self.speeds.look(now, self.thresholds.young_s)
+        for name in self.windows:
+            self._look_at_labels(name, now)
 
     def reference(self, model: str) -> Reference | None:
         """What the champion is held to: its figure at publication, and what the one before did lately where that is
@@ -187,6 +194,33 @@ class State:
         if rules is None or rules.quality is None:
             return None
         return stricter(rules.quality.metric, self.published(model), self.former.get(model))
+
+    def loss(self, model: str) -> Loss | None:
+        """What the champion's labels say of it; None while they say nothing."""
+        window, reference, known = self.windows.get(model), self.reference(model), self._losses.get(model)
+        if window is None:
+            return None
+        if known is None or known[0] is not window or known[1:3] != (window.seen, reference):
+            known = self._losses[model] = (window, window.seen, reference, judge(window, reference))
+        return known[3]
+
+    def labels_wrong(self, pipeline: str) -> str:
+        """How its labels are wrong, as far as that is known now; empty while they are not."""
+        return self.turned[pipeline].standing if pipeline in self.turned else ""
+
+    def _look_at_labels(self, name: str, now: float) -> None:
+        model, window = self.models.get(name), self.windows[name]
+        if model is not None and self.turned.setdefault(name, Turned()).look(
+                window, model, self.loss(name), self._calm(name, now), now):
+            self.fresh_window(name)
+            for row in list(window.rows)[-NEWEST:]:
+                self.windows[name].add(row)
+
+    def _calm(self, name: str, now: float) -> bool:
+        """Whether rows and answers are as usual, as far as is known yet."""
+        rules, sources, fields = self.rules[name], self.sources.get(name), self.fields.get(name)
+        return not (self.patterns.unusual(name) or (sources is not None and sources.bad(rules, now))
+                    or (fields is not None and fields.suspect(now)))
 
     def published(self, model: str) -> Reference | None:
         """What the champion's watched metric was at publication; None when it was not measured then."""
@@ -220,15 +254,13 @@ class State:
             self.windows[model] = Window(rules.quality)
 
     def _labelled_well(self, pipeline: str) -> bool:
-        window = self.windows.get(pipeline)
-        loss = judge(window, self.reference(pipeline)) if window is not None else None
+        loss = self.loss(pipeline)
         return loss is not None and not loss.lost
 
     def _grown_up(self, now: float) -> None:
         """What the version before did under another sky says nothing after a while, unless that is what is lost."""
         for model in [one for one in self.former if now - self.promoted.get(one, now) > self.thresholds.young_s]:
-            window = self.windows.get(model)
-            loss = judge(window, self.reference(model)) if window is not None else None
+            loss = self.loss(model)
             if loss is None or not loss.lost:
                 del self.former[model]
 
@@ -269,7 +301,8 @@ class State:
         self.promises.rule(rules)
         self.speeds.rule(rules)
         if rules.deleted:
-            for known in (self.rules, self.windows, self.sources, self.fields, self.runs, self.former):
+            for known in (self.rules, self.windows, self.sources, self.fields, self.runs, self.former,
+                          self.turned, self._losses):
                 known.pop(rules.pipeline, None)
             self.estimates.gone(rules.pipeline)
             self.feedback.gone(rules.pipeline)
@@ -283,6 +316,7 @@ class State:
             self.windows.pop(rules.pipeline, None)
             # What was measured by another rule is no measure of this one.
             self.former.pop(rules.pipeline, None)
+            self.turned.pop(rules.pipeline, None)
             self.fresh_window(rules.pipeline)
 
     def _model(self, seen: ModelSeen, now: float) -> None:
@@ -312,7 +346,8 @@ class State:
     def _judged(self, row: Judged, now: float) -> None:
         self.news[row.pipeline] = now
         self.labels[row.pipeline] = self.labels.get(row.pipeline, 0) + 1
-        self.estimates.judged(row, now)
+        if not self.labels_wrong(row.pipeline):
+            self.estimates.judged(row, now)
         self.patterns.judged(row)
         window, model = self.windows.get(row.pipeline), self.models.get(row.pipeline)
         if window is not None and model is not None and row.version == model.champion:

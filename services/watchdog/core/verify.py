@@ -3,7 +3,6 @@
 from services.watchdog.core.diagnosis.training import TRAININGS, ours
 from services.watchdog.core.incident import part
 from services.watchdog.core.inputs import READY, STARTING, Incident, Tick
-from services.watchdog.core.quality.loss import judge
 from services.watchdog.core.rules import pipeline_of
 from services.watchdog.core.safety import pausing
 from services.watchdog.core.safety.verdict import Finding, Verdict
@@ -52,6 +51,8 @@ def look(incident: Incident, state: State, tick: Tick) -> Verdict:
             return _bus(state, now) if incident.cause == BUS else _process(incident, state, now)
         case "cut_off":
             return _process(incident, state, now)
+        case "bad_labels":
+            return _turned(incident, state, now)
         case "quality_loss":
             return _refused(incident) or _quality(incident, state, now)
         case "estimated_loss":
@@ -204,7 +205,9 @@ def _quality(incident: Incident, state: State, now: float) -> Verdict:
     model, window = state.models.get(incident.pipeline), state.windows.get(incident.pipeline)
     if model is None or window is None:
         return Verdict(Finding.WELL, "the pipeline is gone")
-    loss = judge(window, state.reference(incident.pipeline))
+    if state.labels_wrong(incident.pipeline):
+        return Verdict(Finding.WELL, f"it was not the model: {state.labels_wrong(incident.pipeline)}")
+    loss = state.loss(incident.pipeline)
     replaced = model.champion != incident.from_version
     if incident.state == "commanded" and not replaced:
         return _run_failed(incident, state) or OPEN
@@ -215,6 +218,16 @@ def _quality(incident: Incident, state: State, now: float) -> Verdict:
         # Too few labels to say anything of a version that came meanwhile.
         return WAIT
     return _held_out(incident, state, now) if replaced and incident.action in TRAININGS else OPEN
+
+
+def _turned(incident: Incident, state: State, now: float) -> Verdict:
+    """Well once labels say the same as answers again, or something else is wrong."""
+    if not state.lives.may_judge(now):
+        return WAIT
+    if state.labels_wrong(incident.pipeline):
+        return OPEN
+    known = state.turned.get(incident.pipeline)
+    return Verdict(Finding.WELL, known.ended if known is not None and known.ended else "labels do not show it any more")
 
 
 def _estimated(incident: Incident, state: State, now: float) -> Verdict:
@@ -239,7 +252,7 @@ def _estimated(incident: Incident, state: State, now: float) -> Verdict:
 
 def _labels(incident: Incident, state: State) -> str:
     window = state.windows.get(incident.pipeline)
-    loss = judge(window, state.reference(incident.pipeline)) if window is not None else None
+    loss = state.loss(incident.pipeline)
     return "labels came and decide" + (f": {loss.text(window.rule.metric)}" if loss and window else "")
 
 

@@ -1,8 +1,8 @@
 """Whether labels ceased to come although the events they are of do not.
 
-How many labels are expected follows from how many are usual and from how many rows came when the events of the labels
-that are due now did: at least so many in any `over_s` since then. Fewer than `low` of that are a symptom once they have
-been for longer than labels usually are away or late. So labels that come once a week, or never, are nobody's fault.
+How many labels are expected follows from how many are usual and from how many rows come. Fewer than `low` of that are a
+symptom once they have been for longer than labels are usually away, and half as long again as they are late: so labels
+of events that stopped may follow once these are back, and labels that come once a week, or never, are nobody's fault.
 """
 
 from collections import deque
@@ -22,8 +22,6 @@ BACKLOG = 2.0
 LONGER = 1.5
 # The newest labelled predictions, of which nine in ten are not later; of fewer it is not known how late labels come.
 LATE_ROWS, LATE_FEWEST, LATE_SHARE = 200, 20, 0.9
-# A day of samples, with `over_s` of a minute.
-SAMPLES = 2_880
 # So long it is waited for labels of which nobody knows how late they come.
 UNKNOWN_S = 86_400.0
 # Of the newest times without labels as many may be longer than what counts as usual: these may have been faults.
@@ -69,8 +67,6 @@ class LabelFlow:
     _late: deque[float] = field(default_factory=lambda: deque(maxlen=LATE_ROWS))
     _spells: deque[float] = field(default_factory=lambda: deque(maxlen=SPELLS))
     """How long the newest times without labels took that came to an end."""
-    _samples: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=SAMPLES))
-    """When, and how many rows the last `over_s` had."""
 
     def accepted(self, rows: float, at: float, rule: VolumeRule) -> None:
         self.rows.add(rows, at, rule.over_s)
@@ -93,8 +89,6 @@ class LabelFlow:
             return self.standing
         self.looked_at = now
         came, rows = self.labels.total(now, rule.over_s), self.rows.total(now, rule.over_s)
-        if not self._samples or now - self._samples[-1][0] >= rule.over_s / 2:
-            self._samples.append((now, rows))
         if not self.usual or not self.usual_rows:
             self.usual, self.usual_rows = came, rows
             return self.standing
@@ -126,18 +120,7 @@ class LabelFlow:
         if (self.well_s < rule.learn_s or self.usual > BACKLOG * self.usual_rows
                 or now - self.low_since < LONGER * self._usually_away()):
             return
-        due = self._due(now - rule.over_s)
-        if due >= FEWEST and came < rule.low * due:
-            self.standing = f"{came:.0f} labels in {rule.over_s:.0f} s where {due:.0f} are expected of the rows"
-
-    def _due(self, since: float) -> float:
-        """Labels in `over_s`, from the fewest rows that came since the events of those were sent that are due now."""
-        earliest, least = since - self.late_s, self.usual_rows
-        for at, count in reversed(self._samples):
-            if at < earliest:
-                break
-            least = min(least, count)
-        return self.usual * least / self.usual_rows
+        self.standing = f"{came:.0f} labels in {rule.over_s:.0f} s where {expected:.0f} are expected of the rows"
 
     def _usually_away(self) -> float:
         """The longest time without labels that came more often than faults do; no shorter than they are late."""

@@ -128,6 +128,11 @@ class AllPatterns:
         if patterns is not None:
             patterns.labels.late(row.late_s)
 
+    def unusual(self, pipeline: str) -> bool:
+        """Whether rows, fields or answers are not as usual."""
+        known = self.by_pipeline.get(pipeline)
+        return known is not None and bool(known.shares.standing or known.fields.standing or known.answers.standing)
+
     def retrained(self, pipeline: str) -> None:
         patterns = self.by_pipeline.get(pipeline)
         if patterns is not None:

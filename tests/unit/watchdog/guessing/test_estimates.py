@@ -16,6 +16,7 @@ from services.watchdog.core.guessing.calibrated import Calibrated
 from services.watchdog.core.guessing.losses import Losses
 from services.watchdog.core.inputs import Answered, Judged, ModelSeen, Predicted
 from services.watchdog.core.journal import replay
+from services.watchdog.core.summaries.counts import Labelled
 from services.watchdog.core.thresholds.limits import Ladders, QualityRule
 from services.watchdog.flow.observing import Observing
 from tests.unit.watchdog.house import pipeline
@@ -299,7 +300,8 @@ async def test_answers_are_counted_by_how_sure_they_are_and_labels_tell_how_late
     await clock.advance(7.0)
     observing.turned_out("shop", Outcome(event_id="a", flag=True))
     observing.turned_out("shop", Outcome(event_id="d", flag=False))
-    judged, unsure, counted = observing.take()
+    judged, unsure, counted, labelled = observing.take()
     assert judged == Judged("shop", 3, "true", "true", 0.8, 0.8, 0.8, 7.0)
     assert unsure == Judged("shop", 3, "false", "true", late_s=7.0)
     assert counted == Predicted("shop", 3, (("false", 1), ("true", 3)), (), ((60, 1), (80, 2)))
+    assert labelled == Labelled("shop", 2)

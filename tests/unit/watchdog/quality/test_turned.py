@@ -1,0 +1,219 @@
+"""Labels that turn over are told from models that are bad, and from worlds that changed."""
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from services.watchdog.core.inputs import Answered, Judged, Unusable
+from services.watchdog.core.journal import replay
+from services.watchdog.core.quality.turned import Agreed, over
+from tests.unit.watchdog.world import RULES, World, model
+
+NAMES = ("false", "true")
+
+
+class Shop:
+    """A version answers right nine times of ten; how its labels are written is the test's."""
+
+    def __init__(self, previous: int = 0, metrics_of: float = 0.9) -> None:
+        self.world, self.random = World().healthy(), random.Random(3)
+        self.world.tick(RULES, model(2, previous=previous, accuracy=metrics_of))
+
+    def feed(self, version: int, count: int, told: Callable[[str], str] = lambda truth: truth,
+             right: float = 0.9, names: tuple[str, ...] = NAMES) -> None:
+        for _ in range(count // 5):
+            self.world.tick(*(self.row(version, told, right, names) for _ in range(5)))
+
+    def row(self, version: int, told: Callable[[str], str], right: float, names: tuple[str, ...]) -> Judged:
+        truth = self.random.choice(names)
+        wrong = self.random.choice([one for one in names if one != truth])
+        return Judged("phishing", version, told(truth), truth if self.random.random() < right else wrong)
+
+    def kinds(self) -> list[tuple[str, str]]:
+        """Symptom and cause of all incidents, in the order they were opened."""
+        return list(dict.fromkeys((one.incident.symptom, one.incident.cause) for one in self.world.decisions))
+
+
+def inverted(truth: str) -> str:
+    return NAMES[truth == NAMES[0]]
+
+
+LABELS, MODEL = ("bad_labels", "data:phishing/labels"), ("quality_loss", "model:phishing")
+
+
+def test_labels_that_turn_over_under_a_version_they_called_well_are_blamed_and_nothing_learns_from_them() -> None:
+    shop = Shop(previous=1)
+    shop.feed(2, 200)
+    shop.feed(2, 100, inverted)
+    assert shop.kinds() == [LABELS]
+    assert shop.world.last().state == "escalated"
+    assert "false is called true" in shop.world.last().timeline[0].detail
+    shop.feed(2, 300, inverted)
+    assert shop.world.orders() == []
+    shop.feed(2, 200)
+    assert shop.world.last().state == "verified"
+    assert "agree with the answers again" in shop.world.last().verdict
+    assert shop.kinds() == [LABELS]
+    assert list(replay(shop.world.written())) == shop.world.made
+
+
+def test_labels_that_are_all_the_same_are_blamed() -> None:
+    shop = Shop(previous=1)
+    shop.feed(2, 200)
+    shop.feed(2, 200, lambda truth: "true")
+    assert shop.kinds()[0] == LABELS
+    assert shop.world.orders() == []
+
+
+def test_two_classes_of_many_that_change_their_names_are_blamed() -> None:
+    shop = Shop(previous=1)
+    names = ("a", "b", "c", "d")
+    shop.feed(2, 300, names=names)
+    shop.feed(2, 200, lambda truth: {"a": "b", "b": "a"}.get(truth, truth), names=names)
+    assert shop.kinds() == [LABELS]
+    assert shop.world.orders() == []
+
+
+def test_a_version_whose_answers_were_never_right_is_rolled_back_at_once() -> None:
+    shop = Shop()
+    shop.feed(2, 200)
+    shop.world.tick(model(3, previous=2))
+    shop.feed(3, 60, inverted)
+    (command,) = shop.world.commands()
+    assert (shop.kinds(), command.action) == ([MODEL], "roll_back")
+    shop.world.tick(Answered(command.command_id, "done"), model(2, revision=4))
+    shop.feed(2, 100)
+    assert shop.world.last().state == "verified"
+    assert shop.kinds() == [MODEL]
+
+
+def test_where_the_version_before_is_just_as_bad_though_it_was_fine_before_it_is_the_labels() -> None:
+    shop = Shop()
+    shop.feed(2, 200)
+    shop.world.tick(model(3, previous=2))
+    shop.feed(3, 100, inverted)
+    shop.world.tick(Answered(shop.world.commands()[0].command_id, "done"), model(2, previous=1, revision=4))
+    shop.feed(2, 200, inverted)
+    assert shop.world.orders() == [("roll_back", "model:phishing")]
+    assert shop.kinds() == [MODEL, LABELS]
+    loss = next(one.incident for one in shop.world.decisions if one.incident.state == "verified")
+    assert "it was not the model" in loss.verdict
+
+
+def test_two_versions_that_nobody_knew_before_show_it_too() -> None:
+    """After a restart: what labels said of them is forgotten, what they were published with is not."""
+    shop = Shop(previous=1)
+    shop.feed(2, 120, inverted)
+    shop.world.tick(Answered(shop.world.commands()[0].command_id, "done"), model(1, previous=0, revision=4))
+    shop.feed(1, 120, inverted)
+    assert shop.kinds() == [MODEL, LABELS]
+    assert shop.world.orders() == [("roll_back", "model:phishing")]
+
+
+def test_a_version_that_learnt_from_them_does_not_make_them_right_and_is_left_once_they_are() -> None:
+    shop = Shop(previous=1)
+    shop.feed(2, 200)
+    shop.feed(2, 100, inverted)
+    shop.world.tick(model(3, previous=2))
+    shop.feed(3, 200, inverted, right=0.1)
+    shop.world.tick(model(4, previous=3))
+    assert shop.world.last().state == "escalated"
+    shop.feed(4, 200, lambda truth: truth, right=0.9)
+    assert shop.world.last().state == "escalated"
+    shop.feed(4, 100, inverted)
+    assert shop.kinds() == [LABELS, MODEL]
+    assert shop.world.orders() == [("roll_back", "model:phishing")]
+    shop.world.tick(model(3, previous=2, revision=9))
+    shop.feed(3, 100, inverted)
+    assert len({one.incident.id for one in shop.world.decisions if one.incident.symptom == "bad_labels"}) == 1
+    assert "learnt from them" in next(one.incident.verdict for one in shop.world.decisions
+                                      if one.incident.state == "verified")
+
+
+@pytest.mark.parametrize(("before", "after"), [(10, 0), (0, 10)])
+def test_labels_that_are_right_again_about_when_a_version_comes_are_well(before: int, after: int) -> None:
+    shop = Shop(previous=1)
+    shop.feed(2, 200)
+    shop.feed(2, 100, inverted)
+    shop.feed(2, before)
+    shop.world.tick(model(3, previous=2))
+    shop.feed(3, after, inverted)
+    shop.feed(3, 100)
+    assert shop.world.last().state == "verified"
+    assert shop.kinds() == [LABELS]
+
+
+def test_what_is_hardly_better_than_chance_is_not_called_exchanged() -> None:
+    rows = [Judged("p", 1, name, inverted(name) if place < 12 else name) for name in NAMES for place in range(20)]
+    assert over(rows, Agreed(0.6)) == ""
+    turned = [Judged("p", 1, name, inverted(name)) for name in NAMES * 20]
+    assert "100% agree" in over(turned, Agreed(0.95))
+
+
+def test_what_agrees_with_a_new_version_for_an_hour_is_how_it_is() -> None:
+    shop = Shop(previous=1)
+    shop.feed(2, 200)
+    shop.feed(2, 100, inverted)
+    shop.world.tick(model(3, previous=2))
+    for _ in range(65):
+        shop.feed(3, 100)
+        shop.world.now += 60
+    assert shop.world.last().state == "verified"
+    assert shop.kinds() == [LABELS]
+
+
+@pytest.mark.parametrize("right", [0.5, 0.3])
+def test_a_world_that_changed_is_the_models_to_follow(right: float) -> None:
+    shop = Shop()
+    shop.feed(2, 200)
+    shop.feed(2, 200, right=right)
+    assert shop.kinds() == [MODEL]
+    assert shop.world.orders()[0] == ("retrain", "model:phishing")
+
+
+def test_rows_that_changed_too_are_not_blamed_on_labels() -> None:
+    shop = Shop()
+    shop.feed(2, 200)
+    drifting = shop.world.engine.state.patterns.by_pipeline["phishing"].fields
+    drifting.standing["x"] = "it moved"
+    shop.feed(2, 200, inverted)
+    assert MODEL in shop.kinds()
+    assert LABELS not in shop.kinds()
+
+
+def test_rows_that_change_much_later_do_not_make_labels_right() -> None:
+    shop = Shop(previous=1)
+    shop.feed(2, 200)
+    shop.feed(2, 100, inverted)
+    shop.world.run(310)
+    shop.world.engine.state.patterns.by_pipeline["phishing"].fields.standing["x"] = "it moved"
+    shop.feed(2, 100, inverted)
+    assert MODEL not in shop.kinds()
+
+
+def test_nothing_learns_from_them_whatever_else_is_wrong() -> None:
+    shop = Shop()
+    shop.feed(2, 200)
+    shop.feed(2, 100, inverted)
+    shop.world.tick(Unusable("predictor-0", "phishing", 2, refused="signature"))
+    shop.world.run(5)
+    assert ("unusable_model", "model:phishing") in shop.kinds()
+    assert shop.world.orders() == []
+    shop.feed(2, 100)
+    shop.world.tick(Unusable("predictor-0", "phishing", 2, refused="signature"))
+    shop.world.run(2)
+    assert shop.world.orders() == [("retrain", "model:phishing")]
+
+
+def test_numbers_are_never_blamed_on_labels() -> None:
+    assert over([Judged("p", 1, -float(one), float(one)) for one in range(60)], Agreed(0.9)) == ""
+
+
+def test_few_labels_wait_for_more_and_not_for_ever() -> None:
+    shop = Shop(previous=1)
+    shop.feed(2, 200)
+    shop.feed(2, 25, inverted)
+    assert shop.kinds() == []
+    shop.world.run(25)
+    assert shop.kinds() == [MODEL]
