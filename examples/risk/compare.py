@@ -19,8 +19,8 @@ from examples.risk.data import LEARNT_FROM, patients
 from services.trainer.core.gate import Verdict, decide
 from services.trainer.core.learning import Given, Learned, learn
 from services.trainer.core.plan import Plan
-from services.trainer.core.searching.search import Notes, find
-from services.trainer.core.searching.trials import attempts
+from services.trainer.core.searching.search import Notes
+from services.trainer.core.searching.trials import searched
 
 THIRDS = ("least", "middle", "most")
 
@@ -47,8 +47,7 @@ def found(rows: Sequence[dict[str, Any]], trials: int | None = None) -> Found:
     assert asked.search is not None
     if trials is not None:
         asked = asked.model_copy(update={"search": asked.search.model_copy(update={"trials": trials})})
-    plan = find(asked, lambda: attempts(asked, table), Notes(None, lambda kept: None, lambda stage, figures: None,
-                                                            monotonic))
+    plan = searched(asked, table, Notes(None, lambda kept: None, lambda stage, figures: None, monotonic))
     learned = learn(plan, Given(table), [])
     return Found(plan, learned, decide(of.gate, learned.metrics, None, fairness=of.model.evaluate.fairness))
 

@@ -276,16 +276,15 @@ def _found(folder: Path, plan: "Plan", given: "Given", deadline: "Deadline") -> 
     if plan.search is None:
         return plan
     from lepton.clock import SystemClock
-    from services.trainer.core.searching.search import Notes, find
-    from services.trainer.core.searching.trials import attempts
+    from services.trainer.core.searching.search import Notes
+    from services.trainer.core.searching.trials import searched
 
     def tell(stage: str, figures: dict[str, float]) -> None:
         _told(folder, {"epoch": 0, "epochs": 0, "stage": stage, **figures})
 
     kept = (folder / SEARCH).read_bytes() if (folder / SEARCH).exists() else None
-    return find(plan, lambda: attempts(plan, given.rows),
-                Notes(kept, lambda data: _write(folder / SEARCH, data), tell, SystemClock().monotonic,
-                      deadline.check))
+    return searched(plan, given.rows, Notes(kept, lambda data: _write(folder / SEARCH, data), tell,
+                                            SystemClock().monotonic, deadline.check))
 
 
 def _given(folder: Path) -> "Given":

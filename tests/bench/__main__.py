@@ -1,7 +1,7 @@
 """Every benchmark, one after the other, nothing else running: `make bench`. Figures also go to .local/bench/*.json.
 
     python -m tests.bench [latency] [predictor] [scoring] [wire] [peers] [flat] [ingest] [windows] [streaming] [trainer]
-                          [scores] [platform] [watchdog] [drift]
+                          [scores] [auto] [platform] [watchdog] [drift]
 
 Those named, or all.
 """
@@ -13,6 +13,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.harness.stack import LocalStack
+
+AUTO_S = 300
+"""What `auto` has for each set, wanted within five minutes."""
 
 
 def run(module: str, stack: LocalStack | None = None, *arguments: str) -> None:
@@ -48,7 +51,9 @@ ALL: Mapping[str, Callable[[], None]] = {
     "flat": lambda: run("tests.bench.peers.flat"),
     "ingest": lambda: run("tests.bench.bench_ingest"), "windows": lambda: run("tests.bench.bench_windows"),
     "streaming": lambda: run("tests.bench.bench_streaming"), "trainer": lambda: run("tests.bench.bench_trainer"),
-    "scores": lambda: run("tests.bench.bench_scores"), "platform": platform,
+    "scores": lambda: run("tests.bench.bench_scores"),
+    "auto": lambda: run("tests.bench.bench_scores", None, "--search", str(AUTO_S), "--folded"),
+    "platform": platform,
     "watchdog": lambda: run("tests.bench.watchdog.decisions"),
     "drift": lambda: run("tests.bench.watchdog.drift")}
 

@@ -1,9 +1,9 @@
 """Our families beside ten of scikit-learn's models: repeated stratified cross-validation on the sets bundled with it.
 
-    python -m tests.bench scores
+    python -m tests.bench scores auto
     python -m tests.bench.bench_scores [--folds 10] [--repeats 5] [--only wine,digits] [--ours]
     python -m tests.bench.bench_scores --search 300 [--only wine]      what `auto` finds in so many seconds
-    python -m tests.bench.bench_scores --search 300 --folded           ... and that over the folds
+    python -m tests.bench.bench_scores --search 300 --folded           ... and that over the folds (`auto` above)
 
 Ours go the whole way of a run: `learn` with `model.evaluate.folds`, so each fold's figure is of the exported file. A
 tenth of the rows learnt from tells ours when to stop; scikit-learn's models learn from all of them. Both get the very
@@ -38,8 +38,8 @@ from services.trainer.core.dataset import LABEL
 from services.trainer.core.judging.folds import by_chance
 from services.trainer.core.learning import Given, learn
 from services.trainer.core.plan import Plan
-from services.trainer.core.searching.search import Notes, find
-from services.trainer.core.searching.trials import attempts
+from services.trainer.core.searching.search import Notes
+from services.trainer.core.searching.trials import searched as searched_plan
 from tests.bench import results
 
 Array = npt.NDArray[Any]
@@ -152,7 +152,7 @@ def searched(name: str, given: argparse.Namespace) -> dict[str, Any]:
     of, rows = spec_of(name, f"{{family: auto, search: {{trials: 200, seconds: {given.search}}}}}")
     began = time.monotonic()
     plan = alone.plan(of, 0).model_copy(update={"rows": rows.num_rows})
-    taken = find(plan, lambda: attempts(plan, rows), Notes(None, lambda _: None, lambda *_: None, time.monotonic))
+    taken = searched_plan(plan, rows, Notes(None, lambda _: None, lambda *_: None, time.monotonic))
     learned = learn(taken, Given(rows), [])
     took, score, account = time.monotonic() - began, learned.metrics[one.metric], json.loads(taken.found)
     print(f"  auto takes {taken.family} {taken.parameters.model_dump(exclude_defaults=True, mode='json')}\n"

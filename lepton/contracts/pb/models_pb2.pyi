@@ -891,6 +891,7 @@ class Trial(_message.Message):
     LOSS_FIELD_NUMBER: _builtins.int
     STANDARD_ERROR_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    TRANSFORMS_JSON_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     family: _builtins.str
     parameters_json: _builtins.str
@@ -899,6 +900,10 @@ class Trial(_message.Message):
     standard_error: _builtins.float
     """Standard error of `loss` over the folds it was measured on; 0 for a single one."""
     state: Global___TrialState.ValueType
+    transforms_json: _builtins.str
+    """Transforms tried for fields that none was declared for: a JSON list as in `features.transforms`; empty where each of
+    these became columns as it does by itself.
+    """
     def __init__(
         self,
         *,
@@ -908,10 +913,11 @@ class Trial(_message.Message):
         loss: _builtins.float = ...,
         standard_error: _builtins.float = ...,
         state: Global___TrialState.ValueType = ...,
+        transforms_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["family", b"family", "loss", b"loss", "number", b"number", "parameters_json", b"parameters_json", "standard_error", b"standard_error", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["family", b"family", "loss", b"loss", "number", b"number", "parameters_json", b"parameters_json", "standard_error", b"standard_error", "state", b"state", "transforms_json", b"transforms_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -95,6 +95,8 @@ class Plan(Block):
     fields: tuple[PlannedField, ...]
     outliers: Outliers
     transforms: tuple[Transform, ...] = ()
+    fixed_columns: bool = False
+    """Whether a search leaves transforms alone: the Pipeline lets runs go on from others, with the same columns."""
     augment: Augment | None = None
     adversarial: Adversarial | None = None
     scale: Scale = Scale()

@@ -37,7 +37,7 @@ from services.trainer.core.plan import (
     planned_fields,
     scale_of,
 )
-from services.trainer.core.searching.asking import as_parent, asked, goes_on
+from services.trainer.core.searching.asking import Known, as_parent, asked, goes_on
 from services.trainer.core.streaming.course import course_digest, stream_of
 from services.trainer.core.weights import unpack
 from services.trainer.flow import snapshots
@@ -98,26 +98,26 @@ class Planner:
         registry = await self._registry(command.model)
         champion = await self._champion(registry, spec, folder)
         imported = await self._brought(command, folder)
-        search, found = None if imported else asked(spec, command, family), ""
+        search = None if imported else asked(spec, command, family)
         # What a stream's learner knows began with nothing but its rows.
         parent, transfer = (None, None) if command.stream_sha256 or imported else await self._parent(
             command, family, spec, registry, taken.rows.num_rows, folder)
-        if parent is not None:
-            version = None if parent.model else _version(registry.versions, parent.version)
-            if version is not None:
-                family, parameters, found = as_parent(family, parameters, command, version)
-            search = None
-        scale = Scale() if imported or taken.learnt else scale_of(model.train, family, search is not None,
+        own = _version(registry.versions, parent.version) if parent is not None and not parent.model else None
+        known = (Known(family, parameters, spec.features.transforms, "") if own is None
+                 else as_parent(spec, parameters, command, own))
+        search = None if parent is not None else search
+        scale = Scale() if imported or taken.learnt else scale_of(model.train, known.family, search is not None,
                                                                   self._bounds.device)
         plan = Plan(
             run_id=run.run_id, command_id=command.command_id, model=command.model, data_pipeline=data.name,
             generation=data_state.generation, spec_version=state.version, spec_digest=state.spec_digest,
             input_schema_digest=spec.input_schema_digest(), task=cast(Task, spec.task), label=spec.label_field or "",
             label_type=cast(LabelType | None, spec.label_type), label_categories=categories_of(spec), roles=model.roles,
-            fields=planned_fields(spec), outliers=spec.clean.outliers, transforms=spec.features.transforms,
+            fields=planned_fields(spec), outliers=spec.clean.outliers, transforms=known.transforms,
+            fixed_columns=model.transfer is not None,
             augment=model.train.augment, adversarial=model.train.adversarial, scale=scale, device=self._bounds.device,
-            family=family, parameters=parameters, gate=gate, search=search, rollout=spec.serve.rollout,
-            trial=spec.serve.trial or Trial(), interval=spec.serve.interval, found=found, export=model.export,
+            family=known.family, parameters=known.parameters, gate=gate, search=search, rollout=spec.serve.rollout,
+            trial=spec.serve.trial or Trial(), interval=spec.serve.interval, found=known.found, export=model.export,
             evaluate=model.evaluate, explain=model.explain, rows=taken.learnt or taken.rows.num_rows,
             counted_rows=0 if command.max_rows or command.data_pipeline else taken.counted, snapshot=taken.snapshot,
             stream=model.train.stream if command.stream_sha256 else None, parent=parent, transfer=transfer,

@@ -1,12 +1,14 @@
 """Whether a run looks for family and parameters first, and what it takes from a version that did; needs no torch."""
 
 import json
+from dataclasses import dataclass
 
 from google.protobuf import json_format
 from pydantic import ValidationError
 
 from lepton.contracts.modelling.blocks import ModelSpec, Parameters, check_model
 from lepton.contracts.modelling.families import AUTO, Family
+from lepton.contracts.modelling.transforms import Features, Transform
 from lepton.contracts.pb import models_pb2, training_pb2
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.pipeline_blocks import Search
@@ -47,19 +49,34 @@ def goes_on(search: Search | None, champion: models_pb2.ModelVersion | None) -> 
     return search is None or (champion is not None and champion.manifest.HasField("search"))
 
 
-def as_parent(family: Family, parameters: Parameters, command: training_pb2.TrainingCommand,
-              parent: models_pb2.ModelVersion) -> tuple[Family, Parameters, str]:
-    """Family, parameters and the account (JSON) of a run that continues `parent`, which was searched for.
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a run learns with that does not search; `found` is the account (JSON) of an earlier search, or empty."""
 
-    It does not search again: it learns as its parent did, but for parameters the command gives. One that was not
-    searched for leaves all as it is.
+    family: Family
+    parameters: Parameters
+    transforms: tuple[Transform, ...]
+    found: str
+
+
+def as_parent(pipeline: Pipeline, parameters: Parameters, command: training_pb2.TrainingCommand,
+              parent: models_pb2.ModelVersion) -> Known:
+    """Of a run that continues `parent`, which was searched for: it does not search again, but learns as its parent did,
+    but for parameters the command gives. Transforms that were found hold while the fields are the same, and none is
+    declared for those they name. One that was not searched for leaves all as it is.
     """
-    manifest = parent.manifest
+    manifest, declared = parent.manifest, pipeline.features.transforms
     if not manifest.HasField("search"):
-        return manifest.family, parameters, ""  # type: ignore[return-value]  # a version's family is one
+        return Known(manifest.family, parameters, declared, "")  # type: ignore[arg-type]  # a version's family is one
     chosen = next(one for one in manifest.search.trials if one.number == manifest.search.chosen)
     # What learns on begins near its end: rows that say when it gets worse are worth more than learning from them.
     learnt = {name: value for name, value in json.loads(chosen.parameters_json).items() if name != "patience"}
     merged = {**parameters.model_dump(exclude_none=True), **learnt, **given_parameters(command.parameters_json)}
-    return (manifest.family, Parameters.model_validate(merged),  # type: ignore[return-value]  # as above
-            json_format.MessageToJson(manifest.search, preserving_proto_field_name=True, indent=None))
+    named = {name for one in declared for name in one.of}
+    same = manifest.input_schema_digest == pipeline.input_schema_digest()
+    told = json.loads(chosen.transforms_json or "[]") if same else []
+    found = Features.model_validate({"transforms": told}).transforms
+    return Known(
+        manifest.family, Parameters.model_validate(merged),  # type: ignore[arg-type]  # as above
+        (*declared, *(one for one in found if not named & {*one.of})),
+        json_format.MessageToJson(manifest.search, preserving_proto_field_name=True, indent=None))

@@ -2,7 +2,8 @@
 
     kept = what an earlier life of the run saved
     until there are as many trials as asked for, or their time is over:
-        draw the next                     from those that ended and the seed alone
+        draw the next                     from those that ended and the seed alone; after the first ones each family
+                                          also with other columns of fields that no transform is declared for
         train it, fold by fold            on the first fold it is ended when it falls behind
         save what came of it
     try the best of each family again     on other folds, from other first weights
@@ -12,17 +13,17 @@ Of the time asked for so much is left as the training that follows will need, as
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import optuna
 from pydantic import ValidationError
 
+from lepton.contracts.modelling.transforms import Transform
 from services.trainer.core.deadline import TIME_LIMIT
 from services.trainer.core.failure import RunFailed, bad_parameter, no_resource, of_error
 from services.trainer.core.plan import Plan
-from services.trainer.core.searching import study, telling
+from services.trainer.core.searching import drawing, study, telling
+from services.trainer.core.searching.menu import PLAIN, Menu, Names
 from services.trainer.core.searching.space import Space
 
 # The other part of a run's time is left for the training that follows.
@@ -47,22 +48,22 @@ class Notes:
     """Raises RunFailed, named `time_limit`, when the time of the whole run is over."""
 
 
-def find(plan: Plan, attempts: Callable[[], study.Attempt], notes: Notes) -> Plan:
+def find(plan: Plan, attempts: Callable[[], study.Attempt], notes: Notes, menu: Menu = PLAIN) -> Plan:
     """The plan of what is to be learnt, with the account of how it was found. Raises RunFailed.
 
-    The same plan and rows give the same answer while no time runs out, in however many lives it was found. `attempts`
-    is called only where there is something left to try.
+    The same plan, rows and menu give the same answer while no time runs out, in however many lives it was found.
+    `attempts` is called only where there is something left to try.
     """
-    return plan if plan.search is None else _Search(plan, notes).found(attempts)
+    return plan if plan.search is None else _Search(plan, notes, menu).found(attempts)
 
 
 class _Search:
-    def __init__(self, plan: Plan, notes: Notes) -> None:
+    def __init__(self, plan: Plan, notes: Notes, menu: Menu) -> None:
         assert plan.search is not None
         self._asked = plan.search
         self._plan = plan
         self._notes = notes
-        self._space = Space(plan)
+        self._space = Space(plan, menu)
         self._epochs = self._asked.epochs or plan.parameters.epochs
         self._seconds = min(self._asked.seconds or plan.limit_s, SHARE_OF_LIMIT * plan.limit_s)
         # What a run learns: what was found, and that anew in each fold it is to be evaluated in.
@@ -83,69 +84,78 @@ class _Search:
             self._try_all(attempt)
         ended = self._kept.trials
         try:
-            taken = telling.chosen(self._space.families, ended, self._kept.finals)
+            taken = telling.chosen(self._space, ended, self._kept.finals)
         except ValueError:
             raise self._hopeless() from None
         plan = self._plan.model_copy(update={
-            "family": taken.family, "parameters": self._space.parameters(taken.parameters), "search": None})
+            "family": taken.family, "parameters": self._space.parameters(taken.parameters), "search": None,
+            "transforms": self._transforms(taken.columns)})
         rows = "folds" if any(one.standard_error for one in ended) else "a fifth"
         return plan.model_copy(update={"found": telling.account(
-            plan, self._space.families, self._kept, taken, f"{rows} of the training rows")})
+            plan, self._space, self._kept, taken, f"{rows} of the training rows")})
 
     def _try_all(self, attempt: study.Attempt) -> None:
         while len(self._kept.trials) < self._asked.trials and (
                 self._left() > self._following() or not self._any_complete()):
             ended = self._kept.trials
-            drawn = study.begin(self._space, self._plan.parameters.seed, self._epochs, ended)
-            one = self._try(drawn, attempt)
+            begun = drawing.begin(self._space, self._plan.parameters.seed, self._epochs, ended)
+            one = self._try(begun, attempt)
             self._keep(study.Kept((*ended, one)))
-        finalists = telling.finalists(self._space.families, self._kept.trials)
+        finalists = telling.finalists(self._space, self._kept.trials)
         for one in finalists[len(self._kept.finals):]:
             self._keep(replace(self._kept, finals=(*self._kept.finals, self._try_again(one, attempt))))
         self._keep(replace(self._kept, ended=True))
 
-    def _try(self, drawn: optuna.Trial, attempt: study.Attempt) -> study.Trial:
-        family, values = self._space.draw(drawn)
-        number, began, course = len(self._kept.trials) + 1, self._notes.monotonic(), list[float]()
+    def _try(self, begun: drawing.Begun, attempt: study.Attempt) -> study.Trial:
+        number, course, spent = len(self._kept.trials) + 1, list[float](), _Spent(self._notes.monotonic)
         following = self._following()
-        self._notes.tell(f"trial {number} of {self._asked.trials}: {family}", self._least())
+        beside = f" with {', '.join(begun.columns)}" if begun.columns else ""
+        self._notes.tell(f"trial {number} of {self._asked.trials}: {begun.family}{beside}", self._least())
 
         def after_epoch(fold: int, epoch: int, loss: float) -> None:
             self._notes.check(f"at epoch {epoch} of trial {number}")
+            if epoch == 0:
+                spent.ready()
+                return
             if fold == 0:
                 course.append(loss)
-                drawn.report(loss, epoch)
-                if drawn.should_prune():
+                if begun.behind(epoch, loss):
                     raise study.Pruned("behind the others")
-            took = self._notes.monotonic() - began
-            own = self._training(took * self._epochs / (fold * self._epochs + epoch))
+            own = self._training(spent.learning() * self._epochs / (fold * self._epochs + epoch))
             if self._any_complete() and max(following, own) > self._left():
                 raise study.Pruned("the search's time is over")
 
-        return self._came_of(study.Trial(number, family, dict(drawn.params), values, "complete", None, 0.0), began,
-                             lambda: attempt(self._tried(family, values), after_epoch), course)
+        one = study.Trial(number, begun.family, begun.drawn, begun.parameters, "complete", None, 0.0,
+                          columns=begun.columns)
+        return self._came_of(one, spent, lambda: attempt(self._tried(one), after_epoch), course)
 
     def _try_again(self, one: study.Trial, attempt: study.Attempt) -> study.Trial:
         """The very same with another seed: of many trials the best was lucky, and in this its luck has no part."""
-        began = self._notes.monotonic()
+        spent = _Spent(self._notes.monotonic)
         self._notes.tell(f"trial {one.number} once more: {one.family}", self._least())
-        plan = self._tried(one.family, one.parameters)
+        plan = self._tried(one)
         parameters = plan.parameters.model_copy(update={"seed": (plan.parameters.seed + _OTHER_SEED) % 2**31})
 
         def after_epoch(fold: int, epoch: int, loss: float) -> None:
             self._notes.check(f"at epoch {epoch} of trial {one.number} once more")
-            if self._training(one.seconds / one.folds) > self._left():
+            if epoch == 0:
+                spent.ready()
+            if self._training(_fold_s(one)) > self._left():
                 raise study.Pruned("the search's time is over")
 
-        return self._came_of(replace(one, course=()), began,
+        return self._came_of(replace(one, course=()), spent,
                              lambda: attempt(plan.model_copy(update={"parameters": parameters}), after_epoch), [])
 
-    def _tried(self, family: str, values: Mapping[str, Any]) -> Plan:
+    def _tried(self, one: study.Trial) -> Plan:
         """Raises ValidationError where the values do not go together."""
-        parameters = self._space.parameters(values).model_copy(update={"epochs": self._epochs})
-        return self._plan.model_copy(update={"family": family, "parameters": parameters})
+        parameters = self._space.parameters(one.parameters).model_copy(update={"epochs": self._epochs})
+        return self._plan.model_copy(update={"family": one.family, "parameters": parameters,
+                                             "transforms": self._transforms(one.columns)})
 
-    def _came_of(self, one: study.Trial, began: float, attempt: Callable[[], study.Judged],
+    def _transforms(self, columns: Names) -> tuple[Transform, ...]:
+        return (*self._plan.transforms, *self._space.menu.transforms(columns))
+
+    def _came_of(self, one: study.Trial, spent: "_Spent", attempt: Callable[[], study.Judged],
                  course: Sequence[float]) -> study.Trial:
         state: study.State = "complete"
         judged: study.Judged | None = None
@@ -164,7 +174,7 @@ class _Search:
             log.info("trial %d of %s failed: %s", one.number, one.family, why)
         loss, error, folds = (judged.loss, judged.standard_error, judged.folds) if judged else (None, 0.0, 1)
         return replace(one, state=state, loss=loss, standard_error=error, folds=folds, course=tuple(course),
-                       seconds=self._notes.monotonic() - began, why=why)
+                       seconds=spent.whole(), preparing_s=spent.preparing_s, why=why)
 
     def _keep(self, kept: study.Kept) -> None:
         self._kept = kept
@@ -176,11 +186,16 @@ class _Search:
 
     def _following(self) -> float:
         """Seconds needed yet when no trial follows: any may be taken, and the best of each family are tried again."""
-        finalists = telling.finalists(self._space.families, self._kept.trials)
+        finalists = telling.finalists(self._space, self._kept.trials)
         # Their folds are others, which are prepared first.
-        again = MARGIN * sum(one.seconds + self._preparing_s for one in finalists)
-        return again + max((self._training(one.seconds / one.folds) for one in self._kept.trials
+        again = MARGIN * sum(one.seconds - one.preparing_s + self._preparing(one) for one in finalists)
+        return again + max((self._training(_fold_s(one)) for one in self._kept.trials
                             if one.state == "complete"), default=0.0)
+
+    def _preparing(self, one: study.Trial) -> float:
+        """As far as known, what it takes until a trial with its columns can learn."""
+        return max([self._preparing_s, *(other.preparing_s for other in self._kept.trials
+                                         if other.columns == one.columns)])
 
     def _training(self, fold_s: float) -> float:
         return MARGIN * self._trainings * fold_s / ROWS_OF_FOLD * self._plan.parameters.epochs / self._epochs
@@ -200,6 +215,28 @@ class _Search:
         if last is not None and last.failure_class == "resource":
             return no_resource(message, remedy, last.name)
         return bad_parameter(message, remedy, "search_without_result")
+
+
+class _Spent:
+    """Seconds of a trial since now, and how many of them went before it learnt."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._began = monotonic()
+        self.preparing_s = 0.0
+
+    def ready(self) -> None:
+        self.preparing_s = self.whole()
+
+    def whole(self) -> float:
+        return self._monotonic() - self._began
+
+    def learning(self) -> float:
+        return self.whole() - self.preparing_s
+
+
+def _fold_s(one: study.Trial) -> float:
+    return (one.seconds - one.preparing_s) / one.folds
 
 
 def _kept(data: bytes | None) -> study.Kept:

@@ -17,6 +17,7 @@ from lepton.contracts.modelling.families import AUTO, FAMILIES, Family, foreign
 from lepton.contracts.pipeline_blocks import Tried
 from services.trainer.core.plan import Plan
 from services.trainer.core.preparing.field import picture_of
+from services.trainer.core.searching.menu import PLAIN, Menu
 from services.trainer.core.searching.usual import ANY, USUAL
 
 _LOOKS_ALONG: dict[str, frozenset[str]] = {"cnn": frozenset({"vector", "sequence"}),
@@ -38,10 +39,11 @@ MEMBERS = 8
 
 
 class Space:
-    """The drawn values of a plan's search, by optuna's names `<family>.<parameter>`."""
+    """The drawn values of a plan's search, by optuna's names `<family>.<parameter>`, and the menu for its fields."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, menu: Menu = PLAIN) -> None:
         self._plan = plan
+        self.menu = menu
         self.families: tuple[Family, ...] = (plan.family,) if plan.family != AUTO else tuple(
             family for family in USUAL if plan.task in FAMILIES[family].tasks and (
                 family not in _LOOKS_ALONG or any(field.type in _LOOKS_ALONG[family] for field in plan.fields)))
@@ -78,11 +80,14 @@ class Space:
         those that proved good, as far as all their values are."""
         found = [self._start(family, {name: getattr(self._plan.parameters, name) for name in ranges})
                  for family, ranges in self._ranges.items()]
-        for family, ranges in self._ranges.items():
-            found += [self._start(family, values) for values in _PROVEN.get(family, ())
-                      if set(values) == set(ranges)
-                      and all(_holds(name, tried, values[name]) for name, tried in ranges.items())]
-        return found
+        return found + [one for family in self.families for one in self.known(family)]
+
+    def known(self, family: Family) -> list[dict[str, Any]]:
+        """Of the first trials those of a family that proved good."""
+        ranges = self._ranges[family]
+        return [self._start(family, values) for values in _PROVEN.get(family, ())
+                if set(values) == set(ranges)
+                and all(_holds(name, tried, values[name]) for name, tried in ranges.items())]
 
     def _start(self, family: Family, values: Mapping[str, Any]) -> dict[str, Any]:
         """A trial with those of the values that are to be tried, the rest being drawn."""

@@ -1,24 +1,14 @@
-"""What was tried so far, as plain data, and what optuna makes of it: the next trial, and whether one falls behind."""
+"""What was tried so far, as plain data, and what it means to try a plan."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import optuna
-from optuna.pruners import MedianPruner
-from optuna.samplers import TPESampler
-from optuna.trial import TrialState, create_trial
-
 from services.trainer.core.plan import Plan
-from services.trainer.core.searching.space import Space
+from services.trainer.core.searching.menu import Names
 
 State = Literal["complete", "pruned", "failed"]
-_STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-# Odd and large, so that the seeds of neighbouring studies and trials do not meet.
-_SEED_STEP = 7_368_787
-# Trials drawn by chance before the sampler learns from them, and trials that end before one is compared with them.
-DRAWN_FIRST, COMPARED_FROM = 8, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +21,10 @@ class Judged:
 
 
 AfterEpoch = Callable[[int, int, float], None]
-"""Fold, epoch, and what that fold's loss would be if it ended here; may raise Pruned."""
+"""Fold, epoch, and what that fold's loss would be if it ended here; may raise Pruned.
+
+Epoch 0 of the first fold: the rows are ready, and nothing is learnt yet.
+"""
 Attempt = Callable[[Plan, AfterEpoch], Judged]
 """Tries a plan. Raises RunFailed where training diverges."""
 
@@ -42,7 +35,10 @@ class Pruned(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """`number` counts from 1; `drawn` are optuna's values; `course` is the first fold's loss after each epoch."""
+    """`number` counts from 1; `drawn` are optuna's values; `course` is the first fold's loss after each epoch.
+
+    `columns` are the menu's entries that it learnt with; `preparing_s` of its seconds went before it learnt.
+    """
 
     number: int
     family: str
@@ -55,6 +51,8 @@ class Trial:
     seconds: float = 0.0
     why: str = ""
     folds: int = 1
+    columns: Names = ()
+    preparing_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,27 +73,7 @@ class Kept:
     def from_json(cls, data: bytes) -> "Kept":
         """Raises ValueError, KeyError or TypeError for bytes that are none of ours."""
         told = json.loads(data)
-        trials, finals = (tuple(Trial(**{**one, "course": tuple(one["course"])}) for one in told.get(name, ()))
+        trials, finals = (tuple(Trial(**{**one, "course": tuple(one["course"]),
+                                         "columns": tuple(one.get("columns", ()))}) for one in told.get(name, ()))
                           for name in ("trials", "finals"))
         return cls(trials, told["ended"], finals)
-
-
-def begin(space: Space, seed: int, epochs: int, ended: Sequence[Trial]) -> optuna.Trial:
-    """The trial after `ended`: a function of its arguments alone, whatever processes the others ran in.
-
-    Tree-structured Parzen estimator (Bergstra et al. 2011) and the median stopping rule (Golovin et al. 2017).
-    """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    starts = space.starts()
-    study = optuna.create_study(
-        sampler=TPESampler(seed=(seed + (1 + len(ended)) * _SEED_STEP) % 2**32, n_startup_trials=DRAWN_FIRST),
-        # What is known to do well may begin slowly, and is there to be compared with.
-        pruner=MedianPruner(n_startup_trials=max(COMPARED_FROM, len(starts)), n_warmup_steps=epochs // 5))
-    for one in ended:
-        study.add_trial(create_trial(
-            state=_STATES[one.state], value=one.loss if one.state == "complete" else None, params=one.drawn,
-            distributions=space.distributions(one.drawn),
-            intermediate_values=dict(enumerate(one.course, start=1))))
-    if len(ended) < len(starts):
-        study.enqueue_trial(starts[len(ended)])
-    return study.ask()

@@ -7,7 +7,8 @@ from google.protobuf import json_format
 
 from lepton.contracts.pb import models_pb2
 from services.trainer.core.plan import Plan
-from services.trainer.core.searching.space import LINEAR, proven
+from services.trainer.core.searching.columns import best_of, better, loss_of, settled
+from services.trainer.core.searching.space import LINEAR, Space, proven
 from services.trainer.core.searching.study import Kept, Trial
 
 # A manifest travels over the bus with nine others.
@@ -16,36 +17,38 @@ _STATES = {"complete": models_pb2.TRIAL_STATE_COMPLETE, "pruned": models_pb2.TRI
            "failed": models_pb2.TRIAL_STATE_FAILED}
 
 
-def finalists(families: Sequence[str], trials: Sequence[Trial]) -> list[Trial]:
-    """The best of each family, in their order; none where there is nothing to compare."""
-    found = [_best([one for one in trials if one.family == family]) for family in families]
-    best = [one for one in found if one is not None]
-    return best if len(best) > 1 else []
+def finalists(space: Space, trials: Sequence[Trial]) -> list[Trial]:
+    """The best of each family, in their order, and where some of the menu was taken also the best without; none where
+    there is nothing to compare."""
+    found = _leaders(space, trials)
+    return found if len(found) > 1 else []
 
 
-def chosen(families: Sequence[str], trials: Sequence[Trial], finals: Sequence[Trial] = ()) -> Trial:
+def chosen(space: Space, trials: Sequence[Trial], finals: Sequence[Trial] = ()) -> Trial:
     """The simplest family whose best trial is within a standard error of the best, and of it the best trial.
 
-    `families` are in order, the simplest first, and are compared by what came of their best when tried again: the least
-    of many losses is too low, and the more so the more was tried (Cawley and Talbot 2010). The reach within a family is
-    by that, too. Of a linear family it is, of the trials within it, the one with the heaviest penalty; of another the
-    best of those within it that are known to do well, if there are any: what was drawn must be better by more than
-    chance. The rule is Breiman's (Classification and Regression Trees, 1984), for penalties as Friedman, Hastie and
-    Tibshirani (2010) use it. Raises ValueError when no trial was completed.
+    `space.families` are in order, the simplest first, and are compared by what came of their best when tried again: the
+    least of many losses is too low, and the more so the more was tried (Cawley and Talbot 2010). The reach within a
+    family is by that, too. Of a linear family it is, of the trials within it, the one with the heaviest penalty; of
+    another the best of those within it that are known to do well, if there are any: what was drawn must be better by
+    more than chance. The rule is Breiman's (Classification and Regression Trees, 1984), for penalties as Friedman,
+    Hastie and Tibshirani (2010) use it. What was taken of the menu must do better by more than chance again. Raises
+    ValueError when no trial was completed.
     """
-    best = finalists(families, trials) or [one for one in [_best(trials)] if one is not None]
-    if not best:
+    pairs = _confirmed(space, trials, finals)
+    if not pairs:
         raise ValueError("no trial was completed")
-    judged = compared(best, finals)
-    least = min(judged, key=_loss)
-    reach = _loss(least) + least.standard_error
-    taken, again = next((one, seen) for one, seen in zip(best, judged, strict=True) if _loss(seen) <= reach)
+    least = min((seen for _, seen in pairs), key=loss_of)
+    reach = loss_of(least) + least.standard_error
+    taken, again = next((one, seen) for one, seen in pairs if loss_of(seen) <= reach)
     # The best of many was lucky; by what came of it when tried again the others are as good more often.
-    reach = max(_loss(one) + one.standard_error for one in (taken, again))
-    alike = [one for one in trials if one.family == taken.family and one.state == "complete" and _loss(one) <= reach]
+    reach = max(loss_of(one) + one.standard_error for one in (taken, again))
+    alike = [one for one in trials if (one.family, one.columns, one.state) == (
+        taken.family, taken.columns, "complete") and loss_of(one) <= reach]
     if taken.family in LINEAR:
-        return min(alike, key=lambda one: (-one.parameters.get("l2", 0.0), _loss(one), one.number))
-    return _best([one for one in alike if proven(one.family, one.parameters)]) or taken
+        return min(alike, key=lambda one: (-one.parameters.get("l2", 0.0), loss_of(one), one.number))
+    return min((one for one in alike if proven(one.family, one.parameters)),
+               key=lambda one: (loss_of(one), one.number), default=taken)
 
 
 def compared(best: Sequence[Trial], finals: Sequence[Trial]) -> Sequence[Trial]:
@@ -53,30 +56,57 @@ def compared(best: Sequence[Trial], finals: Sequence[Trial]) -> Sequence[Trial]:
     return finals if len(finals) == len(best) and all(one.state == "complete" for one in finals) else best
 
 
-def account(plan: Plan, families: Sequence[str], kept: Kept, taken: Trial, learnt_from: str) -> str:
+def _leaders(space: Space, trials: Sequence[Trial]) -> list[Trial]:
+    found = [best_of(trials, family, columns) for family in space.families
+             for columns in dict.fromkeys((settled(space.menu, family, trials)[0], ()))]
+    return [one for one in found if one is not None]
+
+
+def _confirmed(space: Space, trials: Sequence[Trial], finals: Sequence[Trial]) -> list[tuple[Trial, Trial]]:
+    """The best of each family, with the columns that hold when tried again, and what it is compared by."""
+    best = _leaders(space, trials)
+    found: list[tuple[Trial, Trial]] = []
+    for one, seen in zip(best, compared(best, finals), strict=True):
+        before = found[-1] if found and found[-1][0].family == one.family else None
+        # Of one family, what was taken of the menu comes first, then without.
+        if before is None:
+            found.append((one, seen))
+        elif not better(before[1], seen):
+            found[-1] = (one, seen)
+    return found
+
+
+def account(plan: Plan, space: Space, kept: Kept, taken: Trial, learnt_from: str) -> str:
     """A `lepton.v1.Search` as JSON; of many trials it holds the best, whatever their state."""
     trials = kept.trials
     told = sorted(trials, key=lambda one: (one.state != "complete", one.number if one.loss is None else one.loss,
                                            one.number))[:TOLD]
     told = sorted({one.number: one for one in [*told, taken]}.values(), key=lambda one: one.number)
     search = models_pb2.Search(
-        explanation=_explained(plan, families, kept, taken, learnt_from), chosen=taken.number,
+        explanation=_explained(plan, space, kept, taken, learnt_from), chosen=taken.number,
         trials=[models_pb2.Trial(number=one.number, family=one.family, loss=one.loss or 0.0, state=_STATES[one.state],
                                  parameters_json=json.dumps(one.parameters, sort_keys=True),
-                                 standard_error=one.standard_error) for one in told])
+                                 standard_error=one.standard_error, transforms_json=_transforms(space, one))
+                for one in told])
     return json_format.MessageToJson(search, preserving_proto_field_name=True, indent=None)
 
 
-def _explained(plan: Plan, families: Sequence[str], kept: Kept, taken: Trial, learnt_from: str) -> str:
+def _transforms(space: Space, trial: Trial) -> str:
+    found = space.menu.transforms(trial.columns)
+    return json.dumps([one.model_dump(mode="json", exclude_none=True) for one in found]) if found else ""
+
+
+def _explained(plan: Plan, space: Space, kept: Kept, taken: Trial, learnt_from: str) -> str:
     trials = kept.trials
     count = {state: sum(one.state == state for one in trials) for state in _STATES}
     measure = "log loss" if plan.task == "classification" else "squared error in units of the label's variance"
-    said = [f"{len(trials)} trials of {', '.join(families)} on {learnt_from}, compared by {measure}: "
+    said = [f"{len(trials)} trials of {', '.join(space.families)} on {learnt_from}, compared by {measure}: "
             f"{count['complete']} to the end, {count['pruned']} ended early as behind the others, "
             f"{count['failed']} failed.",
             f"Taken is trial {taken.number}, {_told(taken)}."]
-    for family in families:
-        other = _best([one for one in trials if one.family == family])
+    counted = {one.family: one for one, _ in _confirmed(space, trials, kept.finals)}
+    for family in space.families:
+        other = counted.get(family)
         if other is taken:
             continue
         if other is None:
@@ -86,30 +116,45 @@ def _explained(plan: Plan, families: Sequence[str], kept: Kept, taken: Trial, le
             said.append(f"{_told(other)} is better by less than the best's standard error, and {why}.")
         else:
             said.append(f"The best of {family}: {_told(other)}.")
-    best = finalists(families, trials)
+    best = finalists(space, trials)
     if best and compared(best, kept.finals) is kept.finals:
         said.append("Tried again on other folds and from other weights, the best of each family: " + ", ".join(
-            f"{one.family} {_judged(one)}" for one in kept.finals) + ".")
+            f"{one.family}{_beside(one)} {_judged(one)}" for one in kept.finals) + ".")
     if best:
         said.append("Taken is the simplest family within a standard error of the best.")
+    if any(one.columns for one in trials):
+        said.append(_of_columns(space, taken, trials))
     return " ".join(said)
+
+
+def _of_columns(space: Space, taken: Trial, trials: Sequence[Trial]) -> str:
+    """What was tried of the menu with the family that is taken, and why it is or is not."""
+    own = [one for one in trials if one.family == taken.family]
+    tried = [f"{' with '.join(columns)} {_judged(one) if one.state == 'complete' else one.state}"
+             for columns in dict.fromkeys(one.columns for one in own if one.columns)
+             for one in [best_of(own, taken.family, columns) or next(one for one in own if one.columns == columns)]]
+    without = best_of(own, taken.family, ())
+    beside = f", without {_judged(without)}" if without is not None else ""
+    if not tried:
+        return f"Fields that no transform is declared for stay as they are with {taken.family}."
+    told = f"For fields that no transform is declared for, {taken.family} tried {', '.join(tried)}{beside}: "
+    if not taken.columns:
+        better_once = settled(space.menu, taken.family, trials)[0]
+        return told + (f"{', '.join(better_once)} did not do better again" if better_once else
+                       "none is better by more than its standard error") + ", so they stay as they are."
+    fields = "; ".join(f"{one.kind} of {', '.join(one.of)}" for one in space.menu.transforms(taken.columns))
+    return told + f"taken is what is better by more than its standard error: {fields}."
 
 
 def _told(trial: Trial) -> str:
     values = ", ".join(f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
                        for name, value in sorted(trial.parameters.items()))
-    return f"{trial.family} with {values or 'the parameters as they are'}: {_judged(trial)}"
+    return f"{trial.family} with {values or 'the parameters as they are'}{_beside(trial)}: {_judged(trial)}"
+
+
+def _beside(trial: Trial) -> str:
+    return f" and {', '.join(trial.columns)}" if trial.columns else ""
 
 
 def _judged(trial: Trial) -> str:
-    return f"{_loss(trial):.4g}" + (f" ± {trial.standard_error:.2g}" if trial.standard_error else "")
-
-
-def _best(trials: Sequence[Trial]) -> Trial | None:
-    return min((one for one in trials if one.state == "complete"), key=lambda one: (_loss(one), one.number),
-               default=None)
-
-
-def _loss(trial: Trial) -> float:
-    assert trial.loss is not None
-    return trial.loss
+    return f"{loss_of(trial):.4g}" + (f" ± {trial.standard_error:.2g}" if trial.standard_error else "")

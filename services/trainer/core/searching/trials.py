@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,12 +18,16 @@ from services.trainer.core.lessons.lesson import Lesson
 from services.trainer.core.lessons.ready import Usable, along_of, begun, exactly, prepared, rows_of, usable_of
 from services.trainer.core.plan import Plan
 from services.trainer.core.preparing.preparation import Preparation
+from services.trainer.core.searching.offering import menu_of
+from services.trainer.core.searching.search import Notes, find
 from services.trainer.core.searching.study import AfterEpoch, Attempt, Judged
 
 # With fewer rows a fifth says too little: each row is then judged once, by the trial that did not see it.
 ROWS_FOR_ONE_FOLD, FOLDS = 2000, 5
 # With fewer still it matters which rows are in a fold together: as many divisions by chance are averaged.
 ROWS_FOR_ONE_DIVISION, DIVISIONS = 500, 3
+# A family each with columns of its own, and one that is tried.
+KEPT = 4
 # Odd and large, so that divisions of neighbouring seeds do not meet.
 _SEED_STEP = 15_485_863
 
@@ -36,6 +40,11 @@ class Fold:
     target: Target
     training: loop.Rows
     judging: loop.Rows
+
+
+def searched(plan: Plan, rows: pa.Table, notes: Notes) -> Plan:
+    """The plan of what is to be learnt from `rows`, after the search it asks for, if it does. Raises RunFailed."""
+    return plan if plan.search is None else find(plan, lambda: attempts(plan, rows), notes, menu_of(plan, rows))
 
 
 def folds_of(plan: Plan, rows: pa.Table) -> list[Fold]:
@@ -72,20 +81,23 @@ def _parts(lesson: Lesson, usable: Usable) -> list[Part]:
 
 
 def attempts(plan: Plan, rows: pa.Table) -> Attempt:
-    """What tries a plan on the folds of `rows`, which are prepared once for each seed and way families read them in.
+    """What tries a plan on the folds of `rows`, which are prepared once for each seed, each way families read them in
+    and each choice of transforms; the last few of them are kept.
 
     Raises RunFailed where nothing can be learnt from the rows at all.
     """
     exactly()
-    folds = {(along_of(plan), plan.parameters.seed): folds_of(plan, rows)}
+    folds = _Folds(rows)
+    folds.of(plan)
 
     def attempt(plan: Plan, after_epoch: AfterEpoch) -> Judged:
         losses = []
         patience = plan.parameters.patience
-        early = [handlers.EarlyStop(patience)] if patience else []
-        if (divided := (along_of(plan), plan.parameters.seed)) not in folds:
-            folds[divided] = folds_of(plan, rows)
-        for number, fold in enumerate(folds[divided]):
+        ready = folds.of(plan)
+        after_epoch(0, 0, math.inf)
+        for number, fold in enumerate(ready):
+            # It remembers the best of its fold, which is nothing to the next.
+            early = [handlers.EarlyStop(patience)] if patience else []
             work, _ = begun(lesson_of(plan), fold.preparation, fold.target, (fold.training, fold.judging))
             judge = _Judge(partial(after_epoch, number), at_end=not early)
             loop.run(work, [handlers.StopOnNaN(), *early, judge])
@@ -95,6 +107,25 @@ def attempts(plan: Plan, rows: pa.Table) -> Attempt:
         return Judged(statistics.fmean(losses), error, len(losses))
 
     return attempt
+
+
+class _Folds:
+    """Of the same rows, by what their preparing depends on: those used last."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        self._rows = rows
+        self._kept: dict[Hashable, list[Fold]] = {}
+
+    def of(self, plan: Plan) -> list[Fold]:
+        """Raises RunFailed where nothing can be learnt from the rows so."""
+        divided = (along_of(plan), plan.parameters.seed, plan.transforms)
+        found = self._kept.pop(divided, None)
+        if found is None:
+            while len(self._kept) >= KEPT:
+                del self._kept[next(iter(self._kept))]
+            found = folds_of(plan, self._rows)
+        self._kept[divided] = found
+        return found
 
 
 class _Judge:

@@ -3,16 +3,19 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from lepton.contracts import pipeline
+from lepton.contracts import features, pipeline
+from lepton.contracts.modelling.blocks import Parameters
 from lepton.contracts.pb import models_pb2
 from lepton.contracts.pb.training_pb2 import TRAINING_KIND_FINE_TUNE, RunState
 from lepton.contracts.pipeline_blocks import Search, Tried
+from lepton.store.artifacts import sha256_hex
 from services.trainer.core.failure import RunFailed
-from services.trainer.core.searching.asking import asked
+from services.trainer.core.searching.asking import as_parent, asked
 from services.trainer.core.searching.usual import BUDGET, tuning
-from tests.unit.trainer.world import SPEC, World, command, state_of
+from tests.unit.trainer.world import SPEC, World, command, rows_of, state_of
 
 AUTO = SPEC.replace("""family: logistic_regression
   parameters: {epochs: 8, learning_rate: 0.05}""", """family: auto
@@ -100,3 +103,39 @@ def test_a_search_that_heals_is_bounded_and_tries_what_somebody_set_but_for_size
     quick = model.model_copy(update={"search": Search(seconds=5.0)})
     assert (tuning(quick, 60).seconds, tuning(model, 60).seconds) == (5, 60)
     assert tuning(model.model_copy(update={"family": "auto"})) == BUDGET
+
+
+BAND = SPEC.replace("""family: logistic_regression
+  parameters: {epochs: 8, learning_rate: 0.05}""", """family: auto
+  parameters: {epochs: 8, learning_rate: 0.1, l2: 0.00001, batch_size: 256, members: 1}
+  search: {trials: 6}""")
+
+
+async def test_a_run_by_rows_learns_on_with_the_transforms_that_were_found(tmp_path: Path) -> None:
+    world = World(tmp_path, pipelines={"tumours": state_of(BAND)})
+    spec = pipeline.parse(BAND)
+    for partition, count in ((0, 2600), (1, 200)):
+        table, outcomes = rows_of(spec, partition * 10_000, count)
+        # Every other tenth: no line divides them, and its bins do.
+        tenth = np.argsort(np.argsort(table.column("f0").to_numpy(), kind="stable")) * 10 // count
+        for outcome, place in zip(outcomes, tenth.tolist(), strict=True):
+            outcome.flag = place % 2 == 0
+        for stream, data in (("features", features.encode_table(table)),
+                             ("outcomes", features.encode_table(features.outcome_table(spec, outcomes)))):
+            await world.stores.segments.append(stream, "tumours", 1, partition, 0, count, count, data,
+                                               sha256_hex(data))
+    await world.train("first")
+    await world.train("by-rows", reason="rows")
+    first, by_rows = (await world.stores.models.state("tumours")).versions
+    chosen = next(one for one in first.manifest.search.trials if one.number == first.manifest.search.chosen)
+    assert json.loads(chosen.transforms_json)[-1]["kind"] == "quantile_bins"
+    # Weights of other columns could not be carried over.
+    assert by_rows.manifest.lineage.parent_version == 1 and by_rows.manifest.lineage.carried
+    assert by_rows.manifest.search == first.manifest.search
+
+    pipeline_of = pipeline.parse(BAND.replace("model:", "features:\n  transforms: [{kind: scale, of: [f0]}]\nmodel:"))
+    known = as_parent(pipeline_of, Parameters(), command(), by_rows)
+    assert known.transforms == pipeline_of.features.transforms
+    other = pipeline.parse(BAND.replace("f9: {type: float}", "f9: {type: int}"))
+    assert as_parent(other, Parameters(), command(), by_rows).transforms == ()
+    assert as_parent(spec, Parameters(), command(), by_rows).transforms[-1].kind == "quantile_bins"
