@@ -13,4 +13,4 @@ trap 'rm -rf "$made"' EXIT
   --python-version 3.11 --target "$made" -r "$lock"
 cp "$lock" "$made/installed.lock"
 rm -rf "$home"
-mv -T "$made" "$home"
+mv "$made" "$home"

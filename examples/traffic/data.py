@@ -37,8 +37,9 @@ class Quarter:
     """What passed in the quarter to be foretold."""
 
     def row(self) -> dict[str, Any]:
-        begun = self.foretold - AHEAD * _STEP
-        return {"event_id": f"quarter-{begun:%Y%m%dT%H%M}", "occurred_at": begun.isoformat(),
+        # The newest quarter is counted once it is over.
+        known = self.foretold - (AHEAD - 1) * _STEP
+        return {"event_id": f"quarter-{known:%Y%m%dT%H%M}", "occurred_at": known.isoformat(),
                 "course": list(self.course), "week": list(self.week), "weekday": f"{self.foretold:%a}",
                 "hour": self.foretold.hour + self.foretold.minute / 60, "vehicles": self.following}
 

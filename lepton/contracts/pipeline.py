@@ -32,7 +32,7 @@ from lepton.contracts.pipeline_blocks import (
 from lepton.contracts.reading.data_rules import check_data
 from lepton.contracts.reading.evolution import field_changes
 from lepton.contracts.reading.lines import PathKey, Problem, Source, path_text, read, write
-from lepton.contracts.reading.rules import Blocks, check, check_name, structural
+from lepton.contracts.reading.rules import Blocks, check, check_name, check_new, structural
 from lepton.contracts.source_blocks import Sources, check_sources, moved
 from lepton.errors import Invalid
 
@@ -166,7 +166,12 @@ def parse(text: str) -> Pipeline:
     source, problems = read(text)
     if source.data is None and problems:
         raise InvalidPipeline(problems)
-    return _build(source, problems)
+    of = _build(source, problems)
+    new = [Problem(path_text(path), source.line(path), message, remedy)
+           for path, message, remedy in check_new(of.gate, of.task)]
+    if new:
+        raise InvalidPipeline(new)
+    return of
 
 
 def from_json(text: str) -> Pipeline:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from lepton.clock import Clock
-from lepton.errors import Unavailable
+from lepton.errors import Invalid, Unavailable
 from lepton.runtime.loops import pause
 from lepton.store.documents import Document, Documents
 
@@ -45,18 +45,26 @@ class Relay:
         self._clock = clock
         self._every_s = every_s
         self._wanted = asyncio.Event()
+        self._unfit: dict[tuple[str, str], int] = {}
 
     def kick(self) -> None:
         """Have `run` look at once instead of at its next turn: call it after a change."""
         self._wanted.set()
 
     async def drain(self) -> int:
-        """Publish all that is pending now; how many. Raises Unavailable when bus or database cannot be reached."""
+        """Publish all that is pending now; how many. Raises Unavailable when bus or database cannot be reached.
+
+        One that the bus can't take, being too large for its topic, stays pending, and the others do not wait for it.
+        """
         published = 0
         for collection in self._collections:
             for document in await collection.find({"pending": True}):
-                await self._announce(collection, document)
-                published += 1
+                try:
+                    await self._announce(collection, document)
+                except Invalid as error:
+                    self._tell(collection.name, document, error)
+                else:
+                    published += 1
         return published
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -75,6 +83,13 @@ class Relay:
             if asked_to_stop:
                 return
             await pause(stop, self._every_s, self._clock, self._wanted)
+
+    def _tell(self, collection: str, document: Document, error: Invalid) -> None:
+        """Once for each revision."""
+        key, revision = (collection, str(document["announced_key"])), int(document["revision"])
+        if self._unfit.get(key) != revision:
+            self._unfit[key] = revision
+            log.error("%s %s, revision %d, is not announced: %s", *key, revision, error)
 
     async def _announce(self, collection: Documents, document: Document) -> None:
         revision = int(document["revision"])

@@ -901,8 +901,8 @@ class Trial(_message.Message):
     """Standard error of `loss` over the folds it was measured on; 0 for a single one."""
     state: Global___TrialState.ValueType
     transforms_json: _builtins.str
-    """Transforms tried for fields that none was declared for: a JSON list as in `features.transforms`; empty where each of
-    these became columns as it does by itself.
+    """Of the trial that was chosen, transforms for fields that none was declared for: a JSON list as in
+    `features.transforms`; empty where each of these became columns as it does by itself.
     """
     def __init__(
         self,

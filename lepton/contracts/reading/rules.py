@@ -117,7 +117,7 @@ def check(blocks: Blocks) -> Iterator[Finding]:
             yield from _check_clean(events, blocks.clean, blocks.written_fields)
         yield from _check_learning(events, blocks)
     if blocks.gate is not None:
-        yield from _check_gate(blocks.gate, blocks.task)
+        yield from _check_gate(blocks.gate)
     if blocks.watch is not None and blocks.watch.quality is not None:
         quality = blocks.watch.quality
         if quality.min_labels > quality.window:
@@ -261,12 +261,18 @@ def _check_learning(events: Events, blocks: Blocks) -> Iterator[Finding]:
                 else f"use {fitting[0]}" if fitting else "remove it; only the gate measures it")
 
 
-def _check_gate(gate: Gate, task: str | None) -> Iterator[Finding]:
-    if task == "policy" and gate.metric in TASK_METRICS[task] and gate.metric not in GAINS and gate.at_least is None:
+def check_new(gate: Gate | None, task: str | None) -> Iterator[Finding]:
+    """What is asked of a Pipeline that is written now; one that was stored before goes on without."""
+    if gate is None or task != "policy" or gate.at_least is not None:
+        return
+    if gate.metric in TASK_METRICS[task] and gate.metric not in GAINS:
         # Its first version has no champion to beat, and how much the logged decisions bring nobody knows beforehand.
         yield (("gate",), f"nothing says which {gate.metric} is enough for a first policy to be let loose",
                f"add at_least, or ask for {gate.metric.partition('_')[0]}_gain: 0 is as good as "
                "the logged decisions")
+
+
+def _check_gate(gate: Gate) -> Iterator[Finding]:
     if gate.at_least is not None and gate.metric in LOWER_IS_BETTER:
         yield ("gate", "at_least"), f"less {gate.metric} is better", "use at_most"
     if gate.at_most is not None and gate.metric not in LOWER_IS_BETTER:

@@ -96,7 +96,8 @@ class Plan(Block):
     outliers: Outliers
     transforms: tuple[Transform, ...] = ()
     fixed_columns: bool = False
-    """Whether a search leaves transforms alone: the Pipeline lets runs go on from others, with the same columns."""
+    """Whether a search leaves transforms alone: runs of the Pipeline go on from others, with the same
+    columns, or from a stream, where transforms may not stand."""
     augment: Augment | None = None
     adversarial: Adversarial | None = None
     scale: Scale = Scale()

@@ -114,7 +114,7 @@ class Planner:
             input_schema_digest=spec.input_schema_digest(), task=cast(Task, spec.task), label=spec.label_field or "",
             label_type=cast(LabelType | None, spec.label_type), label_categories=categories_of(spec), roles=model.roles,
             fields=planned_fields(spec), outliers=spec.clean.outliers, transforms=known.transforms,
-            fixed_columns=model.transfer is not None,
+            fixed_columns=model.transfer is not None or model.train.stream is not None,
             augment=model.train.augment, adversarial=model.train.adversarial, scale=scale, device=self._bounds.device,
             family=known.family, parameters=known.parameters, gate=gate, search=search, rollout=spec.serve.rollout,
             trial=spec.serve.trial or Trial(), interval=spec.serve.interval, found=known.found, export=model.export,

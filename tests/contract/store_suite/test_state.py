@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from lepton.clock import FakeClock
 from lepton.contracts.pb.incidents_pb2 import Incident, IncidentState
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
-from lepton.errors import Missing, Refused, Unavailable
+from lepton.errors import Invalid, Missing, Refused, Unavailable
 from lepton.store.announce import Announcement, Relay
 from lepton.store.documents import DocumentDatabase
 from lepton.store.incidents import Incidents, Lease
@@ -230,6 +230,25 @@ async def test_a_change_while_its_predecessor_is_published_is_announced_after_it
     await relay.drain()
     await relay.drain()
     assert [one.revision for one in topic.seen] == [1, 2]
+
+
+async def test_what_the_bus_cannot_take_is_told_of_once_and_holds_no_other_back(
+        database: DocumentDatabase, clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
+    pipelines, topic = Pipelines(database, clock), Topic()
+    await pipelines.apply("large", "{}", "d1", 1, 4, "key")
+    await pipelines.apply("small", "{}", "d1", 1, 4, "key")
+
+    async def publish(announcement: Announcement) -> None:
+        if announcement.key == "large" and announcement.revision == 1:
+            raise Invalid("larger than its topic allows")
+        await topic.publish(announcement)
+
+    relay = Relay([pipelines.announcing], publish, clock)
+    assert [await relay.drain(), await relay.drain()] == [1, 0]
+    assert caplog.text.count("pipelines large, revision 1, is not announced: larger than its topic allows") == 1
+    await pipelines.apply("large", "{2}", "d2", 1, 4, "key")
+    assert await relay.drain() == 1
+    assert [(one.key, one.revision) for one in topic.seen] == [("small", 1), ("large", 2)]
 
 
 async def test_a_running_relay_waits_for_the_bus_and_drains_at_the_stop(

@@ -35,7 +35,7 @@ def test_what_is_known_was_counted_before_it_is_asked_and_what_is_foretold_ends_
         assert one.course[0] == seen[newest - 11 * QUARTER]
         assert one.week[AROUND] == seen[one.foretold - timedelta(days=7)]
         assert one.following == seen[one.foretold]
-        assert one.row()["occurred_at"] == newest.isoformat()
+        assert one.row()["occurred_at"] == (newest + QUARTER).isoformat()
 
 
 def test_the_network_is_better_than_the_last_value_and_than_last_week() -> None:

@@ -176,12 +176,12 @@ async def test_a_tune_finds_what_a_pipeline_says_wrongly_and_runs_by_rows_go_on_
         world: World, door: Door) -> None:
     world.pipelines["tumours"] = state_of(SPEC.replace("learning_rate: 0.05", "learning_rate: 1.0e-9"))
     await world.rows(0, 200)
-    await door.receive(door.signed(TUNE, max_rows="200", seconds="1"))
+    await door.receive(door.signed(TUNE, max_rows="200", seconds="240"))
     run = await world.see_through("recovery-r1")
     assert (run.command.kind, run.command.max_rows) == (training_pb2.TRAINING_KIND_TRAIN, 200)
     assert run.progress.reason == "recovery"
     search = json.loads(run.command.search_json)
-    assert (search["seconds"], set(search["ranges"])) == (1, {"learning_rate", "l2"})
+    assert (search["seconds"], set(search["ranges"])) == (240, {"learning_rate", "l2"})
     assert (door.last.command_id, door.last.outcome) == ("r1", DONE)
     assert "version 1" in door.last.evidence and "Taken is trial" in door.last.evidence
     await world.train("by-rows", reason="rows")

@@ -61,9 +61,12 @@ class Adapters:
 
 
 def _chosen(network: Network, wanted: Lora, free: str) -> list[str]:
-    """Layers that get an adapter: those that any pattern means, of which the weights are not frozen."""
+    """Layers that get an adapter: those that any pattern means, of which the weights are not frozen.
+
+    Convolutions in groups are none: peft can't merge what stands beside them.
+    """
     layers = {name: module for name, module in network.named_modules()
-              if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)}
+              if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d) and getattr(module, "groups", 1) == 1}
     if not layers:
         raise bad_parameter("transfer.lora: this network has no layer an adapter can stand beside; those of several "
                             "members are none", "train the parent with members: 1, or fine-tune without lora")

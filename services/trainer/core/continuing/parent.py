@@ -74,7 +74,7 @@ class Parent:
     def _columns_apart(self) -> str:
         """Why columns that transforms made are not those of the run; empty where they are."""
         if list(self.transforms) != transforms_of(self.plan):
-            return "it was trained with other features.transforms"
+            return "it was trained with other features.transforms, declared or found by auto"
         if {(one.name, one.type, one.tail) for one in self.plan.fields} != {
                 (one.name, one.type, one.tail) for one in self.preparation.takes}:
             return "features.transforms make columns of its fields as a whole, and its fields are others"

@@ -62,8 +62,8 @@ class Known:
 def as_parent(pipeline: Pipeline, parameters: Parameters, command: training_pb2.TrainingCommand,
               parent: models_pb2.ModelVersion) -> Known:
     """Of a run that continues `parent`, which was searched for: it does not search again, but learns as its parent did,
-    but for parameters the command gives. Transforms that were found hold while the fields are the same, and none is
-    declared for those they name. One that was not searched for leaves all as it is.
+    but for parameters the command gives. Transforms that were found hold while the fields are the same, but for fields
+    that one is declared for. One that was not searched for leaves all as it is.
     """
     manifest, declared = parent.manifest, pipeline.features.transforms
     if not manifest.HasField("search"):
@@ -78,5 +78,6 @@ def as_parent(pipeline: Pipeline, parameters: Parameters, command: training_pb2.
     found = Features.model_validate({"transforms": told}).transforms
     return Known(
         manifest.family, Parameters.model_validate(merged),  # type: ignore[arg-type]  # as above
-        (*declared, *(one for one in found if not named & {*one.of})),
+        (*declared, *(one.model_copy(update={"of": left}) for one in found
+                      if (left := tuple(name for name in one.of if name not in named)))),
         json_format.MessageToJson(manifest.search, preserving_proto_field_name=True, indent=None))

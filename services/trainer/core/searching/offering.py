@@ -15,7 +15,7 @@ from lepton.contracts.modelling.transforms import (
     TargetEncoding,
     Tfidf,
 )
-from services.trainer.core.dataset import HELD_OUT, roles
+from services.trainer.core.dataset import HELD_OUT, LABEL, roles
 from services.trainer.core.lessons.choosing import lesson_of
 from services.trainer.core.plan import Plan
 from services.trainer.core.preparing.choices import MAX_CATEGORIES, MIN_CATEGORY_ROWS
@@ -25,22 +25,25 @@ from services.trainer.core.searching.menu import PLAIN, Entry, Menu
 BINS, COLUMNS, BUCKETS, TERMS, DIRECTIONS = 10, 1024, 256, 1000, 50
 MEANS_FROM = 10
 """A category with no more values has few columns one-hot, and what its means could say is in them."""
-MAX_VALUES = 25_000_000
-"""Rows times columns of an entry: 200 MB while they are prepared. What needs more is not on the menu."""
+MAX_VALUES = 12_500_000
+"""Rows of all folds times columns of an entry: 100 MB while they are prepared. What needs more is not on the menu."""
 _OF = 256
 """So many fields one transform may name."""
 
 
-def menu_of(plan: Plan, rows: pa.Table) -> Menu:
+def menu_of(plan: Plan, rows: pa.Table, folds: int = 1) -> Menu:
     """What `auto` may try; of a family that somebody chose nothing. Held-out rows take no part.
 
-    The same plan and rows give the same menu.
+    The rows are prepared once in each of `folds`. The same plan and rows give the same menu.
     """
     if plan.family != AUTO or plan.fixed_columns or not rows.num_rows:
         return PLAIN
     declared = {name for one in plan.transforms for name in one.of}
-    free = [field for field in plan.fields if field.name not in declared and not field.coded]
-    learnt = _Learnt(plan, rows)
+    free = [field for field in plan.fields
+            if field.name not in declared and not field.coded and field.type in ("float", "int", "category", "text")]
+    if not free:
+        return PLAIN
+    learnt = _Learnt(plan, rows, free, folds)
     kinds = (_numbers(plan, free, learnt), _categories(free, learnt), _texts(free, learnt))
     return Menu(tuple(entries for entries in kinds if entries))
 
@@ -48,9 +51,14 @@ def menu_of(plan: Plan, rows: pa.Table) -> Menu:
 class _Learnt:
     """Values of the rows that are not held out."""
 
-    def __init__(self, plan: Plan, rows: pa.Table) -> None:
-        role = roles(lesson_of(plan).owners(rows), plan.gate.held_out)
-        self._rows = rows.select([field.name for field in plan.fields]).filter(pa.array(role != HELD_OUT))
+    def __init__(self, plan: Plan, rows: pa.Table, free: Sequence[PlannedField], folds: int) -> None:
+        lesson, self._folds = lesson_of(plan), folds
+        learnt = pa.array(roles(lesson.owners(rows), plan.gate.held_out) != HELD_OUT)
+        self._rows = rows.select([field.name for field in free]).filter(learnt)
+        self.signals = 1
+        """Of a label, how many numbers a mean of it is."""
+        if plan.task == "classification" and plan.label_type != "bool":
+            self.signals = int(pc.count_distinct(rows.column(LABEL).filter(learnt)).as_py())
 
     def distinct(self, field: PlannedField) -> int:
         return int(pc.count_distinct(self._rows.column(field.name)).as_py())
@@ -63,12 +71,12 @@ class _Learnt:
         return int(np.count_nonzero(counts >= MIN_CATEGORY_ROWS))
 
     def fit(self, columns: int) -> bool:
-        return 0 < columns * int(self._rows.num_rows) <= MAX_VALUES
+        return 0 < columns * int(self._rows.num_rows) * self._folds <= MAX_VALUES
 
 
 def _numbers(plan: Plan, free: Sequence[PlannedField], learnt: _Learnt) -> tuple[Entry, ...]:
     """Bins say where a number lies among the others, however far out; beside the number itself they bend its line."""
-    if plan.augment is not None or plan.adversarial is not None:
+    if (plan.augment is not None and plan.augment.noise) or plan.adversarial is not None:
         return ()  # noise and attacks move numbers, and are meant to
     names = [field.name for field in free if field.type in ("float", "int") and learnt.distinct(field) > BINS]
     if not learnt.fit(len(names) * (BINS + 1)):
@@ -87,7 +95,7 @@ def _categories(free: Sequence[PlannedField], learnt: _Learnt) -> tuple[Entry, .
     wide = [name for name in many if MAX_CATEGORIES < known[name] <= COLUMNS and name in open_]
     wider = [name for name in many if known[name] > COLUMNS and name in open_]
     found = []
-    if many:
+    if learnt.fit(len(many) * learnt.signals):
         found.append(Entry("target_encoding", tuple(TargetEncoding(of=some) for some in _parts(many))))
     if learnt.fit(sum(known[name] + 1 for name in wide) + len(wider) * (BUCKETS + 1)):
         found.append(Entry("+".join([*(["one_hot"] if wide else []), *(["hashing"] if wider else [])]), (

@@ -12,7 +12,7 @@ from services.trainer.core.searching.space import LINEAR, Space, proven
 from services.trainer.core.searching.study import Kept, Trial
 
 # A manifest travels over the bus with nine others.
-TOLD = 20
+TOLD, NAMED = 20, 8
 _STATES = {"complete": models_pb2.TRIAL_STATE_COMPLETE, "pruned": models_pb2.TRIAL_STATE_PRUNED,
            "failed": models_pb2.TRIAL_STATE_FAILED}
 
@@ -65,15 +65,22 @@ def _leaders(space: Space, trials: Sequence[Trial]) -> list[Trial]:
 def _confirmed(space: Space, trials: Sequence[Trial], finals: Sequence[Trial]) -> list[tuple[Trial, Trial]]:
     """The best of each family, with the columns that hold when tried again, and what it is compared by."""
     best = _leaders(space, trials)
+    again = {(one.family, one.columns): seen for one, seen in zip(best, finals, strict=False)
+             if seen.state == "complete"}
     found: list[tuple[Trial, Trial]] = []
     for one, seen in zip(best, compared(best, finals), strict=True):
-        before = found[-1] if found and found[-1][0].family == one.family else None
+        before = found[-1][0] if found and found[-1][0].family == one.family else None
         # Of one family, what was taken of the menu comes first, then without.
         if before is None:
             found.append((one, seen))
-        elif not better(before[1], seen):
+        elif not _held(again.get((one.family, before.columns)), again.get((one.family, one.columns))):
             found[-1] = (one, seen)
     return found
+
+
+def _held(rival: Trial | None, than: Trial | None) -> bool:
+    """Whether both were tried again, and the first was better again."""
+    return rival is not None and than is not None and better(rival, than)
 
 
 def account(plan: Plan, space: Space, kept: Kept, taken: Trial, learnt_from: str) -> str:
@@ -86,7 +93,9 @@ def account(plan: Plan, space: Space, kept: Kept, taken: Trial, learnt_from: str
         explanation=_explained(plan, space, kept, taken, learnt_from), chosen=taken.number,
         trials=[models_pb2.Trial(number=one.number, family=one.family, loss=one.loss or 0.0, state=_STATES[one.state],
                                  parameters_json=json.dumps(one.parameters, sort_keys=True),
-                                 standard_error=one.standard_error, transforms_json=_transforms(space, one))
+                                 standard_error=one.standard_error,
+                                 # Names of all fields: what learns on needs those of one trial.
+                                 transforms_json=_transforms(space, taken) if one is taken else "")
                 for one in told])
     return json_format.MessageToJson(search, preserving_proto_field_name=True, indent=None)
 
@@ -140,10 +149,14 @@ def _of_columns(space: Space, taken: Trial, trials: Sequence[Trial]) -> str:
     told = f"For fields that no transform is declared for, {taken.family} tried {', '.join(tried)}{beside}: "
     if not taken.columns:
         better_once = settled(space.menu, taken.family, trials)[0]
-        return told + (f"{', '.join(better_once)} did not do better again" if better_once else
+        return told + (f"{', '.join(better_once)} was not seen to do better again" if better_once else
                        "none is better by more than its standard error") + ", so they stay as they are."
-    fields = "; ".join(f"{one.kind} of {', '.join(one.of)}" for one in space.menu.transforms(taken.columns))
+    fields = "; ".join(f"{one.kind} of {_some(one.of)}" for one in space.menu.transforms(taken.columns))
     return told + f"taken is what is better by more than its standard error: {fields}."
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def _told(trial: Trial) -> str:

@@ -44,7 +44,14 @@ class Fold:
 
 def searched(plan: Plan, rows: pa.Table, notes: Notes) -> Plan:
     """The plan of what is to be learnt from `rows`, after the search it asks for, if it does. Raises RunFailed."""
-    return plan if plan.search is None else find(plan, lambda: attempts(plan, rows), notes, menu_of(plan, rows))
+    if plan.search is None:
+        return plan
+    return find(plan, lambda: attempts(plan, rows), notes, menu_of(plan, rows, _folds(rows.num_rows)))
+
+
+def _folds(rows: int) -> int:
+    """In how many folds so many rows are prepared."""
+    return 1 if rows >= ROWS_FOR_ONE_FOLD else FOLDS * (DIVISIONS if rows < ROWS_FOR_ONE_DIVISION else 1)
 
 
 def folds_of(plan: Plan, rows: pa.Table) -> list[Fold]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from examples.allocation.data import ACTIONS, REQUESTS, URGENCIES, State, decisions, worth
-from lepton.contracts.pipeline import InvalidPipeline, parse
+from lepton.contracts.pipeline import InvalidPipeline, from_json, parse
 from services.predictor.core import answers, signature
 from services.trainer import worker
 from services.trainer.core.dataset import LABEL
@@ -191,6 +191,15 @@ def test_a_first_policy_is_held_to_the_log_unless_another_bound_is_written(gate:
     worse, as_good = ({str(asked.metric): value} for value in (bound - 0.01, bound))
     assert f"below {bound:g}" in decide(asked, worse, None).reasons[0]
     assert decide(asked, as_good, None).passed
+
+
+def test_a_policy_stored_before_a_bound_was_asked_for_goes_on() -> None:
+    text = (Path(__file__).parents[4] / "examples/allocation/pipeline.yaml").read_text("utf-8")
+    stored = parse(text.replace(WRITTEN, "gate: {metric: fqe_value, at_least: 7.5}")).canonical_json()
+    older = stored.replace('"at_least":7.5', '"at_least":null')
+    assert older != stored
+    asked = from_json(older).gate
+    assert asked is not None and (asked.metric, asked.at_least) == ("fqe_value", None)
 
 
 @pytest.mark.parametrize(("before", "after", "said"), [
