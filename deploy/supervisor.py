@@ -6,6 +6,7 @@ import xmlrpc.client
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.parsers.expat import ExpatError
 
 from lepton.errors import Invalid, Missing, Unavailable
 
@@ -85,7 +86,7 @@ class ProcessManager:
                 raise Unavailable(f"{arguments[0]} could not be started: {fault.faultString}") from fault
             raise Invalid(f"the process manager refused {method}: {fault.faultString}",
                           place=" ".join(map(str, arguments))) from fault
-        except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
+        except (OSError, http.client.HTTPException, xmlrpc.client.Error, ExpatError) as error:
             raise Unavailable("the process manager does not answer", place=str(self._path),
                               remedy="`lepton down`, then `lepton up`") from error
         finally:

@@ -26,8 +26,8 @@ class ActuatorSettings(LeptonSettings):
     """How far the clocks of two machines may differ before a command counts as expired or as from the future."""
 
     watched: str = ""
-    """Who is ended when it runs and answers no more, and is then brought back by the process manager, with its door
-    for operators: watchdog=http://127.0.0.1:8081; commas between several."""
+    """Who is ended when it runs and answers no more, and is then brought back by the process manager, by the name of
+    its program and instance and with its door for operators: watchdog=http://127.0.0.1:8081; commas between several."""
 
-    hung_s: float = Field(default=6.0, gt=0, le=600)
+    hung_s: float = Field(default=10.0, ge=5, le=600)
     """Seconds without an answer after which it is ended; a minute while it has not been ready since its start."""

@@ -38,6 +38,7 @@ class Door(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
+        self.wfile.write(b'{"instance": "watchdog"}')
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Door).serve_forever()
 """
 SCALE = recovery_pb2.RECOVERY_ACTION_SCALE
@@ -218,7 +219,7 @@ async def test_without_a_process_manager_the_actuator_does_not_start(bench: Benc
 async def test_a_watchdog_that_hangs_is_ended_and_the_process_manager_has_it_back(
         bench: Bench, broker: kafka.KafkaBroker) -> None:
     door = f"http://127.0.0.1:{bench.door_port}"
-    bench.more = {"LEPTON_ACTUATOR_WATCHED": f"watchdog={door}", "LEPTON_ACTUATOR_HUNG_S": "0.5"}
+    bench.more = {"LEPTON_ACTUATOR_WATCHED": f"watchdog={door}", "LEPTON_ACTUATOR_HUNG_S": "5"}
     bench.manager.start("watchdog")
     async with actuator(bench):
         log = bench.home / "logs" / "watchdog.log"
