@@ -15,6 +15,8 @@ from lepton.contracts.topics import Topic
 
 # What is looked through first, from the end; then four times as many each time.
 FIRST_LOOK = 500
+# A chain that counts from 1 never comes near, and the number after the last one must fit its field too.
+_SEQUENCES = 1 << 63
 
 log = logging.getLogger(__name__)
 
@@ -66,13 +68,18 @@ async def _last_between(reader: Reader, place: Place, low: int, high: int, write
         for records in (await reader.poll(max_records=1000, timeout_s=0.5)).values():
             for record in records:
                 if record.key == key and record.offset < high and record.value is not None:
-                    found = _head(record, record.value) or found
+                    found = _head(record, record.value, writer) or found
     return found
 
 
-def _head(record: Record, value: bytes) -> Head | None:
+def _head(record: Record, value: bytes, writer: str) -> Head | None:
+    """None for what no writer of that name can have written: a chain must not go on from it."""
     try:
-        return Head(AuditRecord.FromString(value).sequence, digest(value), record.offset)
+        written = AuditRecord.FromString(value)
     except DecodeError:
-        log.error("%s is no audit record: `lepton audit verify` tells which chain it breaks", record.place)
-        return None
+        written = AuditRecord()
+    if written.writer == writer and 0 < written.sequence < _SEQUENCES:
+        return Head(written.sequence, digest(value), record.offset)
+    log.error("%s is no audit record of %s, whose key it has, and is passed over: `lepton audit verify` tells which "
+              "chain it breaks", record.place, writer)
+    return None

@@ -63,7 +63,8 @@ class Chains:
 
     `begin`: offset of the first record that is read. `whole`: nothing was ever before it, so every chain must begin
     with sequence 1; otherwise (retention, or a part of the log) a chain may begin in the middle. `wanted`: heads kept
-    elsewhere, each of which must still be in the log.
+    elsewhere, each of which must still be in the log; of one before `begin`, or of which no offset is known where
+    nobody knows what was before, nothing can be said: `unchecked`.
     """
 
     begin: int
@@ -101,7 +102,7 @@ class Chains:
             chain = self.found.get(writer)
             if chain is not None and (chain._met or chain.broken is not None):
                 continue
-            if 0 <= head.offset < self.begin:
+            if self._out_of_sight(head):
                 continue
             told = f"the kept head {head.hash.hex()[:16]}… is not in the log"
             if chain is None:
@@ -112,9 +113,12 @@ class Chains:
         return sorted((one.broken for one in self.found.values() if one.broken), key=lambda one: one.offset)
 
     def unchecked(self) -> list[str]:
-        """Writers whose kept head lies before what was read."""
-        return sorted(writer for writer, head in self.wanted.items() if 0 <= head.offset < self.begin
+        """Writers whose kept head may lie before what was read, and was not met there."""
+        return sorted(writer for writer, head in self.wanted.items() if self._out_of_sight(head)
                       and not (writer in self.found and self.found[writer]._met))
+
+    def _out_of_sight(self, head: Head) -> bool:
+        return head.offset < self.begin if head.offset >= 0 else not self.whole
 
     def _chain(self, writer: str, sequence: int) -> Chain:
         return self.found.setdefault(writer, Chain(writer, sequence))

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,35 +46,54 @@ def verify(head: Heads = None, heads: Kept = None, save: Save = None, start: Fro
     A chain cannot tell that its end was cut off: keep its head (--save) elsewhere, and give it the next time (--heads).
     """
     wanted = {**(_kept(heads) if heads else {}), **dict(map(_named, head or []))}
-    chains = ask(lambda transport: _read(transport, start, wanted))
+    chains, oldest = ask(lambda transport: _read(transport, start, wanted))
     broken = chains.end()
     found = [_row(one) for _, one in sorted(chains.found.items())]
     show(found, output, CHAIN_COLUMNS)
     if broken:
         more = f"; {len(broken)} chains do not hold" if len(broken) > 1 else ""
         raise Invalid(f"the audit chain is broken: {broken[0]}{more}")
+    _all_checked(chains, start)
     if save is not None:
-        _save(save, chains.found)
+        _save(save, chains, oldest)
     if output is Form.TABLE:
-        for writer in chains.unchecked():
-            say(f"{writer}: its kept head lies before offset {chains.begin}, where what was read begins: not checked")
         begin = "" if chains.whole else f" from offset {chains.begin} on"
-        say(f"{chains.records} records of {len(found)} writers{begin}: every chain holds")
+        told = "every chain holds" if found else "there was nothing to check"
+        say(f"{chains.records} records of {len(found)} writers{begin}: {told}")
         if save is not None:
             say(f"heads written to {save}")
 
 
-async def _read(transport: Transport, start: int, wanted: Mapping[str, Head]) -> Chains:
-    """All pages, up to what was the end when the first was read."""
+def _all_checked(chains: Chains, start: int) -> None:
+    """Raises Missing for a kept head that is out of reach, unless it lies before `start`, where nobody looked."""
+    unchecked = chains.unchecked()
+    for writer in unchecked:
+        told = f"its kept head was not met and lies before offset {chains.begin}" \
+            if chains.wanted[writer].offset >= 0 else f"its kept head was not met from offset {chains.begin} on"
+        sys.stderr.write(f"{writer}: {told}, where what was read begins: not checked\n")
+    gone = [writer for writer in unchecked if not 0 <= chains.wanted[writer].offset < start]
+    if gone:
+        raise Missing(
+            f"the kept head of {gone[0]} could not be checked: the log has nothing of before offset {chains.begin}, by "
+            f"retention or because it was emptied{f'; so of {len(gone)} writers' if len(gone) > 1 else ''}",
+            remedy=f"if retention took it, say --from {chains.begin} with --heads, or leave the writer out")
+
+
+async def _read(transport: Transport, start: int, wanted: Mapping[str, Head]) -> tuple[Chains, int]:
+    """All pages, up to what was the end when the first was read, and the offset of the oldest record that is kept."""
     page = await _page(transport, start)
-    end, begin = page["end"], max(start, page["begin"])
+    end, oldest = page["end"], page["begin"]
+    begin = max(start, oldest)
+    if start > end:
+        raise Invalid(f"the log ends before offset {end}: nothing is there to check", field="--from", place=str(start),
+                      remedy="begin at an offset before; if one was there, records were cut off at the end")
     chains = Chains(begin, begin == 0, wanted)
     while True:
         for one in page["records"]:
             if one["offset"] < end:
                 chains.take(one["offset"], one["key"], base64.b64decode(one["record"]))
         if page["next"] >= end:
-            return chains
+            return chains, oldest
         page = await _page(transport, page["next"])
 
 
@@ -112,10 +132,31 @@ def _hash(text: str, place: str) -> bytes:
     return told
 
 
-def _save(path: Path, chains: Mapping[str, Chain]) -> None:
-    heads = {writer: {"sequence": one.head.sequence, "hash": one.head.hash.hex(), "offset": one.head.offset}
-             for writer, one in sorted(chains.items())}
+def _save(path: Path, chains: Chains, oldest: int) -> None:
+    """Those of which nothing was seen stay as they were kept; one that the log has no more, only while it has no other.
+    """
+    kept = {writer: one.head for writer, one in chains.found.items()}
+    for writer in chains.unchecked():
+        head = chains.wanted[writer]
+        if head.offset >= oldest or writer not in kept:
+            kept[writer] = head
+    heads = {writer: {"sequence": one.sequence, "hash": one.hash.hex(), "offset": one.offset}
+             for writer, one in sorted(kept.items())}
     try:
-        path.write_text(json.dumps(heads, indent=2) + "\n", "utf-8")
+        _write(path, json.dumps(heads, indent=2) + "\n")
     except OSError as failure:
         raise Missing(f"cannot be written: {failure.strerror}", place=str(path)) from failure
+
+
+def _write(path: Path, text: str) -> None:
+    """All of it or, where a file is, no change."""
+    if path.exists() and not path.is_file():
+        path.write_text(text, "utf-8")
+        return
+    whole = path.resolve()
+    draft = whole.with_name(f"{whole.name}.new")
+    try:
+        draft.write_text(text, "utf-8")
+        draft.replace(whole)
+    finally:
+        draft.unlink(missing_ok=True)

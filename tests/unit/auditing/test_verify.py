@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
+from errno import ENOSPC
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,13 @@ import pytest_asyncio
 from typer.testing import CliRunner
 
 from lepton.bus.commands.auditing import FIRST_LOOK, audit_chain, last_of
+from lepton.bus.inside.group import MemoryReader
 from lepton.bus.memory import MemoryBroker
 from lepton.bus.producer import Producer
-from lepton.bus.records import Outgoing, Record, TopicPlan
+from lepton.bus.records import Outgoing, Place, Record, TopicPlan
 from lepton.clock import SystemClock
 from lepton.contracts import topics
+from lepton.contracts.auditing.chain import digest
 from lepton.contracts.pb.incidents_pb2 import AuditRecord
 from lepton.contracts.topics import Topic
 from lepton.errors import Invalid, Missing, Unavailable
@@ -99,6 +102,58 @@ async def test_what_was_altered_dropped_or_cut_off_is_named_with_exit_code_1(hou
     assert (await lepton(house, "audit", "verify", "--head", f"gateway={kept}")).code == 1
 
 
+async def test_a_log_that_was_emptied_in_front_of_the_kept_heads_does_not_hold(
+        house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heads = tmp_path / "heads"
+    assert (await lepton(house, "audit", "verify", "--save", str(heads))).code == 0
+    kept = heads.read_text()
+    log(house).clear()
+
+    async def emptied(_: object, places: Sequence[Place]) -> Mapping[Place, int]:
+        return dict.fromkeys(places, 3)
+
+    monkeypatch.setattr(MemoryReader, "begin_offsets", emptied)
+    for form in ("table", "json"):
+        done = await lepton(house, "audit", "verify", "--heads", str(heads), "--save", str(heads), "-o", form)
+        assert done.code == 1 and "gateway: its kept head" in done.err and "not checked" in done.err
+        assert "every chain holds" not in done.out
+    done = await lepton(house, "audit", "verify", "--head", f"gateway={json.loads(kept)['gateway']['hash']}")
+    assert done.code == 1 and "was not met" in done.err and "cut off" not in done.err
+    assert heads.read_text() == kept
+    done = await lepton(house, "audit", "verify", "--heads", str(heads), "--save", str(heads), "--from", "3")
+    assert done.code == 0 and "not checked" in done.err and "nothing to check" in done.out
+    assert heads.read_text() == kept, "what was not seen is still to be looked for"
+
+
+async def test_of_a_part_of_the_log_no_kept_head_is_lost(house: House, tmp_path: Path) -> None:
+    heads, old = tmp_path / "heads", {"gateway": {"sequence": 1, "offset": 0, "hash": "ab" * 32},
+                                      "watchdog": {"sequence": 4, "offset": 1, "hash": "cd" * 32}}
+    heads.write_text(json.dumps(old))
+    done = await lepton(house, "audit", "verify", "--heads", str(heads), "--save", str(heads), "--from", "2", "-o",
+                        "json")
+    assert done.code == 0 and done.err.count("not checked") == 2
+    assert json.loads(heads.read_text()) == old
+    done = await lepton(house, "audit", "verify", "--from", "4")
+    assert done.code == 1 and "ends before" in done.err
+    assert (await lepton(house, "audit", "verify", "--from", "3")).code == 0
+
+
+async def test_heads_that_cannot_be_written_leave_those_of_before(
+        house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heads = tmp_path / "heads"
+    heads.write_text("before")
+    write = Path.write_text
+
+    def full(path: Path, text: str, *more: str) -> int:
+        write(path, text[:5], *more)
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    done = await lepton(house, "audit", "verify", "--save", str(heads))
+    assert done.code == 1 and "No space left" in done.err
+    assert heads.read_text() == "before" and not (tmp_path / "heads.new").exists()
+
+
 def test_heads_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="'abc' is no SHA-256"):
         CliRunner().invoke(app, ["audit", "verify", "--head", "gateway=abc"], catch_exceptions=False)
@@ -116,6 +171,22 @@ async def test_an_own_record_is_found_behind_many_of_others(broker: MemoryBroker
     await writer.send_all([Outgoing(topics.name(Topic.AUDIT), b"", b"b")] * (FIRST_LOOK * 3))
     assert (await last_of(broker, "a")).sequence == 1
     assert (await last_of(broker, "a", look_back=100)).sequence == 0
+
+
+@pytest.mark.parametrize("foreign", [b"", AuditRecord(writer="b", sequence=7).SerializeToString(),
+                                     AuditRecord(writer="a", sequence=2**64 - 1).SerializeToString(), b"\xff\xff"])
+async def test_what_somebody_else_wrote_under_its_key_neither_leads_a_chain_on_nor_ends_it(
+        broker: MemoryBroker, foreign: bytes) -> None:
+    chain = audit_chain(broker, Producer(broker, "a"), "a", SystemClock())
+    await chain.start()
+    await chain.record("anna", "key.create", "k")
+    await broker.writer("b").send_all([Outgoing(topics.name(Topic.AUDIT), foreign, b"a")])
+    chain = audit_chain(broker, Producer(broker, "a"), "a", SystemClock())
+    await chain.start()
+    await chain.record("anna", "key.create", "l")
+    values = [one.value or b"" for one in await read_all(broker, topics.name(Topic.AUDIT))]
+    last = AuditRecord.FromString(values[-1])
+    assert (last.sequence, last.previous_hash) == (2, digest(values[0]))
 
 
 async def test_after_a_write_whose_answer_was_lost_the_topic_tells_where_the_chain_goes_on(
