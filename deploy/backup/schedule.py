@@ -31,12 +31,16 @@ def run(take: Callable[[], Path], target: Path, stack: str, settings: BackupSett
             continue
         try:
             say(f"taken: {take()}")
-            for gone in prune(target, stack, settings, clock):
-                say(f"removed: {gone}")
         except (LeptonError, OSError) as error:
             # Also a full disk: there may be room again at the next try.
             sys.stderr.write(f"error: no backup was taken: {error}\n")
             asyncio.run(clock.sleep(_LOOK_S))
+            continue
+        try:
+            for gone in prune(target, stack, settings, clock):
+                say(f"removed: {gone}")
+        except (LeptonError, OSError) as error:
+            sys.stderr.write(f"error: old backups stay until the next one is taken: {error}\n")
 
 
 def prune(target: Path, stack: str, settings: BackupSettings, clock: Clock) -> list[Path]:

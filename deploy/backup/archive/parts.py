@@ -68,8 +68,11 @@ class ArchiveWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._draft.unlink(missing_ok=True)
+        try:
+            # On a full disk what was not written yet fails here once more.
+            self._file.close()
+        finally:
+            self._draft.unlink(missing_ok=True)
 
     def begin(self, name: str) -> None:
         self._name, self._hash, self._size = name, hashlib.sha256(), 0

@@ -48,6 +48,21 @@ def test_what_was_put_in_comes_out_in_order(write: Write, secret: Secret) -> Non
     assert list(path.parent.glob("*" + parts.UNFINISHED)) == []
 
 
+def test_on_a_full_disk_no_draft_is_left(tmp_path: Path, secret: Secret) -> None:
+    path = tmp_path / "shop.backup"
+
+    def half() -> None:
+        with parts.ArchiveWriter(path, secret, {}) as archive:
+            full = os.open("/dev/full", os.O_WRONLY)
+            os.dup2(full, archive._file.fileno())
+            os.close(full)
+            archive.begin("database/runs")
+
+    with pytest.raises(OSError, match="No space left"):
+        half()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_changed_byte_is_found_wherever_it_is(write: Write, secret: Secret) -> None:
     path = write(three_chunks())
     good, header = path.read_bytes(), header_bytes(path)

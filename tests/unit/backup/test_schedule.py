@@ -82,6 +82,22 @@ def test_one_that_failed_is_said_and_tried_again_and_nothing_older_goes_for_it(
     assert [entry.created for entry in folder.entries(tmp_path)] == [NOON + timedelta(minutes=362)]
 
 
+def test_old_ones_that_cannot_be_removed_are_told_of_and_the_new_one_counts(
+        write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object) -> list[Path]:
+        raise PermissionError(13, "Permission denied")
+
+    clock = Days(7)
+    tried, take = taker(write, clock, {})
+    monkeypatch.setattr(schedule, "prune", denied)
+    with pytest.raises(Ended):
+        schedule.run(take, tmp_path, "shop", settings(keep=1), clock)
+    assert tried == [0, 6]
+    told = capsys.readouterr()
+    assert told.out.count("taken: ") == 2
+    assert told.err.count("old backups stay") == 2 and "no backup was taken" not in told.err
+
+
 def test_after_a_start_it_goes_on_from_what_is_there(write: Write, tmp_path: Path) -> None:
     at = NOON - timedelta(hours=5)
     write({}, name=folder.name("shop", at), created=at.isoformat())

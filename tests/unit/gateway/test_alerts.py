@@ -9,6 +9,7 @@ from services.watchdog.core.alerting import wording
 from services.watchdog.core.alerting.alerts import CRITICAL, WARNING, Alert, Severity
 from services.watchdog.core.alerting.grouping import Message
 from services.watchdog.core.incident import ESCALATED, VERIFIED
+from services.watchdog.flow import translate
 from tests.unit.gateway.house import House
 from tests.unit.gateway.test_access import assert_problem
 
@@ -44,10 +45,10 @@ async def test_what_is_no_alert_or_comes_with_no_such_right_is_refused_whole(hou
     assert await alerts(house) == []
 
 
-def told(*, firing: bool, severity: Severity) -> dict[str, Any]:
+def told(*, firing: bool, severity: Severity, cause: str = "model:shop") -> dict[str, Any]:
     """The document that our own sender makes."""
     state = ESCALATED if firing else VERIFIED
-    alert = Alert("inc-1", "quality_loss", "model:shop", "model:shop", "shop", state, "told", severity,
+    alert = Alert("inc-1", "quality_loss", cause, cause, "shop", state, "told", severity,
                   "accuracy 0.5", "no rung is left", 1_770_000_000.0, 1_770_000_600.0)
     return wording.webhook(Message("webhook+http://there", alert.group, (alert,)))
 
@@ -68,6 +69,43 @@ async def test_the_document_of_our_own_webhook_is_taken_and_its_end_ends_the_sam
     assert over.ends_at.ToDatetime(UTC) <= now + timedelta(seconds=1)
 
 
+# As Grafana's webhook posts it.
+GRAFANA: dict[str, Any] = {
+    "receiver": "lepton", "status": "firing", "orgId": 1, "groupLabels": {"alertname": "High"},
+    "commonLabels": {"alertname": "High"}, "commonAnnotations": {}, "externalURL": "http://grafana/", "version": "1",
+    "groupKey": '{}:{alertname="High"}', "truncatedAlerts": 0, "title": "[FIRING:1] High", "state": "alerting",
+    "message": "**Firing**", "alerts": [{
+        "status": "firing", "labels": {"alertname": "High", "grafana_folder": "shop", "instance": "web-1"},
+        "annotations": {"summary": "5 % fail"}, "startsAt": "2026-01-31T12:00:00.5+01:00",
+        "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "http://grafana/alerting", "fingerprint": "57c6d9296de2ad39",
+        "silenceURL": "http://grafana/silence", "dashboardURL": "", "panelURL": "", "values": {"B": 44.2},
+        "valueString": "[ var='B' value=44.2 ]", "orgId": 1}]}
+
+
+async def test_the_document_of_grafanas_webhook_is_taken(house: House) -> None:
+    writer = await house.with_scopes("write")
+    assert (await writer.post("/api/v2/alerts", json=GRAFANA)).status_code == 200
+    (one,) = await alerts(house)
+    assert (one.fingerprint, one.labels["instance"]) == ("57c6d9296de2ad39", "web-1")
+
+
+async def test_a_webhook_tells_groups_beyond_what_an_array_may_have(house: House) -> None:
+    writer = await house.with_scopes("write")
+    (first,) = GRAFANA["alerts"]
+    many = [first | {"fingerprint": f"{number:016x}"} for number in range(1_001)]
+    assert (await writer.post("/api/v2/alerts", json=GRAFANA | {"alerts": many})).status_code == 200
+    assert len({one.fingerprint for one in await alerts(house)}) == 1_001
+
+
+async def test_incidents_of_another_lepton_of_one_symptom_are_about_each_its_own_thing(house: House) -> None:
+    writer = await house.with_scopes("write")
+    posted = [told(firing=True, severity=CRITICAL, cause=cause) for cause in ("model:shop", "model:fraud")]
+    for document in posted:
+        assert (await writer.post("/api/v2/alerts", json=document)).status_code == 200
+    about = {one.about for message in await house.messages(Topic.TELEMETRY) for one in translate.alerted(message)}
+    assert about == {"quality_loss/model:shop", "quality_loss/model:fraud"}
+
+
 def without(name: str) -> dict[str, Any]:
     return {key: value for key, value in told(firing=True, severity=CRITICAL).items() if key != name}
 
@@ -78,7 +116,7 @@ async def test_what_is_of_neither_form_is_refused_by_the_place_that_is_wrong(hou
             ("firing", "body", "post an array of alerts"),
             (without("alerts"), "body", "which has them under alerts"),
             (without("version"), "version", "required"),
-            (without("version") | {"version": "3"}, "version", "only version 4 is known here: post that"),
+            (without("version") | {"version": "3"}, "version", "only version 4, and Grafana's version 1, are"),
             (without("alerts") | {"alerts": None}, "alerts", "list"),
             (without("alerts") | {"alerts": [{"labels": {"alertname": "A"}}]}, "alerts[0].status", "required"),
             (without("alerts") | {"alerts": [{"labels": {"severity": "page"}, "status": "firing"}]},

@@ -1,5 +1,6 @@
 """REST route of alerts from elsewhere: what Prometheus posts to Alertmanager (its API, version 2), and what this
-posts to a webhook (version 4: prometheus.io/docs/alerting/latest/configuration/#webhook_config)."""
+posts to a webhook (version 4: prometheus.io/docs/alerting/latest/configuration/#webhook_config), Grafana's being of
+that form under a version of its own, 1 (grafana.com/docs/grafana/latest/alerting, webhook notifier)."""
 
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
@@ -24,6 +25,9 @@ router = APIRouter(prefix="/api/v2", tags=["alerts"])
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Words = Annotated[str, StringConstraints(max_length=4_096)]
 MOST = 1_000
+MOST_OF_A_WEBHOOK = 10_000
+"""A group is posted whole and not again once it was refused: one of any likely size is taken."""
+VERSIONS = ("4", "1")
 UNSET_YEAR = 1
 """A Go program's time that was not set, 0001-01-01T00:00:00Z: what Alertmanager's clients send for no end."""
 
@@ -64,18 +68,18 @@ class ToldAlert(PostedAlert):
 
 
 class Webhook(BaseModel):
-    """A group of alerts as Alertmanager, or a Lepton, tells it to a webhook."""
+    """A group of alerts as Alertmanager, Grafana, or a Lepton, tells it to a webhook."""
 
     model_config = ConfigDict(extra="ignore")
 
-    version: str = Field(json_schema_extra={"const": "4"})
-    alerts: list[ToldAlert] = Field(max_length=MOST)
+    version: str = Field(json_schema_extra={"enum": list(VERSIONS)})
+    alerts: list[ToldAlert] = Field(max_length=MOST_OF_A_WEBHOOK)
 
     @field_validator("version")
     @classmethod
     def _known(cls, given: str) -> str:
-        if given != "4":
-            raise ValueError("only version 4 is known here: post that, or an array of alerts")
+        if given not in VERSIONS:
+            raise ValueError("only version 4, and Grafana's version 1, are known here: post one, or an array of alerts")
         return given
 
 

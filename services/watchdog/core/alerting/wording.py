@@ -50,8 +50,9 @@ def webhook(message: Message) -> dict[str, Any]:
 
 
 def _alert(one: Alert) -> dict[str, Any]:
+    # By `instance` whoever takes alerts tells what they are about, as another Lepton does.
     labels = {"alertname": one.symptom, "severity": one.severity, "class": one.kind, "cause": one.cause,
-              "target": one.target, "service": "lepton"}
+              "target": one.target, "service": "lepton", "instance": one.cause}
     if one.pipeline:
         labels["pipeline"] = one.pipeline
     return {

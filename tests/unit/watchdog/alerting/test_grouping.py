@@ -120,7 +120,7 @@ def test_the_webhook_has_the_body_of_alertmanager_version_4() -> None:
     (one,) = body["alerts"]
     assert body["commonLabels"] == one["labels"] == {
         "alertname": "quality_loss", "severity": "critical", "class": "model", "cause": "model:shop",
-        "target": "model:shop", "service": "lepton", "pipeline": "shop"}
+        "target": "model:shop", "service": "lepton", "instance": "model:shop", "pipeline": "shop"}
     assert (one["status"], one["startsAt"], one["endsAt"]) == (
         "firing", "1970-01-01T00:00:00.000Z", "0001-01-01T00:00:00Z")
     ended = wording.webhook(Message("a", "pipeline shop", (alert(life.verified(first, "well", Tick(9, 9, 0.1))),)))
