@@ -7,6 +7,8 @@ from itertools import pairwise
 from lepton.contracts.pb.incidents_pb2 import Incident, IncidentEvent, IncidentState
 
 COMMANDED, ANSWERED = "commanded ", "answered "
+FIRST_NOTES = 10
+"""So many are always kept; what a long incident loses lies behind them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +46,28 @@ def at_s(event: IncidentEvent) -> float:
 def times(incident: Incident) -> Times:
     """How long it took to detect, to decide, and to heal."""
     began, opened, closed = (seconds(incident, field) for field in ("began_at", "opened_at", "closed_at"))
-    first = next((at_s(event) for event in incident.timeline if event.what.startswith(COMMANDED) and event.at.seconds),
-                 None)
+    # Of a long incident the note of the first command may be gone, and another is not it.
+    first = next((at_s(event) for event in incident.timeline if event.what.startswith(COMMANDED) and event.at.seconds
+                  and event.detail == incident.command_ids[0]), None) if incident.command_ids else None
     if first is None and len(incident.command_ids) == 1:
         first = seconds(incident, "decided_at")
     return Times(_between(began, opened), _between(opened, first), _between(first, closed))
 
 
 def actions(incident: Incident) -> list[Action]:
-    """The commands in their order, each with what its executor answered and what followed."""
+    """The commands in their order, each with what its executor answered and what followed, as far as notes are kept."""
     events = list(incident.timeline)
     places = [place for place, event in enumerate(events) if event.what.startswith(COMMANDED)]
+    # What followed the last one before the notes that are gone is not known.
+    gap = FIRST_NOTES if len(places) < len(incident.command_ids) else 0
     found = []
-    for place, end in pairwise([*places, len(events)]):
+    for place, then in pairwise([*places, len(events)]):
+        end = min(then, gap) if place < gap else then
         event, after = events[place], events[place + 1:end]
         word = next((one for one in after if one.what.startswith(ANSWERED)), None)
         told = "" if word is None else word.what.removeprefix(ANSWERED) + (f": {word.detail}" if word.detail else "")
         found.append(Action(at_s(event), event.what.removeprefix(COMMANDED), event.detail, told,
-                            _outcome(incident, after, end == len(events))))
+                            "not known" if end < then else _outcome(incident, after, end == len(events))))
     return found
 
 

@@ -3,13 +3,17 @@
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 from lepton.contracts.pb.incidents_pb2 import Incident, IncidentState
 from services.gateway.core.incidents.course import Action, Times, actions, at_s, seconds, times
 
 CLASSES = ("data", "parameters", "resources", "surge", "process", "dependency")
+_ADDRESS = "/:._-%?=&"
 _CAUSE = re.compile(rf"(?:^|; )({'|'.join(CLASSES)}) (\d+)% \(")
 _ROOT = "; root "
+# Beside what Markdown means by itself, what GitHub's viewer makes of addresses.
+_MARKUP = re.compile(r"[\\`*\[\]<>|#_~&@]|:(?=//)|(?<=www)\.", re.IGNORECASE)
 
 
 def written(incident: Incident, plot: str = "") -> str:
@@ -19,13 +23,17 @@ def written(incident: Incident, plot: str = "") -> str:
              "## What happened", " ".join(_story(incident, took, done)),
              "## Cause", *_cause(incident),
              "## Times", _table(("", "seconds", "from", "to"), _times(incident, took)),
-             "## Timeline", *([f"![Timeline of {incident.incident_id}]({plot})"] if plot else []),
+             "## Timeline", *([_picture(incident, plot)] if plot else []),
              _table(("time (UTC)", "after", "what", "detail"), _timeline(incident)),
-             "## Actions", _actions(done),
+             "## Actions", _actions(done, len(incident.command_ids)),
              "## Verdict", _verdict(incident),
              f"The decisions can be computed again from the watchdog's journal: `python -m tools.replay "
              f"{incident.incident_id}`."]
     return "\n\n".join(parts) + "\n"
+
+
+def _picture(incident: Incident, plot: str) -> str:
+    return f"![Timeline of {_plain(incident.incident_id)}]({quote(plot, safe=_ADDRESS)})"
 
 
 def _story(incident: Incident, took: Times, done: Sequence[Action]) -> Iterable[str]:
@@ -37,7 +45,9 @@ def _story(incident: Incident, took: Times, done: Sequence[Action]) -> Iterable[
     if took.detect_s is not None:
         yield f"The first sign of it was {took.detect_s:.2f} s before."
     yield f"It blamed {_code(incident.cause)}." if incident.cause else "It named no cause."
-    if done:
+    if done and len(done) < len(incident.command_ids):
+        yield f"It commanded {len(incident.command_ids)} times, of which {len(done)} are told below."
+    elif done:
         names = ", then ".join(_plain(one.name) for one in done)
         when = f", the first {took.decide_s:.2f} s after the opening" if took.decide_s is not None else ""
         yield f"It commanded {names}{when}."
@@ -94,10 +104,12 @@ def _timeline(incident: Incident) -> list[tuple[str, str, str, str]]:
             for event in incident.timeline]
 
 
-def _actions(done: Sequence[Action]) -> str:
+def _actions(done: Sequence[Action], commands: int) -> str:
     if not done:
-        return "None."
-    return _table(("action", "time (UTC)", "command", "answered", "outcome"),
+        return "None." if not commands else f"The notes of {commands} commands are gone."
+    left_out = (f"{commands - len(done)} of {commands} commands are left out: of a long incident the first steps and "
+                "the last are kept.\n\n") if len(done) < commands else ""
+    return left_out + _table(("action", "time (UTC)", "command", "answered", "outcome"),
                   [(one.name, _clock(one.at_s), one.command_id, one.answered or "no answer", one.outcome)
                    for one in done])
 
@@ -117,8 +129,8 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text of others as it is: none of it is markup, and it stays on its line."""
-    return re.sub(r"([\\`*\[\]<>|#])", r"\\\1", " ".join(text.split()))
+    """Text of others as it is: none of it is markup or an address to follow, and it stays on its line."""
+    return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
 
 
 def _code(text: str) -> str:

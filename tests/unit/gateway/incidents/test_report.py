@@ -93,6 +93,27 @@ def test_a_report_of_what_stands_says_what_is_not_known_and_takes_no_markup_from
     assert r"3 rows \| of 4 \<b\>bad\</b\>" in text and "<b>" not in text
 
 
+def test_of_a_long_incident_it_is_said_what_is_left_out_and_no_answer_is_another_command_s() -> None:
+    kept = [(float(at), what, detail) for at, (what, detail) in enumerate([
+        ("opened", ""), ("commanded restart", "c-1"), *[("waits", "")] * 6, ("commanded restart", "c-2"), ("waits", ""),
+        ("answered done", "of c-7"), ("commanded restart", "c-8"), ("answered done", "started")])]
+    long = incident(*kept, command_ids=[f"c-{number}" for number in range(1, 9)])
+    assert [(one.command_id, one.answered, one.outcome) for one in actions(long)][1:] == [
+        ("c-2", "", "not known"), ("c-8", "done: started", "the incident ended")]
+    text = report.written(long)
+    assert "It commanded 8 times, of which 3 are told below." in text and "5 of 8 commands are left out" in text
+    assert times(incident(*kept[8:], command_ids=["c-1", "c-2", "c-8"])).decide_s is None
+
+
+@pytest.mark.parametrize(("said", "shown"), [
+    ("see https://evil.example/x", r"see https\://evil.example/x"), ("www.evil.example", r"www\.evil.example"),
+    ("ask @team at a@b.c", r"ask \@team at a\@b.c"), ("_x_ ~~y~~ &lt;", r"\_x\_ \~\~y\~\~ \&lt;")])
+def test_words_from_outside_are_no_markup_and_no_address_to_follow(said: str, shown: str) -> None:
+    text = report.written(incident((0, "opened", said)), "a.svg) [x](http://evil.example")
+    assert shown in text and said not in text
+    assert "](a.svg%29%20%5Bx%5D%28http://evil.example)" in text
+
+
 def test_a_picture_is_well_formed_whatever_is_in_it(healed: Incident, standing: Incident) -> None:
     strange = incident((0, "opened", ""), (1, "a < b & \x00 c", ""), incident_id="<i>")
     for one in (healed, standing, strange, Incident(incident_id="inc-2")):
