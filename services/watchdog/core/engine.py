@@ -36,6 +36,7 @@ from services.watchdog.core.safety.rung import Rung
 from services.watchdog.core.safety.verdict import Finding, Verdict
 from services.watchdog.core.state import State
 from services.watchdog.core.symptom import (
+    BAD_LABELS,
     BROKEN_DATA,
     BUS,
     CUT_OFF,
@@ -102,6 +103,8 @@ class Engine:
         verify_s = rungs[min(rung, len(rungs)) - 1].verify_s if rungs and rung else 0.0
         if afterwards.under_way(incident):
             verify_s = self.state.thresholds.replay_verify_s
+        if incident.symptom == BAD_LABELS:
+            self.state.go_on_with_labels(incident.pipeline, incident.timeline[0].detail)
         model = self.state.models.get(incident.pipeline)
         self.open[incident.key] = replace(
             incident, rung=rung, since=now, commanded_at=now, deadline=now + verify_s, answered="",
@@ -125,6 +128,10 @@ class Engine:
                 self._escalate(incident, f"{incident.awaiting} was denied by {word.by}", tick)
             elif rung is None or rung.action != incident.awaiting:
                 self._escalate(incident, f"{incident.awaiting} is no longer what helps", tick)
+            elif rung.action in TRAININGS and self.state.labels_wrong(incident.pipeline):
+                told = f"not while labels are wrong: {self.state.labels_wrong(incident.pipeline)}"
+                self._put(life.noted(incident, "not yet", f"{rung.action} by {word.by}: {told}", tick),
+                          alert=f"{rung.action} of {incident.target} still waits for a person's word, {told}")
             elif self._budget.permit(incident, rung, self.state, tick.monotonic_s) is Permit.SPENT:
                 self._escalate(incident, "the budget of actions is spent", tick)
             else:
@@ -251,8 +258,7 @@ class Engine:
         if unwanted:
             self._escalate(incident, unwanted, tick)
             return
-        if rung.action in TRAININGS and self.state.labels_wrong(incident.pipeline):
-            # A person was told of them; what they teach would only be undone.
+        if rung.action in TRAININGS and self._labels_first(incident, rung, tick):
             return
         permit = self._budget.permit(incident, rung, self.state, tick.monotonic_s)
         if permit is Permit.SPENT:
@@ -262,6 +268,16 @@ class Engine:
         elif rung.action in SCALES and (
                 tick.monotonic_s >= max(incident.since, incident.commanded_at) + 2 * rung.verify_s):
             self._escalate(incident, "not all of its processes are ready", tick)
+
+    def _labels_first(self, incident: Incident, rung: Rung, tick: Tick) -> bool:
+        """Whether a training waits since labels are wrong, or may be: what they teach would only be undone. Somebody is
+        told once: a model that does not answer cannot show that they are right again."""
+        wrong = self.state.labels_wrong(incident.pipeline)
+        if wrong and all(note.what != "waits" for note in incident.timeline):
+            told = f"{rung.action} waits until labels are right: {wrong}"
+            self._put(life.noted(incident, "waits", told, tick),
+                      alert=f"a person is needed: {incident.timeline[0].detail}; {told}")
+        return bool(wrong) or self.state.labels_unsure(incident.pipeline)
 
     def _command_or_ask(self, incident: Incident, rung: Rung, tick: Tick) -> None:
         within_s = awaited_s(rung.action, self.state.rules.get(incident.pipeline), self.state.thresholds)

@@ -41,7 +41,7 @@ from services.watchdog.core.quality.kept import Kept
 from services.watchdog.core.quality.loss import Loss, Reference, Window, judge, reached, stricter
 from services.watchdog.core.quality.pauses import Pauses
 from services.watchdog.core.quality.sources import Sources
-from services.watchdog.core.quality.turned import NEWEST, Turned
+from services.watchdog.core.quality.turned import Turned
 from services.watchdog.core.quality.unusable import UnusableVersions
 from services.watchdog.core.rows.patterns import AllPatterns
 from services.watchdog.core.signals import Lives
@@ -208,12 +208,24 @@ class State:
         """How its labels are wrong, as far as that is known now; empty while they are not."""
         return self.turned[pipeline].standing if pipeline in self.turned else ""
 
+    def go_on_with_labels(self, pipeline: str, told: str) -> None:
+        """They were found wrong before this watchdog began to look, or led: until they show otherwise."""
+        if pipeline in self.windows:
+            self.turned.setdefault(pipeline, Turned()).go_on(told)
+
+    def labels_unsure(self, pipeline: str) -> bool:
+        """Whether a few labels more may say that they are wrong."""
+        return pipeline in self.turned and self.turned[pipeline].waits
+
     def _look_at_labels(self, name: str, now: float) -> None:
         model, window = self.models.get(name), self.windows[name]
-        if model is not None and self.turned.setdefault(name, Turned()).look(
-                window, model, self.loss(name), self._calm(name, now), now):
+        if model is None:
+            return
+        newest = self.turned.setdefault(name, Turned()).look(
+            window, model, self.loss(name), lambda: self._calm(name, now), now)
+        if newest is not None:
             self.fresh_window(name)
-            for row in list(window.rows)[-NEWEST:]:
+            for row in list(window.rows)[-newest:]:
                 self.windows[name].add(row)
 
     def _calm(self, name: str, now: float) -> bool:

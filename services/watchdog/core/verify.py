@@ -211,6 +211,8 @@ def _quality(incident: Incident, state: State, now: float) -> Verdict:
     replaced = model.champion != incident.from_version
     if incident.state == "commanded" and not replaced:
         return _run_failed(incident, state) or OPEN
+    if state.labels_unsure(incident.pipeline):
+        return WAIT
     if loss is not None:
         told = f"version {model.champion}: {loss.text(window.rule.metric)}"
         return Verdict(Finding.WORSE if loss.lost else Finding.WELL, told)

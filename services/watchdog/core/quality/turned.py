@@ -9,7 +9,7 @@ What else a loss of quality is, a world that changed or a bad version, labels ca
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from math import sqrt
@@ -17,9 +17,16 @@ from math import sqrt
 from services.watchdog.core.inputs import Judged, ModelSeen
 from services.watchdog.core.quality.loss import Loss, Window
 
-# Labelled predictions that show it; a loss may show by fewer, and then waits this long for them.
-NEWEST = 40
-WAIT_S = 20.0
+# Labelled predictions that show it. A loss that may yet turn out to be that waits for them, for as many as show it
+# where one class is rare, and no longer than that.
+NEWEST, MOST = 40, 80
+WAIT_S = 60.0
+# So long a version that was gone back to may take to have enough labels before anything is trained for it.
+UNJUDGED_S = 300.0
+# A version agreed with its labels before if as many did in the same window.
+BEFORE = 20
+# Of a version of which nobody measured how often it is right.
+UNMEASURED = 0.75
 # Rows that changed at the same time show it by then; what they do later is another thing.
 SHOWN_S = 300.0
 # So much less than usual they may agree, once read otherwise or well again.
@@ -47,15 +54,16 @@ class Agreed:
     share: float
     truths: dict[str, float] = field(default_factory=dict)
     answers: dict[str, float] = field(default_factory=dict)
+    rows: int = 0
 
 
 @dataclass(slots=True)
 class Turned:
-    """Of one model. `standing`: what is told while labels are wrong. `waits`: whether a few labels more will say it."""
+    """Of one model. `standing`: what is told while labels are wrong. `waits`: whether a few labels more may say it."""
 
     known: dict[int, Agreed] = field(default_factory=dict)
     shown: set[int] = field(default_factory=set)
-    """Versions whose labels had turned over since labels last called a version well."""
+    """Versions whose labels had turned over, or said that most answers were wrong, since they last called one well."""
     standing: str = ""
     waits: bool = False
     ended: str = ""
@@ -71,36 +79,60 @@ class Turned:
     _lost_since: float | None = None
     _mixed_at: int | None = None
     _learnt_at: tuple[int, int] = (0, 0)
+    _champion: tuple[int, float] = (0, 0.0)
+    """And since when it is that."""
+    _well_by: Loss | None = None
+    """What labels said when they called a version well last."""
 
-    def look(self, window: Window, model: ModelSeen, loss: Loss | None, calm: bool, now: float) -> bool:
-        """Take note of the newest labels; `calm`: rows and answers are as usual. Returns whether labels are right again
-        and those before the newest are to be forgotten."""
+    def go_on(self, told: str) -> None:
+        """Take up what another watchdog found, or this one before it began anew: labels are wrong until they say."""
+        self.standing = self.standing or told
+
+    def look(self, window: Window, model: ModelSeen, loss: Loss | None, calm: Callable[[], bool],
+             now: float) -> int | None:
+        """Take note of the newest labels; `calm`: whether rows and answers are as usual. Returns how many of the newest
+        are to be judged by where labels are not turned over any more; None: all."""
+        self._crowned(model.champion, now)
+        if not self.standing and loss is not None and loss is self._well_by:
+            return None
         if self.standing:
+            self._version = self._version or model.champion
             self._at_the_edge(window, model.champion)
         if loss is None:
-            # Too few labels to say anything; of a version that just came, nothing is over by that.
-            self.waits = False
-            return False
+            # Too few labels to say anything; of a version that just came, nothing is over by that. Where the one that
+            # was left for it showed what they would show too, they are waited for.
+            left = any(one > model.champion for one in self.shown)
+            self.waits = left and now - self._champion[1] < UNJUDGED_S
+            return None
         taught = bool(self.standing) and model.champion > self._version
         if taught:
             self.taught.add(model.champion)
             self.taught = set(sorted(self.taught)[-TAUGHT:])
         if not loss.lost:
             if taught and self._may_have_taught(window, now):
-                return False
+                return None
             self._well(window, model.champion, f"version {model.champion}: {loss.text(window.rule.metric)}")
-            return False
+            self._well_by = loss
+            return None
         self._lost_since = now if self._lost_since is None else self._lost_since
-        was = self._was(model)
         self.waits = False
-        if was is None or not (calm or (self.standing and now - self._lost_since > SHOWN_S)):
+        if not (calm() or (self.standing and now - self._lost_since > SHOWN_S)):
             self.standing, self.ended = "", "rows or answers are not as usual either"
-            return False
+            return None
         if taught and self._agreed_since is not None:
             self.standing, self.ended = "", f"labels turned over again, and version {model.champion} learnt from them"
-            return False
-        rows = list(window.rows)
-        return self._still(rows, was, window.seen) if self.standing else self._begin(rows, was, model, now)
+            return None
+        if self.standing:
+            return self._still(window, model)
+        self._begin(window, model, now)
+        return None
+
+    def _crowned(self, champion: int, now: float) -> None:
+        if champion == self._champion[0]:
+            return
+        self._champion, self._mixed_at = (champion, now), None
+        if not self.standing:
+            self._lost_since = None
 
     def _at_the_edge(self, window: Window, version: int) -> None:
         if version != self._edge[0]:
@@ -117,39 +149,58 @@ class Turned:
         self._agreed_since = now if self._agreed_since is None else self._agreed_since
         return now - self._agreed_since < SETTLED_S
 
-    def _begin(self, rows: Sequence[Judged], was: Agreed, model: ModelSeen, now: float) -> bool:
-        newest = rows[len(rows) - since(rows, was):]
-        told = over(newest, was)
-        if model.champion in self.taught:
-            return False
-        blamed = bool(model.champion in self.known or self.shown - {model.champion} or not model.previous)
-        if len(newest) < NEWEST:
-            self.waits = blamed and bool(told) and now - (self._lost_since or now) < WAIT_S
-        elif told:
-            self.shown.add(model.champion)
-            if blamed:
-                self.standing = f"labels turned over, not version {model.champion}: {told}"
-                self._version, self._mixed_at, self._agreed_since = model.champion, None, None
-                self._edge, self._agreed_before = (model.champion, False), False
-        return False
+    def _begin(self, window: Window, model: ModelSeen, now: float) -> None:
+        rows, was, champion = list(window.rows), self._was(model), model.champion
+        bad = champion not in self.known and was.share < max(
+            (one.share for one in self.known.values()), default=0.0) - SLACK
+        if champion in self.taught or bad:
+            # Bad when it was published already, or it may have learnt from such labels: what it loses is its own.
+            return
+        parts = [rows[len(rows) - count:] for count in since(rows, was)]
+        newest = next((one for one in parts if over(one, was)), parts[-1])
+        before, told = rows[:len(rows) - len(newest)], over(newest, was)
+        if told or not _mostly(newest):
+            self.shown.add(champion)
+        if not (champion in self.known or self.shown - {champion} or not model.previous or _did_well(before, was)):
+            return
+        full, late = window.rows.maxlen or MOST, now - (self._lost_since or now) >= WAIT_S
+        if told and (late or len(newest) >= min(NEWEST, full)):
+            self.shown.add(champion)
+            self.standing = f"labels turned over, not version {champion}: {told}"
+            self._version, self._mixed_at, self._agreed_since = champion, None, None
+            self._edge, self._agreed_before = (champion, False), False
+        else:
+            self.waits = not late and len(newest) < min(MOST, full) and any(
+                (len(one) < NEWEST and not _mostly(one)) or might(one, was) for one in parts)
 
-    def _still(self, rows: Sequence[Judged], was: Agreed, seen: int) -> bool:
+    def _still(self, window: Window, model: ModelSeen) -> int | None:
+        rows, was = list(window.rows), self._was(model)
         newest = rows[-NEWEST:]
         agree = sum(row.truth == row.answer for row in newest) / len(newest)
-        if len(newest) == NEWEST and agree >= was.share - SLACK:
-            self.standing, self.ended = "", f"{agree:.0%} of the newest {NEWEST} labels agree with the answers again"
-            return True
-        if over(newest, was):
+        if len(newest) == min(NEWEST, window.rows.maxlen or NEWEST) and agree >= was.share - SLACK:
+            self.standing = ""
+            self.ended = f"{agree:.0%} of the newest {len(newest)} labels agree with the answers again"
+            self.taught.discard(model.champion)
+            return _newest(rows, lambda row: row.truth == row.answer, 0.5)[0] or NEWEST
+        # Where one class is rare, the newest alone may not show it.
+        if over(newest, was) or over(rows[-MOST:], was):
             self._mixed_at = None
         elif self._mixed_at is None:
-            self._mixed_at = seen
-        elif seen - self._mixed_at >= 2 * NEWEST:
+            self._mixed_at = window.seen
+        elif window.seen - self._mixed_at >= MOST:
+            # What came before these would show once more that they turned over.
             self.standing, self.ended = "", "labels and answers disagree otherwise now"
-        return False
+            return NEWEST
+        return None
 
-    def _was(self, model: ModelSeen) -> Agreed | None:
-        published = model.metrics.get("accuracy")
-        return self.known.get(model.champion) or (Agreed(published) if published is not None else None)
+    def _was(self, model: ModelSeen) -> Agreed:
+        """Of a version that labels said nothing of yet: as it was published, with labels and answers spread as those of
+        the version that was called well last."""
+        known, others = self.known.get(model.champion), list(self.known.values())
+        if known is not None:
+            return known
+        newest = others[-1] if others else Agreed(UNMEASURED)
+        return Agreed(model.metrics.get("accuracy", newest.share), newest.truths, newest.answers)
 
     def _well(self, window: Window, version: int, told: str) -> None:
         if self.standing:
@@ -166,9 +217,13 @@ class Turned:
         if not rows:
             return
         share = sum(count for (truth, answer), count in pairs.items() if truth == answer) / rows
-        if known is None or not known.truths or share >= known.share - WORSE:
-            self.known.pop(version, None)
-            self.known[version] = Agreed(share, _shares(pairs, 0), _shares(pairs, 1))
+        if known is not None:
+            if share < known.share - max(WORSE, 2 / 3 * _error(known.share, known.rows)):
+                return
+            # Not the best of all windows is what is asked of the newest.
+            share = share if rows > known.rows else (share + known.share) / 2
+        self.known.pop(version, None)
+        self.known[version] = Agreed(share, _shares(pairs, 0), _shares(pairs, 1), rows)
         while len(self.known) > VERSIONS:
             self.known.pop(next(iter(self.known)))
 
@@ -178,16 +233,34 @@ def _mostly(rows: Sequence[Judged]) -> bool:
     return 2 * sum(row.truth == row.answer for row in rows) > len(rows)
 
 
-def since(rows: Sequence[Judged], was: Agreed) -> int:
-    """How many of the newest rows are those from which on answers agree less: the newest rows with the largest sum of
-    what is wrong beyond what is usual (Page 1954)."""
-    usual = min(0.95, 1 - was.share + SLACK / 2)
-    best, most, total = 0.0, 0, 0.0
+def _did_well(rows: Sequence[Judged], was: Agreed) -> bool:
+    """Whether its labels agreed with a version up to where they ceased to."""
+    return len(rows) >= BEFORE and sum(row.truth == row.answer for row in rows) >= (was.share - SLACK) * len(rows)
+
+
+def since(rows: Sequence[Judged], was: Agreed) -> tuple[int, ...]:
+    """How many of the newest rows may be those from which on answers agree less: those with the largest sum of what is
+    wrong beyond a share. Shares are half way to as few as count as a loss, which finds where a part of the classes was
+    exchanged; and half of all, which finds where all were, to a row or two. Only what makes up most of the loss."""
+    usual = 1 - was.share
+    least = (sum(map(_wrong, rows)) - usual * len(rows)) / 2
+    found = [_newest(rows, _wrong, min(0.95, usual + SLACK / 2)), _newest(rows, _wrong, 0.5)]
+    return tuple(dict.fromkeys(count for count, wrong in found if count and wrong - usual * count >= least)) or (
+        len(rows),)
+
+
+def _wrong(row: Judged) -> bool:
+    return row.truth != row.answer
+
+
+def _newest(rows: Sequence[Judged], counts: Callable[[Judged], bool], share: float) -> tuple[int, int]:
+    """The newest rows with the largest sum of what counts beyond a share (Page 1954), and how many of them do."""
+    best, found, hits = 0.0, (0, 0), 0
     for number, row in enumerate(reversed(rows), 1):
-        total += (row.truth != row.answer) - usual
-        if total > best:
-            best, most = total, number
-    return most
+        hits += counts(row)
+        if hits - share * number > best:
+            best, found = hits - share * number, (number, hits)
+    return found
 
 
 def over(rows: Sequence[Judged], was: Agreed) -> str:
@@ -198,25 +271,77 @@ def over(rows: Sequence[Judged], was: Agreed) -> str:
     return _exchanged(pairs, was) or _one_sided(pairs, was)
 
 
-def _exchanged(pairs: Pairs, was: Agreed) -> str:
+def might(rows: Sequence[Judged], was: Agreed) -> bool:
+    """Whether these rows may be too few to show that labels are turned over: by three standard errors they could be. Of
+    answers that are all the same more show nothing."""
+    pairs = _pairs(rows)
+    total = pairs.total()
+    if not total:
+        return False
+    best, truths = _best(pairs), _shares(pairs, 0)
+    name = max(sorted(truths), key=lambda one: truths[one])
+    agree = sum(count for _, count in best.values()) / total
+    varied = total < NEWEST or len({answer for _, answer in pairs}) > 1
+    exchanged = varied and any(answer != truth for truth, (answer, _) in best.items())
+    return bool((exchanged and agree >= was.share - max(SLACK, _error(was.share, total)))
+                or (was.truths and truths[name] >= ONE_SIDED - _error(ONE_SIDED, total)
+                    and was.truths.get(name, 0.0) <= MINORITY))
+
+
+def _error(share: float, rows: int) -> float:
+    """Three standard errors of a share over so many rows."""
+    share = min(0.9, max(0.1, share))
+    return 3 * sqrt(share * (1 - share) / rows)
+
+
+def _best(pairs: Pairs) -> dict[str, tuple[str, int]]:
+    """By label, the answer that it comes with most often, and how often."""
     of_truth: dict[str, Counter[str]] = {}
     for (truth, answer), count in sorted(pairs.items()):
         of_truth.setdefault(truth, Counter())[answer] += count
-    best = {truth: answers.most_common(1)[0] for truth, answers in of_truth.items()}
+    return {truth: answers.most_common(1)[0] for truth, answers in of_truth.items()}
+
+
+def _exchanged(pairs: Pairs, was: Agreed) -> str:
+    best = _best(pairs)
     moved = sorted(truth for truth, (answer, _) in best.items() if answer != truth)
     if not moved or len({answer for answer, _ in best.values()}) < len(best):
         return ""
     rows = pairs.total()
     agree = sum(count for _, count in best.values()) / rows
     inside = Counter({pair: count for pair, count in pairs.items() if pair[0] in moved})
-    within = inside.total()
-    truths, answers = _shares(inside, 0), _shares(inside, 1)
-    chance = sum(share * answers.get(truth, 0.0) for truth, share in truths.items())
-    right = sum(count for (truth, answer), count in inside.items() if truth == answer) / within
-    if agree < was.share - SLACK or chance - right <= _Z * sqrt(chance * (1 - chance) / within):
+    if agree < was.share - SLACK or not (_opposed(inside) or _respread(pairs, best, was)):
         return ""
     names = ", ".join(f"{best[truth][0]} is called {truth}" for truth in moved)
     return f"of the newest {rows} answers {agree:.0%} agree with their labels once these are exchanged ({names})"
+
+
+def _respread(pairs: Pairs, best: dict[str, tuple[str, int]], was: Agreed) -> bool:
+    """Whether labels are spread as usual only once they are exchanged, by three standard errors, and answers as ever:
+    where one class is rare that shows sooner than how the two go together."""
+    rows, truths, answers = pairs.total(), _shares(pairs, 0), _shares(pairs, 1)
+    if not was.truths or any(abs(answers.get(name, 0.0) - was.answers.get(name, 0.0)) > SLACK
+                             for name in {*answers, *was.answers}):
+        return False
+
+    def apart(truth: str, as_usual: str) -> bool:
+        usual = was.truths.get(as_usual, 0.0)
+        return abs(truths[truth] - usual) > _error(usual, rows)
+
+    return any(apart(truth, truth) for truth in best) and not any(
+        apart(truth, answer) for truth, (answer, _) in best.items())
+
+
+def _opposed(pairs: Pairs) -> bool:
+    """Whether labels and answers are the same less often than if they had nothing to do with each other: one-sided,
+    with the variance of their agreement for given shares of both (Fleiss, Cohen and Everitt 1969), which is small where
+    one class is rare; half a step off for continuity."""
+    rows, truths, answers = pairs.total(), _shares(pairs, 0), _shares(pairs, 1)
+    both = {name: (share, answers.get(name, 0.0)) for name, share in truths.items()}
+    chance = sum(truth * answer for truth, answer in both.values())
+    spread = chance + chance ** 2 - sum(truth * answer * (truth + answer) for truth, answer in both.values())
+    right = sum(count for (truth, answer), count in pairs.items() if truth == answer) / rows
+    return chance - right - 1 / rows > _Z * sqrt(max(0.0, spread) / rows)
 
 
 def _one_sided(pairs: Pairs, was: Agreed) -> str:

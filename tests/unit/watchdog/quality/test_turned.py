@@ -4,11 +4,13 @@ import random
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
-from services.watchdog.core.inputs import Answered, Judged, Unusable
+from services.watchdog.core.inputs import Answered, Approval, Judged, Leads, ModelSeen, Rules, Unusable
 from services.watchdog.core.journal import replay
 from services.watchdog.core.quality.turned import Agreed, over
-from tests.unit.watchdog.world import RULES, World, model
+from services.watchdog.core.thresholds.limits import QualityRule
+from tests.unit.watchdog.world import RULES, TICK_S, World, model
 
 NAMES = ("false", "true")
 
@@ -16,17 +18,19 @@ NAMES = ("false", "true")
 class Shop:
     """A version answers right nine times of ten; how its labels are written is the test's."""
 
-    def __init__(self, previous: int = 0, metrics_of: float = 0.9) -> None:
-        self.world, self.random = World().healthy(), random.Random(3)
-        self.world.tick(RULES, model(2, previous=previous, accuracy=metrics_of))
+    def __init__(self, previous: int = 0, metrics_of: float = 0.9, seed: int = 3, share: float | None = None,
+                 rules: Rules = RULES) -> None:
+        """`share`: of `true`; as many as of the others unless it is given."""
+        self.world, self.random, self.share = World().healthy(), random.Random(seed), share
+        self.world.tick(rules, model(2, previous=previous, accuracy=metrics_of))
 
     def feed(self, version: int, count: int, told: Callable[[str], str] = lambda truth: truth,
-             right: float = 0.9, names: tuple[str, ...] = NAMES) -> None:
-        for _ in range(count // 5):
-            self.world.tick(*(self.row(version, told, right, names) for _ in range(5)))
+             right: float = 0.9, names: tuple[str, ...] = NAMES, at_once: int = 5, gap_s: float = TICK_S) -> None:
+        for _ in range(count // at_once):
+            self.world.tick(*(self.row(version, told, right, names) for _ in range(at_once)), gap_s=gap_s)
 
     def row(self, version: int, told: Callable[[str], str], right: float, names: tuple[str, ...]) -> Judged:
-        truth = self.random.choice(names)
+        truth = self.random.choice(names) if self.share is None else NAMES[self.random.random() < self.share]
         wrong = self.random.choice([one for one in names if one != truth])
         return Judged("phishing", version, told(truth), truth if self.random.random() < right else wrong)
 
@@ -214,6 +218,170 @@ def test_few_labels_wait_for_more_and_not_for_ever() -> None:
     shop = Shop(previous=1)
     shop.feed(2, 200)
     shop.feed(2, 25, inverted)
+    shop.world.run(58)
     assert shop.kinds() == []
-    shop.world.run(25)
+    shop.world.run(4)
+    assert shop.kinds() == [LABELS]
+    shop = Shop(previous=1)
+    shop.feed(2, 200)
+    shop.feed(2, 30, lambda truth: NAMES[shop.random.random() < 0.5])
+    assert shop.kinds() == []
+    shop.world.run(62)
     assert shop.kinds() == [MODEL]
+
+
+SEEDS, SHARES = range(12), (0.5, 0.2, 0.12)
+
+
+@pytest.mark.parametrize("window", [100, 500])
+@pytest.mark.parametrize("share", [*SHARES, 0.05])
+@pytest.mark.parametrize("previous", [0, 1])
+def test_no_good_version_is_left_or_trained_anew_for_labels_that_turned_over(
+        previous: int, share: float, window: int) -> None:
+    for seed in SEEDS:
+        shop = Shop(previous, seed=seed, share=share, rules=of_window(window))
+        shop.feed(2, 200)
+        shop.feed(2, 250, inverted)
+        assert (seed, shop.kinds()) == (seed, [LABELS])
+        shop.feed(2, 150)
+        assert shop.world.orders() == []
+        assert (seed, shop.kinds(), shop.world.last().state) == (seed, [LABELS], "verified")
+        assert len({one.incident.id for one in shop.world.decisions}) == 1
+
+
+def of_window(window: int, min_labels: int = 60) -> Rules:
+    return replace(RULES, quality=QualityRule("accuracy", window, min_labels, 0.15))
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_one_that_nobody_knows_and_none_went_before_is_not_trained_anew_on_them(share: float) -> None:
+    for seed in SEEDS:
+        shop = Shop(seed=seed, share=share)
+        shop.feed(2, 200, inverted)
+        assert (seed, shop.kinds(), shop.world.orders()) == (seed, [LABELS], [])
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_one_whose_first_labels_agreed_is_not_left_for_those_that_follow(share: float) -> None:
+    """Labels turn over before there are enough to call the new version well."""
+    for seed in SEEDS:
+        shop = Shop(seed=seed, share=share)
+        shop.feed(2, 200)
+        shop.world.tick(model(3, previous=2))
+        shop.feed(3, 40)
+        shop.feed(3, 100, inverted)
+        assert (seed, shop.world.orders()) == (seed, [])
+
+
+@pytest.mark.parametrize("min_labels", [20, 60])
+@pytest.mark.parametrize("share", SHARES)
+def test_after_a_young_version_is_left_for_them_nothing_is_trained(share: float, min_labels: int) -> None:
+    for seed in SEEDS:
+        shop = Shop(seed=seed, share=share, rules=of_window(100, min_labels))
+        shop.feed(2, 200)
+        shop.world.tick(model(3, previous=2))
+        shop.feed(3, 100, inverted)
+        assert shop.world.orders() == [("roll_back", "model:phishing")]
+        shop.world.tick(Answered(shop.world.commands()[0].command_id, "done"), model(2, previous=1, revision=4))
+        shop.feed(2, 100, inverted, at_once=1, gap_s=2.0)
+        assert (seed, shop.world.orders()[1:], shop.kinds()) == (seed, [], [MODEL, LABELS])
+
+
+@pytest.mark.parametrize("opposite", [True, False])
+@pytest.mark.parametrize("share", SHARES)
+def test_a_bad_version_is_left_within_tens_of_labels_and_one_that_became_bad_in_time(
+        share: float, opposite: bool) -> None:
+    for seed in SEEDS:
+        shop = Shop(seed=seed, share=share)
+        shop.feed(2, 200)
+        shop.world.tick(model(3, previous=2))
+        began = shop.world.now
+        # Answers that are mostly wrong, or have nothing to do with what is true.
+        shop.feed(3, 150, right=0.1 if opposite else 0.5, at_once=50)
+        assert (seed, shop.world.orders()) == (seed, [("roll_back", "model:phishing")])
+        assert shop.world.now - began < 1.0
+
+
+def test_of_seldom_labels_those_of_a_version_that_became_bad_are_waited_for_a_minute_at_most() -> None:
+    for seed in SEEDS:
+        shop = Shop(previous=1, seed=seed)
+        shop.feed(2, 200)
+        before, lost_at = shop.world.now, 0.0
+        while not shop.world.orders():
+            shop.feed(2, 1, right=0.5, at_once=1, gap_s=2.0)
+            loss = shop.world.engine.state.loss("phishing")
+            assert loss is not None
+            lost_at = lost_at if lost_at and loss.lost else shop.world.now
+        assert shop.world.now - lost_at <= 62
+        assert shop.world.now - before < 400
+
+
+def test_labels_that_come_to_be_wrong_otherwise_are_told_once_and_what_they_taught_before_is_forgotten() -> None:
+    """Rows from before would show once more that they turned over."""
+    for seed in SEEDS:
+        shop = Shop(previous=1, seed=seed, rules=of_window(500))
+        shop.feed(2, 200)
+        shop.feed(2, 200, inverted)
+        shop.feed(2, 400, right=0.5)
+        told = [one.incident.id for one in shop.world.decisions if one.incident.symptom == "bad_labels"]
+        assert (seed, len(set(told))) == (seed, 1)
+
+
+def test_a_version_that_labels_proved_innocent_is_not_suspected_of_having_learnt_from_them() -> None:
+    shop = Shop(previous=1)
+    shop.feed(2, 200)
+    shop.feed(2, 100, inverted)
+    shop.world.tick(model(3, previous=2))
+    shop.feed(3, 100, inverted)
+    shop.feed(3, 150)
+    assert shop.world.last().state == "verified"
+    shop.feed(3, 100, inverted)
+    assert (shop.world.orders(), shop.kinds()) == ([], [LABELS])
+
+
+def test_after_a_restart_labels_are_wrong_until_they_say_otherwise() -> None:
+    shop = Shop(previous=1)
+    shop.feed(2, 200)
+    shop.feed(2, 100, inverted)
+    known = shop.world.last()
+    for told, state in ((inverted, "escalated"), (lambda truth: truth, "verified")):
+        later = Shop(previous=1)
+        # Metrics at publication that do not say how often it was right.
+        later.world.tick(ModelSeen("phishing", 9, 2, 1, {"accuracy": 0.9} if told is inverted else {}, 200),
+                         Leads(2, (known,)))
+        later.world.run(5)
+        assert later.world.decisions == []
+        later.feed(2, 100, told)
+        found = later.world.engine.open.get(known.key) or later.world.last()
+        assert found.state == state
+        assert later.world.orders() == []
+        assert list(replay(later.world.written())) == later.world.made
+
+
+def test_a_training_that_waits_for_labels_is_told_of_once() -> None:
+    shop = Shop()
+    shop.feed(2, 200)
+    shop.feed(2, 100, inverted)
+    shop.world.tick(Unusable("predictor-0", "phishing", 2, refused="signature"))
+    shop.world.run(30)
+    told = [one.alert for one in shop.world.decisions if "waits until" in one.alert]
+    assert len(told) == 1
+    assert "a person is needed" in told[0]
+    assert "retrain waits until labels are right" in told[0]
+
+
+def test_a_yes_to_a_training_counts_once_labels_are_right() -> None:
+    shop = Shop(rules=replace(RULES, approval=("retrain",)))
+    shop.feed(2, 200)
+    shop.world.tick(Unusable("predictor-0", "phishing", 2, refused="signature"))
+    shop.world.run(2)
+    asked = shop.world.last()
+    assert asked.awaiting == "retrain"
+    shop.feed(2, 100, inverted)
+    shop.world.tick(Approval(asked.id, True, 0, "operator:lk_1"))
+    assert shop.world.orders() == []
+    assert "not while labels are wrong" in shop.world.decisions[-1].alert
+    shop.feed(2, 100)
+    shop.world.tick(Unusable("predictor-0", "phishing", 2, refused="signature"))
+    shop.world.tick(Approval(asked.id, True, 0, "operator:lk_1"))
+    assert shop.world.orders() == [("retrain", "model:phishing")]
