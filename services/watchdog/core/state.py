@@ -184,6 +184,7 @@ class State:
         self._idling(hearing, now)
         self._grown_up(now)
         self.speeds.look(now, self.thresholds.young_s)
+        self.patterns.look(now)
         for name in self.windows:
             self._look_at_labels(name, now)
 
@@ -203,6 +204,11 @@ class State:
         if known is None or known[0] is not window or known[1:3] != (window.seen, reference):
             known = self._losses[model] = (window, window.seen, reference, judge(window, reference))
         return known[3]
+
+    def labels_heard(self, pipeline: str) -> bool:
+        """Whether labels came since this watchdog began, so that it knows of their absence; of none there are, too."""
+        rules = self.rules.get(pipeline)
+        return rules is None or rules.quality is None or self.patterns.labelled_before(pipeline)
 
     def labels_wrong(self, pipeline: str) -> str:
         """How its labels are wrong, as far as that is known now; empty while they are not."""

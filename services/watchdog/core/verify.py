@@ -12,6 +12,7 @@ from services.watchdog.core.symptom import (
     BUS,
     ESTIMATED_LOSS,
     LOAD_AHEAD,
+    NO_LABELS,
     OF_LOAD,
     OUTSIDE,
     QUALITY_LOSS,
@@ -110,7 +111,8 @@ def _quiet(incident: Incident, state: State, now: float) -> Verdict:
     """Well once nothing shows it any more; while nothing is heard, that shows nothing either."""
     if not state.lives.may_judge(now):
         return WAIT
-    if incident.symptom == OUTSIDE and not state.outside.known(incident.cause):
+    if (incident.symptom == OUTSIDE and not state.outside.known(incident.cause)) or (
+            incident.symptom == NO_LABELS and not state.labels_heard(incident.pipeline)):
         return OPEN
     if (incident.symptom, incident.cause) in state.standing:
         return _refused(incident) or _run_failed(incident, state) or OPEN
@@ -390,5 +392,9 @@ def _training(incident: Incident, state: State) -> Verdict:
         return Verdict(Finding.WELL, "the pipeline is gone")
     if run.state == "failed" or (run.state != "succeeded" and ours(run, incident)):
         return _run_failed(incident, state) or OPEN
+    # Somebody else's says nothing while the one that is to heal it has not ended.
+    unfit = ("cancelled", "rejected") if incident.state == "commanded" else ("cancelled",)
+    if not ours(run, incident) and run.state in unfit:
+        return OPEN
     told = f"run {run.run_id} {run.state}" if ours(run, incident) else "the next run did not fail"
     return Verdict(Finding.WELL, told)

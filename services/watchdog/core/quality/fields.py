@@ -93,6 +93,7 @@ class Watched:
             self.flagged_at = now
         if self.recent and at - self.recent[-1][0] > GAP_S and not self.quarantined:
             self.usual = Usual()
+            self._unlearnt.clear()
         self.quarantined, self.incident_id, self.seen_at = one.quarantined, one.incident_id, now
         self.recent.append((at, one))
         while self.recent[0][0] < at - OLD_S:

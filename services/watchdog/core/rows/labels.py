@@ -40,12 +40,15 @@ class Recent:
             self.parts[-1] = (self.parts[-1][0], self.parts[-1][1] + count)
         elif count:
             self.parts.append((part, count))
+            self._forget(part - PARTS)
 
     def total(self, now: float, over_s: float) -> float:
-        oldest = int(now * PARTS / over_s) - PARTS
+        self._forget(int(now * PARTS / over_s) - PARTS)
+        return sum(count for _, count in self.parts)
+
+    def _forget(self, oldest: int) -> None:
         while self.parts and self.parts[0][0] <= oldest:
             self.parts.popleft()
-        return sum(count for _, count in self.parts)
 
 
 @dataclass(slots=True)
@@ -95,10 +98,13 @@ class LabelFlow:
         expected = self.usual * min(1.0, rows / self.usual_rows)
         if not came or came * (CLEAR if self.standing else 1.0) < rule.low * expected:
             self._away(came, expected, now, rule)
+            # What came first may have been a backlog: nobody knows yet what is usual.
+            learns = self.well_s < rule.learn_s
         else:
             self._back(now)
-            if came and rows:
-                self._learn(came, rows, min(passed_s, rule.over_s), rule)
+            learns = True
+        if learns and came and rows:
+            self._learn(came, rows, min(passed_s, rule.over_s), rule)
         return self.standing
 
     @property

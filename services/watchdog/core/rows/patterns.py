@@ -78,9 +78,8 @@ class Patterns:
             over_s, usual = self.rules.volume.over_s, self.volume.usual or 0.0
             yield Symptom(SURGE if volume == "surge" else NO_ROWS, name,
                           f"{self.volume.rows:.0f} rows in {over_s:.0f} s where {usual:.0f} are usual", name)
-        labels = self.labels.look(now, self.rules.volume)
-        if labels:
-            yield Symptom(NO_LABELS, name, labels, name)
+        if self.labels.standing:
+            yield Symptom(NO_LABELS, name, self.labels.standing, name)
 
     def _field(self, one: FieldRows) -> None:
         if one.quarantined:
@@ -107,6 +106,18 @@ class AllPatterns:
         elif known is None or (known.rules.drift, known.rules.shares, known.rules.volume) != (
                 rules.drift, rules.shares, rules.volume):
             self.by_pipeline[rules.pipeline] = Patterns(rules)
+        elif rules.quality is None:
+            known.labels = LabelFlow()
+
+    def look(self, now: float) -> None:
+        """Labels are followed whoever leads."""
+        for patterns in self.by_pipeline.values():
+            patterns.labels.look(now, patterns.rules.volume)
+
+    def labelled_before(self, pipeline: str) -> bool:
+        """Whether labels of it came since this watchdog began."""
+        known = self.by_pipeline.get(pipeline)
+        return known is not None and known.labels.began_at is not None
 
     def rows(self, seen: RowsSeen, now: float, bad_sources: Mapping[str, object]) -> None:
         patterns = self.by_pipeline.get(seen.pipeline)

@@ -5,7 +5,7 @@ import pytest
 from lepton.clock import FakeClock
 from lepton.contracts.pb.outcomes_pb2 import Outcome
 from lepton.contracts.pipeline import parse
-from services.watchdog.core.inputs import AnyInput, RowsSeen
+from services.watchdog.core.inputs import AnyInput, Leads, RowsSeen
 from services.watchdog.core.rows.labels import LabelFlow
 from services.watchdog.core.summaries.counts import Labelled, SourceRows
 from services.watchdog.core.thresholds.limits import VolumeRule
@@ -166,6 +166,40 @@ def test_the_incident_names_the_labels_tells_a_person_and_ends_by_itself() -> No
     assert world.states_seen() == ["suspected", "escalated", "verified"]
     assert world.orders() == []
     assert any("a person is needed" in decision.alert for decision in world.decisions)
+
+
+def test_a_watchdog_that_takes_over_ends_it_only_once_labels_come() -> None:
+    world = World().healthy()
+    world.tick(RULES, model(1))
+    rows = RowsSeen("phishing", (SourceRows("a", 100, 0, 0, 0),))
+    for place in range(430):
+        came: list[AnyInput] = [Labelled("phishing", 50), *labels(1, 1, 0)] if place < 360 else []
+        world.tick(rows, *came, gap_s=1.0)
+        world.tick(gap_s=1.0)
+    standing = world.last()
+    assert (standing.symptom, standing.state) == ("no_labels", "escalated")
+    other = World().healthy()
+    other.tick(RULES, model(1), Leads(2, (standing,)))
+    for _ in range(60):
+        other.tick(rows, gap_s=1.0)
+    assert other.decisions == []
+    for _ in range(100):
+        other.tick(rows, Labelled("phishing", 50), gap_s=1.0)
+    assert other.last().state == "verified"
+
+
+def test_a_backlog_at_the_beginning_does_not_hide_that_labels_cease() -> None:
+    shop = Shop()
+    shop.go_on(60, 100, 5_000)
+    shop.go_on(2_000, 100, 100)
+    assert shop.heard == [] and shop.go_on(80, 100, 0)
+
+
+def test_no_more_is_kept_of_rows_than_counts_whoever_looks() -> None:
+    flow = LabelFlow()
+    for place in range(1_000):
+        flow.accepted(10, 10.0 * place, RULE)
+    assert len(flow.rows.parts) <= 13
 
 
 def test_outcomes_are_counted_between_two_ticks_by_how_they_came() -> None:
