@@ -246,8 +246,7 @@ def pairs(plan: Plan) -> list[tuple[Fault, Fault]]:
     """The pairs that the plan asks for; those drawn are never both of events, load or one process."""
     if plan.pairs is None:
         return []
-    named = {one.name: one for one in plan.faults}
-    these: list[tuple[Fault, Fault]] = [(named[first], named[second]) for first, second in plan.pairs.these]
+    these = [(first, second) for first, second in (_named(plan, pair, "pairs.these") for pair in plan.pairs.these)]
     chance = random.Random(plan.pairs.seed)  # noqa: S311 - no secret
     possible = [(first, second) for place, first in enumerate(plan.faults) for second in plan.faults[place + 1:]
                 if not _parts(first) & _parts(second) and not isinstance(first, Wait) and not isinstance(second, Wait)]
@@ -259,17 +258,23 @@ def part(plan: Plan, names: Sequence[str], *, together: bool = False) -> Plan:
 
     Raises Invalid for a fault that the plan has not.
     """
-    named = {one.name: one for one in plan.faults}
-    for name in names:
-        if name not in named:
-            raise Invalid(f"the plan has no fault {name}", field="--only", place=plan.name,
-                          remedy=f"one of: {', '.join(named)}")
+    only = _named(plan, names, "--only")
     if together and len(names) != 2:
         raise Invalid(f"{len(names)} faults are to be struck at once", field="--together", place=plan.name,
                       remedy="give --only twice")
-    chosen = {"faults": tuple(named[name] for name in names), "rounds": 0 if together else 1, "shuffle": False,
+    chosen = {"faults": only, "rounds": 0 if together else 1, "shuffle": False,
               "pairs": Pairs(count=0, these=((names[0], names[1]),)) if together else None}
     return plan.model_copy(update=chosen)
+
+
+def _named(plan: Plan, names: Sequence[str], field: str, place: str = "") -> tuple[Fault, ...]:
+    """Those faults. Raises Invalid for one that the plan has not."""
+    named = {one.name: one for one in plan.faults}
+    for name in names:
+        if name not in named:
+            raise Invalid(f"the plan has no fault {name}", field=field, place=place or plan.name,
+                          remedy=f"one of: {', '.join(named)}")
+    return tuple(named[name] for name in names)
 
 
 def beside(fault: Fault, other: Fault) -> Expected | None:
@@ -318,10 +323,8 @@ def read(path: Path, rows: Path | None = None) -> Plan:
     twice = [one.name for at, one in enumerate(plan.faults) if one.name in {other.name for other in plan.faults[:at]}]
     if twice:
         raise Invalid(f"two faults are called {twice[0]}", field="faults", place=str(path), remedy="name them apart")
-    unknown = [name for pair in (plan.pairs.these if plan.pairs else ()) for name in pair
-               if name not in {one.name for one in plan.faults}]
-    if unknown:
-        raise Invalid(f"the plan has no fault {unknown[0]}", field="pairs.these", place=str(path))
+    for pair in plan.pairs.these if plan.pairs else ():
+        _named(plan, pair, "pairs.these", str(path))
     if rows is None and plan.flow.rows is None:
         raise Invalid("it is not said which rows flow", field="flow.rows", place=str(path),
                       remedy="name a file there, or with --rows")

@@ -1,6 +1,5 @@
 """Rows of a data set where a program wants them: Arrow, pandas, Polars, torch, or a file; fetched when asked for."""
 
-import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -10,8 +9,9 @@ from typing import IO, Any, Final, TypeVar
 
 import pyarrow as pa
 
-from lepton.errors import Invalid, Refused, Unavailable
+from lepton.errors import Invalid, Unavailable
 from lepton_ai._datasets.elsewhere import library, tensors
+from lepton_ai._files.writing import whole, writes
 from lepton_ai._transport import Transport
 
 Answer = TypeVar("Answer")
@@ -76,15 +76,8 @@ class AsyncStoredRows:
         if kind is None:
             raise Invalid(f"{target.suffix or 'no extension'} is no format rows are written in", field="path",
                           place=str(target), remedy=f"use {', '.join(FORMATS)}")
-        draft = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            with draft.open("w+b") as file:
-                await self._fetch(file, kind)
-            draft.replace(target)
-        except OSError as failure:
-            raise Refused(f"cannot be written: {failure.strerror}", place=str(target)) from failure
-        finally:
-            draft.unlink(missing_ok=True)
+        with writes(target), whole(target) as draft, draft.open("w+b") as file:
+            await self._fetch(file, kind)
         return target
 
     async def _fetch(self, file: IO[bytes], kind: str) -> None:

@@ -16,6 +16,7 @@ from lepton.contracts.files.rows import FileEvent, Rows, file_id
 from lepton.contracts.pipeline import Pipeline, from_json
 from lepton.errors import Invalid, Missing
 from lepton_ai._files.reading import Record, RowFile, open_rows
+from lepton_ai._files.writing import whole
 from lepton_ai._transport import Transport
 
 NDJSON: Final = "application/x-ndjson"
@@ -65,9 +66,8 @@ class Played:
     def save(self, path: Path) -> None:
         """Put it where `load` finds it; never half."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(path.name + ".new")
-        draft.write_text(json.dumps(asdict(self)), "utf-8")
-        draft.replace(path)
+        with whole(path) as draft:
+            draft.write_text(json.dumps(asdict(self)), "utf-8")
 
     @classmethod
     def load(cls, path: Path) -> "Played":

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lepton.errors import Invalid, Refused
+from lepton_ai._files.writing import whole, writes
 
 FORMATS: Final = (".csv", ".jsonl", ".ndjson", ".parquet")
 ANSWERS: Final = ("version", "number", "low", "high", "label", "score", "probabilities", "values", "top",
@@ -51,11 +52,9 @@ class Parts:
         if self.out.exists():
             raise Refused("the file is there already", field="--out", place=str(self.out),
                           remedy="move it away, or give another name")
-        try:
+        with writes(self.home):
             self.home.mkdir(parents=True, exist_ok=True)
-            self._write(self.home / _JOB, json.dumps(job).encode())
-        except OSError as failure:
-            raise Refused(f"cannot be written: {failure.strerror}", place=str(self.home)) from failure
+        self._write(self.home / _JOB, json.dumps(job).encode())
 
     def forget(self) -> None:
         """As if no job had been begun."""
@@ -69,13 +68,24 @@ class Parts:
         return found
 
     def put(self, number: int, lines: Sequence[Line]) -> None:
-        """Keep the answers of one part: all of them, or none when the process dies here."""
+        """Keep the answers of one part: all of them, or none when the process dies here. Raises Refused by the disk."""
         self._write(self._part(number), b"".join(json.dumps(line).encode() + b"\n" for line in lines))
 
     def finish(self) -> tuple[int, int]:
-        """Make the file, at once whole, and let go of the parts; rows, and how many of them have no answer."""
-        draft, counted = self.home / "draft", [0, 0]
-        parts = self._counting(counted)
+        """Make the file, at once whole, and let go of the parts; rows, and how many of them have no answer.
+
+        Raises Refused by the disk; the parts stay.
+        """
+        counted = [0, 0]
+        # Among the parts, where a kill leaves nothing that the next try does not write anew.
+        draft = self.home / "draft"
+        with writes(self.out):
+            self._join(draft, self._counting(counted))
+            draft.replace(self.out)
+        self.forget()
+        return counted[0], counted[1]
+
+    def _join(self, draft: Path, parts: Iterator[list[dict[str, Any]]]) -> None:
         match self.out.suffix.lower():
             case ".csv":
                 with draft.open("w", newline="", encoding="utf-8") as file:
@@ -94,9 +104,6 @@ class Parts:
                 with draft.open("wb") as plain:
                     for lines in parts:
                         plain.writelines(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in lines)
-        draft.replace(self.out)
-        self.forget()
-        return counted[0], counted[1]
 
     def _counting(self, counted: list[int]) -> Iterator[list[dict[str, Any]]]:
         for number in range(self.count()):
@@ -116,12 +123,10 @@ class Parts:
 
     @staticmethod
     def _write(path: Path, data: bytes) -> None:
-        draft = path.with_suffix(".draft")
-        with draft.open("wb") as file:
+        with writes(path), whole(path) as draft, draft.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(path)
 
 
 def _cell(value: Any, name: str) -> Any:

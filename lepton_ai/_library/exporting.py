@@ -4,6 +4,7 @@ from pathlib import Path
 
 from lepton.contracts.bundles.packing import unpack_exactly
 from lepton.errors import Invalid, Missing
+from lepton_ai._files.writing import whole, writes
 from lepton_ai._transport import Transport
 
 
@@ -23,7 +24,6 @@ async def export(transport: Transport, name: str, version: int, file: Path) -> i
     pieces = bytearray()
     await transport.download(f"/v1/models/{name}/versions/{version}/export", pieces.extend, pieces.clear)
     unpack_exactly(bytes(pieces))
-    partial = file.with_name(f"{file.name}.part")
-    partial.write_bytes(pieces)
-    partial.replace(file)
+    with writes(file), whole(file) as draft:
+        draft.write_bytes(pieces)
     return len(pieces)

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from lepton.errors import Missing, Refused
+from lepton.errors import Missing
+from lepton_ai._files.writing import writes
 from lepton_ai._models import Point, Run
 
 # What a reader tells these files by, and the first record it wants to see.
@@ -26,15 +27,12 @@ def write(run: Run, course: Sequence[Point], to: Path) -> Path:
     """
     data = _file(tuple(_events(run, course)))
     folder = to / run.model / run.run_id
-    try:
+    with writes(folder):
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / _NAME
         kept = path.read_bytes() if path.exists() else b""
         with path.open("ab" if data.startswith(kept) else "wb") as file:
             file.write(data[len(kept):] if data.startswith(kept) else data)
-    except OSError as error:
-        raise Refused(f"cannot be written: {error.strerror}", place=str(folder),
-                      remedy="name a folder with room, that you may write to") from error
     return folder
 
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from lepton.clock import SystemClock
-from lepton.errors import Missing, Refused
+from lepton.errors import Missing
+from lepton_ai._files.writing import writes
 from lepton_ai._transport import Transport
 from lepton_ai.cli.session import Form, Limit, Output, ask, reach, say, show
 
@@ -63,10 +64,8 @@ def report(name: Name,
         raise Missing(f"nothing is known of the quality of {name} in this span", field="interval",
                       remedy="send events, or ask for another span")
     text = rendered(history(name, interval, found), SystemClock().now())
-    try:
+    with writes(out, "--out"):
         out.write_text(text, "utf-8")
-    except OSError as failure:
-        raise Refused(f"cannot be written: {failure.strerror}", field="out", place=str(out)) from failure
     say(f"{out}: {len(found)} steps of {interval}, {len(text) // 1024} KiB")
 
 

@@ -20,23 +20,20 @@ class Day:
     """
 
     def __init__(self, daily: Daily | None, rows: Sequence[Row]) -> None:
-        self._daily = daily
+        self._daily = daily or Daily(night=1.0)
         self._rows: tuple[Iterator[Row], ...] = (cycle(rows),)
         self._owed = 0.0
-        if daily is not None and daily.season:
-            self._rows = tuple(cycle(half) for half in _halves(rows, daily.season))
+        if self._daily.season:
+            self._rows = tuple(cycle(half) for half in _halves(rows, self._daily.season))
 
     def rate(self, at_s: float) -> float:
         """Of the most events a second, what share comes `at_s` seconds after the first day began."""
-        if self._daily is None:
-            return 1.0
         return self._daily.night + (1 - self._daily.night) * (1 - math.cos(self._angle(at_s))) / 2
 
     def row(self, at_s: float) -> Row:
         """The next row then."""
         if len(self._rows) == 1:
             return next(self._rows[0])
-        assert self._daily is not None
         small = (1 + self._daily.swing * math.sin(self._angle(at_s))) / 2
         # Not by chance: what comes is the same in each run.
         self._owed += small
@@ -46,7 +43,7 @@ class Day:
         return next(self._rows[0])
 
     def _angle(self, at_s: float) -> float:
-        return 2 * math.pi * at_s / (self._daily.period_s if self._daily is not None else 1.0)
+        return 2 * math.pi * at_s / self._daily.period_s
 
 
 def _halves(rows: Sequence[Row], field: str) -> tuple[Sequence[Row], Sequence[Row]]:

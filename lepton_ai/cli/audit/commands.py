@@ -11,6 +11,7 @@ import typer
 
 from lepton.contracts.auditing.chain import DIGEST_BYTES, Chain, Chains, Head
 from lepton.errors import Invalid, Missing
+from lepton_ai._files.writing import whole, writes
 from lepton_ai._transport import Transport
 from lepton_ai.cli.session import Form, Limit, Output, ask, parse_json, read_text, say, show
 
@@ -142,21 +143,5 @@ def _save(path: Path, chains: Chains, oldest: int) -> None:
             kept[writer] = head
     heads = {writer: {"sequence": one.sequence, "hash": one.hash.hex(), "offset": one.offset}
              for writer, one in sorted(kept.items())}
-    try:
-        _write(path, json.dumps(heads, indent=2) + "\n")
-    except OSError as failure:
-        raise Missing(f"cannot be written: {failure.strerror}", place=str(path)) from failure
-
-
-def _write(path: Path, text: str) -> None:
-    """All of it or, where a file is, no change."""
-    if path.exists() and not path.is_file():
-        path.write_text(text, "utf-8")
-        return
-    whole = path.resolve()
-    draft = whole.with_name(f"{whole.name}.new")
-    try:
-        draft.write_text(text, "utf-8")
-        draft.replace(whole)
-    finally:
-        draft.unlink(missing_ok=True)
+    with writes(path, "--save"), whole(path) as draft:
+        draft.write_text(json.dumps(heads, indent=2) + "\n", "utf-8")

@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
-from lepton.errors import Invalid, Missing
+from lepton.errors import Invalid
+from lepton_ai._files.writing import writes
 from lepton_ai._transport import Transport
 from lepton_ai.cli.session import ask, say
 
@@ -23,11 +24,9 @@ def write(incident_id: str, out: Path | None) -> None:
         return (await _report(transport, incident_id, quote(picture.name)),
                 await transport.text(f"/v1/incidents/{incident_id}/timeline.svg"))
     text, drawn = ask(read)
-    try:
+    with writes(out, "--out"):
         picture.write_text(drawn, "utf-8")
         out.write_text(text, "utf-8")
-    except OSError as failure:
-        raise Missing(f"cannot be written: {failure.strerror}", place=str(out)) from failure
     say(f"{incident_id}: report written to {out}, its timeline to {picture}")
 
 

@@ -46,10 +46,10 @@ def searched(plan: Plan, rows: pa.Table, notes: Notes) -> Plan:
     """The plan of what is to be learnt from `rows`, after the search it asks for, if it does. Raises RunFailed."""
     if plan.search is None:
         return plan
-    return find(plan, lambda: attempts(plan, rows), notes, menu_of(plan, rows, _folds(rows.num_rows)))
+    return find(plan, lambda: attempts(plan, rows), notes, menu_of(plan, rows, _count_of(rows.num_rows)))
 
 
-def _folds(rows: int) -> int:
+def _count_of(rows: int) -> int:
     """In how many folds so many rows are prepared."""
     return 1 if rows >= ROWS_FOR_ONE_FOLD else FOLDS * (DIVISIONS if rows < ROWS_FOR_ONE_DIVISION else 1)
 
@@ -82,9 +82,10 @@ def _parts(lesson: Lesson, usable: Usable) -> list[Part]:
     everything = np.ones(usable.inputs.rows, dtype=bool)
     truth = lesson.truth(usable.table, usable.inputs, lesson.target(usable.table, everything))
     seed, rows = lesson.plan.parameters.seed, len(truth)
-    divisions = DIVISIONS if rows < ROWS_FOR_ONE_DIVISION else 1
+    count = _count_of(rows)
+    divisions = max(1, count // FOLDS)
     parts = [part for division in range(divisions) for part in by_chance(truth, FOLDS, seed + division * _SEED_STEP)]
-    return parts if rows < ROWS_FOR_ONE_FOLD else parts[:1]
+    return parts[:count]
 
 
 def attempts(plan: Plan, rows: pa.Table) -> Attempt:

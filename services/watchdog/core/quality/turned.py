@@ -157,15 +157,14 @@ class Turned:
             # Bad when it was published already, or it may have learnt from such labels: what it loses is its own.
             return
         parts = [rows[len(rows) - count:] for count in since(rows, was)]
-        newest = next((one for one in parts if over(one, was)), parts[-1])
-        before, told = rows[:len(rows) - len(newest)], over(newest, was)
+        newest, told = next(((one, why) for one in parts if (why := over(one, was))), (parts[-1], ""))
+        before = rows[:len(rows) - len(newest)]
         if told or not _mostly(newest):
             self.shown.add(champion)
         if not (champion in self.known or self.shown - {champion} or not model.previous or _did_well(before, was)):
             return
         full, late = window.rows.maxlen or MOST, now - (self._lost_since or now) >= WAIT_S
         if told and (late or len(newest) >= min(NEWEST, full)):
-            self.shown.add(champion)
             self.standing = f"labels turned over, not version {champion}: {told}"
             self._version, self._mixed_at, self._agreed_since = champion, None, None
             self._edge, self._agreed_before = (champion, False), False
