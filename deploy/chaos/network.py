@@ -1,6 +1,7 @@
 """The network of a breakable stack as its proxy is told of it: which connections are slow, broken or cut."""
 
 import contextlib
+import zlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class Network:
                 for stream in _BOTH[1:] if fault.do == "reset" else _BOTH:
                     name = f"{_TOXIC}-{stream}"
                     await self._ask("POST", f"/proxies/{link.name}/toxics", {"name": name, "stream": stream,
-                                                                            **_toxic(fault)})
+                                                                            **_toxic(fault, f"{link.name} {stream}")})
                     begun.append(f"/proxies/{link.name}/toxics/{name}")
             yield
         finally:
@@ -59,8 +60,11 @@ class Network:
             raise Unavailable(f"the proxy answered {answer.status_code}: {answer.text.strip()}", place=path)
 
 
-def _toxic(fault: Disturb) -> dict[str, object]:
-    """The fault in toxiproxy's words; a `timeout` of 0 keeps connections open and lets nothing pass."""
+def _toxic(fault: Disturb, place: str) -> dict[str, object]:
+    """The fault in toxiproxy's words; a `timeout` of 0 keeps connections open and lets nothing pass.
+
+    `place` names connection and direction: what one loses says nothing of what another one does.
+    """
     match fault.do:
         case "delay":
             return {"type": "latency", "attributes": {"latency": fault.by_ms, "jitter": fault.jitter_ms}}
@@ -68,3 +72,6 @@ def _toxic(fault: Disturb) -> dict[str, object]:
             return {"type": "reset_peer", "attributes": {"timeout": fault.by_ms}}
         case "cut":
             return {"type": "timeout", "attributes": {"timeout": 0}}
+        case "loss":
+            seed = zlib.crc32(f"{fault.seed} {place}".encode())
+            return {"type": "loss", "attributes": {"share": fault.share, "seed": seed}}

@@ -40,11 +40,16 @@ class _Fault(_Block):
 
 
 class Strike(_Fault):
-    """A signal to a process (as `lepton status` names it): `kill` ends it, `hang` stops it for `for_s` seconds."""
+    """A signal to a process (as `lepton status` names it).
 
-    do: Literal["kill", "hang"]
+    `kill` ends it, `hang` stops it for `for_s` seconds. `crash_loop`: it is ended, and whoever takes its place as soon
+    as that is ready, `times` in all.
+    """
+
+    do: Literal["kill", "hang", "crash_loop"]
     target: Name
     for_s: Seconds = 20
+    times: Annotated[int, Field(ge=2, le=100)] = 5
 
 
 class Starve(_Fault):
@@ -71,12 +76,16 @@ class Disturb(_Fault):
     """The connections of one process, or of `every` one, to another are not as usual for `for_s` seconds.
 
     `delay`: all takes `by_ms` longer each way, give or take `jitter_ms`. `reset`: a connection is reset `by_ms` after
-    bytes came back on it, and so is the next. `cut`: nothing passes any more, and nobody is told.
+    bytes came back on it, and so is the next. `cut`: nothing passes any more, and nobody is told. `loss`: of what is
+    said at once, either way, a `share` drawn from `seed` comes as late as TCP has it there once its last segment was
+    lost.
     Needs a stack of `lepton up --breakable`.
     """
 
-    do: Literal["delay", "reset", "cut"]
+    do: Literal["delay", "reset", "cut", "loss"]
     between: tuple[Name, Name]
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    seed: int = 7
     by_ms: Annotated[int, Field(ge=0, le=60_000)] = 500
     jitter_ms: Annotated[int, Field(ge=0, le=60_000)] = 0
     for_s: Seconds = 20
@@ -235,6 +244,8 @@ class Plan(_Block):
     """How long events flow before the first fault, where what is usual has to be learnt first."""
     settle_s: Seconds = 10
     """How long all must be well before the next fault."""
+    well_s: Seconds = 180
+    """How long that is waited for before the stack is given up."""
 
 
 def matches(cause: str, patterns: tuple[str, ...]) -> bool:

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import httpx
@@ -19,13 +20,12 @@ from deploy.chaos.models.trying import tried
 from deploy.chaos.network import Network
 from deploy.chaos.plan import Canary, Disturb, Fault, Plan, Spoil, Strike, Train, beside, pairs
 from deploy.chaos.report import Outcome
-from deploy.chaos.strikes import struck
+from deploy.chaos.strikes import crashed_again, struck
 from deploy.supervisor import ProcessManager
 from lepton.bus.records import Broker
 from lepton.clock import Clock
 from lepton.errors import Missing, Unavailable
 
-_WELL_S = 180.0
 _BEFORE_S = 2.0
 _LOOK_S = 0.25
 _ARRIVE_S = 60.0
@@ -92,11 +92,11 @@ async def run(plan: Plan, stack: Stack, told: Callable[[Outcome], None]) -> list
             if plan.shuffle:
                 chance.shuffle(faults)
             for fault in faults:
-                await _well(stack, plan.settle_s)
+                await _well(stack, plan)
                 if _tell(plan, [await _one(stack, fault, number, traffic, ledger)], outcomes, told):
                     return outcomes
         for pair in pairs(plan):
-            await _well(stack, plan.settle_s)
+            await _well(stack, plan)
             if _tell(plan, await _both(stack, pair, plan.rounds, traffic, ledger), outcomes, told):
                 return outcomes
     return outcomes
@@ -126,8 +126,8 @@ def spent(plan: Plan, outcomes: Sequence[Outcome]) -> str:
     return f"more than {plan.budget.unhealed} faults were not healed" if unhealed > plan.budget.unhealed else ""
 
 
-async def _well(stack: Stack, settle_s: float) -> None:
-    """Wait until nothing has been wrong for `settle_s`."""
+async def _well(stack: Stack, plan: Plan) -> None:
+    """Wait until nothing has been wrong for `plan.settle_s`."""
     quiet_since = stack.clock.monotonic()
     wrong: list[str] = []
 
@@ -136,10 +136,10 @@ async def _well(stack: Stack, settle_s: float) -> None:
         wrong = await _wrong(stack)
         if wrong:
             quiet_since = stack.clock.monotonic()
-        return stack.clock.monotonic() - quiet_since >= settle_s
+        return stack.clock.monotonic() - quiet_since >= plan.settle_s
 
-    if await stack.until(settled, _WELL_S + settle_s) is None:
-        raise Unavailable(f"the stack was not well for {settle_s:g} s within {_WELL_S:g}: {', '.join(wrong)}",
+    if await stack.until(settled, plan.well_s + plan.settle_s) is None:
+        raise Unavailable(f"the stack was not well for {plan.settle_s:g} s within {plan.well_s:g}: {', '.join(wrong)}",
                           remedy="see `lepton status` and `lepton incidents`")
 
 
@@ -234,8 +234,10 @@ async def _struck(stack: Stack, fault: Fault, traffic: Traffic, *,
         # Signals take no time, and what was seen since counts; what has to be made and imported first does.
         struck_at, began = before if pid else (stack.clock.now().timestamp(), stack.clock.monotonic())
         if isinstance(fault, Strike):
+            if fault.do == "crash_loop":
+                pid = await crashed_again(fault, stack.control, pid, partial(_followed, stack, fault.target))
             # Who hangs is waited for as long as it hangs: who lives on after that was not given another life.
-            ready_s = await _back(stack, fault.target, pid, _READY_S if fault.do == "kill" else fault.for_s)
+            ready_s = await _back(stack, fault.target, pid, fault.for_s if fault.do == "hang" else _READY_S)
         elif isinstance(fault, Train):
             ended = await ordered(fault, stack.rest, traffic.pipeline)
         elif isinstance(fault, Canary):
@@ -254,6 +256,10 @@ async def _struck(stack: Stack, fault: Fault, traffic: Traffic, *,
     if isinstance(fault, Train | Canary) and ended not in fault.ends:
         short.append(f"the {'training' if isinstance(fault, Train) else 'rollout'} ended {ended}")
     return seen, ready_s, short
+
+
+async def _followed(stack: Stack, target: str, old: int) -> bool:
+    return await _back(stack, target, old, _READY_S) is not None
 
 
 async def _back(stack: Stack, target: str, old: int, within_s: float) -> float | None:

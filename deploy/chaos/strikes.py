@@ -7,7 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import psutil
@@ -20,6 +20,9 @@ from deploy.chaos.plan import Burden, Canary, Disturb, Fault, Misserve, Spoil, S
 from deploy.supervisor import ProcessManager
 from lepton.errors import Missing
 
+Back = Callable[[int], Awaitable[bool]]
+"""Whether another process than that of a pid became ready under its name, waited for."""
+
 _BUSY = "while True: pass"
 _FOLLOW_S = 0.1
 
@@ -29,11 +32,12 @@ async def struck(fault: Fault, control: ProcessManager, traffic: Traffic, networ
                  corrupt: Corrupt) -> AsyncIterator[int]:
     """The fault begins, the block runs, and the fault ends; the pid that was struck, 0 where none was.
 
-    A kill has no end; the others end with the block, which is to last `fault.for_s`.
+    A kill has no end, nor has the one that begins a loop of crashes (`crashed_again` goes on with it); the others end
+    with the block, which is to last `fault.for_s`.
     Raises Missing where the target does not run, or a connection is none that can be disturbed.
     """
     match fault:
-        case Strike(do="kill"):
+        case Strike(do="kill" | "crash_loop"):
             pid = pid_of(control, fault.target)
             os.kill(pid, signal.SIGKILL)
             yield pid
@@ -82,6 +86,19 @@ async def struck(fault: Fault, control: ProcessManager, traffic: Traffic, networ
         case Train() | Canary() | Wait():
             # A training or a rollout is begun by who waits for its end.
             yield 0
+
+
+async def crashed_again(fault: Strike, control: ProcessManager, pid: int, back: Back) -> int:
+    """Whoever takes the place of `pid`, which was killed, is killed too, as soon as `back` says that it is ready.
+
+    Returns whom nobody has followed yet: the last of `fault.times`, or the one whose place nobody took in time.
+    """
+    for _ in range(fault.times - 1):
+        if not await back(pid):
+            break
+        pid = pid_of(control, fault.target)
+        os.kill(pid, signal.SIGKILL)
+    return pid
 
 
 def pid_of(control: ProcessManager, target: str) -> int:

@@ -1,5 +1,6 @@
-"""How toxiproxy is built from the Go module proxy, configured and started: the network of a breakable stack."""
+"""How the network of a breakable stack is built, configured and started: toxiproxy, with a fault that is our own."""
 
+import hashlib
 import json
 import shutil
 import socket
@@ -9,14 +10,18 @@ from pathlib import Path
 from deploy.local.servers import cache
 from lepton.errors import Unavailable
 
-MODULE = "github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0"
-_NAME = "toxiproxy-2.12.0"
+SOURCE = Path(__file__).parents[1] / "network"
 _REMEDY = "install Go (Debian: apt-get install golang-go) and check that its module proxy can be reached"
 
 
 def binary() -> Path:
-    """Built on first use, within a minute. Raises Unavailable without Go."""
-    return cache.ensure(_NAME, _build) / "server"
+    """Built on first use, within a minute, and again once its source changed. Raises Unavailable without Go."""
+    return cache.ensure(_name(), _build) / "server"
+
+
+def present() -> bool:
+    """Whether nothing has to be built."""
+    return cache.cached(_name()) is not None
 
 
 def configure(file: Path, proxies: Mapping[str, tuple[int, int]]) -> Path:
@@ -43,4 +48,12 @@ def answers(port: int) -> bool:
 def _build(folder: Path) -> None:
     if shutil.which("go") is None:
         raise Unavailable("no Go was found, and it builds toxiproxy", place="PATH", remedy=_REMEDY)
-    cache.run_tool(["go", "install", MODULE], "building toxiproxy", _REMEDY, env={"GOBIN": str(folder)})
+    cache.run_tool(["go", "build", "-mod=readonly", "-o", str(folder / "server"), "."], "building toxiproxy", _REMEDY,
+                   cwd=SOURCE)
+
+
+def _name() -> str:
+    told = hashlib.sha256()
+    for file in sorted(one for one in SOURCE.iterdir() if one.suffix in (".go", ".mod", ".sum")):
+        told.update(file.name.encode() + b"\0" + file.read_bytes())
+    return f"toxiproxy-{told.hexdigest()[:12]}"

@@ -1,4 +1,4 @@
-"""Connections that are delayed, reset and cut by the real proxy, before a server of the test's own."""
+"""Connections that are delayed, lossy, reset and cut by the real proxy, before a server of the test's own."""
 
 import asyncio
 import contextlib
@@ -16,14 +16,14 @@ import pytest
 from deploy.chaos.network import Network
 from deploy.chaos.plan import EVERY, Disturb
 from deploy.local.links import Link
-from deploy.local.servers import cache, toxiproxy
+from deploy.local.servers import toxiproxy
 from lepton.errors import Missing, Unavailable
 from tests.harness.servers import free_ports
 from tests.harness.wait import poll_until
 
 pytestmark = [
     pytest.mark.timeout(240),  # it is built the first time
-    pytest.mark.skipif(shutil.which("go") is None and cache.cached("toxiproxy-2.12.0") is None,
+    pytest.mark.skipif(shutil.which("go") is None and not toxiproxy.present(),
                        reason="there is no Go to build toxiproxy with")]
 
 BRIEF_S = 0.3
@@ -85,6 +85,22 @@ async def test_a_delay_holds_while_the_fault_does_and_for_nobody_else(network: N
     async with network.disturbed(fault("delay", by_ms=60_000)):
         assert not await said_again(mine, BRIEF_S)
         assert await said_again(other, 30)
+    assert await said_again(mine, 30)
+
+
+async def test_what_is_lost_comes_later_and_holds_back_what_follows_while_others_lose_nothing(network: Network) -> None:
+    mine, other = network.links
+    async with network.disturbed(fault("loss", share=0.999)):
+        assert not await said_again(mine, BRIEF_S)
+        assert await said_again(other, 30)
+    said = bytes(range(100))
+    async with network.disturbed(fault("loss", share=0.3)):
+        reader, writer = await asyncio.open_connection("127.0.0.1", mine.port)
+        for one in said:
+            writer.write(bytes([one]))
+            await writer.drain()
+        assert await asyncio.wait_for(reader.readexactly(len(said)), 60) == said
+        writer.close()
     assert await said_again(mine, 30)
 
 

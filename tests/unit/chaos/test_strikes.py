@@ -15,7 +15,7 @@ import pytest
 from deploy.chaos.load.traffic import Traffic
 from deploy.chaos.network import Network
 from deploy.chaos.plan import Spoil, Starve, Strike
-from deploy.chaos.strikes import struck
+from deploy.chaos.strikes import crashed_again, struck
 from deploy.supervisor import Process, ProcessManager
 from lepton.errors import Missing
 from tests.harness.wait import apoll_until, poll_until
@@ -54,6 +54,44 @@ async def test_a_kill_ends_it_at_once(mine: psutil.Process) -> None:
     async with strike(Strike(name="a", do="kill", target="mine"), mine) as pid:
         assert pid == mine.pid
         assert psutil.Process(mine.pid).wait(10) == -signal.SIGKILL
+
+
+@pytest.fixture
+def following() -> Iterator[list["subprocess.Popen[bytes]"]]:
+    processes = [subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) for _ in range(3)]
+    try:
+        yield processes
+    finally:
+        for one in processes:
+            one.kill()
+            one.communicate()
+
+
+async def test_in_a_loop_of_crashes_whoever_takes_the_place_is_ended_too_once_ready(
+        mine: psutil.Process, following: list["subprocess.Popen[bytes]"]) -> None:
+    control, fault = Control(mine.pid), Strike(name="a", do="crash_loop", target="mine", times=3)
+    waited: list[int] = []
+
+    async def back(pid: int) -> bool:
+        waited.append(pid)
+        control.pid = following[len(waited) - 1].pid
+        return True
+
+    async with struck(fault, cast("ProcessManager", control), cast("Traffic", None), Network([], httpx.AsyncClient()),
+                      untouched) as pid:
+        assert await crashed_again(fault, cast("ProcessManager", control), pid, back) == following[1].pid
+    assert waited == [mine.pid, following[0].pid]
+    assert psutil.Process(following[0].pid).wait(10) == psutil.Process(following[1].pid).wait(10) == -signal.SIGKILL
+    assert following[2].poll() is None
+
+
+async def test_a_loop_of_crashes_is_over_where_nobody_takes_the_place(mine: psutil.Process) -> None:
+    async def nobody(_: int) -> bool:
+        return False
+
+    control = cast("ProcessManager", Control(mine.pid))
+    assert await crashed_again(Strike(name="a", do="crash_loop", target="mine"), control, 7, nobody) == 7
+    assert mine.is_running()
 
 
 async def test_who_hangs_goes_on_afterwards(mine: psutil.Process) -> None:
