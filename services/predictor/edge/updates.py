@@ -90,13 +90,28 @@ class Updates:
                 self._measures.refused(model)
             pause_s = self._retry.pause_s(waiting.attempt + 1, error)
             self._telemetry.error("model_unavailable", f"tried again in {pause_s:.1f} s: {error}", place)
-            # A newer state that came meanwhile goes first.
-            self._waiting.setdefault(model, _Waiting(waiting.state, waiting.attempt + 1,
-                                                     self._clock.monotonic() + pause_s))
+            self._again(model, waiting, pause_s)
         else:
             after = self._library.serving(model)
             if after != before:
                 log.info("%s: v%d answers now, before it v%d", model, after, before)
+            self._look_at_the_one_before(model, waiting, place)
+
+    def _look_at_the_one_before(self, model: str, waiting: _Waiting, place: str) -> None:
+        """A champion before that is not in memory is told of once, and asked for again where that may help."""
+        error = self._library.unkept(model)
+        if error is None:
+            return
+        if not waiting.attempt:
+            self._telemetry.error("model_not_kept", f"v{self._library.serving(model)} answers; a roll back must load "
+                                                    f"the version before it, which fails: {error}", place)
+        if isinstance(error, Unavailable):
+            self._again(model, waiting, self._retry.pause_s(waiting.attempt + 1, error))
+
+    def _again(self, model: str, waiting: _Waiting, pause_s: float) -> None:
+        # A newer state that came meanwhile goes first.
+        self._waiting.setdefault(model, _Waiting(waiting.state, waiting.attempt + 1,
+                                                 self._clock.monotonic() + pause_s))
 
 
 def decode(record: Record) -> models_pb2.ModelState:

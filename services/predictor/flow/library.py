@@ -5,7 +5,6 @@ import logging
 import re
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from lepton.clock import Clock
@@ -19,29 +18,11 @@ from services.predictor.core.rollout.arms import Trial
 from services.predictor.core.room import Room
 from services.predictor.core.slots import Lease, Slots
 from services.predictor.flow.files import Sources
-from services.predictor.flow.parking import PARKED, Parking, Standing
+from services.predictor.flow.parking import PARKED, Parking, Shown, Standing
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """One version of one model as an operator sees it; `version` 0 when the model has none in memory.
-
-    `settled`: nothing is being loaded; `reason` says what is wrong, if anything is.
-    """
-
-    model: str
-    version: int
-    revision: int
-    serving: bool
-    settled: bool
-    reason: str
-    provider: str
-    parked: bool = False
-    """The version answers, but is loaded first: it left memory for want of room."""
 
 
 class Library:
@@ -66,7 +47,8 @@ class Library:
         """Serve what a registry state names, try its candidate beside it, and keep the champion before it in memory.
 
         Raises Refused when the state or a version does not hold: what answered before goes on answering. Raises
-        Unavailable when the model file cannot be had now: call again. A revision already passed changes nothing.
+        Unavailable when the model file cannot be had now: call again. A revision already passed changes nothing. Of the
+        champion before nothing is raised: see `unkept`.
         """
         verify_message(self._sources.trust, "trainer", state, self._clock.now())
         standing = self._standings.setdefault(state.model, Standing())
@@ -161,7 +143,7 @@ class Library:
         if state.revision > standing.revision:
             standing.revision, standing.champion, standing.settled = state.revision, state.champion, False
             standing.refused, standing.lost = 0, ""
-        standing.state = state
+        standing.state, standing.unkept = state, None
         tried, trial = state.rollout.candidate if _tries(state) else 0, self._trials.get(state.model)
         if trial is not None and (trial.candidate, trial.champion) != (tried, state.champion):
             del self._trials[state.model]
@@ -189,10 +171,13 @@ class Library:
         self._slots.flip(state.model, state.champion, frozenset({state.previous_champion, tried}))
         standing.settled, standing.reason, standing.refused, standing.lost = True, "", 0, ""
         standing.unpark()
-        if state.previous_champion:
-            await self._keep(state)
-        if tried:
-            await self._try(state)
+        try:
+            if tried:
+                await self._try(state)
+        except (Refused, Busy, Unavailable):
+            standing.unkept = await self._keep(state)
+            raise
+        standing.unkept = await self._keep(state)
 
     def forget(self, model: str) -> None:
         """The registry has the model no more."""
@@ -275,6 +260,12 @@ class Library:
             model, version, rows = self._unsound.popleft()
             found[model, version] = found.get((model, version), 0) + rows
         return found
+
+    def unkept(self, model: str) -> Refused | Unavailable | None:
+        """Why the champion before is not in memory, so that a roll back would have to load it; None where nothing is
+        wrong. Unavailable may pass: `adopt` again."""
+        standing = self._standings.get(model)
+        return None if standing is None else standing.unkept
 
     def refused(self) -> list[tuple[str, int, str, str]]:
         """Champions that do not hold: model, version, why, and the SHA-256 of its file where that is lost."""
@@ -380,12 +371,17 @@ class Library:
                  ", ".join(f"{name} {value}" for name, value in engine.measured.items()))
         return engine
 
-    async def _keep(self, state: models_pb2.ModelState) -> None:
-        """Have the champion before in memory, for a roll back without a load, where there is room."""
+    async def _keep(self, state: models_pb2.ModelState) -> Refused | Unavailable | None:
+        """Have the champion before in memory, for a roll back without a load, where there is room. What is wrong with
+        it is returned: it is nothing that the version that answers, or the one that is tried, must suffer for."""
         try:
-            await self._bring(state, state.previous_champion)
+            if state.previous_champion:
+                await self._bring(state, state.previous_champion)
         except Busy as busy:
             log.info("the champion before %s is not kept in memory: %s", state.model, busy)
+        except (Refused, Unavailable) as error:
+            return error
+        return None
 
 
 def _tries(state: models_pb2.ModelState) -> bool:

@@ -39,6 +39,8 @@ class Standing:
     """The SHA-256 of its file, where it is refused because nobody has that whole."""
     left: int = 0
     """The champion that does not answer here for as long as the registry names it: the one before does."""
+    unkept: Refused | Unavailable | None = None
+    """Why the champion before is not in memory, where it should be."""
     parked: int = 0
     """The version that is loaded at the next request, since it left memory for want of room; 0: none did."""
     tallies: dict[int, Tally] = field(default_factory=dict)
@@ -57,6 +59,24 @@ class Standing:
     def unpark(self) -> None:
         """A version is in memory, or none is wanted there."""
         self.parked, self.tallies = 0, {}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One version of one model as an operator sees it; `version` 0 when the model has none in memory.
+
+    `settled`: nothing is being loaded; `reason` says what is wrong, if anything is.
+    """
+
+    model: str
+    version: int
+    revision: int
+    serving: bool
+    settled: bool
+    reason: str
+    provider: str
+    parked: bool = False
+    """The version answers, but is loaded first: it left memory for want of room."""
 
 
 class Parked(Closable, Protocol):

@@ -12,7 +12,7 @@ from services.predictor.edge.memory import SharedMemory
 from services.predictor.edge.rpc.calls import Context, end, is_local
 from services.predictor.flow.entities import Unsupported
 from services.predictor.flow.library import Library
-from services.predictor.flow.library import Shown as Held
+from services.predictor.flow.parking import Shown as Held
 
 _LEVELS = {"log_info": logging.INFO, "log_warning": logging.WARNING, "log_error": logging.ERROR}
 _FIXED = {"log_file": "", "log_format": "default"}
