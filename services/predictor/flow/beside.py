@@ -3,10 +3,10 @@
 import asyncio
 import itertools
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lepton.clock import Clock
 from lepton.contracts.pb import grpc_service_pb2 as oip
@@ -91,8 +91,17 @@ class Scored:
 
     def counts(self) -> dict[int, int]:
         """Rows by the version that answered them."""
-        found = {self.version: sum(map(len, self.parts)), self.candidate: sum(map(len, self.tried))}
+        found = Counter({self.version: sum(map(len, self.parts))})
+        # They are one where the champion before, which is tried again, stands in for the champion.
+        found[self.candidate] += sum(map(len, self.tried))
         return {version: rows for version, rows in found.items() if rows}
+
+
+class Sounded(Protocol):
+    """The version and the answers that a stream is given for rows the champion answered with `parts`."""
+
+    async def __call__(self, engine: Engine, batch: "pa.RecordBatch",
+                       parts: Sequence[Answers]) -> tuple[int, Sequence[Answers]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,21 +160,24 @@ class Beside:
                 self._shadow(engine.manifest.model, trial, _Requested(mine, engine, outputs))
         return engine, outputs
 
-    async def score(self, model: str, trial: Trial, batch: "pa.RecordBatch") -> Scored:
-        """Answers for a features batch, each entity's by the version that answers it. Raises as `Engine.score`."""
+    async def score(self, model: str, trial: Trial, batch: "pa.RecordBatch", sounded: Sounded) -> Scored:
+        """Answers for a features batch, each entity's by the version that answers it. Raises as `Engine.score`.
+
+        What the champion answered goes through `sounded`; a shadow is compared with what it answered itself.
+        """
         from services.predictor.core.streamed import columns  # as above
 
         mask = trial.picked(columns.entities(batch))
         theirs, rest = columns.apart(batch, mask)
         tried = await self._tried_rows(model, trial, theirs) if theirs.num_rows else None
         with self._library.lease(model, str(self._library.serving(model))) as engine:
-            version, arm = engine.manifest.version, trial.arms.get(engine.manifest.version) or Arm()
+            arm = trial.arms.get(engine.manifest.version) or Arm()
             if tried is None:
                 parts = await self._run(engine, arm, batch)
                 self._shadow(model, trial, _Streamed(batch, parts))
-                return Scored(version, parts)
+                return Scored(*await sounded(engine, batch, parts))
             parts = await self._run(engine, arm, rest) if rest.num_rows else []
-            return Scored(version, parts, trial.candidate, tried, mask)
+            return Scored(*await sounded(engine, rest, parts), trial.candidate, tried, mask)
 
     async def run(self, stop: asyncio.Event) -> None:
         """A loop for the service: have shadows answer what waits for them, until `stop`."""

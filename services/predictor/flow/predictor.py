@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
@@ -153,17 +153,13 @@ class Predictor:
             return None
         trial = self._library.trial(model)
         if trial is not None:
-            return await self._beside.score(model, trial, batch)
+            return await self._beside.score(model, trial, batch, self._sounded)
         with self._library.lease(model) as engine:
             if engine.is_quick(batch.num_rows):
                 parts = engine.score(batch)
             else:
                 parts = await asyncio.to_thread(engine.score, batch)
-            if all(map(sound_answers, parts)):
-                return Scored(engine.manifest.version, parts)
-            for one in parts:
-                self._count_unsound(engine, one)
-            return await self._scored_before(model, batch) or Scored(engine.manifest.version, parts)
+            return Scored(*await self._sounded(engine, batch, parts))
 
     def _count_unsound(self, engine: Engine, answers: Answers) -> None:
         self._library.unsound(engine.manifest.model, engine.manifest.version, unsound_rows(answers))
@@ -182,10 +178,21 @@ class Predictor:
             answered = await other.answer(feed, deadline)
         return (other, answered) if sound(answered) else (engine, outputs)
 
-    async def _scored_before(self, model: str, batch: "pa.RecordBatch") -> Scored | None:
+    async def _sounded(self, engine: Engine, batch: "pa.RecordBatch",
+                       parts: Sequence[Answers]) -> tuple[int, Sequence[Answers]]:
+        """What a stream is told of its rows, and by which version: `parts`, which the champion answered, unless they
+        are no numbers and the champion before has some."""
+        if all(map(sound_answers, parts)):
+            return engine.manifest.version, parts
+        for one in parts:
+            self._count_unsound(engine, one)
+        return await self._scored_before(engine, batch) or (engine.manifest.version, parts)
+
+    async def _scored_before(self, champion: Engine, batch: "pa.RecordBatch") -> tuple[int, Sequence[Answers]] | None:
         """A stream's rows by the champion before; None where it cannot answer them either."""
+        model = champion.manifest.model
         before = self._library.before(model)
-        if not before or before == self._library.serving(model):
+        if not before or before == champion.manifest.version:
             return None
         with self._library.lease(model, str(before)) as engine:
             try:
@@ -193,7 +200,7 @@ class Predictor:
             except Invalid:
                 # It was made for other rows.
                 return None
-        return Scored(before, parts) if all(map(sound_answers, parts)) else None
+        return (before, parts) if all(map(sound_answers, parts)) else None
 
     def shed(self, model: str, keep: int, unnamed: bool, for_s: float, since: datetime) -> str:
         """Turn requests after level `keep` away for `for_s` from `since` on; what came of it. `unnamed`: of the level

@@ -5,20 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from lepton.bus.memory import MemoryBroker
-from lepton.clock import SystemClock
 from lepton.contracts.pb import grpc_service_pb2 as oip
 from lepton.contracts.pb import models_pb2
-from lepton.contracts.signing import TrustStore, sign_manifest
-from lepton.store.artifacts import Artifacts, FileArtifacts
-from lepton.store.memory import MemoryDatabase
-from services.predictor.core.engine import Setup
-from services.predictor.core.session import Options
-from services.predictor.flow.files import Sources
-from services.predictor.flow.library import Library
+from lepton.contracts.signing import sign_manifest
 from tests.harness.onnx_models import Linear
-from tests.harness.registry import Registry, trainer
+from tests.harness.registry import trainer
 from tests.harness.wait import apoll_until
+from tests.unit.predictor.held import held
 from tests.unit.predictor.world import world
 
 ONE = {"amount": "float"}
@@ -40,27 +33,19 @@ def of_operators_not_allowed(state: models_pb2.ModelState, _: Path) -> None:
 @pytest.mark.parametrize("damage", [lost, by_a_retired_key, of_operators_not_allowed])
 async def test_the_candidate_is_tried_all_the_same(
         tmp_path: Path, damage: Callable[[models_pb2.ModelState, Path], None]) -> None:
-    database = MemoryDatabase()
-    registry = Registry(MemoryBroker(), database, trainer(tmp_path))
-    await registry.start()
-    for version in (1, 2, 3):
-        await registry.publish("tiny", Linear(ONE, bias=float(version)))
-    state = registry.state("tiny")
-    damage(state, tmp_path)
-    if damage is not by_a_retired_key:
-        sign_manifest(registry.identity, state.versions[0])
-    state.champion, state.previous_champion = 2, 1
-    state.rollout.CopyFrom(models_pb2.Rollout(candidate=3, champion=2, state=models_pb2.ROLLOUT_STATE_RUNNING,
-                                              strategy=models_pb2.ROLLOUT_STRATEGY_CANARY, share=0.5, since=9))
-    library = Library(Sources(Artifacts(database), FileArtifacts(tmp_path / "models"),
-                              TrustStore.load(tmp_path / "trust")), Setup(Options("cpu")), SystemClock())
-    await library.adopt(await registry.announce(state))
-    trial = library.trial("tiny")
-    assert trial is not None and trial.open
-    assert (library.serving("tiny"), library.resident("tiny"), library.refused()) == (2, [2, 3], [])
-    assert library.unkept("tiny") is not None
-    library.forget("tiny")
-    await registry.stop()
+    async with held(tmp_path) as here:
+        for version in (1, 2, 3):
+            await here.registry.publish("tiny", Linear(ONE, bias=float(version)))
+        state = here.tried(champion=2, share=0.5)
+        damage(state, tmp_path)
+        if damage is not by_a_retired_key:
+            sign_manifest(here.registry.identity, state.versions[0])
+        await here.library.adopt(await here.registry.announce(state))
+        trial = here.library.trial("tiny")
+        assert trial is not None and trial.open
+        assert (here.library.serving("tiny"), here.library.resident("tiny")) == (2, [2, 3])
+        assert here.library.refused() == []
+        assert here.library.unkept("tiny") is not None
 
 
 async def test_it_is_told_once_and_kept_when_its_file_is_back(tmp_path: Path) -> None:
