@@ -117,14 +117,18 @@ class Transport:
                               remedy="ask again; the gateway's log says why") from failure
 
     async def predict(self, question: Question) -> list[dict[str, Any]]:
-        """Answers of the region's predictor over gRPC, by named fields, in the order of the rows."""
+        """Answers of the region's predictor over gRPC, by named fields, in the order of the rows. Raises as `call`."""
         if not self.credentials.grpc:
             raise Missing("the region names no predictor", field="grpc", remedy="leave out over=\"grpc\"")
         if self._channel is None:
             self._channel = grpc.aio.insecure_channel(self.credentials.grpc)
-        stub = prediction_pb2_grpc.PredictionStub(self._channel)
+        channel = self._channel
+        return await self._patiently(lambda: self._asked(channel, question), repeatable=True)
+
+    async def _asked(self, channel: grpc.aio.Channel, question: Question) -> list[dict[str, Any]]:
+        stub = prediction_pb2_grpc.PredictionStub(channel)
         try:
-            answer = await stub.Predict(question.message(), timeout=self._timeout_s,
+            answer = await stub.Predict(question.message(), timeout=min(self._timeout_s, _ATTEMPT_TIMEOUT_S),
                                         metadata=(("authorization", self.credentials.authorization),))
         except grpc.aio.AioRpcError as failure:
             outcome = _BY_CODE.get(failure.code(), LeptonError)

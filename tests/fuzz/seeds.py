@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,7 +127,32 @@ def _pipelines() -> Iterator[bytes]:
     yield b"a: !!python/object/apply:os.system [ls]\n"
 
 
-_MADE = {"event_json": _events, "event_cloudevent": _cloudevents, "event_headers": _headers, "label": _labels,
+def _tensors() -> Iterator[bytes]:
+    one = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [[1.0, 2]]}
+    raw = {"name": "y", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": 5}}
+    for tensor, more in ((one, {}), (one, {"parameters": {"priority": 2**63, "timeout": 1.5}}),
+                         (one | {"shape": [2**64, 0]}, {}), (one | {"shape": [4, 2**62], "data": []}, {}),
+                         (one | {"datatype": "FP16", "data": [1e9, 1]}, {}), (one | {"data": [10**400, True]}, {}),
+                         (one | {"datatype": "BYTES", "data": ["a", "ü"]}, {"id": "r"}),
+                         ({**one, "parameters": {"shared_memory_region": "r", "shared_memory_offset": 2**70}}, {}),
+                         (one, {"outputs": [{"name": "z", "parameters": {"classification": -2**64}}]})):
+        yield json.dumps({"inputs": [tensor], **more}).encode()
+    head = json.dumps({"inputs": [raw], "outputs": [{"name": "z", "parameters": {"binary_data": True}}]}).encode()
+    yield str(len(head)).encode() + b"\n" + head + b"\x01\x00\x00\x00a"
+    for length in (b"\xb2", b"9" * 5000, b"-1", b"1_0"):
+        yield length + b"\n" + head
+    yield from TRAPS
+
+
+def _packed() -> Iterator[bytes]:
+    yield zlib.compress(b"0" * 1_000_000)
+    yield gzip.compress(b"1") + gzip.compress(b"2")
+    yield gzip.compress(b"{}")[:-3]
+    yield from TRAPS
+
+
+_MADE = {"protocol_tensors": _tensors, "packed_body": _packed,
+         "event_json": _events, "event_cloudevent": _cloudevents, "event_headers": _headers, "label": _labels,
          "event_arrow": _streams, "gateway_arrow": _streams, "features_batch": _features, "features_table": _features,
          "messages": _messages, "pipeline_text": _pipelines, "gateway_json": _cloudevents}
 assert set(_MADE) == set(TARGETS)

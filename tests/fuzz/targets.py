@@ -13,6 +13,8 @@ from lepton.contracts.pipeline import Pipeline, from_json, parse
 from lepton.contracts.topics import Topic, spec
 from lepton.errors import Invalid
 from services.gateway.core import arrow, requests
+from services.gateway.edge import tensors
+from services.gateway.edge.protocol import compression
 from services.ingest.core.acceptance import Acceptance
 from services.ingest.core.clean.past import Past
 from services.ingest.core.judged import Accepted
@@ -137,9 +139,27 @@ def gateway_arrow(data: bytes) -> None:
         assert sum(piece.rows for piece in pieces) == stream.read_table(data).num_rows
 
 
+def protocol_tensors(data: bytes) -> None:
+    """The first line, if it is one, is the length of the JSON as a header says it."""
+    length, _, rest = data.partition(b"\n")
+    for body, header in ((data, None), (rest, length.decode("latin-1"))):
+        with suppress(Invalid):
+            request, wanted = tensors.read("shop", "", body, header)
+            assert len(request.raw_input_contents) <= len(request.inputs)
+            assert wanted.names <= {output.name for output in request.outputs}
+            type(request).FromString(request.SerializeToString())
+
+
+def packed_body(data: bytes) -> None:
+    for coding in ("gzip", "deflate", "br"):
+        with suppress(Invalid):
+            assert len(compression.unpacked(data, coding, 100_000)) <= 100_000
+    assert compression.unpacked(compression.packed(data, "gzip"), "gzip", len(data)) == data
+
+
 TARGETS: Mapping[str, Callable[[bytes], None]] = {one.__name__: one for one in (
     event_json, event_cloudevent, event_headers, event_arrow, label, features_batch, features_table, messages,
-    pipeline_text, gateway_json, gateway_arrow)}
+    pipeline_text, gateway_json, gateway_arrow, protocol_tensors, packed_body)}
 
 
 def record(value: bytes, headers: Headers = ()) -> Record:

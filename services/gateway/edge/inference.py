@@ -1,5 +1,6 @@
 """The Open Inference Protocol over REST, below /v2; bodies are read raw: its clients send no JSON content type."""
 
+import asyncio
 from typing import Any, TypeVar
 
 import msgspec
@@ -11,6 +12,7 @@ from services.gateway.edge.errors import Malformed
 from services.gateway.edge.http.answers import Responses, answer, body, described, plain
 from services.gateway.edge.http.callers import Administers, Predicts, TheGateway
 from services.gateway.edge.protocol import sharing
+from services.gateway.edge.protocol.compression import asked_for, packed, unpacked
 from services.gateway.flow.gateway import Gateway
 
 router = APIRouter(prefix="/v2", tags=["inference protocol"])
@@ -169,14 +171,22 @@ def _read(content: bytes, form: type[Form]) -> Form:
 
 
 async def _infer(request: Request, gateway: Gateway, model: str, version: str) -> Response:
-    header = request.headers.get(tensors.BINARY_HEADER)
-    asked, wanted = tensors.read(model, version, await request.body(), header)
+    headers = request.headers
+    given = await request.body()
+    if coding := headers.get("content-encoding", ""):
+        given = await asyncio.to_thread(unpacked, given, coding, request.app.max_body_size)
+    asked, wanted = tensors.read(model, version, given, headers.get(tensors.BINARY_HEADER))
     if sharing.names_memory(asked):
         sharing.require_here(request)
     content, json_length = tensors.write(await gateway.predictions.infer(_authorization(request), asked), wanted)
+    told: dict[str, str] = {}
+    if coding := asked_for(headers.get("accept-encoding", "")):
+        content = await asyncio.to_thread(packed, content, coding)
+        told["content-encoding"] = coding
     if json_length is None:
-        return Response(content, media_type="application/json")
-    return Response(content, headers={tensors.BINARY_HEADER: str(json_length)}, media_type="application/octet-stream")
+        return Response(content, headers=told, media_type="application/json")
+    told[tensors.BINARY_HEADER] = str(json_length)
+    return Response(content, headers=told, media_type="application/octet-stream")
 
 
 async def _ready(request: Request, gateway: Gateway, model: str, version: str) -> Response:

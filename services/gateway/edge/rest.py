@@ -118,8 +118,8 @@ async def _http(request: Request, error: Exception) -> Response:
     return failure(Invalid(str(error.detail), **where), path, HTTPStatus(error.status_code))
 
 
-async def _bug(_: Request, __: Exception) -> Response:
-    return bug()
+async def _bug(request: Request, _: Exception) -> Response:
+    return bug(request.url.path)
 
 
 def _path(location: tuple[int | str, ...]) -> str:

@@ -1,5 +1,6 @@
 """How tensors travel in the protocol's REST form: JSON lists, or raw bytes behind the JSON; to and from messages."""
 
+import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ _DTYPES: dict[str, str] = {
     "UINT32": "<u4", "UINT64": "<u8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
 }
 _LENGTH = struct.Struct("<I")
+# What the protocol's messages hold; a body has no more digits of its own length than the second.
+_INT64, _LENGTH_DIGITS = range(-2**63, 2**63), 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ def read(model: str, version: str, body: bytes, header_length: str | None) -> tu
     request = ModelInferRequest(model_name=model, model_version=version, id=told.id)
     rest = memoryview(body)[head_bytes:]
     for tensor in told.inputs:
+        _check_shape(tensor)
         given = request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
         if sharing.is_shared(tensor.parameters):
             if tensor.data is not None or "binary_data_size" in tensor.parameters:
@@ -108,17 +112,23 @@ def write(response: ModelInferResponse, wanted: WantedOutputs) -> tuple[bytes, i
 
 
 def _number(header_length: str, limit: int) -> int:
-    if not header_length.isdigit() or int(header_length) > limit:
+    digits = header_length.isascii() and header_length.isdigit() and len(header_length) <= _LENGTH_DIGITS
+    if not digits or int(header_length) > limit:
         raise Malformed("is not the length of the JSON in the body", field=BINARY_HEADER)
     return int(header_length)
+
+
+def _check_shape(tensor: _Tensor) -> None:
+    if any(size < 0 for size in tensor.shape):
+        raise Invalid("a request has no variable dimensions", field=tensor.name)
+    if any(size not in _INT64 for size in tensor.shape):
+        raise Invalid("its shape has a size that no tensor has", field=tensor.name)
 
 
 def _input(tensor: _Tensor, rest: memoryview) -> tuple[bytes, memoryview]:
     """Raw content of an input, and what is left of the bytes behind the JSON."""
     if tensor.datatype not in _DTYPES and tensor.datatype != "BYTES":
         raise Invalid(f"{tensor.datatype} is no datatype", field=tensor.name)
-    if any(size < 0 for size in tensor.shape):
-        raise Invalid("a request has no variable dimensions", field=tensor.name)
     size = tensor.parameters.get("binary_data_size")
     if size is not None:
         if not isinstance(size, int) or not 0 <= size <= len(rest):
@@ -131,7 +141,7 @@ def _input(tensor: _Tensor, rest: memoryview) -> tuple[bytes, memoryview]:
 
 def _raw(tensor: _Tensor) -> bytes:
     flat = _flat(tensor.data)
-    count = int(np.prod(tensor.shape, dtype=np.int64)) if tensor.shape else 1
+    count = math.prod(tensor.shape)
     if len(flat) != count:
         raise Invalid(f"has {len(flat)} values, its shape says {count}", field=tensor.name)
     if tensor.datatype == "BYTES":
@@ -141,8 +151,10 @@ def _raw(tensor: _Tensor) -> bytes:
     dtype = np.dtype(_DTYPES[tensor.datatype])
     _check_kind(tensor.name, dtype, flat)
     try:
-        return np.array(flat, dtype).tobytes()
-    except (ValueError, OverflowError, TypeError) as error:
+        # A number that is too large for the type would become infinite.
+        with np.errstate(over="raise"):
+            return np.array(flat, dtype).tobytes()
+    except (ValueError, OverflowError, TypeError, FloatingPointError) as error:
         raise Invalid(f"holds a value that is no {tensor.datatype}", field=tensor.name) from error
 
 
@@ -183,11 +195,11 @@ def _set_parameters(request: ModelInferRequest | ModelInferRequest.InferInputTen
         match value:
             case bool():
                 request.parameters[name].CopyFrom(InferParameter(bool_param=value))
-            case int():
+            case int() if value in _INT64:
                 request.parameters[name].CopyFrom(InferParameter(int64_param=value))
             case float():
                 request.parameters[name].CopyFrom(InferParameter(double_param=value))
             case str():
                 request.parameters[name].CopyFrom(InferParameter(string_param=value))
             case _:
-                raise Invalid("a parameter is a text, a number or a truth value", field=name)
+                raise Invalid("a parameter is a text, a number of 64 bits or a truth value", field=name)

@@ -7,6 +7,7 @@ A client sends the same form again and again: tensors of the same names, types a
 found out about a form is kept under its bytes, so that a later request of it costs little more than its values.
 """
 
+import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -334,7 +335,7 @@ def _from_contents(contents: oip.InferTensorContents, declared: TensorType, shap
 
 
 def _checked_count(count: int, declared: TensorType, shape: tuple[int, ...], member: str = "bytes_contents") -> None:
-    wanted = int(np.prod(shape, dtype=np.int64))
+    wanted = math.prod(shape)
     if count != wanted:
         raise Invalid(f"tensor `{declared.name}` carries {count} elements, {declared.datatype} {list(shape)} needs "
                       f"{wanted}", field=declared.name, remedy=f"send them in `{member}` or in raw_input_contents")

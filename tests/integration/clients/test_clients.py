@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from lepton.contracts.apikeys import Scope
 from tests.harness import clients
+from tests.harness.doors import DOORS
 from tests.harness.onnx_echo import Echo
 from tests.harness.onnx_models import OneTensor
 from tests.harness.wait import apoll_until
@@ -31,11 +32,11 @@ class Doors:
     keys: dict[str, str]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def doors(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Doors]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=DOORS)
+async def doors(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Doors]:
     """One predictor and one gateway for all clients, over one broker; they serve `mlp`, `echo` and `other`."""
     home = tmp_path_factory.mktemp("clients")
-    async with world(home, server_name="lepton-of-the-test") as predictor, \
+    async with world(home, server_name="lepton-of-the-test", door=request.param) as predictor, \
             open_house(home, predictor.broker, predictor.database) as gateway:
         operator = await predictor.registry.key(Scope.ADMIN)
         asking = gateway.client(operator.removeprefix("Bearer "))

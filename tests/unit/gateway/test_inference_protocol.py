@@ -1,12 +1,17 @@
 """The REST form of the inference protocol beside inference: configuration, statistics of all replicas, repository."""
 
+import gzip
+import json
+import zlib
 from typing import Any
 
 from lepton.contracts.pb import grpc_service_pb2 as inference
 from services.gateway.core.statistics import catalogue
+from services.gateway.edge.http.context import bug
 from tests.unit.gateway.house import House, predictor
 
 INFER = "/v2/models/shop/infer"
+PRICE = {"name": "price", "datatype": "FP64", "shape": [1], "data": [1.0]}
 
 
 async def test_a_configuration_names_datatypes_as_the_protocol_does(house: House) -> None:
@@ -63,3 +68,56 @@ async def test_classification_is_passed_on(house: House) -> None:
                 "outputs": [{"name": "price", "parameters": {"classification": 2}}]}
         assert (await house.admin.post(INFER, json=body)).is_success
         assert said.asked[-1].outputs[0].parameters["classification"].int64_param == 2
+
+
+async def test_numbers_that_no_tensor_holds_are_refused_by_name(house: House) -> None:
+    async with predictor(house) as (said, _):
+        changes: tuple[dict[str, Any], ...] = (
+            {"shape": [2**63]}, {"shape": [4, 2**62], "data": []}, {"shape": [-1]}, {"data": [[1, 2]]},
+            {"datatype": "FP16", "data": [1e9]}, {"datatype": "FP32", "data": [1e300]},
+            {"datatype": "INT64", "data": [2**63]})
+        for changed in changes:
+            refused = await house.admin.post(INFER, json={"inputs": [PRICE | changed]})
+            assert (refused.status_code, refused.json().keys()) == (422, {"error"}), changed
+            assert "price" in refused.json()["error"]
+        memory = {name: value for name, value in PRICE.items() if name != "data"} | {
+            "parameters": {"shared_memory_region": "r", "shared_memory_offset": 2**63}}
+        refused = await house.admin.post(INFER, json={"inputs": [memory]})
+        assert refused.status_code == 422 and "shared_memory_offset" in refused.json()["error"]
+        for more in ({"parameters": {"priority": 2**63}},
+                     {"outputs": [{"name": "price", "parameters": {"classification": 2**64}}]}):
+            refused = await house.admin.post(INFER, json={"inputs": [PRICE], **more})
+            assert refused.status_code == 422 and "64 bits" in refused.json()["error"]
+        for length in ("\u00b2", "9" * 5000, "+1"):
+            told = {b"inference-header-content-length": length.encode("latin-1")}
+            assert (await house.admin.post(INFER, json={"inputs": [PRICE]}, headers=told)).status_code == 400
+        assert not said.asked
+
+
+async def test_bodies_may_be_compressed_within_the_limit_and_answers_are_when_just_that_is_asked_for(
+        house: House) -> None:
+    body = json.dumps({"inputs": [PRICE]}).encode()
+    async with predictor(house) as (said, _):
+        async def send(content: bytes, coding: str, accepted: str = "identity") -> Any:
+            return await house.admin.post(INFER, content=content, headers={
+                "content-encoding": coding, "accept-encoding": accepted})
+        for coding, content in (("gzip", gzip.compress(body)), ("deflate", zlib.compress(body)), ("identity", body)):
+            answered = await send(content, coding)
+            assert answered.is_success and "content-encoding" not in answered.headers
+            assert said.asked[-1].raw_input_contents == [b"\0\0\0\0\0\0\xf0?"]
+            packed = await send(content, coding, "gzip")
+            assert packed.headers["content-encoding"] == "gzip" and packed.json() == answered.json()
+            assert "content-encoding" not in (await send(content, coding, "gzip, deflate, br")).headers
+        asked = len(said.asked)
+        bomb = gzip.compress(b" " * (house.settings.max_body_bytes + 1))
+        whole = gzip.compress(body)
+        for content, coding, status in ((bomb, "gzip", 413), (body, "gzip", 400), (whole[:-1], "gzip", 400),
+                                        (whole * 2, "gzip", 400), (body, "br", 415)):
+            refused = await send(content, coding)
+            assert (refused.status_code, refused.json().keys()) == (status, {"error"})
+        assert len(said.asked) == asked
+
+
+def test_a_bug_is_told_in_the_form_of_its_door() -> None:
+    assert json.loads(bytes(bug("/v2/models/m/infer").body)).keys() == {"error"}
+    assert json.loads(bytes(bug("/v1/models/m/predict").body))["status"] == 500

@@ -109,13 +109,17 @@ async def test_an_answer_of_another_form_still_says_something(told: Any, desk: D
 
 
 class Oracle(prediction_pb2_grpc.PredictionServicer):
-    """Answers a class for model `kinds`, a number for any other, and refuses strangers."""
+    """Answers a class for model `kinds`, a number for any other, and refuses strangers. `soon` is busy twice."""
+
+    def __init__(self) -> None:
+        self.soon = 2
 
     async def Predict(self, request: prediction_pb2.PredictRequest,
                       context: Any) -> prediction_pb2.PredictResponse:
         if ("authorization", f"Bearer {KEY_ID}.{SECRET}") not in tuple(context.invocation_metadata()):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no valid key")
-        if request.model == "busy":
+        self.soon -= request.model == "soon"
+        if request.model == "busy" or (request.model == "soon" and self.soon >= 0):
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much")
         answer = prediction_pb2.PredictResponse(model=request.model, version=request.version)
         for name in request.entities if request.each else ():
@@ -148,7 +152,7 @@ async def predictor() -> AsyncIterator[str]:
 
 
 async def test_rows_are_predicted_over_grpc(predictor: str) -> None:
-    transport = Transport(Credentials(KEY_ID, SECRET, "http://127.0.0.1:9", predictor))
+    transport = Transport(Credentials(KEY_ID, SECRET, "http://127.0.0.1:9", predictor), SwiftClock())
     try:
         sizes = Question("m", [{"size": 1.5}, {"size": 2}])
         assert await transport.predict(sizes) == [{"number": 1.5}, {"number": 2.0}]
@@ -158,6 +162,8 @@ async def test_rows_are_predicted_over_grpc(predictor: str) -> None:
         first, second = await transport.predict(Question("joined", [{}], entities=["ann", "bob"], each=True))
         assert first == {"number": 2.0, "joined": {"event_id": "ann-1", "occurred_at": "1970-01-01T00:00:05Z"}}
         assert second == {"error": {"outcome": "Missing", "message": "nothing known", "field": "", "remedy": ""}}
+        assert await transport.predict(Question("soon", [{"size": 3}])) == [{"number": 3.0}]
+        assert isinstance(transport.clock, SwiftClock) and len(transport.clock.slept) == 2
         with pytest.raises(Busy, match="too much"):
             await transport.predict(Question("busy", [{}], 0))
         with pytest.raises(Invalid, match="JSON"):

@@ -48,10 +48,13 @@ def too_large(limit_bytes: int) -> TooLarge:
     return TooLarge(f"the body is larger than {limit_bytes} bytes", field="body", remedy="send it in several requests")
 
 
-def bug() -> Response:
+def bug(path: str) -> Response:
     """The answer for a failure that is no outcome: it does not say what it was."""
+    detail = "this is a bug of ours; the log has it under the request id"
+    if path.startswith("/v2"):
+        return answer({"error": f"{detail} {request_id()}"}, 500)
     said = {"type": "about:blank", "title": "Internal Server Error", "status": 500, "request_id": request_id(),
-            "detail": "this is a bug of ours; the log has it under the request id"}
+            "detail": detail}
     return answer(said, 500, media_type="application/problem+json")
 
 
@@ -115,7 +118,7 @@ class RequestContext:
             log.exception("a request failed", extra={"request_id": request_id(), "path": scope["path"]})
             self._telemetry.error("request", "a request failed in a way nobody foresaw", scope["path"])
             if not send.began:
-                await bug()(scope, receive, send)
+                await bug(scope["path"])(scope, receive, send)
 
 
 class _Sent:

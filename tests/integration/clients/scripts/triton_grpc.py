@@ -26,6 +26,10 @@ def main() -> None:
                               outputs=calls.outputs(triton, sent))
         calls.check_result(result, sent)
         assert result.get_response().id == "r-7"
+        for packed in ("gzip", "deflate"):
+            small = client.infer("echo", calls.inputs(triton, sent), headers=headers, compression_algorithm=packed,
+                                 outputs=calls.outputs(triton, sent))
+            calls.check_result(small, sent)
         best = [triton.InferRequestedOutput("probabilities", class_count=1)]
         calls.check_classes(client.infer("mlp", calls.vectors(triton, 2), outputs=best, headers=headers))
         calls.check_config(client.get_model_config("mlp", headers=headers, as_json=True)["config"],

@@ -26,6 +26,10 @@ def main() -> None:
                                   outputs=calls.outputs(triton, some, binary_data=binary), headers=echoed.headers())
             calls.check_result(result, some)
             assert result.get_response()["id"] == "r-8"
+        for there, back in (("gzip", "deflate"), ("deflate", "gzip")):
+            small = client.infer("mlp", calls.vectors(triton, 2), headers=echoed.headers(),
+                                 request_compression_algorithm=there, response_compression_algorithm=back)
+            assert small.as_numpy("probabilities").shape == (2, 2)
         plain = client.infer("mlp", calls.vectors(triton, 2), headers=echoed.headers())
         assert plain.as_numpy("probabilities").shape == (2, 2)
         best = [triton.InferRequestedOutput("probabilities", class_count=1)]
