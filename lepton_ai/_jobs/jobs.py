@@ -16,7 +16,7 @@ from lepton_ai._transport import Transport
 
 PART_ROWS: Final = 4000
 ROWS_PER_CALL: Final = 500
-EXPLAINED_PER_CALL: Final = 250
+EXPLAINED_PER_CALL: Final = 32
 STORED: Final = "rows.parquet"
 """A data set's rows on disk while its job goes on: those of a later attempt are the same ones."""
 STORED_KEEP: Final = ("_event_id", "_entity")

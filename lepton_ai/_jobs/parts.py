@@ -16,7 +16,7 @@ from lepton_ai._files.writing import whole, writes
 
 FORMATS: Final = (".csv", ".jsonl", ".ndjson", ".parquet")
 ANSWERS: Final = ("version", "number", "low", "high", "label", "score", "probabilities", "values", "top",
-                  "attributions", "error", "error_field", "remedy")
+                  "attributions", "attribution_parts", "error", "error_field", "remedy")
 """Columns of an answer where there are columns; what has members itself is JSON in one text."""
 _TYPES: Final = {"row": pa.int64(), "version": pa.int64(),
                  **dict.fromkeys(("number", "low", "high", "score"), pa.float64())}

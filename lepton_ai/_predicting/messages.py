@@ -43,6 +43,9 @@ def plain(row: prediction_pb2.RowPrediction, *, explain: bool) -> dict[str, Any]
         found["joined"] = {"event_id": row.joined.event_id, "occurred_at": row.joined.occurred_at.ToJsonString()}
     if explain and not row.HasField("error"):
         found["attributions"] = dict(row.attributions)
+        if row.attribution_parts:
+            found["attribution_parts"] = {name: {"shape": list(told.shape), "values": list(told.values)}
+                                          for name, told in row.attribution_parts.items()}
     return found
 
 

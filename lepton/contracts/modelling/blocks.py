@@ -189,7 +189,10 @@ class Explain(Block):
     rows: bool = False
     """Answer with `attributions` where asked: what each field did to the row's score."""
     steps: Annotated[int, Field(ge=4, le=256)] = 32
-    """Points of the path that gradients are integrated over; a linear model needs none."""
+    """Points of the path that the gradients of an `mlp` are integrated over; a linear model needs none. Families that
+    look along images, series and texts: random orders in which parts come in."""
+    parts: Annotated[int, Field(ge=1, le=256)] = 64
+    """What they tell of an image, a series or a text is told of so many parts of it at most."""
 
 
 class Roles(Block):

@@ -63,7 +63,7 @@ FAMILIES: dict[str, FamilyRules] = {
 }
 
 
-EXPLAINED = frozenset({"linear_regression", "logistic_regression", "mlp"})
+EXPLAINED = frozenset({"linear_regression", "logistic_regression", "mlp"}) | SHAPED
 """Families that can give each row's attributions as an output (`model.explain.rows`)."""
 
 

@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$lepton/contracts/pb/prediction.proto\x12\tlepton.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xac\x01\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12%\n\x04rows\x18\x02 \x03(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0f\n\x07\x65xplain\x18\x32 \x01(\x08\x12\x0e\n\x06\x65ntity\x18< \x01(\t\x12\x10\n\x08\x65ntities\x18= \x03(\t\x12\x0c\n\x04\x65\x61\x63h\x18> \x01(\x08\"m\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12&\n\x04rows\x18\x03 \x03(\x0b\x32\x18.lepton.v1.RowPrediction\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\xd1\x04\n\rRowPrediction\x12\x10\n\x06number\x18\x01 \x01(\x01H\x00\x12\x0f\n\x05label\x18\x02 \x01(\tH\x00\x12\x42\n\rprobabilities\x18\x03 \x03(\x0b\x32+.lepton.v1.RowPrediction.ProbabilitiesEntry\x12\"\n\x03top\x18( \x03(\x0b\x32\x15.lepton.v1.RankedItem\x12\x34\n\x06values\x18) \x03(\x0b\x32$.lepton.v1.RowPrediction.ValuesEntry\x12\x12\n\x05score\x18* \x01(\x01H\x01\x88\x01\x01\x12@\n\x0c\x61ttributions\x18\x32 \x03(\x0b\x32*.lepton.v1.RowPrediction.AttributionsEntry\x12\"\n\x05\x65rror\x18< \x01(\x0b\x32\x13.lepton.v1.RowError\x12!\n\x06joined\x18= \x01(\x0b\x32\x11.lepton.v1.Joined\x12\x10\n\x03low\x18\x46 \x01(\x01H\x02\x88\x01\x01\x12\x11\n\x04high\x18G \x01(\x01H\x03\x88\x01\x01\x1a\x34\n\x12ProbabilitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x33\n\x11\x41ttributionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x08\n\x06\x61nswerB\x08\n\x06_scoreB\x06\n\x04_lowB\x07\n\x05_high\"K\n\x08RowError\x12\x0f\n\x07outcome\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x0e\n\x06remedy\x18\x04 \x01(\t\"K\n\x06Joined\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12/\n\x0boccurred_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\")\n\nRankedItem\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\"|\n\x0f\x46\x65\x65\x64\x62\x61\x63kRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12,\n\x08outcomes\x18\x02 \x03(\x0b\x32\x1a.lepton.v1.FeedbackOutcome\x12,\n\x08opinions\x18\x03 \x03(\x0b\x32\x1a.lepton.v1.FeedbackOpinion\"\xca\x01\n\x0f\x46\x65\x65\x64\x62\x61\x63kOutcome\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0e\n\x06\x65ntity\x18\x02 \x01(\t\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x06number\x18\x04 \x01(\x01H\x00\x12\x12\n\x08\x63\x61tegory\x18\x05 \x01(\tH\x00\x12\x0e\n\x04\x66lag\x18\x06 \x01(\x08H\x00\x12.\n\nlabel_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x07\n\x05label\"\xa9\x01\n\x0f\x46\x65\x65\x64\x62\x61\x63kOpinion\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0e\n\x06\x65ntity\x18\x02 \x01(\t\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x08H\x00\x12\x0f\n\x05score\x18\x05 \x01(\x01H\x00\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x0f\n\x07version\x18\x07 \x01(\x04\x42\x06\n\x04said\"@\n\x10\x46\x65\x65\x64\x62\x61\x63kResponse\x12\x11\n\tevent_ids\x18\x01 \x03(\t\x12\x19\n\x11opinion_event_ids\x18\x02 \x03(\t2\x93\x01\n\nPrediction\x12@\n\x07Predict\x12\x19.lepton.v1.PredictRequest\x1a\x1a.lepton.v1.PredictResponse\x12\x43\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12\x1a.lepton.v1.FeedbackRequest\x1a\x1b.lepton.v1.FeedbackResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$lepton/contracts/pb/prediction.proto\x12\tlepton.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xac\x01\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12%\n\x04rows\x18\x02 \x03(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0f\n\x07\x65xplain\x18\x32 \x01(\x08\x12\x0e\n\x06\x65ntity\x18< \x01(\t\x12\x10\n\x08\x65ntities\x18= \x03(\t\x12\x0c\n\x04\x65\x61\x63h\x18> \x01(\x08\"m\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12&\n\x04rows\x18\x03 \x03(\x0b\x32\x18.lepton.v1.RowPrediction\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"1\n\x10PartAttributions\x12\r\n\x05shape\x18\x01 \x03(\r\x12\x0e\n\x06values\x18\x02 \x03(\x01\"\xf2\x05\n\rRowPrediction\x12\x10\n\x06number\x18\x01 \x01(\x01H\x00\x12\x0f\n\x05label\x18\x02 \x01(\tH\x00\x12\x42\n\rprobabilities\x18\x03 \x03(\x0b\x32+.lepton.v1.RowPrediction.ProbabilitiesEntry\x12\"\n\x03top\x18( \x03(\x0b\x32\x15.lepton.v1.RankedItem\x12\x34\n\x06values\x18) \x03(\x0b\x32$.lepton.v1.RowPrediction.ValuesEntry\x12\x12\n\x05score\x18* \x01(\x01H\x01\x88\x01\x01\x12@\n\x0c\x61ttributions\x18\x32 \x03(\x0b\x32*.lepton.v1.RowPrediction.AttributionsEntry\x12I\n\x11\x61ttribution_parts\x18\x33 \x03(\x0b\x32..lepton.v1.RowPrediction.AttributionPartsEntry\x12\"\n\x05\x65rror\x18< \x01(\x0b\x32\x13.lepton.v1.RowError\x12!\n\x06joined\x18= \x01(\x0b\x32\x11.lepton.v1.Joined\x12\x10\n\x03low\x18\x46 \x01(\x01H\x02\x88\x01\x01\x12\x11\n\x04high\x18G \x01(\x01H\x03\x88\x01\x01\x1a\x34\n\x12ProbabilitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x33\n\x11\x41ttributionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1aT\n\x15\x41ttributionPartsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.lepton.v1.PartAttributions:\x02\x38\x01\x42\x08\n\x06\x61nswerB\x08\n\x06_scoreB\x06\n\x04_lowB\x07\n\x05_high\"K\n\x08RowError\x12\x0f\n\x07outcome\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x0e\n\x06remedy\x18\x04 \x01(\t\"K\n\x06Joined\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12/\n\x0boccurred_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\")\n\nRankedItem\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\"|\n\x0f\x46\x65\x65\x64\x62\x61\x63kRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12,\n\x08outcomes\x18\x02 \x03(\x0b\x32\x1a.lepton.v1.FeedbackOutcome\x12,\n\x08opinions\x18\x03 \x03(\x0b\x32\x1a.lepton.v1.FeedbackOpinion\"\xca\x01\n\x0f\x46\x65\x65\x64\x62\x61\x63kOutcome\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0e\n\x06\x65ntity\x18\x02 \x01(\t\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x06number\x18\x04 \x01(\x01H\x00\x12\x12\n\x08\x63\x61tegory\x18\x05 \x01(\tH\x00\x12\x0e\n\x04\x66lag\x18\x06 \x01(\x08H\x00\x12.\n\nlabel_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x07\n\x05label\"\xa9\x01\n\x0f\x46\x65\x65\x64\x62\x61\x63kOpinion\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0e\n\x06\x65ntity\x18\x02 \x01(\t\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x08H\x00\x12\x0f\n\x05score\x18\x05 \x01(\x01H\x00\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x0f\n\x07version\x18\x07 \x01(\x04\x42\x06\n\x04said\"@\n\x10\x46\x65\x65\x64\x62\x61\x63kResponse\x12\x11\n\tevent_ids\x18\x01 \x03(\t\x12\x19\n\x11opinion_event_ids\x18\x02 \x03(\t2\x93\x01\n\nPrediction\x12@\n\x07Predict\x12\x19.lepton.v1.PredictRequest\x1a\x1a.lepton.v1.PredictResponse\x12\x43\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12\x1a.lepton.v1.FeedbackRequest\x1a\x1b.lepton.v1.FeedbackResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,32 +39,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROWPREDICTION_VALUESENTRY']._serialized_options = b'8\001'
   _globals['_ROWPREDICTION_ATTRIBUTIONSENTRY']._loaded_options = None
   _globals['_ROWPREDICTION_ATTRIBUTIONSENTRY']._serialized_options = b'8\001'
+  _globals['_ROWPREDICTION_ATTRIBUTIONPARTSENTRY']._loaded_options = None
+  _globals['_ROWPREDICTION_ATTRIBUTIONPARTSENTRY']._serialized_options = b'8\001'
   _globals['_PREDICTREQUEST']._serialized_start=115
   _globals['_PREDICTREQUEST']._serialized_end=287
   _globals['_PREDICTRESPONSE']._serialized_start=289
   _globals['_PREDICTRESPONSE']._serialized_end=398
-  _globals['_ROWPREDICTION']._serialized_start=401
-  _globals['_ROWPREDICTION']._serialized_end=994
-  _globals['_ROWPREDICTION_PROBABILITIESENTRY']._serialized_start=805
-  _globals['_ROWPREDICTION_PROBABILITIESENTRY']._serialized_end=857
-  _globals['_ROWPREDICTION_VALUESENTRY']._serialized_start=859
-  _globals['_ROWPREDICTION_VALUESENTRY']._serialized_end=904
-  _globals['_ROWPREDICTION_ATTRIBUTIONSENTRY']._serialized_start=906
-  _globals['_ROWPREDICTION_ATTRIBUTIONSENTRY']._serialized_end=957
-  _globals['_ROWERROR']._serialized_start=996
-  _globals['_ROWERROR']._serialized_end=1071
-  _globals['_JOINED']._serialized_start=1073
-  _globals['_JOINED']._serialized_end=1148
-  _globals['_RANKEDITEM']._serialized_start=1150
-  _globals['_RANKEDITEM']._serialized_end=1191
-  _globals['_FEEDBACKREQUEST']._serialized_start=1193
-  _globals['_FEEDBACKREQUEST']._serialized_end=1317
-  _globals['_FEEDBACKOUTCOME']._serialized_start=1320
-  _globals['_FEEDBACKOUTCOME']._serialized_end=1522
-  _globals['_FEEDBACKOPINION']._serialized_start=1525
-  _globals['_FEEDBACKOPINION']._serialized_end=1694
-  _globals['_FEEDBACKRESPONSE']._serialized_start=1696
-  _globals['_FEEDBACKRESPONSE']._serialized_end=1760
-  _globals['_PREDICTION']._serialized_start=1763
-  _globals['_PREDICTION']._serialized_end=1910
+  _globals['_PARTATTRIBUTIONS']._serialized_start=400
+  _globals['_PARTATTRIBUTIONS']._serialized_end=449
+  _globals['_ROWPREDICTION']._serialized_start=452
+  _globals['_ROWPREDICTION']._serialized_end=1206
+  _globals['_ROWPREDICTION_PROBABILITIESENTRY']._serialized_start=931
+  _globals['_ROWPREDICTION_PROBABILITIESENTRY']._serialized_end=983
+  _globals['_ROWPREDICTION_VALUESENTRY']._serialized_start=985
+  _globals['_ROWPREDICTION_VALUESENTRY']._serialized_end=1030
+  _globals['_ROWPREDICTION_ATTRIBUTIONSENTRY']._serialized_start=1032
+  _globals['_ROWPREDICTION_ATTRIBUTIONSENTRY']._serialized_end=1083
+  _globals['_ROWPREDICTION_ATTRIBUTIONPARTSENTRY']._serialized_start=1085
+  _globals['_ROWPREDICTION_ATTRIBUTIONPARTSENTRY']._serialized_end=1169
+  _globals['_ROWERROR']._serialized_start=1208
+  _globals['_ROWERROR']._serialized_end=1283
+  _globals['_JOINED']._serialized_start=1285
+  _globals['_JOINED']._serialized_end=1360
+  _globals['_RANKEDITEM']._serialized_start=1362
+  _globals['_RANKEDITEM']._serialized_end=1403
+  _globals['_FEEDBACKREQUEST']._serialized_start=1405
+  _globals['_FEEDBACKREQUEST']._serialized_end=1529
+  _globals['_FEEDBACKOUTCOME']._serialized_start=1532
+  _globals['_FEEDBACKOUTCOME']._serialized_end=1734
+  _globals['_FEEDBACKOPINION']._serialized_start=1737
+  _globals['_FEEDBACKOPINION']._serialized_end=1906
+  _globals['_FEEDBACKRESPONSE']._serialized_start=1908
+  _globals['_FEEDBACKRESPONSE']._serialized_end=1972
+  _globals['_PREDICTION']._serialized_start=1975
+  _globals['_PREDICTION']._serialized_end=2122
 # @@protoc_insertion_point(module_scope)

@@ -103,6 +103,34 @@ class PredictResponse(_message.Message):
 Global___PredictResponse: _TypeAlias = PredictResponse  # noqa: Y015
 
 @_typing.final
+class PartAttributions(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHAPE_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many parts lie along a series or text, or down and across an image."""
+
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Row by row, in units of the score."""
+
+    def __init__(
+        self,
+        *,
+        shape: _abc.Iterable[_builtins.int] | None = ...,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["shape", b"shape", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartAttributions: _TypeAlias = PartAttributions  # noqa: Y015
+
+@_typing.final
 class RowPrediction(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -166,6 +194,27 @@ class RowPrediction(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class AttributionPartsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___PartAttributions: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___PartAttributions | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NUMBER_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
     PROBABILITIES_FIELD_NUMBER: _builtins.int
@@ -173,6 +222,7 @@ class RowPrediction(_message.Message):
     VALUES_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     ATTRIBUTIONS_FIELD_NUMBER: _builtins.int
+    ATTRIBUTION_PARTS_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     JOINED_FIELD_NUMBER: _builtins.int
     LOW_FIELD_NUMBER: _builtins.int
@@ -201,6 +251,10 @@ class RowPrediction(_message.Message):
         """By field, in units of the score; only when asked for."""
 
     @_builtins.property
+    def attribution_parts(self) -> _containers.MessageMap[_builtins.str, Global___PartAttributions]:
+        """By field that is an image, a series or a text: what its parts did, which adds up to the field's attribution."""
+
+    @_builtins.property
     def error(self) -> Global___RowError:
         """Instead of an answer; only when `each` was asked for."""
 
@@ -218,6 +272,7 @@ class RowPrediction(_message.Message):
         values: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         score: _builtins.float | None = ...,
         attributions: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        attribution_parts: _abc.Mapping[_builtins.str, Global___PartAttributions] | None = ...,
         error: Global___RowError | None = ...,
         joined: Global___Joined | None = ...,
         low: _builtins.float | None = ...,
@@ -225,7 +280,7 @@ class RowPrediction(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "_score", b"_score", "answer", b"answer", "error", b"error", "high", b"high", "joined", b"joined", "label", b"label", "low", b"low", "number", b"number", "score", b"score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "_score", b"_score", "answer", b"answer", "attributions", b"attributions", "error", b"error", "high", b"high", "joined", b"joined", "label", b"label", "low", b"low", "number", b"number", "probabilities", b"probabilities", "score", b"score", "top", b"top", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "_score", b"_score", "answer", b"answer", "attribution_parts", b"attribution_parts", "attributions", b"attributions", "error", b"error", "high", b"high", "joined", b"joined", "label", b"label", "low", b"low", "number", b"number", "probabilities", b"probabilities", "score", b"score", "top", b"top", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__high: _TypeAlias = _typing.Literal["high"]  # noqa: Y015
     _WhichOneofArgType__high: _TypeAlias = _typing.Literal["_high", b"_high"]  # noqa: Y015

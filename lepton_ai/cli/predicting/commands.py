@@ -14,11 +14,12 @@ from lepton_ai.cli.bars import bar
 from lepton_ai.cli.session import Form, Output, parse_json, read_rows, say, show, with_client
 
 INTERRUPTED = 130
-SHOWN = ("number", "low", "high", "label", "probabilities", "top", "values", "score", "attributions", "joined", "error")
+SHOWN = ("number", "low", "high", "label", "probabilities", "top", "values", "score", "attributions",
+         "attribution_parts", "joined", "error")
 
 Name = Annotated[str, typer.Argument(help="Name of a model; it is its pipeline's.")]
 Grpc = Annotated[bool, typer.Option("--grpc", help="Ask the region's predictor itself.")]
-Explain = Annotated[bool, typer.Option("--explain", help="Say what each field did.")]
+Explain = Annotated[bool, typer.Option("--explain", help="Say what each field, and each part of it, did.")]
 Source = Annotated[Path | None, typer.Option("--in", help="Answer this .csv, .tsv, .jsonl or .parquet file.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Where its answers go: a .csv, .jsonl or .parquet file.")]
 Stored = Annotated[str, typer.Option("--dataset", help="Answer a pipeline's stored rows instead of a file.")]

@@ -148,6 +148,11 @@ _PREDICTED: dict[str, Any] = {
             "score": {"type": "number", "description": "Above 1 the row is strange."},
             "attributions": {"type": "object", "description": "What each field did to the score; when asked for.",
                              "additionalProperties": {"type": "number"}},
+            "attribution_parts": {
+                "type": "object", "description": "By field, what the parts of an image, series or text did.",
+                "additionalProperties": {"type": "object", "properties": {
+                    "shape": {"type": "array", "items": {"type": "integer"}},
+                    "values": {"type": "array", "items": {"type": "number"}}}}},
             "joined": schema(Joined), "error": schema(RowError)}}}}}
 _IDS = {"type": "array", "items": {"type": "string"}}
 _TAKEN: dict[str, Any] = {"title": "Taken", "type": "object", "properties": {

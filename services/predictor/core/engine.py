@@ -23,7 +23,7 @@ from services.predictor.core.oip.wishes import wishes
 from services.predictor.core.plain.forms import Form, form_of
 from services.predictor.core.recent.newest import Newest
 from services.predictor.core.session import CPU, Options, Session, Timing
-from services.predictor.core.signature import ATTRIBUTIONS, Feed, Observe, Signature, of_manifest
+from services.predictor.core.signature import ATTRIBUTIONS, PARTS, Feed, Observe, Signature, of_manifest
 from services.predictor.core.tensors import Asked, Tensors
 
 if TYPE_CHECKING:
@@ -187,10 +187,18 @@ class Engine:
         return answers.read(outputs, self.classes)
 
     def explain(self, outputs: Arrays, into: Sequence[RowPrediction]) -> None:
-        """Put what each field did into the rows' messages; only for outputs of a feed that asked for it."""
+        """Put what each field, and the parts of its value, did into the rows' messages.
+
+        Only for outputs of a feed that asked for it.
+        """
         names = [tensor.name for tensor in self.signature.fields]
         for row, effects in zip(into, outputs[ATTRIBUTIONS].tolist(), strict=True):
             row.attributions.update(zip(names, effects, strict=True))
+        for name in self.signature.parted:
+            told = outputs[PARTS + name]
+            for row, effects in zip(into, told.reshape(len(told), -1).tolist(), strict=True):
+                row.attribution_parts[name].shape.extend(told.shape[1:])
+                row.attribution_parts[name].values.extend(effects)
 
     def score(self, batch: "pa.RecordBatch") -> list[Answers]:
         """Answers for every row in order, in runs of at most SCORING_ROWS; blocks. Raises Invalid as `from_batch`."""

@@ -30,7 +30,7 @@ def check_count(count: int, max_rows: int, signature: Signature, explain: bool) 
     if explain:
         if not signature.explains:
             raise Invalid("this version cannot say what each field did", field="explain", remedy=EXPLAIN_REMEDY)
-        check_explained(count)
+        check_explained(count, signature)
     if not 0 < count <= max_rows:
         raise Invalid(f"the request has {count} rows, it may hold 1 to {max_rows}", field="rows",
                       remedy="split the request")

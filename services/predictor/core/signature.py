@@ -17,10 +17,14 @@ Array = npt.NDArray[Any]
 MISSING = "_missing"
 EXPLAIN, ATTRIBUTIONS = "_explain", "attributions"
 """Input that says which rows to explain, and the output that says what each field did: zeros where nobody asked."""
+PARTS = f"{ATTRIBUTIONS}:"
+"""Before a field's name, the output that says what the parts of its value did, as they lie."""
 # Those that `lepton.contracts.reading.images` unpacks.
 _COLOURS = (1, 3, 4)
 MAX_EXPLAINED_ROWS = 256
 """In a request that explains: each row is run at every point of its path, which takes memory."""
+MAX_PARTED_ROWS = 32
+"""The same where parts of fields are told: each row is answered hundreds of times, which takes time."""
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
@@ -90,11 +94,9 @@ class Feed:
     """Seconds that the caller would have it wait for its batch."""
 
 
-def check_explained(rows: int) -> None:
-    """Raises Invalid for more rows than one request may have explained."""
-    if rows > MAX_EXPLAINED_ROWS:
-        raise Invalid(f"{rows} rows are to be explained, {MAX_EXPLAINED_ROWS} at most", field="rows",
-                      remedy="split the request")
+def is_reason(output: str) -> bool:
+    """Whether an output says what fields, or parts of one, did: it is answered to who names it."""
+    return output == ATTRIBUTIONS or output.startswith(PARTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,18 @@ class Signature:
     """Inputs that are fields of the Pipeline, in the order of the columns of `_missing`."""
     takes_mask: bool
     explains: bool = False
+
+    @property
+    def parted(self) -> list[str]:
+        """Fields of which the model can say what the parts of a value did."""
+        return [name.removeprefix(PARTS) for name in self.outputs if name.startswith(PARTS)]
+
+
+def check_explained(rows: int, signature: Signature) -> None:
+    """Raises Invalid for more rows than one request may have explained."""
+    most = MAX_PARTED_ROWS if signature.parted else MAX_EXPLAINED_ROWS
+    if rows > most:
+        raise Invalid(f"{rows} rows are to be explained, {most} at most", field="rows", remedy="split the request")
 
 
 def of_manifest(manifest: models_pb2.ModelManifest) -> Signature:
@@ -126,6 +140,12 @@ def of_manifest(manifest: models_pb2.ModelManifest) -> Signature:
             or signature.outputs[ATTRIBUTIONS].tail != (len(signature.fields),))):
         raise Refused(f"`{ATTRIBUTIONS}` must be [-1, {len(signature.fields)}], beside an optional `{EXPLAIN}` BOOL "
                       "[-1]", field=ATTRIBUTIONS, remedy="export the model again")
+    fields_told = {tensor.name for tensor in signature.fields} if signature.explains else set()
+    for name in signature.parted:
+        told = signature.outputs[PARTS + name]
+        if name not in fields_told or told.datatype != "FP32" or not told.tail or min(told.tail) < 1:
+            raise Refused(f"`{told.name}` must be FP32 of one size, beside `{ATTRIBUTIONS}` and the field `{name}`",
+                          field=told.name, remedy="export the model again")
     return signature
 
 

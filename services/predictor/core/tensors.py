@@ -18,7 +18,6 @@ from lepton.contracts.pb import grpc_service_pb2 as oip
 from lepton.errors import Invalid
 from services.predictor.core.oip.extras import Extras, Regions, extras_of, gather, place_output, top
 from services.predictor.core.signature import (
-    ATTRIBUTIONS,
     EXPLAIN,
     MISSING,
     Array,
@@ -26,6 +25,7 @@ from services.predictor.core.signature import (
     Signature,
     TensorType,
     check_explained,
+    is_reason,
 )
 
 _CONTENTS = {
@@ -103,7 +103,7 @@ class Tensors:
             return self._read_anew(request, request_id, raw)
         outputs = requested(request, self._signature)
         feed, inputs = decode(request, raw, self._signature, self._max_rows)
-        _explain_what_is_asked(feed, inputs, outputs)
+        _explain_what_is_asked(feed, inputs, outputs, self._signature)
         sent = {declared.name for declared, _ in inputs}
         empty = self._empty(request.model_name, outputs, feed.rows)
         if len(key) <= MAX_FORM_BYTES:
@@ -122,7 +122,7 @@ class Tensors:
         if extras is not None and extras.found:
             raw = gather(request, raw, self._memory())
         feed, inputs = decode(request, raw, self._signature, self._max_rows)
-        _explain_what_is_asked(feed, inputs, outputs)
+        _explain_what_is_asked(feed, inputs, outputs, self._signature)
         return Asked(feed, request_id, outputs, None, extras)
 
     def write(self, outputs: Mapping[str, Array], asked: Asked, model: str) -> oip.ModelInferResponse:
@@ -222,7 +222,7 @@ def _again(form: _Form, raw: Sequence[bytes]) -> Feed:
 def requested(request: oip.ModelInferRequest, signature: Signature) -> tuple[str, ...]:
     """Names of the outputs to answer with; attributions only when named. Raises Invalid for one there is not."""
     if not request.outputs:
-        return tuple(name for name in signature.outputs if name != ATTRIBUTIONS)
+        return tuple(name for name in signature.outputs if not is_reason(name))
     names = tuple(output.name for output in request.outputs)
     for name in names:
         if name not in signature.outputs:
@@ -236,12 +236,14 @@ def _wants_more(request: oip.ModelInferRequest) -> bool:
     return any(tensor.parameters for tensor in request.inputs) or any(one.parameters for one in request.outputs)
 
 
-def _explain_what_is_asked(feed: Feed, sent: Sequence[tuple[TensorType, _Shape]], outputs: Sequence[str]) -> None:
-    """Who names the output wants every row explained, unless `_explain` was sent and says which."""
+def _explain_what_is_asked(feed: Feed, sent: Sequence[tuple[TensorType, _Shape]], outputs: Sequence[str],
+                           signature: Signature) -> None:
+    """Who names such an output wants every row explained, unless `_explain` was sent and says which."""
     asked = any(declared.name == EXPLAIN for declared, _ in sent)
-    if asked or ATTRIBUTIONS in outputs:
-        check_explained(feed.rows)
-    if not asked and ATTRIBUTIONS in outputs:
+    named = any(is_reason(name) for name in outputs)
+    if asked or named:
+        check_explained(feed.rows, signature)
+    if not asked and named:
         feed.arrays[EXPLAIN] = np.ones(feed.rows, dtype=np.bool_)
 
 

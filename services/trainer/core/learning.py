@@ -171,7 +171,7 @@ def learn(plan: Plan, given: Given, attached: list[object], crew: Crew = ALONE) 
     champion = session.Session(given.champion) if given.champion is not None and plan.champion is not None else None
     folds, untold = _folds(lesson, usable, attached)
     judged = judge(Case(plan, target, running, held, champion, folds,
-                        last_value(target.task, split.truth, split.roles), why is not None))
+                        last_value(target.task, split.truth, split.roles), why.rows if why else 0))
     metrics = {**shipped.metrics, **lesson.baseline(split.part(TRAIN, VALIDATION), (held.inputs, held.truth),
                                                     preparation, target), **judged.metrics}
     about = About(metrics, champion_metrics(lesson, champion, held.inputs, held.truth, target),

@@ -13,6 +13,7 @@ from lepton.contracts.pb import grpc_service_pb2 as oip
 from lepton.contracts.pb import models_pb2
 from lepton.contracts.pb.models_pb2 import TensorSpec
 from lepton.errors import Invalid, Refused
+from lepton_ai._predicting.messages import plain
 from services.predictor.core import rows as named_rows
 from services.predictor.core.signature import of_manifest
 from services.trainer.core.export.session import Session
@@ -21,6 +22,7 @@ from services.trainer.core.preparing.rows import inputs_of
 from tests.unit.predictor.learnt import Learnt, predict
 from tests.unit.predictor.world import World, world
 from tests.unit.trainer import samples
+from tests.unit.trainer.families import shapes
 
 PLAN, ROWS = samples.mixed(family="mlp", parameters=Parameters(epochs=3), explain=Explain(rows=True))
 COUNT = 20
@@ -114,3 +116,44 @@ def test_rows_that_ask_and_rows_that_do_not_may_share_a_batch(learnt: Learnt) ->
     assert named_rows.from_structs([row] * 257, signature, 4096).rows == 257
     assert list(asks.arrays) == list(quiet.arrays)
     assert [feed.arrays["_explain"].tolist() for feed in (asks, quiet)] == [[True], [False]]
+
+
+async def test_patches_of_an_image_are_told_by_name_and_by_tensor(tmp_path: Path) -> None:
+    plan, rows = shapes.digits(80, channels=(2,), hidden=(4,), epochs=1)
+    plan = plan.model_copy(update={"explain": Explain(rows=True, steps=4, parts=20)})
+    digits = Learnt(plan, learn(plan, Given(rows), []))
+    some = rows.slice(0, 3)
+    pixels = some.column("pixels").to_pylist()
+    expected = Session(digits.build()).reasons(inputs_of(plan.fields, some))
+    async with world(tmp_path) as here:
+        await serve(here, digits)
+        told = await predict(here, "m", [{"pixels": one} for one in pixels], explain=True)
+        for row, parts in zip(told.rows, expected["attributions:pixels"], strict=True):
+            assert list(row.attribution_parts["pixels"].shape) == [4, 4]
+            assert list(row.attribution_parts["pixels"].values) == pytest.approx(parts.ravel().tolist(), abs=1e-5)
+            assert sum(row.attribution_parts["pixels"].values) == pytest.approx(row.attributions["pixels"], abs=1e-5)
+            assert plain(row, explain=True)["attribution_parts"]["pixels"]["shape"] == [4, 4]
+        silent = await predict(here, "m", [{"pixels": pixels[0]}], explain=False)
+        assert not silent.rows[0].attribution_parts
+        request = oip.ModelInferRequest(model_name="m")
+        request.inputs.add(name="pixels", datatype="FP32", shape=[3, 64])
+        for _ in range(2):  # a form that is known is read another way
+            del request.outputs[:], request.raw_input_contents[:]
+            request.raw_input_contents.append(np.array(pixels, dtype="<f4").tobytes())
+            request.outputs.add(name="attributions:pixels")
+            answer = await here.stub.ModelInfer(request, metadata=here.metadata)
+            assert list(answer.outputs[0].shape) == [3, 4, 4]
+            assert np.frombuffer(answer.raw_output_contents[0], "<f4").reshape(3, 4, 4) == pytest.approx(
+                expected["attributions:pixels"], abs=1e-5)
+        del request.outputs[:]
+        quiet = await here.stub.ModelInfer(request, metadata=here.metadata)
+        assert [one.name for one in quiet.outputs] == ["label", "probabilities"]
+        with pytest.raises(grpc.aio.AioRpcError, match="33 rows are to be explained, 32 at most"):
+            await predict(here, "m", [{"pixels": pixels[0]}] * 33, explain=True)
+    manifest = digits.manifest(digits.build(), "m", 1)
+    assert of_manifest(manifest).parted == ["pixels"]
+    for name, shape in (("attributions:pixels", [-1, -1]), ("attributions:strange", [-1, 4]), ("attributions:", [-1])):
+        wrong = models_pb2.ModelManifest.FromString(manifest.SerializeToString())
+        wrong.outputs[-1].CopyFrom(TensorSpec(name=name, datatype="FP32", shape=shape))
+        with pytest.raises(Refused, match="attributions:"):
+            of_manifest(wrong)

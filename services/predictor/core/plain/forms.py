@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import prod
 
 from lepton.contracts.pb import grpc_service_pb2 as oip
-from services.predictor.core.signature import ATTRIBUTIONS, EXPLAIN, Array, Feed, Signature, TensorType
+from services.predictor.core.signature import EXPLAIN, Array, Feed, Signature, TensorType, is_reason
 from services.predictor.core.tensors import Tensors, fill, from_raw, to_raw
 
 _Run = Callable[[Feed], Mapping[str, Array]]
@@ -65,7 +65,7 @@ def form_of(request: oip.ModelInferRequest, tensors: Tensors, signature: Signatu
         return None
     asked = tensors.read(request)
     sent = tuple((tensor.name, tuple(tensor.shape[1:])) for tensor in request.inputs)
-    explains = ATTRIBUTIONS in asked.outputs or any(name == EXPLAIN for name, _ in sent)
+    explains = any(is_reason(name) for name in asked.outputs) or any(name == EXPLAIN for name, _ in sent)
     if explains or asked.extras is not None or asked.empty is None:
         return None
     contents = tuple(_size(signature.inputs[tensor.name], tensor.shape) for tensor in request.inputs)

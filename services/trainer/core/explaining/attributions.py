@@ -19,6 +19,7 @@ from onnx import TensorProto
 from services.trainer.core.emitting.building import Graph
 from services.trainer.core.networks.stack import Stack
 from services.trainer.core.preparing.layout import Layout
+from services.trainer.core.preparing.part import ATTRIBUTIONS
 
 Array = npt.NDArray[Any]
 
@@ -36,16 +37,20 @@ class Attributions:
     summing: Array
 
     @property
-    def fields(self) -> int:
-        return int(self.summing.shape[1])
+    def outputs(self) -> dict[str, tuple[int, ...]]:
+        return {ATTRIBUTIONS: (int(self.summing.shape[1]),)}
 
-    def emit(self, graph: Graph, prepared: str, scores: str, output: str) -> str:
-        """Operators from prepared rows [rows, width] and their scores to `output`, float32 [rows, fields]."""
+    def emit(self, graph: Graph, prepared: str, scores: str) -> list[str]:
+        """Operators from prepared rows [rows, width] and their scores to what fields did, float32 [rows, fields]."""
         base = graph.constant("why:base", self.base)
         away = graph.add("Sub", [prepared, base], "why:away")
         slope = self._answered(graph, scores) if len(self.layers) == 1 else self._averaged(graph, away, base, scores)
         effect = graph.add("Mul", [away, slope], "why:effect")
-        return graph.add("MatMul", [effect, graph.constant("why:summing", self.summing)], output)
+        return [graph.add("MatMul", [effect, graph.constant("why:summing", self.summing)], "why:fields")]
+
+    def answers(self, did: Array) -> dict[str, Array]:
+        """What the file is to answer, from `by_torch`'s."""
+        return {ATTRIBUTIONS: did}
 
     def _answered(self, graph: Graph, scores: str) -> str:
         """The last layer's weights of the score that is told: [in], or a row each of the class answered [rows, in]."""

@@ -5,7 +5,7 @@ no paths of this machine, and needs no second exporter. The parity check (`core/
 torch, on every run.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,9 +16,9 @@ from onnx import TensorProto, helper
 
 from lepton.contracts.pb.models_pb2 import TensorSpec
 from services.trainer.core.dataset import Target
-from services.trainer.core.emitting.building import Graph
+from services.trainer.core.emitting.building import Graph, Within
 from services.trainer.core.export import answers
-from services.trainer.core.preparing.part import ATTRIBUTIONS, EXPLAIN, MISSING, ML
+from services.trainer.core.preparing.part import EXPLAIN, MISSING, ML
 from services.trainer.core.preparing.preparation import Preparation
 
 OPSET, ML_OPSET, IR_VERSION = 20, 4, 10
@@ -34,13 +34,14 @@ Array = npt.NDArray[Any]
 
 
 class Explaining(Protocol):
-    """What the exporter needs to say what each of `fields` fields did."""
+    """What the exporter needs to say what each field did."""
 
     @property
-    def fields(self) -> int: ...
+    def outputs(self) -> dict[str, tuple[int, ...]]:
+        """Shapes behind the rows, by name: `attributions` (fields,), then those of parts of a field's value."""
 
-    def emit(self, graph: Graph, prepared: str, scores: str, output: str) -> str:
-        """Write the operators from prepared rows and their scores to `output`, float32 [rows, fields]."""
+    def emit(self, graph: Graph, prepared: str, scores: str) -> list[str]:
+        """Write the operators from prepared rows and their scores to each output, float32 [rows, ...]."""
 
 
 class Emitting(Protocol):
@@ -64,8 +65,8 @@ def export(preparation: Preparation, network: Emitting, target: Target, why: Exp
     """The model as one checked file. Inputs: a tensor [rows], of a list [rows, length], a field; and `_missing`
     [rows, fields], which may be left out when nothing is missing. NaN and infinity are missing too.
 
-    With `why` there are `attributions` [rows, fields] too, computed where `_explain` [rows], which may be left out, is
-    true for any row, and else zeros.
+    With `why` there are `attributions` [rows, fields] too, and what the parts of an image, series or text did, computed
+    where `_explain` [rows], which may be left out, is true for any row, and else zeros.
     """
     graph = Graph()
     prepared = preparation.emit(graph)
@@ -78,39 +79,43 @@ def export(preparation: Preparation, network: Emitting, target: Target, why: Exp
     graph.constant(MISSING, np.zeros((1, len(preparation.fields)), dtype=bool))
     optional = [mask]
     if why is not None:
-        outputs.append(_explain(graph, prepared, scores, why))
+        outputs += _explain(graph, prepared, scores, why)
         optional.append(helper.make_tensor_value_info(EXPLAIN, TensorProto.BOOL, ["explain_rows"]))
     model = helper.make_model(
         helper.make_graph(graph.nodes, "lepton", [*takes_of(preparation), *optional], outputs, graph.constants),
         producer_name="lepton", ir_version=IR_VERSION,
         opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(ML, ML_OPSET)])
     onnx.checker.check_model(model, full_check=True)
-    told = (TensorSpec(name=ATTRIBUTIONS, datatype="FP32", shape=[-1, why.fields]),) if why is not None else ()
+    told = [TensorSpec(name=name, datatype="FP32", shape=[-1, *tail])
+            for name, tail in (why.outputs.items() if why is not None else ())]
     return Exported(model.SerializeToString(deterministic=True), input_specs(preparation, why is not None),
                     (*answers.specs(target), *told), tuple(sorted(set(_operators(graph.nodes)))))
 
 
-def _explain(graph: Graph, prepared: str, scores: str, why: Explaining) -> onnx.ValueInfoProto:
+def _explain(graph: Graph, prepared: str, scores: str, why: Explaining) -> list[onnx.ValueInfoProto]:
     """The operators of `attributions` inside a branch, so that rows nobody asks about cost nothing of it."""
     graph.constant(EXPLAIN, np.zeros(1, dtype=bool))
     number = graph.add("Cast", [EXPLAIN], "explain:number", to=TensorProto.INT32)
     asked = graph.add("Cast", [graph.add("ReduceMax", [number], "explain:any", keepdims=0)], "explain:asked",
                       to=TensorProto.BOOL)
-    told, untold = Graph(), Graph()
-    why.emit(told, prepared, scores, "explain:told")
+    told, untold = Within(graph, "told:"), Within(graph, "untold:")
+    given = why.emit(told, prepared, scores)
     rows = untold.add("Shape", [prepared], "explain:rows", start=0, end=1)
-    shape = untold.add("Concat", [rows, untold.constant("explain:fields", np.array([why.fields], dtype=np.int64))],
-                       "explain:shape", axis=0)
-    untold.add("ConstantOfShape", [shape], "explain:untold")
-    branches = [helper.make_graph(part.nodes, name, [], [_floats(f"explain:{name}", why.fields)], part.constants)
-                for name, part in (("told", told), ("untold", untold))]
-    graph.nodes.append(helper.make_node("If", [asked], [ATTRIBUTIONS], then_branch=branches[0],
+    zeros = []
+    for name, tail in why.outputs.items():
+        behind = untold.constant(f"{name}:tail", np.array(tail, dtype=np.int64))
+        shape = untold.add("Concat", [rows, behind], f"{name}:shape", axis=0)
+        zeros.append(untold.add("ConstantOfShape", [shape], f"{name}:zeros"))
+    branches = [part.closed(name, [], [_floats(value, tail) for value, tail in
+                                       zip(values, why.outputs.values(), strict=True)])
+                for name, part, values in (("told", told, given), ("untold", untold, zeros))]
+    graph.nodes.append(helper.make_node("If", [asked], list(why.outputs), then_branch=branches[0],
                                         else_branch=branches[1]))
-    return _floats(ATTRIBUTIONS, why.fields)
+    return [_floats(name, tail) for name, tail in why.outputs.items()]
 
 
-def _floats(name: str, width: int) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [answers.ROWS, width])
+def _floats(name: str, tail: Sequence[int]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [answers.ROWS, *tail])
 
 
 def _operators(nodes: Iterable[onnx.NodeProto]) -> Iterator[str]:

@@ -10,7 +10,7 @@ import onnxruntime
 from services.trainer.core.dataset import Target
 from services.trainer.core.export.answers import decode, labels_apart, unit_of
 from services.trainer.core.failure import RunFailed
-from services.trainer.core.preparing.part import ATTRIBUTIONS, EXPLAIN, MISSING
+from services.trainer.core.preparing.part import ATTRIBUTIONS, EXPLAIN, MISSING, PARTS
 from services.trainer.core.preparing.preparation import Preparation
 from services.trainer.core.preparing.rows import LISTS, Inputs, Taken
 
@@ -31,7 +31,9 @@ class Session:
         options.intra_op_num_threads = 1
         options.log_severity_level = _ERRORS_ONLY
         self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        self._outputs = [name for one in self._session.get_outputs() if (name := one.name) != ATTRIBUTIONS]
+        names = [one.name for one in self._session.get_outputs()]
+        self._reasons = [name for name in names if name == ATTRIBUTIONS or name.startswith(PARTS)]
+        self._outputs = [name for name in names if name not in self._reasons]
 
     def answers(self, inputs: Inputs) -> dict[str, Array]:
         """Every output but attributions, for all rows."""
@@ -44,12 +46,16 @@ class Session:
 
     def attributions(self, inputs: Inputs) -> Array:
         """What each field did [rows, fields], of a file that says it."""
-        parts = []
-        for start in range(0, inputs.rows, _EXPLAINED):
+        return self.reasons(inputs)[ATTRIBUTIONS]
+
+    def reasons(self, inputs: Inputs) -> dict[str, Array]:
+        """What each field did, and by `PARTS` and a field's name what the parts of its value did [rows, *parts]."""
+        found = []
+        for start in range(0, max(inputs.rows, 1), _EXPLAINED):
             some = inputs.take(np.arange(start, min(start + _EXPLAINED, inputs.rows)))
-            parts.append(self._session.run([ATTRIBUTIONS], {**some.values, MISSING: some.missing,
-                                                            EXPLAIN: np.ones(some.rows, dtype=bool)})[0])
-        return np.concatenate(parts)
+            found.append(self._session.run(self._reasons, {**some.values, MISSING: some.missing,
+                                                           EXPLAIN: np.ones(some.rows, dtype=bool)}))
+        return {name: np.concatenate([one[place] for one in found]) for place, name in enumerate(self._reasons)}
 
 
 def adversarial(preparation: Preparation) -> Inputs:

@@ -21,8 +21,6 @@ JUDGED = frozenset({"regression", "classification"})
 LAST_VALUE = "last_value_"
 # Classes drawn as curves, and points drawn of numbers.
 MAX_CURVES, MAX_DRAWN = 8, 400
-# Rows whose attributions are averaged.
-MAX_EXPLAINED = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +43,8 @@ class Case:
     champion: Session | None = None
     folds: Folds | None = None
     last_value: dict[str, float] = field(default_factory=dict)
-    explained: bool = False
-    """Whether the file says what each field did."""
+    explained: int = 0
+    """So many rows have what each field did averaged; 0 where the file does not say it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +139,8 @@ def _importance(case: Case) -> dict[str, Any]:
         case.running, some, case.held.truth[rows], case.target, case.target.classes), case.plan.gate.metric)
     moves: dict[str, float] = {}
     if case.explained:
-        did = case.running.attributions(case.held.inputs.take(np.arange(min(case.held.inputs.rows, MAX_EXPLAINED))))
+        some = case.held.inputs.take(np.arange(min(case.held.inputs.rows, case.explained)))
+        did = case.running.attributions(some)
         moves = dict(zip(fields, np.abs(did).mean(axis=0).tolist(), strict=True))
     if not drops and not moves:
         return {}

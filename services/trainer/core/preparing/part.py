@@ -18,6 +18,8 @@ MISSING = "_missing"
 """Name of the graph's input that says what is absent: bool [rows, fields]."""
 EXPLAIN, ATTRIBUTIONS = "_explain", "attributions"
 """Input that says which rows to explain: bool [rows]; and the output that does: float32 [rows, fields]."""
+PARTS = f"{ATTRIBUTIONS}:"
+"""Before a field's name, the output that says what the parts of its value did: float32 [rows, *parts]."""
 
 ML = "ai.onnx.ml"
 """Domain of the operators for text."""

@@ -150,8 +150,12 @@ def _importance(report: Mapping[str, Any]) -> Iterator[str]:
             [plain(one["field"]), *(one[name] for name in kept)] for one in ranked])
         if how := report.get("attribution"):
             yield ""
-            yield (f"Attributions: {how['method']}, from the average training row, in {how['unit']}. They add up to "
-                   f"the score within {how['error']:.2g} on average. Each answer carries its own where it is asked to.")
+            empty = ", its series of free length and its texts empty" if "chance" in how else ""
+            yield (f"Attributions: {how['method']}, from the average training row{empty}, in {how['unit']}. They add "
+                   f"up to the score within {how['error']:.2g} on average. Each answer carries its own where it is "
+                   "asked to.")
+            if "chance" in how:
+                yield f"Orders drawn by chance leave a standard error of {how['chance']:.2g} in what a part did."
 
 
 def _origin(report: Mapping[str, Any]) -> list[str]:
