@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 from functools import cached_property
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
@@ -32,8 +33,9 @@ from lepton.contracts.pipeline_blocks import (
 from lepton.contracts.reading.data_rules import check_data
 from lepton.contracts.reading.evolution import field_changes
 from lepton.contracts.reading.lines import PathKey, Problem, Source, path_text, read, write
+from lepton.contracts.reading.patterns import Pattern
 from lepton.contracts.reading.rules import Blocks, check, check_name, check_new, structural
-from lepton.contracts.source_blocks import Sources, check_sources, moved
+from lepton.contracts.source_blocks import LogSource, Sources, check_sources, moved
 from lepton.errors import Invalid
 
 __all__ = ["InvalidPipeline", "Pipeline", "Problem", "compatible", "from_json", "parse"]
@@ -168,7 +170,7 @@ def parse(text: str) -> Pipeline:
         raise InvalidPipeline(problems)
     of = _build(source, problems)
     new = [Problem(path_text(path), source.line(path), message, remedy)
-           for path, message, remedy in check_new(of.gate, of.task)]
+           for path, message, remedy in chain(check_new(of.gate, of.task), _check_patterns(of.sources))]
     if new:
         raise InvalidPipeline(new)
     return of
@@ -246,6 +248,18 @@ def _check_columns(blocks: dict[str, Any]) -> list[tuple[PathKey, str, str]]:
         found += check_disturbances(blocks["events"], blocks.get("features"), model.family, model.train.augment,
                                     model.train.adversarial, (beside, model.parameters.image))
     return found
+
+
+def _check_patterns(sources: Sources) -> list[tuple[PathKey, str, str]]:
+    """What is asked of a Pipeline that is applied, and not of a stored one: there only its source would stand still."""
+    findings: list[tuple[PathKey, str, str]] = []
+    for number, source in enumerate(sources.pull):
+        if isinstance(source, LogSource) and source.pattern is not None:
+            try:
+                Pattern(source.pattern)
+            except Invalid as error:
+                findings.append((("sources", "pull", number, "pattern"), error.message, error.remedy or ""))
+    return findings
 
 
 def _check_top(data: dict[str, Any]) -> list[tuple[PathKey, str, str]]:

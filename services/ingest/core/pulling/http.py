@@ -19,7 +19,10 @@ from services.ingest.core.pulling.state import Cursor
 MAX_SEEN = 10_000
 """Items of an API without pages that are remembered; one that was away for so many others is sent again."""
 _DIGEST_BYTES = 8
-_LINK = re.compile(r"<([^>]*)>((?:\s*;\s*[\w!#$&+.^`|~-]+\*?\s*(?:=\s*(?:\"(?:[^\"\\]|\\.)*\"|[^\s\",;]*))?)*)")
+# Possessive, and of a bounded length: what another server says must not keep a search going back and forth.
+_LINK = re.compile(
+    r"<([^<>]*+)>((?:\s*+;\s*+[\w!#$&+.^`|~-]++\*?\s*+(?:=\s*+(?:\"(?:[^\"\\]|\\.)*+\"|[^\s\",;]*+))?+)*+)")
+MAX_LINK_CHARACTERS = 8192
 _REL = re.compile(r";\s*rel\s*=\s*(?:\"([^\"]*)\"|([^\s\",;]*))", re.IGNORECASE)
 
 
@@ -184,6 +187,9 @@ def _reach(value: Any, path: str) -> Any:
 def _next_links(headers: Sequence[str]) -> Iterator[str]:
     """Targets of links whose relation is `next` (RFC 8288)."""
     for header in headers:
+        if len(header) > MAX_LINK_CHARACTERS:
+            raise Invalid(f"a Link header is longer than {MAX_LINK_CHARACTERS} characters", field="paging",
+                          remedy="page by another kind, or let the API name fewer links")
         for target, parameters in _LINK.findall(header):
             for quoted, bare in _REL.findall(parameters):
                 if "next" in (quoted or bare).lower().split():

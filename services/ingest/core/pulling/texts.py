@@ -1,13 +1,14 @@
 """What a line of a log or a record of a foreign topic says: a row, or why it is none."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from lepton.contracts.envelope import CONTENT_TYPE, ID, TIME, TRACEPARENT
+from lepton.contracts.reading.patterns import Pattern
+from lepton.errors import Invalid
 from services.ingest.core.cloudevents import Mode, check_version, mode_of, opened
 from services.ingest.core.pulling.files import MAX_LINE_BYTES
 from services.ingest.core.pulling.rows import MAX_RAW_BYTES, Bad, Item, Row
@@ -16,23 +17,41 @@ _objects = msgspec.json.Decoder(dict[str, Any])
 
 
 class Lines:
-    """Lines as JSON objects, or taken apart by a regular expression."""
+    """Lines as JSON objects, or taken apart by a regular expression. Raises Invalid for an expression that is none."""
 
     def __init__(self, pattern: str | None) -> None:
-        self._pattern = re.compile(pattern) if pattern is not None else None
-
-    def read(self, line: bytes, mark: str) -> Item:
-        if len(line) > MAX_LINE_BYTES:
-            return Bad(line[:MAX_RAW_BYTES], f"a line of more than {MAX_LINE_BYTES} bytes", mark)
-        if self._pattern is None:
-            return _object(line, mark)
         try:
-            match = self._pattern.search(line.decode())
-        except UnicodeDecodeError:
-            return Bad(line[:MAX_RAW_BYTES], "the line is not UTF-8", mark)
-        if match is None:
-            return Bad(line[:MAX_RAW_BYTES], "the line does not match the pattern", mark)
-        return Row({name: text for name, text in match.groupdict().items() if text is not None}, mark, textual=True)
+            self._pattern = Pattern(pattern) if pattern is not None else None
+        except Invalid as error:
+            raise Invalid(error.message, field="pattern", remedy=error.remedy) from error
+
+    def read(self, lines: Iterable[tuple[str, bytes]]) -> list[Item]:
+        """Of each mark and line its row, or why it is none; in their order."""
+        if self._pattern is None:
+            return [_too_long(line, mark) or _object(line, mark) for mark, line in lines]
+        told = [(line, mark, _too_long(line, mark) or _no_text(line, mark)) for mark, line in lines]
+        matches = iter(self._pattern.search([line for line, _, bad in told if bad is None]))
+        return [bad or _row(next(matches), line, mark) for line, mark, bad in told]
+
+
+def _too_long(line: bytes, mark: str) -> Bad | None:
+    if len(line) <= MAX_LINE_BYTES:
+        return None
+    return Bad(line[:MAX_RAW_BYTES], f"a line of more than {MAX_LINE_BYTES} bytes", mark)
+
+
+def _no_text(line: bytes, mark: str) -> Bad | None:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return Bad(line[:MAX_RAW_BYTES], "the line is not UTF-8", mark)
+    return None
+
+
+def _row(match: dict[str, str] | None, line: bytes, mark: str) -> Item:
+    if match is None:
+        return Bad(line[:MAX_RAW_BYTES], "the line does not match the pattern", mark)
+    return Row(match, mark, textual=True)
 
 
 def record(value: bytes | None, headers: Sequence[tuple[str, bytes]], timestamp_ms: int, mark: str) -> Item:

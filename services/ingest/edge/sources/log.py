@@ -104,7 +104,7 @@ class LogOrigin:
             head, tail = _head(file, offset), _tail(file, offset)
         if offset == mark.offset:
             return [], mark
-        items = [self._lines.read(line, f"{mark.ident}/{start}") for start, line in lines]
+        items = self._lines.read((f"{mark.ident}/{start}", line) for start, line in lines)
         return items, files.advanced(mark, offset, head, tail, skipping)
 
     def _inside(self, path: Path) -> bool:

@@ -106,6 +106,12 @@ def test_link_headers_are_read_as_rfc_8288_has_them(header: str, expected: str |
     assert page.cursor.get("url") == expected
 
 
+def test_a_link_header_that_is_very_long_is_refused_and_not_searched() -> None:
+    for header in ("<" * 1_000_000, '<a>;x="' * 150_000, "<a>;b" + " " * 1_000_000):
+        with pytest.raises(Invalid, match="longer than 8192"):
+            paging(paging="link").take({}, b"[]", [header])
+
+
 def test_a_cursor_shows_no_query_and_no_token_of_a_page() -> None:
     page = paging(paging="link").take({}, b"[{}]", ["<?key=secret>; rel=next"])
     assert "secret" not in paging(paging="link").shown(page.cursor)

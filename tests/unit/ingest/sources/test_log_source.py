@@ -13,7 +13,7 @@ from lepton.clock import SystemClock
 from lepton.contracts.source_blocks import LogSource
 from lepton.errors import Refused
 from services.ingest.edge.sources.log import LogOrigin
-from services.ingest.flow.pulling.origin import Bad, Cursor, Pulled, Row
+from services.ingest.flow.pulling.origin import Bad, Cursor, Lines, Pulled, Row, files
 from tests.unit.ingest.house import House, living
 from tests.unit.ingest.sources.shop import events, pulled, pulling, standing
 
@@ -172,6 +172,22 @@ async def test_a_regular_expression_gives_typed_members_and_times(house: House, 
     assert [(row["_event_id"], row["price"], row["items"], row["member"]) for row in rows] == [("o-1", 2.5, 3, True)]
     assert rows[0]["_occurred_at"].isoformat() == "2026-06-01T10:00:00+00:00"
     assert sorted(one["reason"].partition(":")[0] for one in await house.letters()) == ["malformed", "wrong_type"]
+
+
+def test_a_long_line_that_nearly_matches_holds_nothing_up_and_is_one_dead_letter() -> None:
+    """Python's `re` needs hours for this line, and holds everything else up meanwhile."""
+    good, trap = b"s-1 price=2", b"a" * files.MAX_LINE_BYTES
+    row, bad = Lines(r"(?P<shop>\w+) price=(?P<price>\S+)").read([("m/0", good), ("m/1", trap)])
+    assert isinstance(row, Row) and row.values == {"shop": "1", "price": "2"}
+    assert isinstance(bad, Bad) and "does not match" in bad.reason
+
+
+def test_lines_keep_their_order_whatever_is_wrong_with_some() -> None:
+    items = Lines(r"(?P<a>x+)(?P<b>y)?(?P<c>z*)$").read([
+        ("1", b"x" * (files.MAX_LINE_BYTES + 1)), ("2", b"xx"), ("3", b"\xff"), ("4", b"?"), ("5", "ü xyz".encode())])
+    assert [item.mark for item in items] == ["1", "2", "3", "4", "5"]
+    assert [item.reason[:12] if isinstance(item, Bad) else item.values for item in items] == [
+        "a line of mo", {"a": "xx", "c": ""}, "the line is ", "the line doe", {"a": "x", "b": "y", "c": "z"}]
 
 
 async def test_ingest_follows_files_over_a_restart(house: House, tmp_path: Path) -> None:
