@@ -8,7 +8,8 @@ from torch import nn
 from lepton.contracts.modelling.blocks import Lora
 from services.trainer.core.continuing.freezing import hold, matching
 from services.trainer.core.failure import RunFailed, bad_parameter
-from services.trainer.core.networks.network import Network, spread
+from services.trainer.core.networks.network import Network, hold_still, spread
+from services.trainer.core.networks.stack import Side
 
 _NAME = "carried"
 # Two sums of the same numbers in another order.
@@ -25,10 +26,17 @@ class Adapters:
         Raises RunFailed(parameter) for a pattern that means no layer of weights.
         """
         chosen = _chosen(network, wanted, free)
+        # A layer of several members is one product of all of them, which peft stands beside as it does beside the
+        # experts of a mixture: by its weights [members, after, before], with two thin matrices for each member.
+        shared = [name for name in chosen if isinstance(network.get_submodule(name), Side)]
         # Seconds and half a gigabyte, which only such a run is to pay.
         from peft import LoraConfig, LoraModel
 
-        config = LoraConfig(r=wanted.rank, lora_alpha=wanted.alpha, lora_dropout=0.0, target_modules=chosen)  # type: ignore[arg-type]  # float
+        config = LoraConfig(r=wanted.rank, lora_alpha=wanted.alpha, lora_dropout=0.0,  # type: ignore[arg-type]  # float
+                            target_modules=[name for name in chosen if name not in shared],
+                            target_parameters=[f"{name}.weight" for name in shared])
+        stilled = {name: held for name in chosen for weight, held in network.stilled
+                   if weight is network.get_submodule(name).weight}
         self._network = network
         self._tuner = LoraModel(network, config, _NAME)
         chance = torch.Generator().manual_seed(seed)
@@ -37,6 +45,9 @@ class Adapters:
             # As peft begins, but from this run's chance: the first of the two spread, the second at zero.
             spread(layer.lora_A[_NAME], chance)
             nn.init.zeros_(layer.lora_B[_NAME].weight)
+            if name in stilled:
+                # Columns without a say in the layer have none beside it: else the first matrix would spread them.
+                hold_still(layer.lora_A[_NAME].weight, stilled[name])
         for name, value in network.named_parameters():
             if free and name.rpartition(".")[0] == free:
                 value.requires_grad_(True)
@@ -66,10 +77,10 @@ def _chosen(network: Network, wanted: Lora, free: str) -> list[str]:
     Convolutions in groups are none: peft can't merge what stands beside them.
     """
     layers = {name: module for name, module in network.named_modules()
-              if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d) and getattr(module, "groups", 1) == 1}
+              if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | Side) and getattr(module, "groups", 1) == 1}
     if not layers:
-        raise bad_parameter("transfer.lora: this network has no layer an adapter can stand beside; those of several "
-                            "members are none", "train the parent with members: 1, or fine-tune without lora")
+        raise bad_parameter("transfer.lora: this network has no layer an adapter can stand beside",
+                            "fine-tune without lora")
     found = {name for pattern in wanted.layers for name in matching(list(layers), pattern, "transfer.lora.layers")}
     chosen = sorted(name for name in found if name != free and layers[name].weight.requires_grad)
     if not chosen:

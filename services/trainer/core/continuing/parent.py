@@ -175,8 +175,8 @@ class Parent:
         there = f"is of shape {list(given.shape)} in {self.name}" if given is not None else f"is not in {self.name}"
         return bad_parameter(f"the parent's network has another shape: {name} {there}, and of shape "
                              f"{list(fresh.shape)} here",
-                             "set model.parameters to what the parent was trained with (hidden), or train instead of "
-                             "fine-tuning")
+                             "set model.parameters to what the parent was trained with (hidden, members), or train "
+                             "instead of fine-tuning")
 
 
 def _by_field(given: Array, fresh: Array, axis: int, before: Layout, after: Layout) -> tuple[Array, str]:

@@ -16,7 +16,7 @@ from torch import nn
 
 from services.trainer.core.emitting.building import Graph
 from services.trainer.core.failure import bad_parameter
-from services.trainer.core.networks.network import Array, Network, spread, still
+from services.trainer.core.networks.network import Array, Network, spread
 from services.trainer.core.preparing.layout import Layout, Span
 
 SERIES = ("vector", "sequence", "tokens")
@@ -88,7 +88,7 @@ class Branched(Network):
     def ignore(self, columns: Array) -> None:
         held: Array = np.zeros(self._layers()[0].in_features, dtype=bool)
         held[self._seen:] = columns[cast(torch.Tensor, self.plain).cpu().numpy()]
-        still(self._layers()[0].weight, held)
+        self.still(self._layers()[0].weight, held)
 
     def _scores(self, rows: torch.Tensor) -> torch.Tensor:
         seen = [branch(rows) for branch in self.branches]

@@ -24,6 +24,8 @@ class Network(nn.Module, ABC):
     objective: Objective = PLAIN
     held: tuple[nn.Module, ...] = ()
     """Layers that stay as they are in training too."""
+    stilled: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ()
+    """Weights with the columns of theirs (True) that are held at zero."""
 
     @abstractmethod
     def emit(self, graph: Graph, prepared: str) -> str:
@@ -63,10 +65,15 @@ class Network(nn.Module, ABC):
         network that folds columns together (an image, a series) has nothing to gain from it, and does nothing.
         """
 
+    def still(self, weight: torch.Tensor, columns: Array) -> None:
+        """Hold `weight[..., columns]` at zero, and let it be known to what learns beside that weight."""
+        held = torch.from_numpy(columns)
+        hold_still(weight, held)
+        self.stilled = (*self.stilled, (weight, held))
 
-def still(weight: torch.Tensor, columns: Array) -> None:
-    """Hold `weight[..., columns]` at zero."""
-    held = torch.from_numpy(columns)
+
+def hold_still(weight: torch.Tensor, held: torch.Tensor) -> None:
+    """Keep `weight[..., held]` at zero while it learns."""
     with torch.no_grad():
         weight[..., held] = 0.0
     weight.register_hook(lambda gradient: gradient.masked_fill(held.to(gradient.device), 0.0))  # type: ignore[no-untyped-call]  # torch

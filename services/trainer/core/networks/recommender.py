@@ -11,7 +11,7 @@ from torch import nn
 from lepton.contracts.modelling.blocks import Parameters
 from services.trainer.core.emitting.building import Graph
 from services.trainer.core.failure import bad_parameter
-from services.trainer.core.networks.network import Array, Network, spread, still
+from services.trainer.core.networks.network import Array, Network, spread
 from services.trainer.core.preparing.layout import Layout
 
 UNKNOWN_SHARE = 0.1
@@ -106,7 +106,7 @@ class Recommender(Network):
     def ignore(self, columns: Array) -> None:
         """A user's column is no number; who never came has no row to be moved."""
         if self.side is not None:
-            still(self.side.weight, columns[self._others])
+            self.still(self.side.weight, columns[self._others])
 
 
 def recommender(layout: Layout, items: int, parameters: Parameters, chance: torch.Generator) -> Recommender:

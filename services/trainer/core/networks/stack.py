@@ -8,7 +8,7 @@ from torch import nn
 
 from lepton.contracts.modelling.blocks import Parameters
 from services.trainer.core.emitting.building import Graph
-from services.trainer.core.networks.network import Array, Network, spread, still
+from services.trainer.core.networks.network import Array, Network, spread
 from services.trainer.core.preparing.layout import Layout
 
 
@@ -43,7 +43,7 @@ class Stack(Network):
         return {"layers.0.weight": 1}
 
     def ignore(self, columns: Array) -> None:
-        still(cast(torch.Tensor, self.layers[0].weight), columns)
+        self.still(cast(torch.Tensor, self.layers[0].weight), columns)
 
 
 class Side(nn.Module):
