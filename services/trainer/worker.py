@@ -267,8 +267,10 @@ def _graduated(plan: "Plan", state: bytes, champion: bytes | None) -> "Learned":
     from services.trainer.core.streaming.candidate import graduate
 
     found = graduate(plan, state, champion)
-    return Learned(found.exported, found.weights, found.preparation, found.target, found.metrics,
-                   found.champion_metrics, (), found.train_rows, found.held_out_rows, epochs=0)
+    about = found.about
+    return Learned(found.exported, found.weights, found.preparation, found.target, about.metrics,
+                   about.champion_metrics, about.warnings, about.train_rows, about.held_out_rows, epochs=0,
+                   report=found.report)
 
 
 def _found(folder: Path, plan: "Plan", given: "Given", deadline: "Deadline") -> "Plan":
@@ -312,11 +314,9 @@ def _finish(folder: Path, plan: "Plan", learned: "Learned") -> None:
     about = manifest(plan, learned, code_version())
     _write(folder / MODEL, learned.exported.data)
     _write(folder / WEIGHTS, learned.weights)
-    # A stream's candidate has none: a card speaks of rows that the version never saw.
-    if learned.report:
-        card = bundle(learned.report)
-        about.card_sha256 = sha256(card).hexdigest()
-        _write(folder / CARD, card)
+    card = bundle(learned.report)
+    about.card_sha256 = sha256(card).hexdigest()
+    _write(folder / CARD, card)
     _write(folder / RESULT, json.dumps({
         "manifest": MessageToDict(about, preserving_proto_field_name=True), "warnings": learned.warnings,
         "epochs": learned.epochs, "compared": learned.champion_metrics is not None}).encode())

@@ -386,7 +386,7 @@ def _check_judging(events: Events, model: ModelSpec) -> Iterator[Finding]:
                 yield (*path, name), f"{model.family} is not judged row by row by a label", "remove it"
         return
     if model.train.stream is not None and wanted.fairness is not None and wanted.fairness.at_most is not None:
-        yield (*path, "fairness", "at_most"), "a stream's candidates are not measured by group", (
+        yield (*path, "fairness", "at_most"), "a stream's candidates are not judged by group", (
             "remove it, or model.train.stream")
     named: list[tuple[tuple[str, ...], str]] = [((*path, "slices"), name) for name in wanted.slices]
     named += [((*path, "fairness", "groups"), name) for name in (wanted.fairness.groups if wanted.fairness else ())]

@@ -30,7 +30,7 @@ def test_what_is_asked_for_is_read_and_kept() -> None:
     (AUTOENCODER.removesuffix(", ") + "}\ngate: {metric: separation, significance: 0.05}\n", "gate.significance",
      "no test compares two models of anomaly"),
     (BASE + "model: {family: mlp, train: {stream: {}}, evaluate: {fairness: {groups: [member], at_most: 0.1}}}\n",
-     "model.evaluate.fairness.at_most", "not measured by group"),
+     "model.evaluate.fairness.at_most", "not judged by group"),
     (AUTOENCODER + "explain: {rows: true}}\n", "model.explain.rows", "autoencoder cannot say"),
     (BASE + "model: {family: mlp, explain: {rows: true}, export: {precision: fp16}}\n", "model.explain.rows",
      "of the file as it was learnt"),

@@ -45,6 +45,10 @@ class Case:
     last_value: dict[str, float] = field(default_factory=dict)
     explained: int = 0
     """So many rows have what each field did averaged; 0 where the file does not say it."""
+    said: Answered | None = None
+    """What was answered to the held-out rows before their labels were seen; None: the file has never seen them."""
+    theirs: Answered | None = None
+    """What the champion answers to them, where that is known already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +64,21 @@ def judge(case: Case) -> Judged:
     if case.target.task not in JUDGED:
         return Judged({}, {})
     plan, held = case.plan, case.held
-    answered = answers_of(case.running, held.inputs, held.truth, case.target, case.target.classes)
+    answered = case.said if case.said is not None else answers_of(
+        case.running, held.inputs, held.truth, case.target, case.target.classes)
     metrics = dict(case.last_value)
     figures = _quality(answered) | _parts(plan, answered, held, case.target) | _importance(case)
     if answered.classes:
         found = calibration(answered)
         metrics |= {"calibration_error": found.error, "brier": found.brier}
         figures["calibration"] = asdict(found)
+    theirs = case.theirs
     if case.champion is not None and plan.champion is not None:
         theirs = answers_of(case.champion, held.inputs, held.truth, case.target, plan.champion.classes)
-        if one := comparison.compare(answered, theirs, plan.gate.metric, plan.gate.beat_champion_by):
-            metrics |= one.metrics()
-            figures["comparison"] = asdict(one)
+    if theirs is not None and (one := comparison.compare(answered, theirs, plan.gate.metric,
+                                                         plan.gate.beat_champion_by)):
+        metrics |= one.metrics()
+        figures["comparison"] = asdict(one)
     if case.folds is not None:
         for name, (mean, error) in case.folds.summary().items():
             metrics |= {f"folds_{name}": mean, f"folds_{name}_error": error}

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 
 from services.trainer.core import metrics
@@ -13,10 +14,11 @@ from services.trainer.core.export import session
 from services.trainer.core.export.graph import Exported, export
 from services.trainer.core.failure import bad_data, bad_parameter
 from services.trainer.core.judging.answered import Answered
-from services.trainer.core.judging.comparison import compare
+from services.trainer.core.judging.judge import Case, Held, Judged, judge
+from services.trainer.core.judging.report import About, report
 from services.trainer.core.plan import Plan
 from services.trainer.core.preparing.preparation import Preparation
-from services.trainer.core.preparing.rows import Inputs
+from services.trainer.core.preparing.rows import ARROW_TYPES, LISTS, Inputs
 from services.trainer.core.streaming.course import Course
 from services.trainer.core.streaming.crowd import Crowd
 from services.trainer.core.streaming.learner import StreamLearner, under
@@ -38,17 +40,17 @@ class Graduated:
     weights: bytes
     preparation: Preparation
     target: Target
-    metrics: dict[str, float]
-    champion_metrics: dict[str, float] | None
-    train_rows: int
-    held_out_rows: int
+    about: About
+    report: dict[str, Any]
+    """What its card tells, as plain data."""
 
 
 def graduate(plan: Plan, state: bytes, champion: bytes | None) -> Graduated:
     """The candidate that the state is; its weights are the state without the rows that wait. Raises RunFailed.
 
-    `metrics` are of the trial's rows by the answers that were given before their labels were seen, each by what the
-    learner knew then; the champion's file answers the same rows. The same state gives the same bytes.
+    Its metrics are of the trial's rows by the answers that were given before their labels were seen, each by what the
+    learner knew then; the champion's file answers the same rows. What the fields do is asked of the file, which has
+    learnt from these rows by now. The same state gives the same bytes.
     """
     torch.set_num_threads(1)
     torch.set_deterministic_debug_mode("error")
@@ -69,14 +71,16 @@ def graduate(plan: Plan, state: bytes, champion: bytes | None) -> Graduated:
     exported = export(learner.preparation, network, target)
     running = session.Session(exported.data)
     _check_parity(plan, running, learner, network, target, trial.inputs)
-    figures = measured(plan.task, trial.scores, trial.truth, target)
     theirs = _champion_scores(plan, champion, trial, target)
-    if theirs is not None:
-        figures |= _compared(plan, trial, theirs, target)
-    return Graduated(exported, _weights(arrays, about), learner.preparation, target,
-                     {**figures, **{PREQUENTIAL + name: value for name, value in record.figures().items()}},
-                     None if theirs is None else measured(plan.task, theirs, trial.truth, target), learner.seen,
-                     trial.rows)
+    judged = _judged(plan, target, running, trial, theirs)
+    said = About(
+        {**measured(plan.task, trial.scores, trial.truth, target), **judged.metrics,
+         **{PREQUENTIAL + name: value for name, value in record.figures().items()}},
+        None if theirs is None else measured(plan.task, theirs, trial.truth, target), _untold(plan), {}, learner.seen,
+        trial.rows, epochs=0)
+    return Graduated(exported, _weights(arrays, about), learner.preparation, target, said, report(
+        plan, target, said, judged.figures | {"stream": {
+            "figures": record.figures(), "course": record.course(), "times_anew": learner.times_anew}}))
 
 
 def _weights(arrays: dict[str, Array], about: dict[str, Any]) -> bytes:
@@ -106,11 +110,28 @@ def _learner(plan: Plan, arrays: dict[str, Array], about: dict[str, Any]) -> Str
     return learner
 
 
-def _compared(plan: Plan, trial: Trial, theirs: Array, target: Target) -> dict[str, float]:
-    """How the answers given unseen lead those of the champion's file on the same rows."""
-    mine, other = (_answered(scores, trial.truth, target) for scores in (trial.scores, theirs))
-    one = compare(mine, other, plan.gate.metric, plan.gate.beat_champion_by)
-    return one.metrics() if one else {}
+def _judged(plan: Plan, target: Target, running: session.Session, trial: Trial, theirs: Array | None) -> Judged:
+    """By the answers given unseen, and how they lead those of the champion's file on the same rows."""
+    said, other = (None if scores is None else _answered(scores, trial.truth, target)
+                   for scores in (trial.scores, theirs))
+    truth = trial.truth if target.task == "regression" else trial.truth.astype(np.int64)
+    return judge(Case(plan, target, running, Held(trial.inputs, _table(plan, trial.inputs), truth), said=said,
+                      theirs=other))
+
+
+def _table(plan: Plan, inputs: Inputs) -> pa.Table:
+    """The rows as they are stored, as far as a value tells them apart."""
+    return pa.table({field.name: pa.array(inputs.values[field.name], ARROW_TYPES[field.type],
+                                          mask=inputs.missing[:, place])
+                     for place, field in enumerate(plan.fields) if field.type not in LISTS})
+
+
+def _untold(plan: Plan) -> tuple[str, ...]:
+    wanted = plan.evaluate
+    fields = dict.fromkeys((*wanted.slices, *(wanted.fairness.groups if wanted.fairness else ())))
+    gone = [name for name in fields if name not in {one.name for one in plan.fields}]
+    return (f"it is not told apart by {', '.join(gone)}: of its rows a stream keeps the model's inputs alone",
+            ) if gone else ()
 
 
 def _answered(scores: Array, truth: Array, target: Target) -> Answered:

@@ -16,7 +16,7 @@ from services.trainer.core.telling.pictures import draw
 CARD, REPORT = "card.md", "report.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest a zip knows
 _MARKS = "\\`*_{}[]<>|#"
-_TOLD_ELSEWHERE = ("baseline_", "last_value_", "champion_", "folds_", "fairness_")
+_TOLD_ELSEWHERE = ("baseline_", "last_value_", "champion_", "folds_", "fairness_", "prequential_")
 _CALIBRATED = frozenset({"calibration_error", "brier"})
 MAX_ROWS = 40
 """Lines of one table; the rest is in the report."""
@@ -41,13 +41,15 @@ def markdown(report: Mapping[str, Any], pictures: Sequence[str]) -> str:
     """The card's text; it names the pictures that lie beside it."""
     lines = [f"# {plain(report['model'])}: {report['family'].replace('_', ' ')}", "", *_details(report), ""]
     for title, section in (("What to know first", _cautions(report)), ("How good it is", _metrics(report)),
+                           ("Over the whole stream", _course(report)),
                            ("Against the champion", _comparison(report)), ("Learnt anew", _folds(report)),
                            ("Where it is better and worse", _slices(report)),
                            ("Between groups", _fairness(report)), ("What it looks at", _importance(report))):
         told = list(section)
         if told:
             lines += [f"## {title}", "", *told, ""]
-    shown = {"confusion.png": "Confusion", "roc.png": "ROC", "precision_recall.png": "Precision and recall",
+    shown = {"course.png": "Course of the stream", "confusion.png": "Confusion", "roc.png": "ROC",
+             "precision_recall.png": "Precision and recall",
              "calibration.png": "Calibration", "answers.png": "Answers beside what was true",
              "importance.png": "Importance", "learning.png": "Learning"}
     lines += ["## Pictures", ""] if pictures else []
@@ -74,6 +76,9 @@ def _details(report: Mapping[str, Any]) -> list[str]:
     return [f"Answers {what} for `{plain(report['label'])}` from {len(report['fields'])} fields: "
             + ", ".join(plain(one) for one in report["fields"][:MAX_ROWS])
             + (" and others." if len(report["fields"]) > MAX_ROWS else "."), "",
+            f"Learnt from {report['train_rows']} rows of a stream, each after it was answered. It is judged on "
+            f"{report['held_out_rows']} held-out rows by the answers that were given before their labels were seen; it "
+            "has learnt from them since." if "stream" in report else
             f"Learnt from {report['train_rows']} rows, measured on {report['held_out_rows']} others that it never saw."]
 
 
@@ -93,6 +98,23 @@ def _metrics(report: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield (f"Its probabilities are off by {report['calibration']['error']:.3f} on average (expected calibration "
                f"error; 0 is perfect); Brier score {report['calibration']['brier']:.4g}.")
+
+
+def _course(report: Mapping[str, Any]) -> Iterator[str]:
+    if stream := report.get("stream"):
+        yield ("Each row was answered before its label was seen, then learnt from (prequential). Of the newest, a row "
+               "counts 0.999 after each further one.")
+        yield ""
+        found = stream["figures"]
+        plainest = "the mean so far" if report["task"] == "regression" else "the commonest answer so far"
+        yield from table(["metric", "rows", "this learner", plainest, "the label before"], [
+            [name, rows, found[window + name], found.get(f"baseline_{window}{name}"),
+             found.get(f"last_value_{window}{name}")]
+            for name in ("accuracy", "log_loss", "rmse", "mae") if name in found
+            for window, rows in (("", "all"), ("fading_", "the newest"))])
+        if stream["times_anew"]:
+            yield ""
+            yield f"How often rows had moved so far that its experts began anew: {stream['times_anew']}."
 
 
 def _comparison(report: Mapping[str, Any]) -> Iterator[str]:
@@ -148,6 +170,9 @@ def _importance(report: Mapping[str, Any]) -> Iterator[str]:
         kept = [name for name in heads if any(one[name] is not None for one in ranked)]
         yield from table(["field", *(heads[name] for name in kept)], [
             [plain(one["field"]), *(one[name] for name in kept)] for one in ranked])
+        if "stream" in report:
+            yield ""
+            yield "These are of rows that it has learnt from by now."
         if how := report.get("attribution"):
             yield ""
             empty = ", its series of free length and its texts empty" if "chance" in how else ""
@@ -160,10 +185,21 @@ def _importance(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _origin(report: Mapping[str, Any]) -> list[str]:
     rows = [["run", report["run_id"]], ["pipeline", f"{report['pipeline']}, version {report['spec_version']}"],
-            ["snapshot", report["snapshot"]], ["seed", report["seed"]], ["epochs", report["epochs"]],
+            ["snapshot", report["snapshot"]], ["seed", report["seed"]],
+            ["epochs", None if "stream" in report else report["epochs"]],
             ["learnt on from version", report["parent_version"] or None],
             ["parameters", json.dumps(report["parameters"], sort_keys=True)]]
-    return table(["", ""], [[name, plain(value)] for name, value in rows if value is not None])
+    return [*table(["", ""], [[name, plain(value)] for name, value in rows if value is not None]), *_ranges(report)]
+
+
+def _ranges(report: Mapping[str, Any]) -> list[str]:
+    """Offsets it learnt from, where rows came of topics."""
+    if not report["ranges"]:
+        return []
+    return ["", "Rows and labels by their offsets:", "", *table(
+        ["records", "pipeline", "generation", "partition", "first offset", "next offset"],
+        [[plain(one[name]) for name in ("stream", "pipeline", "generation", "partition", "first", "next")]
+         for one in report["ranges"]])]
 
 
 def _cell(value: object) -> str:

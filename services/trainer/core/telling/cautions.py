@@ -26,6 +26,20 @@ def _baseline(report: Mapping[str, Any]) -> Iterator[str]:
             if mine is not None and theirs is not None and (
                     mine >= theirs if name in LOWER_IS_BETTER else mine <= theirs):
                 yield f"It is no better than {what}: {name} {mine:.4g} against {theirs:.4g}."
+    yield from _course(report)
+
+
+def _course(report: Mapping[str, Any]) -> Iterator[str]:
+    """The same of a stream's newest rows."""
+    figures = report.get("stream", {}).get("figures", {})
+    for kind, what in (("baseline_", "the commonest answer, or the mean, so far"),
+                       ("last_value_", "repeating the label before")):
+        for name in ("accuracy", "rmse"):
+            mine, theirs = figures.get(f"fading_{name}"), figures.get(f"{kind}fading_{name}")
+            if mine is not None and theirs is not None and (
+                    mine >= theirs if name in LOWER_IS_BETTER else mine <= theirs):
+                yield (f"On the stream's newest rows it is no better than {what}: {name} {mine:.4g} against "
+                       f"{theirs:.4g}.")
 
 
 def _few(report: Mapping[str, Any]) -> Iterator[str]:

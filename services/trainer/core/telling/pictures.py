@@ -25,6 +25,8 @@ def draw(report: Mapping[str, Any]) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     if len(report.get("losses", {}).get("training", [])) > 1:
         found["learning.png"] = _learning(report["losses"])
+    if len(report.get("stream", {}).get("course", [])) > 1:
+        found["course.png"] = _course(report["stream"]["course"])
     if "confusion" in report and len(report["classes"]) <= MAX_CLASSES:
         found["confusion.png"] = _confusion(report["classes"], report["confusion"])
     if report.get("roc"):
@@ -67,6 +69,20 @@ def _learning(losses: Mapping[str, Sequence[float]]) -> bytes:
     figure, axes = _framed("Learning", "epoch", "loss")
     for name, values in losses.items():
         axes.plot(range(1, len(values) + 1), values, label=name)
+    axes.legend()
+    return _png(figure)
+
+
+def _course(points: Sequence[Mapping[str, float]]) -> bytes:
+    """The learner's figure over the newest rows, at each place of the stream, beside the plainest answers' there."""
+    name = "accuracy" if "fading_accuracy" in points[0] else "rmse"
+    figure, axes = _framed("Course of the stream", "rows", f"{name} of about the thousand rows before")
+    plainest = "the commonest answer so far" if name == "accuracy" else "the mean so far"
+    for kind, what, style in (("", "this learner", "-"), ("baseline_", plainest, "--"),
+                              ("last_value_", "the label before", ":")):
+        known = [one for one in points if f"{kind}fading_{name}" in one]
+        axes.plot([one["rows"] for one in known], [one[f"{kind}fading_{name}"] for one in known], label=what,
+                  linestyle=style, color=_GREY if kind else None)
     axes.legend()
     return _png(figure)
 

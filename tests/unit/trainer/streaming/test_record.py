@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from services.trainer.core.streaming.record import FADING, Record
+from services.trainer.core.streaming.record import FADING, MOST_POINTS, Record
 from services.trainer.core.weights import pack, unpack
 
 
@@ -80,3 +80,35 @@ def test_a_record_goes_on_from_its_bytes() -> None:
     for record in (whole, again):
         record.update(scores[60:], truth[60:])
     assert again.figures() == whole.figures()
+
+
+def test_the_course_has_the_figures_as_they_were_in_any_batches_and_never_more_points_than_it_may() -> None:
+    chance = np.random.default_rng(5)
+    rows = 2 * 16 * MOST_POINTS + 5
+    scores, truth = chance.dirichlet([1, 1], rows), chance.integers(0, 2, rows)
+    whole, first, parts = (Record("classification") for _ in range(3))
+    whole.update(scores, truth)
+    first.update(scores[:32], truth[:32])
+    then = first.figures()
+    for begin in range(0, rows, 61):
+        if begin == 61 * 9:
+            again = Record("classification")
+            again.load(unpack(pack(parts.arrays(), {}))[0])
+            parts = again
+        parts.update(scores[begin:begin + 61], truth[begin:begin + 61])
+    course = whole.course()
+    assert [one["rows"] for one in course] == list(range(32, rows, 32)) and len(course) == MOST_POINTS
+    assert course[0] == pytest.approx({"rows": 32, **{name: then[name] for name in course[0] if name != "rows"}})
+    assert {"fading_accuracy", "baseline_fading_accuracy", "last_value_fading_accuracy"} < set(course[0])
+    for one, other in zip(course, parts.course(), strict=True):
+        assert one == pytest.approx(other)
+
+
+def test_a_state_from_before_the_course_was_kept_begins_one() -> None:
+    record, older = Record("regression"), Record("regression")
+    record.update(np.ones((20, 1)), np.zeros(20))
+    older.load({name: some for name, some in record.arrays().items() if name != "points"})
+    assert older.course() == []
+    older.update(np.ones((20, 1)), np.zeros(20))
+    assert [one["rows"] for one in older.course()] == [32]
+    assert older.course()[0]["fading_rmse"] == 1.0

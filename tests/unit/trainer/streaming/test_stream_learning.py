@@ -25,6 +25,7 @@ from services.trainer.edge.pupils import PupilProcess, PupilProcesses
 from services.trainer.edge.streams import Streams
 from services.trainer.flow.streams import Pupil, StreamLearning
 from tests.harness.wait import apoll_until
+from tests.unit.trainer.judging.test_cards import opened
 from tests.unit.trainer.streaming.records import STREAM_SPEC, labels, rows
 from tests.unit.trainer.world import World, state_of
 
@@ -249,7 +250,11 @@ async def test_a_candidate_goes_through_the_gate_with_its_offsets_and_prequentia
     assert [(one.stream, one.partition, one.first_offset, one.next_offset) for one in first.lineage.ranges] == [
         ("features", 0, 0, 1), ("outcomes", 0, 0, 200)]
     assert first.lineage.train_rows == 200
-    assert first.card_sha256 == "" and first.lineage.parent_version == 0
+    assert first.lineage.parent_version == 0
+    card = opened(await world.stores.artifacts.get(first.card_sha256))
+    text = card["card.md"].decode()
+    assert text.startswith("# tumours: stream\n") and "](course.png)" in text and card["course.png"]
+    assert "| features | tumours | 1 | 0 | 0 | 1 |" in text and "| outcomes | tumours | 1 | 0 | 0 | 200 |" in text
 
 
 async def test_the_next_candidate_is_judged_beside_the_champion(school: School) -> None:
