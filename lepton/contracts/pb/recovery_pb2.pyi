@@ -86,6 +86,10 @@ class _RecoveryActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Recove
     """
     RECOVERY_ACTION_FINE_TUNE: _RecoveryAction.ValueType  # 29
     """As RETRAIN, from the champion's weights on; refused where they cannot be continued. By the trainer."""
+    RECOVERY_ACTION_CANCEL: _RecoveryAction.ValueType  # 30
+    """Ends the training that a recovery command of `model:<name>` asked for, queued or under way; one that has ended stays
+    as it is. arguments: command_id (of that RETRAIN, TUNE or FINE_TUNE). By the trainer.
+    """
 
 class RecoveryAction(_RecoveryAction, metaclass=_RecoveryActionEnumTypeWrapper): ...
 
@@ -149,6 +153,10 @@ training that follows, at most). By the trainer.
 """
 RECOVERY_ACTION_FINE_TUNE: RecoveryAction.ValueType  # 29
 """As RETRAIN, from the champion's weights on; refused where they cannot be continued. By the trainer."""
+RECOVERY_ACTION_CANCEL: RecoveryAction.ValueType  # 30
+"""Ends the training that a recovery command of `model:<name>` asked for, queued or under way; one that has ended stays
+as it is. arguments: command_id (of that RETRAIN, TUNE or FINE_TUNE). By the trainer.
+"""
 Global___RecoveryAction: _TypeAlias = RecoveryAction  # noqa: Y015
 
 class _RecoveryOutcome:

@@ -16,9 +16,9 @@ router = APIRouter(prefix="/v1/recovery", tags=["recovery"])
 
 # Who executes what an operator may order; of a RESTORE and a DRAIN its target says it.
 EXECUTORS = {"RESTART": "actuator", "SCALE": "actuator", "ROLL_BACK": "trainer", "RETRAIN": "trainer",
-             "TUNE": "trainer", "FINE_TUNE": "trainer", "QUARANTINE": "ingest", "RESTORE": "ingest",
-             "PAUSE": "ingest", "RESUME": "ingest", "REPLAY_DEAD_LETTERS": "ingest", "FALL_BACK": "predictor",
-             "THROTTLE": "gateway", "SHED": "predictor", "RESTORE_BACKUP": "actuator"}
+             "TUNE": "trainer", "FINE_TUNE": "trainer", "CANCEL": "trainer", "QUARANTINE": "ingest",
+             "RESTORE": "ingest", "PAUSE": "ingest", "RESUME": "ingest", "REPLAY_DEAD_LETTERS": "ingest",
+             "FALL_BACK": "predictor", "THROTTLE": "gateway", "SHED": "predictor", "RESTORE_BACKUP": "actuator"}
 RESTORERS = {"model": "predictor", "client": "gateway"}
 INSTANCE = "instance:"
 
@@ -28,8 +28,9 @@ class Order(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    action: Literal["RESTART", "SCALE", "ROLL_BACK", "RETRAIN", "TUNE", "FINE_TUNE", "QUARANTINE", "RESTORE", "PAUSE",
-                    "RESUME", "REPLAY_DEAD_LETTERS", "FALL_BACK", "THROTTLE", "DRAIN", "SHED", "RESTORE_BACKUP"]
+    action: Literal["RESTART", "SCALE", "ROLL_BACK", "RETRAIN", "TUNE", "FINE_TUNE", "CANCEL", "QUARANTINE", "RESTORE",
+                    "PAUSE", "RESUME", "REPLAY_DEAD_LETTERS", "FALL_BACK", "THROTTLE", "DRAIN", "SHED",
+                    "RESTORE_BACKUP"]
     target: str = Field(max_length=120, examples=["instance:predictor-0"],
                         description="instance:<name>, service:<name>, model:<name>, pipeline:<name> or client:<key id>")
     arguments: dict[str, str] = Field(default_factory=dict, examples=[{"grace_s": "5"}])

@@ -16,6 +16,7 @@ from services.trainer.flow.requests import Requests
 TARGET = "model:"
 ROLL_BACK, RETRAIN = recovery_pb2.RECOVERY_ACTION_ROLL_BACK, recovery_pb2.RECOVERY_ACTION_RETRAIN
 TUNE, FINE_TUNE = recovery_pb2.RECOVERY_ACTION_TUNE, recovery_pb2.RECOVERY_ACTION_FINE_TUNE
+CANCEL = recovery_pb2.RECOVERY_ACTION_CANCEL
 
 Send = Callable[[RecoveryResult], Awaitable[None]]
 
@@ -23,7 +24,8 @@ log = logging.getLogger(__name__)
 
 
 class RecoveryCommands:
-    """Commands of others pass by. A roll back is answered at once; a training when its run has ended, by the flow.
+    """Commands of others pass by. A roll back and a cancel are answered at once; a training when its run has ended, by
+    the flow.
 
     A command nobody vouches for goes to the dead letters and is not answered: the answer would carry an id its forger
     chose. One that is signed and may not be carried out is answered as refused.
@@ -36,7 +38,7 @@ class RecoveryCommands:
         self._clock = clock
         self._verbs: Mapping[recovery_pb2.RecoveryAction.ValueType,
                              Callable[[RecoveryCommand, str], Awaitable[str | None]]] = {
-            ROLL_BACK: self._roll_back, RETRAIN: partial(self._train, requests.retrain),
+            ROLL_BACK: self._roll_back, CANCEL: self._cancel, RETRAIN: partial(self._train, requests.retrain),
             TUNE: partial(self._train, requests.tune), FINE_TUNE: partial(self._train, requests.fine_tune)}
 
     async def handle(self, message: Message) -> None:
@@ -66,6 +68,9 @@ class RecoveryCommands:
 
     async def _roll_back(self, command: RecoveryCommand, _: str) -> str:
         return await self._requests.roll_back(command)
+
+    async def _cancel(self, command: RecoveryCommand, _: str) -> str:
+        return await self._requests.cancel(command)
 
     @staticmethod
     async def _train(queue: Callable[[RecoveryCommand, str], Awaitable[str]], command: RecoveryCommand,

@@ -94,6 +94,25 @@ class Requests:
         wanted = TrainingCommand(traceparent=traceparent, kind=training_pb2.TRAINING_KIND_FINE_TUNE)
         return await self._heal(command, spec, model, wanted)
 
+    async def cancel(self, command: RecoveryCommand) -> str:
+        """End the training that the recovery command named in `command_id` was for; the evidence. One that has ended
+        stays as it is. Raises Invalid without a name, Missing where the model has no such training.
+        """
+        named, model = command.arguments.get("command_id", ""), _model_of(command)
+        if not named:
+            raise Invalid("the command must name the recovery command whose training is to end", field="command_id")
+        run_id = run_id_of(f"{_RECOVERY_PREFIX}{named}")
+        try:
+            found = (await self._stores.runs.get(run_id)).command.model
+        except Missing:
+            found = ""
+        if found != model:
+            raise Missing(f"{model} has no training that recovery command {named} asked for", field="command_id")
+        state = await self._stores.runs.cancel(run_id)
+        told = {training_pb2.RUN_STATE_RUNNING: "is to end", training_pb2.RUN_STATE_CANCELLED: "cancelled"}
+        ended = training_pb2.RunState.Name(state).removeprefix("RUN_STATE_").lower()
+        return f"{run_id} {told.get(state, f'had {ended} already')}"
+
     def _learnt(self, command: RecoveryCommand) -> tuple[Pipeline, ModelSpec]:
         """The Pipeline a command is about, and what it says of its model."""
         state = self._announced().get(_model_of(command))

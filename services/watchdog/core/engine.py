@@ -29,7 +29,7 @@ from services.watchdog.core.inputs import (
 from services.watchdog.core.orders.command import Command
 from services.watchdog.core.remedy import Budget, Permit
 from services.watchdog.core.rules import symptoms
-from services.watchdog.core.safety import afterwards, pausing
+from services.watchdog.core.safety import afterwards, pausing, stopping
 from services.watchdog.core.safety.blast import spares
 from services.watchdog.core.safety.policy import Flaps, awaited_s, only_told, under_maintenance
 from services.watchdog.core.safety.rung import Rung
@@ -170,6 +170,7 @@ class Engine:
 
     def _go_on(self, incident: Incident, tick: Tick) -> None:
         """The next step of an incident, if it is time for one."""
+        incident = self._stopped(incident, tick)
         under_way = afterwards.under_way(incident)
         verdict = verify.look(replace(incident, answered="") if under_way else incident, self.state, tick)
         if under_way:
@@ -187,6 +188,15 @@ class Engine:
             self._retry(incident, tick)
         elif verdict.finding is Finding.WORSE or tick.monotonic_s >= incident.deadline:
             self._climb(incident, verdict.why or "no effect in time", tick)
+
+    def _stopped(self, incident: Incident, tick: Tick) -> Incident:
+        """With its training ended, where that may learn from labels that are found wrong by now."""
+        wrong = stopping.due(incident, self.state)
+        if not wrong:
+            return incident
+        incident = life.noted(incident, stopping.STOPPED, stopping.told(incident, wrong), tick)
+        self._put(incident, command=stopping.command(incident), alert=incident.timeline[-1].detail)
+        return incident
 
     def _well(self, incident: Incident, why: str, tick: Tick) -> None:
         """The symptom is gone: what follows is done, asked for, or told not to be, and then it is closed."""

@@ -21,6 +21,7 @@ ACTIONS: Mapping[str, "recovery_pb2.RecoveryAction.ValueType"] = {
     "retrain": recovery_pb2.RECOVERY_ACTION_RETRAIN,
     "tune": recovery_pb2.RECOVERY_ACTION_TUNE,
     "fine_tune": recovery_pb2.RECOVERY_ACTION_FINE_TUNE,
+    "cancel": recovery_pb2.RECOVERY_ACTION_CANCEL,
     "quarantine": recovery_pb2.RECOVERY_ACTION_QUARANTINE,
     "pause": recovery_pb2.RECOVERY_ACTION_PAUSE,
     "resume": recovery_pb2.RECOVERY_ACTION_RESUME,

@@ -91,7 +91,7 @@ async def struck(place: Place, turnstile: Turnstile, url: str, strike: Strike) -
             return turnstile.struck.is_set() or process.poll() is not None
 
         try:
-            await apoll_until(hit, f"a kill at `{strike.name}`", 30, every_s=0.02)
+            await apoll_until(hit, f"a kill at `{strike.name}`", 120, every_s=0.02)
         except AssertionError as error:
             raise AssertionError(f"{error}; it asked {list(turnstile.passed)} and said {place.said()}") from None
         assert await exit_code(process, 10) == -signal.SIGKILL, place.said()
