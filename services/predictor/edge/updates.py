@@ -13,7 +13,7 @@ from lepton.contracts import codec, topics
 from lepton.contracts.pb import models_pb2
 from lepton.contracts.topics import Topic
 from lepton.errors import Busy, Refused, Unavailable
-from lepton.runtime.loops import pause
+from lepton.runtime.loops import Works, pause
 from lepton.runtime.telemetry import Telemetry
 from services.predictor.edge.measures import Measures
 from services.predictor.flow.files import Lost
@@ -43,6 +43,8 @@ class Updates:
         self._telemetry = telemetry
         self._retry = RetryPolicy()
         self._waiting: dict[str, _Waiting] = {}
+        self._works: Works[str, None] = Works()
+        """A model's next state waits for its last one; models do not wait for each other."""
         self._seen: dict[str, models_pb2.ModelState] = {}
         self.table: Table[models_pb2.ModelState] = Table(
             broker, topics.name(Topic.MODELS), decode, client_id=f"{client_id}-models", care=care,
@@ -51,20 +53,32 @@ class Updates:
     async def start(self) -> None:
         """Raises Unavailable or Missing when the topic cannot be read; a model that fails holds up nothing."""
         await self.table.start()
-        for model, state in list(self.table.values.items()):
-            await self._adopt(model, _Waiting(state, 0, 0.0))
+        try:
+            for model, state in list(self.table.values.items()):
+                self._begin(model, _Waiting(state, 0, 0.0))
+                if self._library.parking.bounded:
+                    # The next may need the room of one that could not leave while it is still being taken up.
+                    await self._works.all()
+            await self._works.all()
+        finally:
+            await self._works.cancel()
 
     async def stop(self) -> None:
         await self.table.stop()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Take up what changed, and try again what could not be had."""
-        while not await pause(stop, LOOK_EVERY_S, self._clock):
-            now = self._clock.monotonic()
-            for model, waiting in list(self._waiting.items()):
-                if waiting.due <= now and not stop.is_set():
-                    del self._waiting[model]
-                    await self._adopt(model, waiting)
+        """Take up what changed, and try again what could not be had; what was begun is ended before this returns."""
+        try:
+            while not await pause(stop, LOOK_EVERY_S, self._clock):
+                self._works.check()
+                now = self._clock.monotonic()
+                for model, waiting in list(self._waiting.items()):
+                    if waiting.due <= now and model not in self._works.keys:
+                        del self._waiting[model]
+                        self._begin(model, waiting)
+            await self._works.all()
+        finally:
+            await self._works.cancel()
 
     async def _changed(self, model: str, state: models_pb2.ModelState | None) -> None:
         if state is None:
@@ -74,8 +88,11 @@ class Updates:
         elif state != self._seen.get(model):
             self._waiting[model] = _Waiting(state, 0, 0.0)
 
-    async def _adopt(self, model: str, waiting: _Waiting) -> None:
+    def _begin(self, model: str, waiting: _Waiting) -> None:
         self._seen[model] = waiting.state
+        self._works.start(model, self._adopt(model, waiting))
+
+    async def _adopt(self, model: str, waiting: _Waiting) -> None:
         before = self._library.serving(model)
         place = f"{model} revision {waiting.state.revision}"
         try:

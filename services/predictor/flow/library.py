@@ -14,11 +14,14 @@ from lepton.contracts.signing import verify_manifest, verify_message
 from lepton.errors import Busy, Missing, Refused, Unavailable
 from services.predictor.core.batching.limits import Limits, limits_of
 from services.predictor.core.engine import Engine, Setup
-from services.predictor.core.rollout.arms import Trial
+from services.predictor.core.rollout.arms import Trial, tries
 from services.predictor.core.room import Room
 from services.predictor.core.slots import Lease, Slots
 from services.predictor.flow.files import Sources
 from services.predictor.flow.parking import PARKED, Parking, Shown, Standing
+
+LOADS_AT_ONCE = 4
+"""Versions taken up from the registry at the same time at most: each is in memory twice meanwhile."""
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
@@ -36,6 +39,7 @@ class Library:
         self._limits: dict[str, Limits] = {}
         self._standings: dict[str, Standing] = {}
         self._trials: dict[str, Trial] = {}
+        self._loads = asyncio.Semaphore(LOADS_AT_ONCE)
         self._unsound: deque[tuple[str, int, int]] = deque()
         self.parking = Parking(room or Room(), self._slots, self._standings, self._trials, self._bring, clock)
 
@@ -144,7 +148,7 @@ class Library:
             standing.revision, standing.champion, standing.settled = state.revision, state.champion, False
             standing.refused, standing.lost = 0, ""
         standing.state, standing.unkept = state, None
-        tried, trial = state.rollout.candidate if _tries(state) else 0, self._trials.get(state.model)
+        tried, trial = state.rollout.candidate if tries(state) else 0, self._trials.get(state.model)
         if trial is not None and (trial.candidate, trial.champion) != (tried, state.champion):
             del self._trials[state.model]
             self._slots.changed()
@@ -163,7 +167,7 @@ class Library:
             return
         standing.left = 0
         try:
-            await self._bring(state, state.champion)
+            await self._queue(state, state.champion)
         except (Refused, Unavailable) as error:
             standing.fail(error)
             await self._stand_in(state)
@@ -312,7 +316,7 @@ class Library:
             trial = Trial(state.model, rollout)
         arm = trial.arms[rollout.candidate]
         try:
-            await self._bring(state, rollout.candidate)
+            await self._queue(state, rollout.candidate)
             with self._slots.lease(state.model, rollout.candidate) as engine, \
                     self._slots.lease(state.model, state.champion) as champion:
                 if engine.signature != champion.signature:
@@ -331,7 +335,7 @@ class Library:
         if self._slots.serving(state.model) or not state.previous_champion:
             return
         try:
-            await self._bring(state, state.previous_champion)
+            await self._queue(state, state.previous_champion)
         except (Refused, Unavailable) as error:
             log.warning("the champion before cannot stand in: %s", error)
             return
@@ -349,6 +353,12 @@ class Library:
         data = await self._sources.file(version.manifest)
         self._slots.put(state.model, number, await self.parking.load(
             version.manifest, lambda: self._loaded(version.manifest, data)))
+
+    async def _queue(self, state: models_pb2.ModelState, number: int) -> None:
+        """The same for what the registry names, which may be many models at once; commands and requests go first."""
+        if number not in self._slots.resident(state.model):
+            async with self._loads:
+                await self._bring(state, number)
 
     async def install(self, manifest: models_pb2.ModelManifest, data: bytes) -> None:
         """Serve one version, whose signatures the caller has verified, without a registry. Raises Refused."""
@@ -376,15 +386,9 @@ class Library:
         it is returned: it is nothing that the version that answers, or the one that is tried, must suffer for."""
         try:
             if state.previous_champion:
-                await self._bring(state, state.previous_champion)
+                await self._queue(state, state.previous_champion)
         except Busy as busy:
             log.info("the champion before %s is not kept in memory: %s", state.model, busy)
         except (Refused, Unavailable) as error:
             return error
         return None
-
-
-def _tries(state: models_pb2.ModelState) -> bool:
-    rollout = state.rollout
-    return (rollout.state == models_pb2.ROLLOUT_STATE_RUNNING and rollout.champion == state.champion
-            and rollout.candidate not in (0, state.champion))

@@ -112,6 +112,11 @@ class Parking(Generic[E]):
         self.elsewhere: Callable[[str], bool] = lambda model: False
         """Whether requests for a model are under way that hold no lease of their own."""
 
+    @property
+    def bounded(self) -> bool:
+        """Whether models may have to leave memory for others."""
+        return self._room.bounded
+
     def asked(self, model: str) -> bool:
         """Note that a model is asked; whether it must be loaded again first (`wake`)."""
         if not self._room.bounded or model not in self._standings:

@@ -1,6 +1,6 @@
 """A library of models without doors and loops around it, for what is decided between them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,13 @@ class Held:
 
     library: Library
     registry: Registry
+    broker: MemoryBroker
+
+    def knows(self, model: str) -> Callable[[], Awaitable[bool]]:
+        """Whether the library was told of the model; to be polled."""
+        async def probe() -> bool:
+            return any(one.model == model for one in self.library.shown())
+        return probe
 
     def tried(self, champion: int, share: float, model: str = "tiny") -> models_pb2.ModelState:
         """The state in which the newest version is tried beside `champion`, in the shadow when `share` is 0."""
@@ -39,13 +46,13 @@ class Held:
 
 @asynccontextmanager
 async def held(home: Path) -> AsyncIterator[Held]:
-    database = MemoryDatabase()
-    registry = Registry(MemoryBroker(), database, trainer(home))
+    broker, database = MemoryBroker(), MemoryDatabase()
+    registry = Registry(broker, database, trainer(home))
     await registry.start()
     library = Library(Sources(Artifacts(database), FileArtifacts(home / "models"), TrustStore.load(home / "trust")),
                       Setup(Options("cpu")), SystemClock())
     try:
-        yield Held(library, registry)
+        yield Held(library, registry, broker)
     finally:
         for model in library.models():
             library.forget(model)

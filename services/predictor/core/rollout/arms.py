@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, field
 
 from lepton.contracts.modelling.serving import FASTEST_S, PLACES, SLOWER
-from lepton.contracts.pb.models_pb2 import ROLLOUT_STRATEGY_SHADOW, Rollout
+from lepton.contracts.pb.models_pb2 import ROLLOUT_STATE_RUNNING, ROLLOUT_STRATEGY_SHADOW, ModelState, Rollout
 from lepton.contracts.pb.telemetry_pb2 import ServedArm
 from services.predictor.core.rollout.splitting import picked, place
 
@@ -71,6 +71,13 @@ class Trial:
         return [ServedArm(version=version, since=self.since, answered=arm.answered, failed=arm.failed,
                           runs=_short(arm.runs), compared=arm.compared, agreed=arm.agreed, refused=arm.refused)
                 for version, arm in self.arms.items()]
+
+
+def tries(state: ModelState) -> bool:
+    """Whether a candidate is tried beside the champion."""
+    rollout = state.rollout
+    return (rollout.state == ROLLOUT_STATE_RUNNING and rollout.champion == state.champion
+            and rollout.candidate not in (0, state.champion))
 
 
 def _place_of(took_s: float) -> int:
