@@ -137,6 +137,10 @@ class Predictor:
                 rows = named(answers)
                 if request.explain:
                     engine.explain(outputs, rows)
+            else:
+                # Each row is told what is wrong with it: the request was answered, and nothing was run for it.
+                timed.read(Feed({}, 0))
+                timed.answered()
             return prediction_pb2.PredictResponse(model=request.model, version=engine.manifest.version,
                                                   request_id=request.request_id, rows=gathered.told(rows))
 

@@ -1,8 +1,8 @@
 """What one version did for requests: how many, how long each step took, and in batches of which size.
 
 The numbers add up: every request that reached the version either succeeded or failed; each that succeeded has one time
-in each step, and the steps last no longer than the whole; rows are those of requests that succeeded. Rows of streams
-are not counted here.
+in each step, and the steps last no longer than the whole; rows are those of requests that succeeded. A request that was
+answered by an error for each of its rows succeeded with none. Rows of streams are not counted here.
 """
 
 import asyncio
