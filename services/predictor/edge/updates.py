@@ -12,7 +12,7 @@ from lepton.clock import Clock
 from lepton.contracts import codec, topics
 from lepton.contracts.pb import models_pb2
 from lepton.contracts.topics import Topic
-from lepton.errors import Busy, Refused, Unavailable
+from lepton.errors import Busy, Missing, Refused, Unavailable
 from lepton.runtime.loops import Works, pause
 from lepton.runtime.telemetry import Telemetry
 from services.predictor.edge.measures import Measures
@@ -93,6 +93,8 @@ class Updates:
         self._works.start(model, self._adopt(model, waiting))
 
     async def _adopt(self, model: str, waiting: _Waiting) -> None:
+        if self._seen.get(model) is not waiting.state:
+            return
         before = self._library.serving(model)
         place = f"{model} revision {waiting.state.revision}"
         try:
@@ -102,6 +104,8 @@ class Updates:
         except Refused as error:
             self._measures.refused(model)
             self._telemetry.error("model_refused", f"v{before or '-'} goes on: {error}", place)
+        except Missing:
+            log.info("%s was taken out of the registry while it was loaded", place)
         except (Busy, Unavailable) as error:
             if not waiting.attempt and isinstance(error, Lost) and error.damaged:
                 self._measures.refused(model)
@@ -126,9 +130,10 @@ class Updates:
             self._again(model, waiting, self._retry.pause_s(waiting.attempt + 1, error))
 
     def _again(self, model: str, waiting: _Waiting, pause_s: float) -> None:
-        # A newer state that came meanwhile goes first.
-        self._waiting.setdefault(model, _Waiting(waiting.state, waiting.attempt + 1,
-                                                 self._clock.monotonic() + pause_s))
+        # A newer state that came meanwhile goes first; what was taken out of the registry is not brought back.
+        if self._seen.get(model) is waiting.state:
+            self._waiting.setdefault(model, _Waiting(waiting.state, waiting.attempt + 1,
+                                                     self._clock.monotonic() + pause_s))
 
 
 def decode(record: Record) -> models_pb2.ModelState:

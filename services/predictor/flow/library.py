@@ -18,7 +18,7 @@ from services.predictor.core.rollout.arms import Trial, tries
 from services.predictor.core.room import Room
 from services.predictor.core.slots import Lease, Slots
 from services.predictor.flow.files import Sources
-from services.predictor.flow.parking import PARKED, Parking, Shown, Standing
+from services.predictor.flow.parking import PARKED, Parking, Shown, Standing, check_current
 
 LOADS_AT_ONCE = 4
 """Versions taken up from the registry at the same time at most: each is in memory twice meanwhile."""
@@ -51,8 +51,8 @@ class Library:
         """Serve what a registry state names, try its candidate beside it, and keep the champion before it in memory.
 
         Raises Refused when the state or a version does not hold: what answered before goes on answering. Raises
-        Unavailable when the model file cannot be had now: call again. A revision already passed changes nothing. Of the
-        champion before nothing is raised: see `unkept`.
+        Unavailable when the model file cannot be had now: call again; Missing when the model was forgotten meanwhile.
+        A revision already passed changes nothing. Of the champion before nothing is raised: see `unkept`.
         """
         verify_message(self._sources.trust, "trainer", state, self._clock.now())
         standing = self._standings.setdefault(state.model, Standing())
@@ -148,6 +148,7 @@ class Library:
             standing.revision, standing.champion, standing.settled = state.revision, state.champion, False
             standing.refused, standing.lost = 0, ""
         standing.state, standing.unkept = state, None
+        check_current(self._standings, state)
         tried, trial = state.rollout.candidate if tries(state) else 0, self._trials.get(state.model)
         if trial is not None and (trial.candidate, trial.champion) != (tried, state.champion):
             del self._trials[state.model]
@@ -311,9 +312,10 @@ class Library:
 
     async def _try(self, state: models_pb2.ModelState) -> None:
         """Let the candidate take part, or say why it cannot. Raises Refused then, Unavailable when to call again."""
-        rollout, trial = state.rollout, self._trials.get(state.model)
-        if trial is None or trial.since != rollout.since:
-            trial = Trial(state.model, rollout)
+        rollout, standing = state.rollout, self._standings[state.model]
+        if standing.trial is None or not standing.trial.is_of(rollout):
+            standing.trial = Trial(state.model, rollout)
+        trial = standing.trial
         arm = trial.arms[rollout.candidate]
         try:
             await self._queue(state, rollout.candidate)
@@ -326,7 +328,9 @@ class Library:
             arm.refused = str(refused)
             raise
         finally:
-            if arm.refused or rollout.candidate in self._slots.resident(state.model):
+            if self._standings.get(state.model) is not standing:
+                pass  # the registry took the model away meanwhile
+            elif arm.refused or rollout.candidate in self._slots.resident(state.model):
                 self._trials[state.model] = trial
                 self._slots.changed()
 
@@ -350,9 +354,11 @@ class Library:
             raise Refused(f"the registry names version {number} of {state.model}, but keeps none that may be served",
                           field="champion", remedy="publish the model again")
         verify_manifest(self._sources.trust, version, self._clock.now())
+        check_current(self._standings, state)
         data = await self._sources.file(version.manifest)
-        self._slots.put(state.model, number, await self.parking.load(
-            version.manifest, lambda: self._loaded(version.manifest, data)))
+        engine = await self.parking.load(version.manifest, lambda: self._loaded(version.manifest, data))
+        check_current(self._standings, state, engine)
+        self._slots.put(state.model, number, engine)
 
     async def _queue(self, state: models_pb2.ModelState, number: int) -> None:
         """The same for what the registry names, which may be many models at once; commands and requests go first."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Awaitable, Callable, Container, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import Generic, Protocol, TypeVar
@@ -12,6 +12,7 @@ from lepton.contracts.pb import models_pb2
 from lepton.errors import Busy, Missing, Refused, Unavailable
 from lepton.runtime.loops import Works
 from services.predictor.core.oip.tally import Tally
+from services.predictor.core.rollout.arms import Trial
 from services.predictor.core.room import MAX_WAITING, Room
 from services.predictor.core.slots import Closable, Slots
 from services.predictor.flow.files import Lost
@@ -41,6 +42,8 @@ class Standing:
     """The champion that does not answer here for as long as the registry names it: the one before does."""
     unkept: Refused | Unavailable | None = None
     """Why the champion before is not in memory, where it should be."""
+    trial: Trial | None = None
+    """The step of a rollout last taken part in; its counts go on if it is, after an unload or a roll back here."""
     parked: int = 0
     """The version that is loaded at the next request, since it left memory for want of room; 0: none did."""
     tallies: dict[int, Tally] = field(default_factory=dict)
@@ -77,6 +80,18 @@ class Shown:
     provider: str
     parked: bool = False
     """The version answers, but is loaded first: it left memory for want of room."""
+
+
+def check_current(standings: Mapping[str, Standing], state: models_pb2.ModelState,
+                  engine: Closable | None = None) -> None:
+    """Raises Missing, and closes `engine`, where the registry took the model away since `state` was begun with: were it
+    served now, nobody would ever take it away again."""
+    standing = standings.get(state.model)
+    if standing is None or standing.state is not state:
+        if engine is not None:
+            engine.close()
+        raise Missing(f"the registry took `{state.model}` away meanwhile", field="model_name",
+                      remedy="publish it again")
 
 
 class Parked(Closable, Protocol):

@@ -8,6 +8,7 @@ import pytest
 
 from lepton.bus.care import Care
 from lepton.clock import SystemClock
+from lepton.errors import Missing
 from lepton.runtime.health import Health
 from lepton.runtime.settings import LeptonSettings
 from lepton.runtime.telemetry import Telemetry
@@ -116,3 +117,32 @@ async def test_what_nobody_foresaw_ends_the_loop_and_what_else_is_under_way(
         held_back.set()
         assert not here.library.serving("slow")
         await updates.stop()
+
+
+async def test_a_model_taken_away_while_it_is_loaded_is_no_ghost(tmp_path: Path, held_back: asyncio.Event) -> None:
+    async with held(tmp_path) as here:
+        adopting = asyncio.ensure_future(here.library.adopt(await here.registry.publish("slow", SLOW)))
+        await apoll_until(here.knows("slow"), "the slow model to be taken up")
+        here.library.forget("slow")
+        held_back.set()
+        with pytest.raises(Missing, match="away meanwhile"):
+            await adopting
+        assert (here.library.models(), here.library.serving("slow"), here.library.shown()) == ([], 0, [])
+        await here.library.adopt(await here.registry.publish("slow", SLOW))
+        assert here.library.serving("slow") == 2
+
+
+async def test_counts_of_a_step_go_on_after_an_unload(tmp_path: Path) -> None:
+    async with held(tmp_path) as here:
+        for version in (1, 2):
+            await here.registry.publish("tiny", Linear(ONE, bias=float(version)))
+        state = await here.registry.announce(here.tried(champion=1, share=0.5))
+        await here.library.adopt(state)
+        trial = here.library.trial("tiny")
+        assert trial is not None
+        trial.arms[2].ran(500, 0.001)
+        await here.library.unload("tiny")
+        assert here.library.trial("tiny") is None
+        await here.library.load("tiny")
+        again = here.library.trial("tiny")
+        assert again is not None and again.arms[2].answered == 500

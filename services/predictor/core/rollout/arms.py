@@ -54,6 +54,10 @@ class Trial:
         """Whether the candidate takes part at all."""
         return not self.arms[self.candidate].refused
 
+    def is_of(self, rollout: Rollout) -> bool:
+        """Whether it is the rollout's present step."""
+        return (self.since, self.champion, self.candidate) == (rollout.since, rollout.champion, rollout.candidate)
+
     def picks(self, key: str) -> bool:
         """Whether the candidate answers for the key; without one the next caller is as good as any."""
         if self.shadow or not self.open:
