@@ -29,7 +29,10 @@ def spec(example: str) -> Pipeline:
 
 
 def plan(of: Pipeline, seed: int | None = None, family: Family | None = None, **parameters: Any) -> Plan:
-    """What the trainer would plan; `family` and what it takes may be another's, to stand beside the Pipeline's own."""
+    """What the trainer would plan; `family` and what it takes may be another's, to stand beside the Pipeline's own.
+
+    Another family takes the fields as they are: the Pipeline's transforms are for its own.
+    """
     assert of.model is not None
     assert of.gate is not None
     own = of.model.parameters if family is None else Parameters(seed=of.model.parameters.seed)
@@ -39,7 +42,8 @@ def plan(of: Pipeline, seed: int | None = None, family: Family | None = None, **
         spec_digest=of.digest(), input_schema_digest=of.input_schema_digest(), task=cast(Task, of.task),
         label=of.label_field or "", label_type=cast(LabelType | None, of.label_type), roles=of.model.roles,
         fields=planned_fields(of),
-        outliers=of.clean.outliers, family=family or of.model.family, parameters=own.model_copy(update=changed),
+        outliers=of.clean.outliers, transforms=of.features.transforms if family is None else (),
+        family=family or of.model.family, parameters=own.model_copy(update=changed),
         search=of.model.search if family is None else None, gate=of.gate,
         interval=of.serve.interval,
         augment=of.model.train.augment, adversarial=of.model.train.adversarial,

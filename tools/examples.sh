@@ -11,6 +11,9 @@ made=$home.$$
 trap 'rm -rf "$made"' EXIT
 .venv/bin/uv pip install -q --no-deps --require-hashes --only-binary :all: --python .venv/bin/python \
   --python-version 3.11 --target "$made" -r "$lock"
+# Of MindMeld only the sentences are read: no program for another system, and no pickled model, is kept.
+find "$made/mindmeld" -type f ! -path '*/kwik_e_mart/domains/*.txt' -delete
+find "$made" -type d -empty -delete
 cp "$lock" "$made/installed.lock"
 rm -rf "$home"
 mv "$made" "$home"

@@ -1,1 +1,1 @@
-"""Requests to a power company by a stated grammar: a transformer tells what each wants from its words."""
+"""Requests to a shop's assistant: a model tells from the words what each wants."""

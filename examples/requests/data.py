@@ -1,47 +1,35 @@
-"""Requests by a stated grammar: what is wanted, said in several ways, with slips of the finger and shouting."""
+"""What people say to the assistant of a chain of shops, each with what it asks for: MindMeld's Kwik-E-Mart.
 
+    python -m examples.requests.data > requests.jsonl              the requests to learn from, to be uploaded
+    python -m examples.requests.data FOLDER > requests.jsonl       all of an application of your own, laid out alike
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-REQUESTS, LEARNT_FROM = 1400, 1000
-"""The rest no model has seen; half of them are said in ways that nobody used before."""
-_SEED = 1966
-_SLIPS = 0.06
-"""Share of words with two letters swapped: a word nobody has seen."""
+from examples.bundled import bundled
+from lepton.errors import Invalid, LeptonError, Missing
 
-# What is wanted decides which words stand together, and no word alone: a bill, a move or a meter is in several.
-_WAYS: dict[str, tuple[str, ...]] = {
-    "outage": ("there is no power {place}", "the lights went out {place} {since}", "we have had no electricity {since}",
-               "is there an outage {place}?", "everything is dark {place}, when will power be back?"),
-    "bill": ("why is my bill so high {since}?", "I do not understand the amount on my bill",
-             "you have charged me twice {since}", "the bill for {place} is wrong", "can you explain what I pay for?"),
-    "payment": ("can I pay my bill later?", "I would like to pay in two parts", "my payment did not go through {since}",
-                "please change the day my bill is paid", "what is the account number to pay to?"),
-    "move": ("I am going to move, please stop the power {place}", "we move {since} and need power at the new house",
-             "how do I take my contract with me when I move?", "please start electricity {place} for a new tenant"),
-    "meter": ("here is the reading of my meter {number}", "the meter {place} shows {number}",
-              "my meter does not turn {since}", "when will somebody read the meter {place}?"),
-}
-# Said by none of the requests that are learnt from, and by half of the others.
-_NEW_WAYS: dict[str, tuple[str, ...]] = {
-    "outage": ("no lights {place} {since}, is the power out?", "our electricity is gone {place}"),
-    "bill": ("the amount you charged me {since} is too high", "I want my bill for {place} explained"),
-    "payment": ("is it possible to pay in parts?", "my account was changed, can I pay again?"),
-    "move": ("I will have a new house {since}, can my contract move too?", "we move out, stop our contract {place}"),
-    "meter": ("reading {number} {since}", "somebody has to look at the meter {place}, it shows {number}"),
-}
-_PLACES = ("in my house", "at our shop", "in the whole street", "on the second floor", "at my mother's flat")
-_SINCE = ("since last night", "since Monday", "this morning", "for two days", "next week", "again")
-_BEFORE = ("", "", "Hello, ", "Good morning, ", "Hi there! ", "Excuse me, ")
-_AFTER = ("", "", " Thank you.", " Please help.", " Regards, A. Moore")
+LEARNT_FROM = 560
+"""The rest no model has seen."""
+_SEED = 1966
+_FILES = ("train.txt", "test.txt")
+# A name is marked `{Elm Street|store_name}`, with a role as `{savings|account_type|dest}`.
+_MARKED = re.compile(r"\{([^{}|]+)\|([^{}|]+)(?:\|[^{}|]+)?\}")
+_NO_WORD = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What somebody wrote, and what they wanted."""
+    """What somebody said, and what was wanted."""
 
     number: int
     text: str
@@ -60,26 +48,59 @@ class Request:
     def event_id(self, run: str) -> str:
         return f"{run}-{self.number:04d}"
 
-
-def requests() -> list[Request]:
-    """All of them, the same every time."""
-    chance = np.random.default_rng(_SEED)
-    found = []
-    for number in range(REQUESTS):
-        wish = str(chance.choice(list(_WAYS)))
-        ways = _NEW_WAYS if number >= LEARNT_FROM and chance.random() < 0.5 else _WAYS
-        said = str(chance.choice(ways[wish])).format(
-            place=chance.choice(_PLACES), since=chance.choice(_SINCE), number=chance.integers(1000, 99_999))
-        text = f"{chance.choice(_BEFORE)}{said}{chance.choice(_AFTER)}"
-        words = [_slipped(word, chance) if chance.random() < _SLIPS else word for word in text.split(" ")]
-        shout = chance.random()
-        text = " ".join(words)
-        found.append(Request(number, text.upper() if shout < 0.05 else text.lower() if shout < 0.3 else text, wish))
-    return found
+    def row(self, run: str = "request") -> dict[str, Any]:
+        """Event and label in one, as a file to upload has them."""
+        return {**self.event(run), "wish": self.wish}
 
 
-def _slipped(word: str, chance: np.random.Generator) -> str:
-    if len(word) < 3:
-        return word
-    place = int(chance.integers(0, len(word) - 1))
-    return word[:place] + word[place + 1] + word[place] + word[place + 2:]
+def requests(folder: Path | None = None) -> list[Request]:
+    """All that are worded differently, in an order drawn once; without a folder, the package's.
+
+    `folder` is a MindMeld application's `domains`: `DOMAIN/INTENT/train.txt` and `test.txt`, a sentence a line. Of
+    sentences that differ in capitals, in punctuation or in the names marked in them only the first is taken, so that
+    none of the later requests is in truth one of those learnt from. Raises Missing, Invalid.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for place, line, wish in _lines(folder or _package()):
+        text = _MARKED.sub(r"\1", line)
+        if "{" in text or "}" in text:
+            raise Invalid("a brace does not mark a name", field="text", place=place, remedy="write {words|type}")
+        worded = _NO_WORD.sub(" ", _MARKED.sub(r" \2 ", line).lower()).strip()
+        if found.setdefault(worded, (text, wish))[1] != wish:
+            raise Invalid(f"the same words are said to want {found[worded][1]} and {wish}", field="wish", place=place,
+                          remedy="keep the line under one of the two")
+    said = list(found.values())
+    order = np.random.default_rng(_SEED).permutation(len(said))
+    return [Request(number, *said[at]) for number, at in enumerate(order)]
+
+
+def _package() -> Path:
+    return bundled("mindmeld/kwik_e_mart/domains/store_info/greet/train.txt").parents[2]
+
+
+def _lines(folder: Path) -> Iterator[tuple[str, str, str]]:
+    """Place, sentence with its marks, and wish."""
+    files = sorted(path for path in folder.glob("*/*/*.txt") if path.name in _FILES)
+    if not files:
+        raise Missing("no sentences were found", place=str(folder),
+                      remedy=f"name a folder with DOMAIN/INTENT/{_FILES[0]} in it")
+    for path in files:
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            if line.strip():
+                yield f"{path}, line {number}", line.strip(), path.parent.name
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", help="folder `domains` of a MindMeld application of your own")
+    folder = parser.parse_args().folder
+    try:
+        rows = requests(folder)
+    except LeptonError as error:
+        raise SystemExit(str(error)) from error
+    for one in rows if folder else rows[:LEARNT_FROM]:
+        print(json.dumps(one.row()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""The examples over images, series and text answer well to rows they have never seen."""
+"""The examples over images and series answer well to rows they have never seen."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,6 @@ from typing import Any
 
 from examples.digits import data as digits
 from examples.motors import data as motors
-from examples.requests import data as requests
 from lepton.contracts import pipeline
 from services.trainer.core.export.session import Session
 from services.trainer.core.learning import Given, Learned, learn
@@ -44,10 +43,3 @@ def test_bearings_that_will_fail_are_heard() -> None:
     learned, right = tried("motors", rows[:motors.LEARNT_FROM], rows[motors.LEARNT_FROM:], "failed")
     assert right >= 0.9
     assert learned.metrics["roc_auc"] >= 0.94
-
-
-def test_requests_are_understood_in_ways_nobody_used_before_too() -> None:
-    rows = requests.requests()
-    learned, right = tried("requests", rows[:requests.LEARNT_FROM], rows[requests.LEARNT_FROM:], "wish")
-    assert learned.metrics["accuracy"] >= 0.98
-    assert right >= 0.88
