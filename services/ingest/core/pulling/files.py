@@ -44,9 +44,10 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """Marks of files to read on, and of those that vanished with bytes nobody read."""
+    """Marks of files to read on, and of those that vanished with bytes nobody read; `begun`: files so far."""
 
     marks: list[Mark]
+    begun: int
     lost: list[Mark] = field(default_factory=list)
 
 
@@ -54,14 +55,17 @@ Same = Callable[[Found, Mark], bool]
 """Whether the file begins, up to the mark's offset, with what was read under the mark."""
 Beginning = Callable[[Found, Found], bool]
 """Whether all of the first file is, as it stands, the beginning of the second."""
-Ident = Callable[[Found], str]
+Ident = Callable[[Found, int], str]
+"""What a file's lines are called by; the number, which no other of the source has, tells apart what looks alike."""
 
 
-def recognise(marks: Iterable[Mark], found: Sequence[Found], same: Same, beginning: Beginning, ident: Ident) -> Census:
+def recognise(marks: Iterable[Mark], begun: int, found: Sequence[Found], same: Same, beginning: Beginning,
+              ident: Ident) -> Census:
     """Files to read: those known, wherever they were moved or copied to, and those that are new.
 
     A file was truncated or replaced when its inode no longer begins with what was read; what of the old content was
-    copied away first (copytruncate) is found by content, and read to its end before its place is forgotten.
+    copied away first (copytruncate) is found by content, and read to its end before its place is forgotten. `begun`:
+    how many files were, over all restarts.
     """
     by_inode = {(one.device, one.inode): one for one in found}
     kept: list[Mark] = []
@@ -89,8 +93,9 @@ def recognise(marks: Iterable[Mark], found: Sequence[Found], same: Same, beginni
             continue
         if one.quiet_s < SETTLED_S and any(beginning(one, other) for other in known if other.size >= one.size):
             continue
-        kept.append(Mark(ident(one), one.device, one.inode, one.path, size=one.size))
-    return Census(kept, lost)
+        begun += 1
+        kept.append(Mark(ident(one, begun), one.device, one.inode, one.path, size=one.size))
+    return Census(kept, begun, lost)
 
 
 def lines_of(chunk: bytes, mark: Mark, at_most: int) -> tuple[list[tuple[int, bytes]], int, bool]:
@@ -120,12 +125,16 @@ def advanced(mark: Mark, offset: int, head: str, tail: str, skipping: bool) -> M
                                    size=max(mark.size, offset))
 
 
-def to_cursor(marks: Sequence[Mark]) -> Cursor:
-    return {"files": msgspec.to_builtins(list(marks))}
+def to_cursor(marks: Sequence[Mark], begun: int) -> Cursor:
+    return {"files": msgspec.to_builtins(list(marks)), "begun": begun}
 
 
 def from_cursor(cursor: Cursor) -> list[Mark]:
     return msgspec.convert(cursor.get("files", []), list[Mark])
+
+
+def begun_of(cursor: Cursor) -> int:
+    return msgspec.convert(cursor.get("begun", 0), int)
 
 
 def _at(mark: Mark, found: Found) -> Mark:

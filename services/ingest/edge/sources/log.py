@@ -40,17 +40,18 @@ class LogOrigin:
                           remedy="name a path inside LEPTON_INGEST_LOG_ROOTS, or add its folder there")
 
     async def read(self, cursor: Cursor) -> Pulled:
-        return await self._thread.call(lambda: self._read(files.from_cursor(cursor)), READ_WITHIN_S)
+        return await self._thread.call(lambda: self._read(files.from_cursor(cursor), files.begun_of(cursor)),
+                                       READ_WITHIN_S)
 
     async def close(self) -> None:
         self._thread.leave()
 
     # -- in the thread ------------------------------------------------------------------------------------------
 
-    def _read(self, marks: list[FileMark]) -> Pulled:
+    def _read(self, marks: list[FileMark], begun: int) -> Pulled:
         try:
             found = self._look(marks)
-            census = files.recognise(marks, found, _same, _beginning, _ident)
+            census = files.recognise(marks, begun, found, _same, _beginning, _ident)
             items: list[Item] = []
             after: list[FileMark] = []
             for mark in census.marks:
@@ -64,7 +65,7 @@ class LogOrigin:
         losses = [f"{mark.path} went with {mark.size - mark.offset} bytes unread" for mark in census.lost]
         shown = ", ".join(f"{Path(mark.path).name} {mark.offset}/{mark.size}" for mark in after[:5])
         shown = (shown or "no file matches yet") + (" …" if len(after) > 5 else "")
-        return Pulled(items, files.to_cursor(after), shown,
+        return Pulled(items, files.to_cursor(after, census.begun), shown,
                       more=len(items) >= BATCH_LINES, lag=lag, losses=losses)
 
     def _look(self, marks: Sequence[FileMark]) -> list[FileFound]:
@@ -163,10 +164,10 @@ def _beginning(one: FileFound, other: FileFound) -> bool:
         return False
 
 
-def _ident(found: FileFound) -> str:
+def _ident(found: FileFound, number: int) -> str:
     with Path(found.path).open("rb") as file:
         begin = _at(file, 0, min(found.size, files.HEAD_BYTES))
-    return _digest(f"{found.device}/{found.inode}/".encode() + begin)
+    return _digest(f"{found.device}/{found.inode}/{number}/".encode() + begin)
 
 
 def _head(file: BinaryIO, offset: int) -> str:

@@ -73,19 +73,19 @@ class SqlOrigin:
         items: list[Item] = []
         limit = source.batch_rows
         with engine.connect() as connection:
+            beyond = _fetch(connection, self._beyond(origin, place), limit)
+            full = False
             if place.at is not None and source.tie is None:
-                # Rows that came later with the value where the last batch ended.
+                # Rows that came later with the value where the last batch ended. They are asked for last: each query
+                # sees what was committed until then, and what is beyond must not be newer than these.
                 same = _fetch(connection, self._select(origin, origin.c[source.cursor] == place.at),
                               limit + place.seen.total())
                 items += place.same(same.rows)
                 full = same.more or len(items) >= limit
-            else:
-                full = False
-            if not full:
-                beyond = _fetch(connection, self._beyond(origin, place), limit)
-                full = beyond.more
-                items += (place.beyond(beyond.rows, source.cursor) if source.tie is None
-                          else place.tied(beyond.rows, source.cursor, source.tie))
+        if not full:
+            full = beyond.more
+            items += (place.beyond(beyond.rows, source.cursor) if source.tie is None
+                      else place.tied(beyond.rows, source.cursor, source.tie))
         return Pulled(items, place.to_cursor(), place.shown, more=full, lag=None if full else 0)
 
     def _beyond(self, origin: FromClause, place: SqlPlace) -> Select[Any]:

@@ -129,6 +129,15 @@ async def test_an_inode_that_is_used_again_is_another_file(tmp_path: Path) -> No
     assert await follower.look() == orders(8, 9, 10)
 
 
+async def test_lines_of_a_file_that_begins_as_the_one_before_have_ids_of_their_own(tmp_path: Path) -> None:
+    log, follower = tmp_path / "app.log", Follower(f"{tmp_path}/app.log", [tmp_path])
+    append(log, lines(range(60)))
+    assert len(await follower.look()) == 60
+    log.write_text(lines(range(40)))
+    assert len(await follower.look()) == 40
+    assert len(set(follower.marks)) == 100
+
+
 async def test_a_line_without_end_is_one_dead_letter_and_memory_stays_bounded(tmp_path: Path) -> None:
     log, follower = tmp_path / "app.log", Follower(f"{tmp_path}/app.log", [tmp_path])
     append(log, "x" * 3_000_000)

@@ -1,13 +1,19 @@
 """A table as a source, over a real SQLite file: each row once, whatever its cursor repeats and whenever it comes."""
 
+import sqlite3
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
 from lepton.contracts import codec
 from lepton.contracts.pb.quality_pb2 import QualitySummary
+from lepton.contracts.source_blocks import SqlSource
 from lepton.contracts.topics import Topic
+from services.ingest.edge.sources.sql import SqlOrigin
+from services.ingest.flow.pulling.origin import Row
 from tests.unit.ingest.house import House, living, until
 from tests.unit.ingest.sources.shop import VARIABLE, Table, events, pulled, pulling, sql, standing
 
@@ -115,3 +121,29 @@ async def test_what_fails_is_said_without_the_url_and_mends_itself(
         await pulled(house, 1)
         assert (await standing(house, "orders", state="following"))["reason"] == ""
         assert service.health.report()["notes"] == {}
+
+
+async def test_what_one_transaction_commits_between_two_queries_is_read_whole(table: Table) -> None:
+    table.run("pragma journal_mode=wal")
+    table.add(1)
+    origin = SqlOrigin(SqlSource(name="orders", url_from=VARIABLE, table="orders", cursor="id"), table.url)
+    await origin.open({})
+    read = await origin.read({})
+    later = iter([["insert into orders select 1, 'c', at, price, 'late' from orders",
+                   "insert into orders select 2, 'c', at, price, 'beyond' from orders limit 1"]])
+
+    def between(*_: object) -> None:
+        with closing(sqlite3.connect(table.path)) as connection:
+            for statement in next(later, []):
+                connection.execute(statement)
+            connection.commit()
+    sqlalchemy.event.listen(sqlalchemy.Engine, "after_cursor_execute", between)
+    try:
+        found = []
+        for _ in range(3):
+            read = await origin.read(read.cursor)
+            found += [item.values["note"] for item in read.items if isinstance(item, Row)]
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "after_cursor_execute", between)
+        await origin.close()
+    assert found == ["late", "beyond"]
