@@ -1,6 +1,5 @@
 """How dead letters are found: a topic is read from its beginning, and only what is wanted is held."""
 
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,6 +13,8 @@ POLL_RECORDS = 500
 MAX_FOUND = 100_000
 
 Wanted = Callable[[Letter], bool]
+# When it was refused, and where it lies.
+_Found = tuple[int, Place, int, str]
 
 
 async def read_letters(broker: Broker, topic_name: str, *, newest: int | None = None) -> list[Letter]:
@@ -39,11 +40,11 @@ async def stream_letters(broker: Broker, topic_name: str, wanted: Wanted, *, lim
                          settled: bool = False) -> AsyncGenerator[Letter, None]:
     """At most `limit` wanted letters of a topic: the last ones if `newest`, else the first, by offset.
 
-    `settled`: also those that were replayed or discarded. The topic is read twice, first for places and marks alone,
-    so that memory is bounded whatever lies there.
+    `settled`: also those that were replayed or discarded. The topic is read for places and marks alone first, and once
+    more for places where there are more than can be held, so that letters take no memory of their own.
     """
     async with _reading(broker, topic_name) as (reader, begins, ends):
-        places, marks = await _survey(reader, begins, ends, wanted, settled)
+        places, marks = await _survey(reader, begins, ends, wanted, settled, newest)
         chosen = set(places[-limit:] if newest else places[:limit])
         if not chosen:
             return
@@ -68,18 +69,35 @@ async def letter_at(broker: Broker, topic_name: str, partition: int, offset: int
 
 
 async def _survey(reader: Reader, begins: dict[Place, int], ends: dict[Place, int], wanted: Wanted,
-                  settled: bool) -> tuple[list[tuple[Place, int]], dict[str, set[str]]]:
-    """Where wanted letters lie, in the order they were refused, and all marks."""
+                  settled: bool, newest: bool) -> tuple[list[tuple[Place, int]], dict[str, set[str]]]:
+    """Where wanted letters lie, in the order they were refused (of too many the last or the first), and all marks."""
     marks: dict[str, set[str]] = {}
-    found: deque[tuple[int, Place, int, str]] = deque(maxlen=MAX_FOUND)
+    found: list[_Found] = []
     async for record in _records(reader, begins, ends):
         mark = mark_of(record)
         if mark is not None:
             marks.setdefault(mark[0], set()).add(mark[1])
-        elif wanted(read_letter(record)):
-            found.append((record.timestamp_ms, Place(record.topic, record.partition), record.offset, record.place))
-    done = set().union(*marks.values())
-    return [(place, offset) for _, place, offset, name in sorted(found) if settled or name not in done], marks
+        elif len(found) <= MAX_FOUND and wanted(read_letter(record)):
+            found.append(_found(record))
+    done = frozenset().union(*marks.values()) if not settled else frozenset[str]()
+    if len(found) > MAX_FOUND:
+        # Only now is it known which of them wait: a mark comes long after its letter.
+        found = []
+        async for record in _records(reader, begins, ends):
+            if record.place not in done and mark_of(record) is None and wanted(read_letter(record)):
+                found.append(_found(record))
+                if len(found) >= 2 * MAX_FOUND:
+                    found = _outermost(found, newest)
+        found = _outermost(found, newest)
+    return [(place, offset) for _, place, offset, name in sorted(found) if name not in done], marks
+
+
+def _found(record: Record) -> _Found:
+    return record.timestamp_ms, Place(record.topic, record.partition), record.offset, record.place
+
+
+def _outermost(found: list[_Found], newest: bool) -> list[_Found]:
+    return sorted(found)[-MAX_FOUND:] if newest else sorted(found)[:MAX_FOUND]
 
 
 @asynccontextmanager

@@ -11,22 +11,26 @@ from lepton.contracts.envelope import ATTEMPT
 REPLAY_BATCH = 500
 
 Told = Callable[[Sequence[Letter]], Sequence[Outgoing]]
+KeyOf = Callable[[Letter, bytes | None], bytes | None]
+"""The key that a letter's value has on its topic; None where it cannot be told."""
 
 
 async def replay(broker: Broker, topic_name: str, chosen: Wanted, *, dry_run: bool = False, limit: int = MAX_FOUND,
-                 again: bool = False, edits: Mapping[str, bytes] | None = None,
+                 again: bool = False, edits: Mapping[str, bytes] | None = None, key_of: KeyOf = lambda _, __: None,
                  keep_bytes: int | None = None) -> list[Letter]:
     """Send chosen letters back to the topic and partition they came from; returns those that went (or would go).
 
     Each goes back once: that it did is written to the dead-letter topic in the same transaction, so a second replay,
     also one at the same moment, has no second effect. `again`: also those that were dealt with before. `edits`: what
     goes back instead of the value, by the letter's own place. The first `limit` go, in the order they were refused.
-    `keep_bytes`: the letters returned have values cut to so many.
+    `key_of`: what that has as its key; by it goes where it belongs what was edited into another's, or never lay on the
+    topic. `keep_bytes`: the letters returned have values cut to so many.
     """
     edited = edits or {}
 
     def told(letters: Sequence[Letter]) -> list[Outgoing]:
-        return [record for letter in letters for record in (_back(topic_name, letter, edited), _mark(letter, REPLAYED))]
+        return [record for letter in letters
+                for record in (_back(topic_name, letter, edited, key_of), _mark(letter, REPLAYED))]
 
     return await _settle(broker, topic_name, chosen, told, dry_run=dry_run, limit=limit, again=again,
                          keep_bytes=keep_bytes)
@@ -69,11 +73,16 @@ async def _settle(broker: Broker, topic_name: str, chosen: Wanted, told: Told, *
     return gone
 
 
-def _back(topic_name: str, letter: Letter, edits: Mapping[str, bytes]) -> Outgoing:
+def _back(topic_name: str, letter: Letter, edits: Mapping[str, bytes], key_of: KeyOf) -> Outgoing:
     record = letter.record
+    value, key, partition = edits.get(record.place, record.value), record.key, letter.origin_partition
+    if partition is None or record.place in edits:
+        found = key_of(letter, value)
+        if found is not None and found != key:
+            key, partition = found, None
     headers = (*(pair for pair in without_ours(record.headers) if pair[0] != ATTEMPT),
                (ATTEMPT, str(letter.attempts + 1).encode()))
-    return Outgoing(topic_name, edits.get(record.place, record.value), record.key, headers, letter.origin_partition)
+    return Outgoing(topic_name, value, key, headers, partition)
 
 
 def _mark(letter: Letter, name: str) -> Outgoing:

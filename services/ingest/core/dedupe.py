@@ -211,14 +211,21 @@ class Seen:
             self._alike |= zip(keys.texts.take(pa.array(alike)).to_pylist(), (first + alike).tolist(), strict=True)
 
 
+Said = tuple[str, ...]
+"""A label: event id, the label as text and, where the record states it, microseconds since the epoch it is of."""
+
+
 class LastLabels:
-    """The newest label of each event within the window: the same one again is a duplicate, another a correction."""
+    """The newest label of each event within the window: the same one again is a duplicate, another a correction.
+
+    Said again of a later time it is none: a correction of a time between would count else.
+    """
 
     PREFIX = "labels"
 
     def __init__(self, window: int) -> None:
-        self.ring: Ring[list[tuple[str, str]]] = Ring(window, self.PREFIX, listed(tuple[str, str]))
-        self._labels: dict[str, tuple[str, int]] = {}
+        self.ring: Ring[list[Said]] = Ring(window, self.PREFIX, listed(Said))
+        self._labels: dict[str, tuple[str, int, int]] = {}
 
     def restore(self, values: Iterable[bytes]) -> None:
         self.ring.restore(values)
@@ -226,34 +233,36 @@ class LastLabels:
         for chunk in self.ring.chunks:
             self._learn(chunk)
 
-    def duplicates(self, entries: Sequence[tuple[str, str]]) -> list[int]:
-        """Indexes of (event id, label as text) that say again what was said last."""
+    def duplicates(self, entries: Sequence[Said]) -> list[int]:
+        """Indexes of those that say again what was said last."""
         if self.ring.window == 0:
             return []
-        now: dict[str, str] = {}
+        now: dict[str, tuple[str, int]] = {}
         found = []
-        for index, (event_id, label) in enumerate(entries):
-            last = now.get(event_id) or self._labels.get(event_id, ("", 0))[0]
-            if last == label:
+        for index, (event_id, label, *stated) in enumerate(entries):
+            last, last_us = now.get(event_id) or self._labels.get(event_id, ("", 0))[:2]
+            at_us = int(stated[0]) if stated else 0
+            if last == label and at_us <= last_us:
                 found.append(index)
-            now[event_id] = label
+            else:
+                now[event_id] = (label, at_us)
         return found
 
-    def plan(self, entries: list[tuple[str, str]]) -> Plan[list[tuple[str, str]]]:
+    def plan(self, entries: list[Said]) -> Plan[list[Said]]:
         return self.ring.plan(entries)
 
-    def apply(self, plan: Plan[list[tuple[str, str]]]) -> None:
+    def apply(self, plan: Plan[list[Said]]) -> None:
         gone = self.ring.apply(plan)
         for chunk in plan.chunks:
             self._learn(chunk)
         for chunk in gone:
-            for event_id, _ in chunk.entries:
-                if self._labels.get(event_id, ("", -1))[1] == chunk.number:
+            for event_id, *_ in chunk.entries:
+                if self._labels.get(event_id, ("", 0, -1))[2] == chunk.number:
                     del self._labels[event_id]
 
-    def _learn(self, chunk: Chunk[list[tuple[str, str]]]) -> None:
-        for event_id, label in chunk.entries:
-            self._labels[event_id] = (label, chunk.number)
+    def _learn(self, chunk: Chunk[list[Said]]) -> None:
+        for event_id, label, *stated in chunk.entries:
+            self._labels[event_id] = (label, int(stated[0]) if stated else 0, chunk.number)
 
 
 def keys_of(ids: pa.StringArray, entities: pa.StringArray) -> pa.StringArray:

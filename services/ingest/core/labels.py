@@ -12,6 +12,7 @@ from lepton.contracts.pb.outcomes_pb2 import Outcome
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.pipeline_blocks import FieldSpec
 from services.ingest.core.cloudevents import Mode, mode_of
+from services.ingest.core.dedupe import Said
 from services.ingest.core.quality import explain, moment, source_of
 from services.ingest.core.reading.intake import RawEvent, Rejected, Rejection
 from services.ingest.core.schema import MAX_ID_CHARS, typed
@@ -21,10 +22,12 @@ _MEMBERS = {"float": "number", "int": "number", "bool": "flag", "category": "cat
 
 @dataclass(frozen=True, slots=True)
 class LabelIntake:
-    """Labels of a batch; index i of both lists is the same record."""
+    """Labels of a batch; index i of the first three lists is the same record."""
 
     outcomes: list[Outcome]
     positions: list[int]
+    stated: list[bool]
+    """Whether the record says of what time it is."""
     rejections: list[Rejection]
 
 
@@ -52,21 +55,22 @@ class Labels:
 
     def read(self, records: Sequence[RawEvent]) -> LabelIntake:
         """Every record is in the answer once, but opinions: they are no labels, and the watchdog reads them."""
-        intake = LabelIntake([], [], [])
+        intake = LabelIntake([], [], [], [])
         for position, record in enumerate(records):
             if is_opinion(record.headers):
                 continue
             try:
-                outcome = self._outcome(record)
+                outcome, stated = self._outcome(record)
             except (Rejected, ValueError, RecursionError) as error:
                 why = explain(error)
                 intake.rejections.append(Rejection(position, why.code, str(why), why.field, source_of(record.headers)))
             else:
                 intake.outcomes.append(outcome)
                 intake.positions.append(position)
+                intake.stated.append(stated)
         return intake
 
-    def _outcome(self, record: RawEvent) -> Outcome:
+    def _outcome(self, record: RawEvent) -> tuple[Outcome, bool]:
         if record.value is None:
             raise Rejected("malformed", "no value")
         content_type = next((value for name, value in record.headers if name == "content-type"), None)
@@ -77,7 +81,7 @@ class Labels:
         event_id = _name(found.event_id, "event_id")
         entity = event_id if found.entity is None else _name(found.entity, "entity")
         time = moment(found.label_time, record, "label_time")
-        return self.outcome(event_id, entity, found.label, time, with_event=False)
+        return (self.outcome(event_id, entity, found.label, time, with_event=False), found.label_time is not None)
 
     def outcome(self, event_id: str, entity: str, label: float | bool | str, time: datetime | int, *,
                 with_event: bool) -> Outcome:
@@ -90,8 +94,10 @@ class Labels:
             outcome.label_time.FromMicroseconds(time)
         return outcome
 
-    def text_of(self, outcome: Outcome) -> str:
-        return as_text(getattr(outcome, self._member))
+    def said(self, intake: LabelIntake) -> list[Said]:
+        return [(outcome.event_id, as_text(getattr(outcome, self._member)),
+                 *((str(outcome.label_time.ToMicroseconds()),) if stated else ()))
+                for outcome, stated in zip(intake.outcomes, intake.stated, strict=True)]
 
 
 def _name(value: str | int, member: str) -> str:

@@ -9,7 +9,7 @@ from lepton.contracts.pipeline import Pipeline
 from lepton.errors import Invalid
 from services.ingest.core.clean.past import Past
 from services.ingest.core.clean.times import NO_WATERMARK
-from services.ingest.core.dedupe import LastLabels, Plan, Seen
+from services.ingest.core.dedupe import LastLabels, Plan, Said, Seen
 from services.ingest.core.judged import Accepted
 from services.ingest.core.keys.state import StateRecord
 from services.ingest.core.quarantine import Decision, FieldDecision
@@ -116,7 +116,7 @@ class LabelsPartition:
 
     def __init__(self, window: int) -> None:
         self.last = LastLabels(window)
-        self._pending: Plan[list[tuple[str, str]]] | None = None
+        self._pending: Plan[list[Said]] | None = None
 
     def restore(self, records: Mapping[bytes, bytes]) -> None:
         """Raises Invalid when a record of ours cannot be read."""
@@ -126,7 +126,7 @@ class LabelsPartition:
     def resize(self, window: int) -> None:
         self.last.ring.resize(window)
 
-    def plan(self, entries: list[tuple[str, str]]) -> list[StateRecord]:
+    def plan(self, entries: list[Said]) -> list[StateRecord]:
         self._pending = self.last.plan(entries)
         return self._pending.records
 

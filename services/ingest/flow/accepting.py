@@ -107,7 +107,7 @@ class Accepting:
             return Results(rejections=why, tally=Tally(rejected=len(why)))
         mine = self._labels[partition]
         intake = labels.read(records)
-        entries = [(outcome.event_id, labels.text_of(outcome)) for outcome in intake.outcomes]
+        entries = labels.said(intake)
         again = set(mine.last.duplicates(entries))
         fresh = [index for index in range(len(entries)) if index not in again]
         return Results(

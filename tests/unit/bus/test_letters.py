@@ -2,6 +2,9 @@
 
 import re
 
+import pytest
+
+from lepton.bus.letters import finding
 from lepton.bus.letters.finding import find_letters, letter_at
 from lepton.bus.letters.refusing import DeadLetters
 from lepton.bus.letters.settling import discard, replay
@@ -47,6 +50,19 @@ async def test_letters_that_were_dealt_with_are_shown_on_request_only_and_with_w
     one = await letter_at(broker, "in", 0, 1)
     assert one is not None and one.discarded and one.record.value == b"value-1"
     assert await letter_at(broker, "in", 0, 3) is None, "a mark is no letter"
+
+
+async def test_of_more_than_can_be_held_the_oldest_that_wait_go_first_until_none_is_left(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finding, "MAX_FOUND", 4)
+    broker = await with_letters(15)
+    newest = await find_letters(broker, "in", lambda _: True, limit=2, newest=True)
+    assert [letter.field for letter in newest] == ["f13", "f14"]
+    sent = [await replay(broker, "in", lambda _: True, limit=3) for _ in range(6)]
+    assert [[letter.field for letter in batch] for batch in sent] == [
+        *([f"f{number}" for number in range(start, start + 3)] for start in range(0, 15, 3)), []]
+    every = await find_letters(broker, "in", lambda _: True, limit=2, newest=False, settled=True)
+    assert [(letter.field, letter.replayed) for letter in every] == [("f0", True), ("f1", True)]
 
 
 async def test_a_dry_run_changes_nothing_and_says_what_would_go() -> None:

@@ -3,7 +3,7 @@
 import base64
 from typing import Any
 
-from lepton.bus.records import Outgoing
+from lepton.bus.records import Outgoing, partition_for
 from lepton.contracts.topics import Topic
 from tests.unit.gateway.house import House
 from tests.unit.gateway.test_access import assert_problem
@@ -82,6 +82,21 @@ async def test_an_edited_letter_goes_back_as_it_was_mended(house: House) -> None
     await settle(house, "replay", filter={"letters": ["events/0/1"]}, edits={"events/0/1": {"event_id": "e-1", "n": 1}})
     (record,) = await house.records("lepton-events-shop")
     assert (record.value, record.key) == (b'{"event_id":"e-1","n":1}', b"c")
+
+
+async def test_what_was_mended_goes_where_its_entity_belongs(house: House) -> None:
+    await with_letters(house)
+    # A row of a file: it never lay on the topic, and its letter is keyed by its place.
+    await house.broker.writer("test").send(Outgoing("lepton-events-shop-dead-letters", b"a,b", b"p.csv:17", (
+        ("lepton-dead-reason", b"malformed: no row"), ("lepton-dead-place", b"p.csv:17"))))
+    listed = (await house.admin.get(LETTERS, params={"code": "malformed"})).json()
+    row = next(one["letter"] for one in listed if one["place"] == "p.csv:17")
+    mended = {one: {"event_id": f"e-{number}", "customer": name, "price": 1}
+              for number, (one, name) in enumerate(((row, "bob"), ("events/0/1", "ann"), ("events/0/2", "c")))}
+    await settle(house, "replay", filter={"letters": list(mended)}, edits=mended)
+    sent = {record.key: record.partition for record in await house.records("lepton-events-shop")}
+    count = len(house.broker.topic("lepton-events-shop").logs)
+    assert sent == {b"bob": partition_for(b"bob", count), b"ann": partition_for(b"ann", count), b"c": 0}
 
 
 async def test_discarding_hides_letters_and_is_for_admins(house: House) -> None:

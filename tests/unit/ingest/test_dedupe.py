@@ -135,7 +135,7 @@ def test_keys_tell_id_and_entity_apart() -> None:
     assert len(set(keys_of(["a", "ab"], ["bc", "c"]))) == 2
 
 
-def learn(labels: LastLabels, entries: list[tuple[str, str]], stored: dict[bytes, bytes]) -> None:
+def learn(labels: LastLabels, entries: list[tuple[str, ...]], stored: dict[bytes, bytes]) -> None:
     plan = labels.plan(entries)
     stored.update(plan.records)
     labels.apply(plan)
@@ -150,6 +150,19 @@ def test_the_same_label_again_is_a_duplicate_and_another_a_correction() -> None:
     again = LastLabels(1000)
     again.restore(stored.values())
     assert again.duplicates([("e", "False"), ("f", "False")]) == [0]
+
+
+def test_a_label_said_again_of_a_later_time_is_none_that_was_said() -> None:
+    labels, stored = LastLabels(1000), dict[bytes, bytes]()
+    # What has the latest time counts, so of true at 10, true at 12 and false at 11 it is the second.
+    assert labels.duplicates([("e", "True", "10"), ("e", "True", "12"), ("e", "False", "11"), ("e", "False", "11"),
+                              ("e", "False")]) == [3, 4]
+    learn(labels, [("e", "True", "12"), ("f", "True")], stored)
+    again = LastLabels(1000)
+    again.restore(stored.values())
+    for one in (labels, again):
+        assert one.duplicates([("e", "True", "11"), ("e", "True", "12"), ("e", "True"), ("f", "True")]) == [0, 1, 2, 3]
+        assert one.duplicates([("e", "True", "13"), ("f", "True", "1")]) == []
 
 
 def test_labels_fall_out_of_their_window_unless_said_again() -> None:

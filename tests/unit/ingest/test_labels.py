@@ -43,8 +43,8 @@ def test_the_label_has_the_type_the_pipeline_says(kind: str, good: Any, bad: Any
 
 def test_labels_compare_by_value() -> None:
     reader = labels()
-    intake = reader.read(records({"event_id": "1", "label": True}, {"event_id": "2", "label": False}))
-    assert [reader.text_of(one) for one in intake.outcomes] == ["True", "False"]
+    intake = reader.read(records({"event_id": "1", "label": True}, {"event_id": "2", "label": False, "label_time": 2}))
+    assert reader.said(intake) == [("1", "True"), ("2", "False", "2000000")]
 
 
 @pytest.mark.parametrize(("value", "code", "field"), [

@@ -9,13 +9,15 @@ from lepton.bus.commands.audit import Audit
 from lepton.bus.letters.choosing import LetterFilter, LetterId
 from lepton.bus.letters.finding import find_letters, letter_at
 from lepton.bus.letters.letter import Letter
-from lepton.bus.letters.settling import discard, replay
+from lepton.bus.letters.settling import KeyOf, discard, replay
 from lepton.bus.records import Broker
 from lepton.contracts import topics
 from lepton.contracts.files.rows import ORIGIN
 from lepton.contracts.pb.pipelines_pb2 import PipelineState
+from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.topics import Topic
 from lepton.errors import Invalid, Missing
+from services.gateway.core import requests
 from services.gateway.core.auth import Caller
 from services.gateway.flow.pipelines import Catalogue
 
@@ -84,6 +86,7 @@ class Letters:
         Raises Missing, Invalid, Refused (another replay is under way), Unavailable.
         """
         state = await self._ready(name, wanted)
+        pipeline = self._catalogue.parsed(state)
         edited = {_place(state, where): value for where, value in (edits or {}).items()}
         if not dry_run:
             await self._audit.record(caller.key_id, "dead-letters.replay", name,
@@ -91,7 +94,8 @@ class Letters:
 
         async def send(topic: str, left: int) -> Sequence[Letter]:
             return await replay(self._broker, _name(state, topic), _chosen(wanted, topic), dry_run=dry_run, limit=left,
-                                again=again, edits=edited, keep_bytes=MAX_SHOWN_BYTES)
+                                again=again, edits=edited, key_of=_entities(pipeline) if topic == "events" else _unknown,
+                                keep_bytes=MAX_SHOWN_BYTES)
         return await _each(wanted, limit, send)
 
     async def discard(self, caller: Caller, name: str, wanted: LetterFilter, *, dry_run: bool,
@@ -114,6 +118,24 @@ class Letters:
         if not wanted.topics:
             raise Invalid("no topic is named", field="topic")
         return await self._catalogue.state(name)
+
+
+def _entities(pipeline: Pipeline) -> KeyOf:
+    def entity(letter: Letter, value: bytes | None) -> bytes | None:
+        structured = letter.header("content-type").startswith("application/cloudevents+json")
+        attributes = {"id": letter.event_id} if letter.event_id else {}
+        try:
+            (found,) = requests.events(
+                pipeline, requests.Body("cloudevent" if structured else "json", value or b"", attributes))
+        except (Invalid, ValueError):
+            # No event, so it is refused again wherever it goes.
+            return None
+        return found.key.encode()
+    return entity
+
+
+def _unknown(_: Letter, __: bytes | None) -> None:
+    return None
 
 
 def _topics(wanted: LetterFilter) -> list[str]:

@@ -59,6 +59,9 @@ def _may_help(letter: Letter, shut_out: frozenset[str]) -> bool:
         return False
     if letter.source in shut_out:
         return False
+    if letter.origin_partition is None:
+        # A row that never lay on the topic was refused where it was read, and has no key to go back by.
+        return False
     # A structured CloudEvent names its source within: it may be one that is still shut out.
     return not (shut_out and letter.code == QUARANTINED and not letter.source)
 
