@@ -93,9 +93,9 @@ class Letters:
                                      _told(wanted, limit, again, len(edited)))
 
         async def send(topic: str, left: int) -> Sequence[Letter]:
+            key_of = _entities(pipeline) if topic == "events" else _unknown
             return await replay(self._broker, _name(state, topic), _chosen(wanted, topic), dry_run=dry_run, limit=left,
-                                again=again, edits=edited, key_of=_entities(pipeline) if topic == "events" else _unknown,
-                                keep_bytes=MAX_SHOWN_BYTES)
+                                again=again, edits=edited, key_of=key_of, keep_bytes=MAX_SHOWN_BYTES)
         return await _each(wanted, limit, send)
 
     async def discard(self, caller: Caller, name: str, wanted: LetterFilter, *, dry_run: bool,
