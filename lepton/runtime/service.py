@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -25,6 +26,8 @@ EXIT_CRASH = 1
 EXIT_UNREACHABLE = 3
 # A resource that closes after the drain deadline still gets this long to let go of what it holds.
 CLOSE_S = 2.0
+# More than any process of ours has; some systems bear no more than about this.
+_MOST_FILES = 1 << 20
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +178,19 @@ def run(build: Callable[[Settings], Service], settings_class: type[Settings]) ->
     """
     settings = load(settings_class)
     logs.install(settings)
+    raise_open_files()
     sys.exit(uvloop.run(_live(build, settings)))
+
+
+def raise_open_files() -> None:
+    """As many files as this process may have at most: the soft limit is meant for `select`, which nothing here uses.
+
+    Each connection is one, so at the usual 1,024 a predictor would turn away its callers.
+    """
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if most == resource.RLIM_INFINITY else min(most, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 async def _live(build: Callable[[Settings], Service], settings: Settings) -> int:

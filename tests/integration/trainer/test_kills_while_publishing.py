@@ -138,7 +138,7 @@ async def test_killed_at_every_state_of_a_run_its_version_is_published_once_and_
         with place.trainer(LEPTON_MONGO_URL=url):
             await looks_as_if_never_killed(place, run_id, strikes)
             # The same once more and undisturbed: what the kills left behind is the same model to the bit.
-            whole = await place.ended(await place.ask("whole", promote=False))
+            whole = await place.ended(await place.ask("whole", promote=False), 240)
             assert whole.progress.state == SUCCEEDED, whole.progress.failure
             collected = await place.ended(await place.ask("collect", kind=COLLECT))
             assert collected.progress.metrics["files"] == 0

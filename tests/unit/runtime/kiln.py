@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import sys
 from pathlib import Path
 from typing import ClassVar
@@ -42,4 +43,7 @@ def build(settings: KilnSettings) -> Service:
 
 
 if __name__ == "__main__":
+    if "KILN_FILES" in os.environ:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (int(os.environ["KILN_FILES"]),
+                                                    resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     run(build, KilnSettings)

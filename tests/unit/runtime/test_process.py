@@ -1,6 +1,7 @@
 """A real process, its real signals and exit codes."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -44,6 +45,15 @@ def test_sigterm_drains_within_the_drain_time_and_exits_0(
     process.send_signal(signal.SIGTERM)
     assert process.wait(5) == 0
     assert '"message": "drained"' in log.read_text()
+
+
+def test_a_process_may_have_as_many_files_as_the_system_allows_it(
+        processes: list[subprocess.Popen[str]], tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    process = start(processes, log, KILN_DRAINS="at once", KILN_FILES="256")
+    poll_until(lambda: "is ready" in log.read_text(), "the process to be ready", 20)
+    assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE)[0] == min(most, 1 << 20) > 256
 
 
 def test_work_that_does_not_end_is_cut_off_at_the_drain_time(
