@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-import resource
+import resource as system_resource
 import signal
 import sys
 from collections.abc import Callable
@@ -187,10 +187,10 @@ def raise_open_files() -> None:
 
     Each connection is one, so at the usual 1,024 a predictor would turn away its callers.
     """
-    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MOST_FILES if most == resource.RLIM_INFINITY else min(most, _MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    soft, most = system_resource.getrlimit(system_resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if most == system_resource.RLIM_INFINITY else min(most, _MOST_FILES)
+    if soft != system_resource.RLIM_INFINITY and soft < wanted:
+        system_resource.setrlimit(system_resource.RLIMIT_NOFILE, (wanted, most))
 
 
 async def _live(build: Callable[[Settings], Service], settings: Settings) -> int:
