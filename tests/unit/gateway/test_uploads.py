@@ -120,6 +120,24 @@ async def test_a_parquet_file_is_written_row_group_by_row_group(house: House) ->
     assert not list((house.settings.state_dir / "uploads").glob("*"))
 
 
+async def test_rows_of_parquet_that_can_be_no_event_are_dead_letters_and_the_file_ends(house: House) -> None:
+    await house.apply()
+    table = pa.table({"customer": ["c-1", "c-2", "c-3", "c-4"], "price": [1.0, 2.0, 3.0, 4.0],
+                      "occurred_at": pa.array([1_780_000_000_000_000, 2**62, None, 0], pa.timestamp("us", "Mars/P")),
+                      "colour": pa.DictionaryArray.from_arrays([0, 0, 1, 0], ["red", "x" * 2_000_000])})
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    data = sink.getvalue()
+    upload = await send(house, await begin(house, data, name="p.parquet", kind="parquet"), data)
+    assert (upload["rows"], upload["refused"], upload["done"]) == (4, 2, True)
+    found = await events(house)
+    assert {one["customer"]: one.get("occurred_at") for one in found.values()} == {
+        "c-1": "2026-05-28T20:26:40+00:00", "c-4": "1970-01-01T00:00:00+00:00"}
+    letters = (await house.admin.get("/v1/pipelines/shop/dead-letters")).json()
+    assert {(one["place"], one["reason"].partition(":")[0], one["field"]) for one in letters} == {
+        ("p.parquet:2", "out_of_range", "occurred_at"), ("p.parquet:3", "too_large", None)}
+
+
 async def test_what_is_no_parquet_or_not_what_was_announced_is_refused_and_can_be_sent_again(house: House) -> None:
     await house.apply()
     data = b"PAR1 this is not what it says PAR1"

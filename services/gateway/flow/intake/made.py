@@ -1,10 +1,11 @@
 """What a row of a file has become: an event, or the reason why it cannot be one."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from lepton.contracts.files.records import MAX_RECORD_BYTES
 from lepton.contracts.files.rows import FileEvent, Rows
+from lepton.contracts.files.tables import Told
 from lepton.errors import Invalid
 from lepton.store.files.uploads import Upload
 
@@ -30,12 +31,25 @@ def made_of_text(rows: Rows, upload: Upload, columns: Sequence[str | None], reco
         return error
 
 
-def made_of_values(rows: Rows, row: Mapping[str, Any], number: int) -> Made:
-    """The row as Parquet has it, by members."""
+def made_of_rows(rows: Rows, members: Mapping[str, str], part: Sequence[Told],
+                 first: int) -> tuple[list[Made], list[bytes]]:
+    """Rows as Parquet has them, by its columns, from row `first` on; of those refused, what can be shown of them."""
+    made = [_made_of_values(rows, members, row, number) for number, row in enumerate(part, start=first)]
+    return made, [_shown(row) if isinstance(one, Invalid) else b"" for one, row in zip(made, part, strict=True)]
+
+
+def _made_of_values(rows: Rows, members: Mapping[str, str], row: Told, number: int) -> Made:
     try:
-        event = rows.from_row(row, number)
+        if isinstance(row, Invalid):
+            raise Invalid(row.message, field=members.get(row.field or ""))
+        event = rows.from_row({members[name]: value for name, value in row.items()}, number)
         if len(event.value) > MAX_RECORD_BYTES:
             raise Invalid("too_large: the record is longer than a megabyte")
         return event
     except Invalid as error:
         return error
+
+
+def _shown(row: Told) -> bytes:
+    """What no value could be made of is not shown."""
+    return b"" if isinstance(row, Invalid) else repr(row).encode("utf-8", "replace")

@@ -10,24 +10,20 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from lepton.contracts.files import parquet
+from lepton.contracts.files.tables import Told
 from lepton.errors import Invalid, Unavailable
 
-MAX_COLUMN_BYTES = 512 * 1024 * 1024
-"""Of one column in one row group, unpacked: a small file may claim to hold very much."""
 MAX_OPEN = 4
 _HASH_BYTES = 1024 * 1024
 
 
 @dataclass(slots=True)
 class _Open:
-    """A file being read: `next` is the row its `batches` go on from; `waiting` was read and not given yet."""
+    """A file being read: `next` is the row that its `rows` go on from."""
 
-    batches: Iterator[pa.RecordBatch]
+    rows: Iterator[list[Told]]
     next: int
 
 
@@ -69,35 +65,28 @@ class Parts:
 
     def describe(self, upload_id: str) -> tuple[int, list[str]]:
         """Rows, and names of columns. Raises Invalid for what is no Parquet file that can be read here."""
-        try:
-            with self._file(upload_id) as file:
-                told = file.metadata
-                for group in range(told.num_row_groups):
-                    sizes = (told.row_group(group).column(column).total_uncompressed_size
-                             for column in range(told.num_columns))
-                    if max(sizes, default=0) > MAX_COLUMN_BYTES:
-                        raise Invalid(f"row group {group} holds a column of more than {MAX_COLUMN_BYTES} bytes",
-                                      field="format", remedy="write it with smaller row groups")
-                return int(told.num_rows), list(file.schema_arrow.names)
-        except (pa.ArrowException, OSError) as error:
-            raise Invalid(f"cannot be read as Parquet: {error}", field="format") from error
+        with parquet.opened(self._path(upload_id)) as file:
+            return int(file.metadata.num_rows), list(file.schema_arrow.names)
 
-    def read(self, upload_id: str, start: int, count: int, columns: list[str]) -> list[dict[str, Any]]:
-        """At most `count` rows from row `start` (from 0) on; fewer where a row group ends. Raises Invalid."""
+    def read(self, upload_id: str, start: int, count: int, columns: list[str]) -> list[Told]:
+        """At most `count` rows from row `start` (from 0) on, fewer where they are long or a row group ends.
+
+        A row that cannot be told is an Invalid that says why. Raises Invalid for a file that cannot be read there.
+        """
+        reading = self._open.pop(upload_id, None)
+        if reading is None or reading.next != start:
+            reading = _Open(self._from(upload_id, start, count, columns), start)
         try:
-            reading = self._open.pop(upload_id, None)
-            if reading is None or reading.next != start:
-                reading = _Open(self._from(upload_id, start, count, columns), start)
-            batch = next(reading.batches, None)
-            if batch is None:
-                return []
-            reading.next += batch.num_rows
+            rows = next(reading.rows, [])
+        except Invalid as error:
+            raise Invalid(error.message, field=error.field, place=error.place or f"row {start + 1}",
+                          remedy=error.remedy) from error
+        if rows:
+            reading.next += len(rows)
             self._open[upload_id] = reading
             while len(self._open) > MAX_OPEN:
                 self._open.popitem(last=False)
-            return list(batch.to_pylist())
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise Invalid(f"cannot be read as Parquet: {error}", field="format", place=f"row {start + 1}") from error
+        return rows
 
     def drop(self, upload_id: str) -> None:
         """Let go of a file; nothing happens when there is none."""
@@ -110,28 +99,9 @@ class Parts:
             if path.stat().st_mtime < before_s:
                 self.drop(path.stem)
 
-    def _from(self, upload_id: str, start: int, count: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        with self._file(upload_id) as file:
-            group = first = 0
-            while group < file.num_row_groups and first + file.metadata.row_group(group).num_rows <= start:
-                first += file.metadata.row_group(group).num_rows
-                group += 1
-            skip = start - first
-            for batch in file.iter_batches(count, row_groups=range(group, file.num_row_groups), columns=columns):
-                if skip >= batch.num_rows:
-                    skip -= batch.num_rows
-                    continue
-                yield batch.slice(skip)
-                skip = 0
-
-    def _file(self, upload_id: str) -> pq.ParquetFile:
-        path = self._path(upload_id)
-        with pq.ParquetFile(path) as told:
-            texts = [field.name for field in told.schema_arrow
-                     if pa.types.is_string(field.type) or pa.types.is_binary(field.type)]
-        # Kept as a dictionary, a long text that repeats is in memory once, however often the file repeats it.
-        return pq.ParquetFile(path, read_dictionary=texts, memory_map=True, pre_buffer=False,
-                              thrift_string_size_limit=16 * 1024 * 1024, thrift_container_size_limit=1_000_000)
+    def _from(self, upload_id: str, start: int, count: int, columns: list[str]) -> Iterator[list[Told]]:
+        with parquet.opened(self._path(upload_id)) as file:
+            yield from parquet.rows(file, count, columns, start)
 
     def _path(self, upload_id: str) -> Path:
         return self._folder / f"{upload_id}.parquet"

@@ -18,7 +18,7 @@ from lepton.errors import Invalid, Missing, Refused
 from lepton.store.files.uploads import Upload
 from lepton.store.files.uploads import Uploads as UploadStore
 from services.gateway.core.auth import Caller
-from services.gateway.flow.intake.made import Made, Writes, made_of_text, made_of_values
+from services.gateway.flow.intake.made import Made, Writes, made_of_rows, made_of_text
 from services.gateway.flow.intake.offsets import WrongOffset
 from services.gateway.flow.intake.parts import Parts
 from services.gateway.flow.pipelines import Catalogue
@@ -183,9 +183,8 @@ class Uploads:
             part = await asyncio.to_thread(self._parts.read, upload.id, upload.rows, step, list(wanted))
             if not part:
                 raise Invalid(f"the file ends after {upload.rows} of {upload.total_rows} rows", field="format")
-            made = [made_of_values(rows, {wanted[name]: value for name, value in row.items()}, upload.rows + number)
-                    for number, row in enumerate(part, start=1)]
-            upload = await self._write(upload, state, made, [repr(row).encode() for row in part], ignored=ignored)
+            made, texts = await asyncio.to_thread(made_of_rows, rows, wanted, part, upload.rows + 1)
+            upload = await self._write(upload, state, made, texts, ignored=ignored)
         if upload.rows >= upload.total_rows:
             upload = await self._advance(upload, done=True)
             await asyncio.to_thread(self._parts.drop, upload.id)
