@@ -23,6 +23,7 @@ __all__ = ["Body", "Data", "Form", "InvalidBody", "Stored", "Written"]
 
 EVENT_TYPE = "lepton.event"
 LABEL_TYPE = "lepton.label"
+READ_AT_ONCE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,10 @@ class Data:
     async def _take(self, caller: Caller, name: str, topic: Topic, event_type: str, body: Body,
                     read: Callable[[Pipeline, Body], list[NewRecord]]) -> list[Written]:
         state = await self._catalogue.open_state(name)
-        records = read(self._catalogue.parsed(state), body)
+        parsed = self._catalogue.parsed(state)
+        # A thread costs more than a few events, and less than others wait for megabytes of them.
+        records = read(parsed, body) if len(body.data) <= READ_AT_ONCE_BYTES else \
+            await asyncio.to_thread(read, parsed, body)
         now = self._clock.now()
         written = await self._producer.send_all([
             outgoing(topic, record.value, key=record.key, pipeline=name, generation=state.generation, envelope=Envelope(

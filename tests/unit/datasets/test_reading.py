@@ -69,7 +69,7 @@ async def test_corrections_come_as_tables_and_the_newest_counts(world: World) ->
     labels = dict(zip(*(await world.rows()).select(["_event_id", "_label"]).to_pydict().values(), strict=True))
     assert labels == {"e-0": True, "e-1": True, "e-2": False, "e-3": None}
     for media, body, why in (("text/csv", b"id\n1\n", "no column event_id"),
-                             ("application/vnd.apache.parquet", b"PAR1", "not a parquet table"),
+                             ("application/vnd.apache.parquet", b"PAR1", "cannot be read as Parquet"),
                              ("text/csv", b"event_id,label\n,true\n", "is missing")):
         answer = await world.api.post(post, content=body, headers={"content-type": media})
         assert answer.status_code == 422 and why in answer.text, answer.text

@@ -1,5 +1,6 @@
 """What is asked of stored rows of those who may change them: snapshots, erasures, corrections; and how far that is."""
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -72,7 +73,8 @@ class Orders:
         """Corrections, as late labels: of an event's labels the newest counts. Raises as `Data.take_labels`."""
         if not isinstance(body, Body):
             kind, data = body
-            body = Body("ndjson", as_lines(await self._catalogue.spec(name), kind, data))
+            # Megabytes of columns: other requests are answered meanwhile.
+            body = Body("ndjson", await asyncio.to_thread(as_lines, await self._catalogue.spec(name), kind, data))
         return await self._take_labels(caller, name, body)
 
     async def job(self, name: str, job_id: str) -> Job:
