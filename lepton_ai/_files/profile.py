@@ -80,6 +80,9 @@ def profile(file: RowFile, sample_rows: int = SAMPLE_ROWS) -> Profile:
             more = True
             break
         rows += 1
+        if record.problem is not None:
+            unreadable += 1
+            continue
         try:
             values = record.values if record.values is not None else _values(file, record.text)
         except Invalid:

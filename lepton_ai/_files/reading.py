@@ -1,13 +1,12 @@
 """How rows of a file are read one after the other, however large it is: records as bytes, or values from Parquet."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from lepton.contracts.files import parquet
 from lepton.contracts.files.records import Format, cut, without_bom
 from lepton.contracts.files.rows import column_names
 from lepton.errors import Invalid, Missing
@@ -15,16 +14,22 @@ from lepton_ai._files.uploading import FORMATS
 
 _PIECE_BYTES: Final = 64 * 1024
 _BATCH_ROWS: Final = 1000
+MAX_ROW_BYTES: Final = 16 * 1024 * 1024
+"""Of a Parquet file: as much as a gateway takes in a request, unless it is set otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Row `number` (from 1): its text in CSV and JSONL, its values in Parquet. `share`: of the file that is read."""
+    """Row `number` (from 1): its text in CSV and JSONL, its values in Parquet. `share`: of the file that is read.
+
+    `problem`: why a row of Parquet has no values that can be told.
+    """
 
     number: int
     share: float
     text: bytes = b""
     values: Mapping[str, Any] | None = None
+    problem: Invalid | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +57,14 @@ class RowFile:
                 yield Record(number, read / size, record)
 
     def _values(self) -> Iterator[Record]:
-        try:
-            with pq.ParquetFile(self.path, memory_map=True) as file:
-                total, number = max(1, file.metadata.num_rows), 0
-                for batch in file.iter_batches(_BATCH_ROWS):
-                    for row in batch.to_pylist():
-                        number += 1
-                        yield Record(number, number / total, values=row)
-        except (pa.ArrowException, OSError) as failure:
-            raise Invalid(f"cannot be read as Parquet: {failure}", place=str(self.path)) from failure
+        with _parquet(self.path) as file:
+            total, number = max(1, file.metadata.num_rows), 0
+            for rows in parquet.rows(file, _BATCH_ROWS, max_row_bytes=MAX_ROW_BYTES):
+                for row in rows:
+                    number += 1
+                    problem = row if isinstance(row, Invalid) else None
+                    yield Record(number, number / total, values=None if isinstance(row, Invalid) else row,
+                                 problem=problem)
 
 
 def open_rows(path: Path, delimiter: str | None = None) -> RowFile:
@@ -73,17 +77,23 @@ def open_rows(path: Path, delimiter: str | None = None) -> RowFile:
         raise Missing("no such file", place=str(path))
     mark = delimiter or ("\t" if path.suffix.lower() == ".tsv" else ",")
     if kind == "parquet":
-        try:
-            with pq.ParquetFile(path) as file:
-                return RowFile(path, "parquet", mark, tuple(file.schema_arrow.names))
-        except (pa.ArrowException, OSError) as failure:
-            raise Invalid(f"cannot be read as Parquet: {failure}", place=str(path)) from failure
+        with _parquet(path) as file:
+            return RowFile(path, "parquet", mark, tuple(file.schema_arrow.names))
     if kind == "jsonl":
         return RowFile(path, "jsonl", mark, ())
     first = next((records[0] for records, _ in _pieces(path, "csv", mark) if records), None)
     if first is None:
         raise Invalid("the file is empty", place=str(path))
     return RowFile(path, "csv", mark, tuple(column_names(first, mark)))
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Any]:
+    try:
+        with parquet.opened(path) as file:
+            yield file
+    except Invalid as failure:
+        raise Invalid(failure.message, field=failure.place, place=str(path), remedy=failure.remedy) from failure
 
 
 def _pieces(path: Path, kind: Format, delimiter: str) -> Iterator[tuple[list[bytes], int]]:

@@ -234,6 +234,8 @@ class Replaying:
                 self._labels.append(_Label(record.number, self._clock.monotonic(), label))
 
     def _event(self, rows: Rows, members: list[str | None], record: Record) -> FileEvent:
+        if record.problem is not None:
+            raise record.problem
         if record.values is not None:
             return rows.from_row({member: record.values[name] for name, member in zip(
                 self._file.columns, members, strict=True) if member is not None}, record.number)

@@ -62,6 +62,8 @@ class Reading:
             return Item(record.number, {}, {}, problem)
 
     def _read(self, record: Record) -> Item:
+        if record.problem is not None:
+            raise record.problem
         if self._source.format != "csv":
             row = self._members(record.text) if record.values is None else record.values
             fields = {name: as_json(value) for column, value in row.items()
