@@ -13,6 +13,7 @@ import pyarrow as pa
 from lepton.contracts import features
 from lepton.contracts.arrow.stream import write_table
 from lepton.contracts.topics import Topic
+from tests.fuzz.files import FILE_TARGETS, parquet_seeds, text_seeds
 from tests.fuzz.targets import ARROW, SPEC, TARGETS, judged, pipeline
 from tests.harness import examples
 
@@ -151,7 +152,15 @@ def _packed() -> Iterator[bytes]:
     yield from TRAPS
 
 
-_MADE = {"protocol_tensors": _tensors, "packed_body": _packed,
+def _files() -> Iterator[bytes]:
+    yield from text_seeds()
+    yield from parquet_seeds()
+    yield from _streams()
+    yield from TRAPS
+
+
+_MADE = {**dict.fromkeys((one.__name__ for one in FILE_TARGETS), _files),
+         "protocol_tensors": _tensors, "packed_body": _packed,
          "event_json": _events, "event_cloudevent": _cloudevents, "event_headers": _headers, "label": _labels,
          "event_arrow": _streams, "gateway_arrow": _streams, "features_batch": _features, "features_table": _features,
          "messages": _messages, "pipeline_text": _pipelines, "gateway_json": _cloudevents}

@@ -19,6 +19,7 @@ from services.ingest.core.acceptance import Acceptance
 from services.ingest.core.clean.past import Past
 from services.ingest.core.judged import Accepted
 from services.ingest.core.labels import Labels
+from tests.fuzz.files import FILE_TARGETS
 
 # Every type of field, and what is done to some of their values before they are judged.
 SPEC = """\
@@ -159,7 +160,8 @@ def packed_body(data: bytes) -> None:
 
 TARGETS: Mapping[str, Callable[[bytes], None]] = {one.__name__: one for one in (
     event_json, event_cloudevent, event_headers, event_arrow, label, features_batch, features_table, messages,
-    pipeline_text, gateway_json, gateway_arrow, protocol_tensors, packed_body)}
+    pipeline_text, gateway_json, gateway_arrow, protocol_tensors, packed_body,
+    *FILE_TARGETS)}
 
 
 def record(value: bytes, headers: Headers = ()) -> Record:

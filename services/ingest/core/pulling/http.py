@@ -115,9 +115,13 @@ class Paging:
             return None
         if not isinstance(link, str) or len(link) > 4096:
             raise Invalid("the next link is no text, or very long", field="next")
-        url = urljoin(asked, link)
-        if _origin(url) != _origin(source.url):
-            raise Refused("the next link leads to another host", field="next", place=_origin(url),
+        try:
+            url = urljoin(asked, link)
+            there = _origin(url)
+        except ValueError as error:
+            raise Invalid(f"the next link is no URL: {error}", field="next") from error
+        if there != _origin(source.url):
+            raise Refused("the next link leads to another host", field="next", place=there,
                           remedy="the token would go there; name that host in url")
         return None if url == asked else {"url": url}
 
@@ -149,11 +153,11 @@ def retry_after_s(header: str | None, now: datetime, otherwise: float) -> float:
     """Seconds a Retry-After header asks to wait: a number, or a date (RFC 9110 §10.2.3); an hour at most."""
     if header is None:
         return otherwise
-    if header.strip().isdigit():
+    if header.strip().isdigit() and header.isascii():
         return min(float(header), 3600.0)
     try:
         moment = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):
         return otherwise
     aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     return min(max((aware - now).total_seconds(), 0.0), 3600.0)

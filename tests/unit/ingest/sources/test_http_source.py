@@ -112,6 +112,12 @@ def test_a_link_header_that_is_very_long_is_refused_and_not_searched() -> None:
             paging(paging="link").take({}, b"[]", [header])
 
 
+@pytest.mark.parametrize("link", ["http://[x", "//api.test:99999/x", "//api.test:x/"])
+def test_a_next_link_that_is_no_url_is_said_so(link: str) -> None:
+    with pytest.raises(Invalid, match="the next link is no URL"):
+        paging(paging="link").take({}, b"[]", [f"<{link}>; rel=next"])
+
+
 def test_a_cursor_shows_no_query_and_no_token_of_a_page() -> None:
     page = paging(paging="link").take({}, b"[{}]", ["<?key=secret>; rel=next"])
     assert "secret" not in paging(paging="link").shown(page.cursor)
