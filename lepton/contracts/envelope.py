@@ -21,6 +21,8 @@ ATTEMPT: Final = "lepton-attempt"
 CONTENT_TYPE: Final = "content-type"
 SPLIT_FROM: Final = "lepton-split-from"
 """Place of the record these rows were in before they were sent on to the partition of their entities."""
+ARRIVED: Final = "lepton-arrived"
+"""When the broker took the label that this record is a copy of: milliseconds since the epoch, by the broker's clock."""
 
 _CLOUDEVENTS = b"1.0"
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -80,6 +82,18 @@ class Envelope:
 
 
 _KNOWN = frozenset({ID, TIME, SOURCE, TYPE, CE_SPEC_VERSION, SPEC_VERSION, TRACEPARENT, ATTEMPT, CONTENT_TYPE})
+
+
+def with_time(headers: Headers, timestamp_ms: int) -> Headers:
+    """Headers of a record that is written anew, for somewhere else, with the time it had.
+
+    An event that says no time happened when its record came: `timestamp_ms`, the broker's of the first one, since the
+    epoch. A time that is said stays as it is, also one that cannot be read: whoever reads it refuses it.
+    """
+    if any(name == TIME for name, _ in headers):
+        return headers
+    then = datetime.fromtimestamp(timestamp_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    return (*headers, (TIME, then.encode()))
 
 
 def _rfc3339(moment: datetime) -> str:

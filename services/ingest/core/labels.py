@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from lepton.contracts.envelope import ARRIVED
 from lepton.contracts.feedback.opinions import is_opinion
 from lepton.contracts.pb.outcomes_pb2 import Outcome
 from lepton.contracts.pipeline import Pipeline
@@ -18,6 +19,8 @@ from services.ingest.core.reading.intake import RawEvent, Rejected, Rejection
 from services.ingest.core.schema import MAX_ID_CHARS, typed
 
 _MEMBERS = {"float": "number", "int": "number", "bool": "flag", "category": "category"}
+# The year 5138 and later are no time a label came at.
+_MS_DIGITS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class Labels:
         found = self._decode(record.value)
         event_id = _name(found.event_id, "event_id")
         entity = event_id if found.entity is None else _name(found.entity, "entity")
-        time = moment(found.label_time, record, "label_time")
+        time = moment(found.label_time, record, "label_time") if found.label_time is not None else _arrival_us(record)
         return (self.outcome(event_id, entity, found.label, time, with_event=False), found.label_time is not None)
 
     def outcome(self, event_id: str, entity: str, label: float | bool | str, time: datetime | int, *,
@@ -98,6 +101,16 @@ class Labels:
         return [(outcome.event_id, as_text(getattr(outcome, self._member)),
                  *((str(outcome.label_time.ToMicroseconds()),) if stated else ()))
                 for outcome, stated in zip(intake.outcomes, intake.stated, strict=True)]
+
+
+def _arrival_us(record: RawEvent) -> int:
+    """When the label came, by the broker's clock: also of one that was carried over to another topic since."""
+    arrived = next((value for name, value in record.headers if name == ARRIVED), None)
+    if arrived is None:
+        return record.timestamp_ms * 1000
+    if not (arrived.isdigit() and len(arrived) < _MS_DIGITS):
+        raise Rejected("wrong_type", f"{arrived!r} are no milliseconds since the epoch", ARRIVED)
+    return int(arrived) * 1000
 
 
 def _name(value: str | int, member: str) -> str:

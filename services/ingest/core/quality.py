@@ -110,10 +110,12 @@ class Validator:
         if mode in (Mode.UNKNOWN, Mode.ARROW):  # a stream is no single event
             shown = told[CONTENT_TYPE].decode("utf-8", "replace")
             raise Rejected("content_type", f"cannot read {shown!r}", CONTENT_TYPE)
-        trace = told.get(TRACEPARENT)
+        trace, time = told.get(TRACEPARENT), told.get(TIME)
         if mode is Mode.STRUCTURED and event.value is not None:
-            return opened(event.value, trace)
-        source, event_id, time = told.get(SOURCE), told.get(ID), told.get(TIME)
+            envelope, value = opened(event.value, trace)
+            # One that says no time says in a header when it first came, if it was carried over since.
+            return envelope if envelope.time or time is None else envelope._replace(time=time.decode()), value
+        source, event_id = told.get(SOURCE), told.get(ID)
         envelope = Envelope(source.decode() if source else UNKNOWN_SOURCE,
                             trace.decode("ascii", "replace") if trace else None,
                             event_id.decode() if event_id else None, time.decode() if time else None)

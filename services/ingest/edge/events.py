@@ -1,7 +1,6 @@
 """The accept stage's wire: records of the events and labels topics in; features, outcomes, dead letters, state out."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import pyarrow as pa
 
@@ -10,7 +9,7 @@ from lepton.bus.records import Headers, Outgoing, Place, Record
 from lepton.bus.table import StateReader
 from lepton.clock import Clock
 from lepton.contracts import codec, features, names
-from lepton.contracts.envelope import CONTENT_TYPE, SPLIT_FROM, TIME, Envelope
+from lepton.contracts.envelope import CONTENT_TYPE, SPLIT_FROM, Envelope, with_time
 from lepton.contracts.topics import Topic
 from lepton.runtime import tracing
 from lepton.runtime.telemetry import Telemetry
@@ -147,8 +146,4 @@ def _alone(record: Record, media: str) -> Headers:
 
 def _moved(record: Record) -> Headers:
     """Its headers, where its rows come from, and when they came: rows without a time have the time of their record."""
-    here = ((SPLIT_FROM, record.place.encode()),)
-    if any(name == TIME for name, _ in record.headers):
-        return record.headers + here
-    then = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC).isoformat(timespec="milliseconds")
-    return (*record.headers, (TIME, then.encode()), *here)
+    return (*with_time(record.headers, record.timestamp_ms), (SPLIT_FROM, record.place.encode()))

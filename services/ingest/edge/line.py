@@ -152,15 +152,18 @@ def open_line(around: Surroundings, accepting: Accepting, keep: Keep) -> Line:
     owned = opened.stage("accept", spec, line, lambda: handler)
     opened.writers("", line, keep(lambda: accepting.spec), owned)
     opened.loops.append(around.spawn(f"summarise {spec.name}", _summaries(around, accepting, opened.standstill)))
-    if spec.former is not None:
-        _carry_over(opened, spec.former, line, keep if spec.keeps_rows else None)
+    # Of all that were, however close together they came: what the one before carried here is not all there is.
+    later = spec
+    while (former := later.former) is not None:
+        _carry_over(opened, former, line, keep if later.keeps_rows else None)
+        later = former
     return Line(opened.loops, opened.checks, around.health, opened.standstill, spec.name)
 
 
 def _carry_over(opened: "_Opened", former: Spec, present: LineTopics, keep: Keep | None) -> None:
-    """Take along what still arrives for the former generation, and store what that has accepted but not stored yet."""
+    """Take along what still arrives for a former generation, and store what that has accepted but not stored yet."""
     before = LineTopics.of(former.name, former.generation)
-    owned = opened.stage("carry", former, before,
+    owned = opened.stage(f"carry.g{former.generation}", former, before,
                          lambda: CarryHandler(former.name, before, present, opened.around.telemetry), former=True)
     if keep is not None:
         opened.writers(f".g{former.generation}", before, keep(lambda: former), owned)

@@ -30,6 +30,16 @@ def test_a_label_becomes_an_outcome() -> None:
     assert (intake.positions, intake.rejections) == ([0, 1, 2], [])
 
 
+def test_a_label_that_was_carried_over_has_the_time_it_first_came_at() -> None:
+    said = {"event_id": "o-1", "label": True}
+    intake = labels().read([record(said, headers=(("lepton-arrived", b"1500"),)),
+                            record(said | {"label_time": 2}, headers=(("lepton-arrived", b"1500"),)),
+                            *(record(said, headers=(("lepton-arrived", odd),)) for odd in (b"", b"-1", b"9" * 15))])
+    assert [one.label_time.ToMilliseconds() for one in intake.outcomes] == [1500, 2000]
+    assert intake.stated == [False, True]
+    assert [(one.code, one.field) for one in intake.rejections] == [("wrong_type", "lepton-arrived")] * 3
+
+
 @pytest.mark.parametrize(("kind", "good", "bad", "member"), [
     ("type: float", 1, "1", "number"), ("type: int", 3, 1.5, "number"), ("type: bool", True, 1, "flag"),
     ("type: category", "x", 1, "category"), ("type: category, categories: [x, y]", "y", "z", "category"),
