@@ -1,5 +1,6 @@
 """Which predictor a request goes to: the least loaded one that serves the model and has not failed lately.
 
+One that gave no answer has failed for all its models; one that answered that it cannot, for the model asked for.
 One that is drained is asked only where no other can be: then nothing is gained by sparing it.
 """
 
@@ -19,6 +20,25 @@ LATELY_S = 60.0
 
 
 @dataclass(slots=True)
+class Circuit:
+    """Failures in a row; so many of them are an ejection, each time for twice as long."""
+
+    failures: int = 0
+    ejections: int = 0
+    ejected_until: float = float("-inf")
+
+    def failed(self, now: float) -> None:
+        self.failures += 1
+        if self.failures >= FAILURES_TO_EJECT:
+            self.ejected_until = now + min(LONGEST_EJECTION_S, FIRST_EJECTION_S * 2**self.ejections)
+            self.ejections += 1
+            self.failures = 0
+
+    def answered(self) -> None:
+        self.failures = self.ejections = 0
+
+
+@dataclass(slots=True)
 class Replica:
     """One predictor as it announced itself, and how it did for us."""
 
@@ -31,13 +51,26 @@ class Replica:
     heard_at: float
     in_flight: int = 0
     served: int = 0
-    failures: int = 0
-    ejections: int = 0
-    ejected_until: float = field(default=float("-inf"))
+    circuit: Circuit = field(default_factory=Circuit)
+    by_model: dict[str, Circuit] = field(default_factory=dict)
+    """Of models that it answered it could not serve, while it names the same version of them."""
     missed_since: float | None = None
     missed_until: float = 0.0
     drained: bool = False
     """Not ready by a command, and able to answer."""
+
+    def is_ejected(self, model: str | None, now: float) -> bool:
+        own = None if model is None else self.by_model.get(model)
+        return self.circuit.ejected_until > now or (own is not None and own.ejected_until > now)
+
+    def judge(self, model: str | None, unable: bool, now: float) -> None:
+        """Count an answer to a request of `model`. Names that it does not serve are none to remember."""
+        if model is None or model not in self.models:
+            return
+        if unable:
+            self.by_model.setdefault(model, Circuit()).failed(now)
+        elif model in self.by_model:
+            self.by_model[model].answered()
 
 
 class Routing:
@@ -56,7 +89,9 @@ class Routing:
         )
         if old is not None and old.boot_id == new.boot_id:
             new.in_flight, new.served = old.in_flight, old.served
-            new.failures, new.ejections, new.ejected_until = old.failures, old.ejections, old.ejected_until
+            new.circuit = old.circuit
+            new.by_model = {model: circuit for model, circuit in old.by_model.items()
+                            if model in new.models and new.models[model] == old.models.get(model)}
             new.missed_since, new.missed_until = old.missed_since, old.missed_until
         self._replicas[instance.instance] = new
 
@@ -79,7 +114,7 @@ class Routing:
         if not open_ones:
             raise Unavailable("no predictor can be asked now", field="predictor", remedy="try again in a moment")
         # When all have failed lately, asking one of them is still better than asking none.
-        well = [one for one in open_ones if one.ejected_until <= now] or open_ones
+        well = [one for one in open_ones if not one.is_ejected(model, now)] or open_ones
         return min(well, key=lambda one: (one.load + one.in_flight, one.served))
 
     def everyone(self, model: str | None, now: float) -> list[Replica]:
@@ -102,10 +137,12 @@ class Routing:
         replica.in_flight += 1
         replica.served += 1
 
-    def ended(self, replica: Replica, *, failed: bool, now: float, began: float | None = None) -> None:
+    def ended(self, replica: Replica, *, failed: bool, now: float, began: float | None = None,
+              model: str | None = None, unable: bool = False) -> None:
         """Count the answer; a row of failures ejects the replica, each time for twice as long.
 
-        `began`: when the call did, where a failure is to count from then on.
+        `failed`: there was no answer; `began`: when the call did, where a failure is to count from then on. `unable`:
+        the answer was that it cannot, which counts against the replica for requests of `model` alone.
         """
         current = self._replicas.get(replica.instance, replica)
         for one in {id(replica): replica, id(current): current}.values():
@@ -113,15 +150,11 @@ class Routing:
         if current.boot_id != replica.boot_id:
             return
         if not failed:
-            current.failures = current.ejections = 0
+            current.circuit.answered()
             current.missed_since = None
+            current.judge(model, unable, now)
             return
         if current.missed_since is None:
             current.missed_since = now if began is None else began
         current.missed_until = now
-        current.failures += 1
-        if current.failures >= FAILURES_TO_EJECT:
-            length_s = min(LONGEST_EJECTION_S, FIRST_EJECTION_S * 2**current.ejections)
-            current.ejected_until = now + length_s
-            current.ejections += 1
-            current.failures = 0
+        current.circuit.failed(now)

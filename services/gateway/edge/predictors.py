@@ -15,7 +15,7 @@ from lepton.contracts.pb.telemetry_pb2 import CALL_WAY_REQUEST
 from lepton.errors import Busy, Invalid, LeptonError, Missing, Refused, Unavailable
 from lepton.runtime import tracing
 from lepton.runtime.telemetry import Telemetry
-from services.gateway.flow.predictions import Call, TooLate
+from services.gateway.flow.predictions import Call, Failed, TooLate
 
 if TYPE_CHECKING:
     from lepton.contracts.pb.grpc_service_pb2_grpc import GRPCInferenceServiceAsyncStub
@@ -34,6 +34,9 @@ OPTIONS = (
 
 RETRY_AFTER = "retry-after-s"
 """Trailing metadata of a predictor's RESOURCE_EXHAUSTED: seconds."""
+
+ANSWERED = "lepton-answered"
+"""Trailing metadata of calls that a predictor ended itself, never of those that the network or this side ended."""
 
 Answer = TypeVar("Answer")
 
@@ -136,7 +139,9 @@ def _outcome_of(error: grpc.aio.AioRpcError, address: str) -> LeptonError:
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return TooLate("the predictor did not answer in time", place=address, remedy="try again with fewer rows")
         case _:
-            # A bug over there looks the same from here as a crash: another replica may answer.
+            # Whatever it is, another replica may answer.
+            if any(name == ANSWERED for name, _ in error.trailing_metadata() or ()):
+                return Failed(f"the predictor could not answer: {said}", field="predictor", place=address)
             return Unavailable(f"the predictor did not answer: {said}", field="predictor", place=address)
 
 

@@ -1,7 +1,7 @@
 """How a prediction request finds a predictor, and what happens when that one does not answer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -34,6 +34,14 @@ class TooLate(Unavailable):
     """No answer within the time the request had."""
 
 
+class Failed(Unavailable):
+    """The predictor was reached, and answered that it cannot; another may."""
+
+
+class _NotReady(Missing):
+    """What one predictor says of a version that another may have."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """What travels with a request to a predictor: the caller's own key, and the seconds that are left."""
@@ -57,7 +65,8 @@ class Count(Protocol):
 class PredictorPool(Protocol):
     """Connections to predictors, by address. Each method raises the outcomes of lepton.errors.
 
-    Unavailable: this one could not be reached, another may be. TooLate: no answer within `call.timeout_s`.
+    Unavailable: this one could not be reached, another may be. Failed: it says that it cannot answer. TooLate: no
+    answer within `call.timeout_s`.
     """
 
     async def predict(self, address: str, request: PredictRequest, call: Call) -> PredictResponse: ...
@@ -92,7 +101,11 @@ class PredictorPool(Protocol):
 
 
 class Predictions:
-    """A prediction changes nothing, so a request that met a dead predictor is tried once more, on another."""
+    """A prediction changes nothing, so a request that met a dead or failing predictor is tried once more, on another.
+
+    Versions come and go on each predictor in its own time: one that a request names is missing only where every
+    predictor that can be asked says so.
+    """
 
     def __init__(self, routing: Routing, pool: PredictorPool, registry: Mapping[str, ModelState], clients: Clients,
                  clock: Clock, timeout_s: float) -> None:
@@ -124,7 +137,8 @@ class Predictions:
     async def predict(self, authorization: str, request: PredictRequest) -> PredictResponse:
         """Raises Missing (no such model), Invalid (the rows), Busy, Unavailable, TooLate."""
         self._count(request.model, authorization)
-        return await self._ask(request.model, authorization, lambda at, call: self._pool.predict(at, request, call))
+        return await self._ask(request.model, authorization, lambda at, call: self._pool.predict(at, request, call),
+                               versioned=bool(request.version))
 
     async def feedback(self, authorization: str, request: FeedbackRequest) -> FeedbackResponse:
         """Raises Missing (no such pipeline or entity), Invalid, Unavailable; twice has the effect of once."""
@@ -132,31 +146,43 @@ class Predictions:
 
     async def infer(self, authorization: str, request: inference.ModelInferRequest) -> inference.ModelInferResponse:
         self._count(request.model_name, authorization)
-        return await self._ask(request.model_name, authorization, lambda at, call: self._pool.infer(at, request, call))
+        return await self._ask(request.model_name, authorization, lambda at, call: self._pool.infer(at, request, call),
+                               versioned=bool(request.model_version))
 
     async def metadata(self, authorization: str, model: str, version: str = "") -> inference.ModelMetadataResponse:
         request = inference.ModelMetadataRequest(name=model, version=version)
-        return await self._ask(model, authorization, lambda at, call: self._pool.model_metadata(at, request, call))
+        return await self._ask(model, authorization, lambda at, call: self._pool.model_metadata(at, request, call),
+                               versioned=bool(version))
 
     async def model_ready(self, authorization: str, model: str, version: str = "") -> bool:
         """Raises Missing for a model nobody knows."""
         request = inference.ModelReadyRequest(name=model, version=version)
-        return await self._ask(model, authorization, lambda at, call: self._pool.model_ready(at, request, call))
+
+        async def send(address: str, call: Call) -> bool:
+            if not await self._pool.model_ready(address, request, call):
+                raise _NotReady(f"{model} is not ready here")
+            return True
+
+        try:
+            return await self._ask(model, authorization, send, versioned=bool(version))
+        except _NotReady:
+            return False
 
     async def server_metadata(self, authorization: str) -> inference.ServerMetadataResponse:
         return await self._ask(None, authorization, self._pool.server_metadata)
 
     async def config(self, authorization: str, model: str, version: str = "") -> inference.ModelConfig:
         request = inference.ModelConfigRequest(name=model, version=version)
-        return (await self._ask(model, authorization, lambda at, call: self._pool.model_config(at, request, call))
-                ).config
+        return (await self._ask(model, authorization, lambda at, call: self._pool.model_config(at, request, call),
+                                versioned=bool(version))).config
 
     async def statistics(self, authorization: str, model: str = "",
                          version: str = "") -> inference.ModelStatisticsResponse:
-        """Of all predictors together."""
+        """Of all predictors together; of a version, of those that have it."""
         request = inference.ModelStatisticsRequest(name=model, version=version)
         return merged(await self._ask_all(model or None, authorization,
-                                          lambda at, call: self._pool.model_statistics(at, request, call)))
+                                          lambda at, call: self._pool.model_statistics(at, request, call),
+                                          versioned=bool(version)))
 
     async def index(self, authorization: str, *, ready: bool) -> inference.RepositoryIndexResponse:
         """Models of all predictors together; only those that answer, if `ready`."""
@@ -203,26 +229,49 @@ class Predictions:
             return False
         return True
 
-    async def _ask(self, model: str | None, authorization: str,
-                   send: Callable[[str, Call], Awaitable[Answer]]) -> Answer:
+    async def _ask(self, model: str | None, authorization: str, send: Callable[[str, Call], Awaitable[Answer]],
+                   versioned: bool = False) -> Answer:
+        """The first answer; `versioned`: that the request names a version, which not every replica need have."""
         ends_at = self._clock.monotonic() + self._timeout_s
-        first = self._pick(model)
-        try:
-            return await self._try(first, send, Call(authorization, self._timeout_s))
-        except Unavailable:
+        replica: Replica | None = self._pick(model)
+        tried: list[str] = []
+        raised: list[LeptonError] = []
+        left_s = self._timeout_s
+        while replica is not None:
+            tried.append(replica.instance)
+            try:
+                return await self._try(replica, send, Call(authorization, left_s), None if versioned else model)
+            except Missing as error:
+                if not versioned:
+                    raise
+                raised.append(error)
+            except Unavailable as error:
+                if any(isinstance(one, Unavailable) for one in raised):
+                    raise
+                raised.append(error)
             left_s = ends_at - self._clock.monotonic()
-            second = self._another(model, first) if left_s >= SHORTEST_TRY_S else None
-            if second is None:
-                # What the one said that was asked tells more than that there is no other.
-                raise
-            return await self._try(second, send, Call(authorization, left_s))
+            replica = self._another(model, tried) if left_s >= SHORTEST_TRY_S else None
+        # What those said that were asked tells more than that there is no other. While one of them could not answer,
+        # it is not known that what is asked for is missing.
+        raise next((one for one in raised if isinstance(one, Unavailable)), raised[-1])
 
-    async def _ask_all(self, model: str | None, authorization: str,
-                       send: Callable[[str, Call], Awaitable[Answer]]) -> list[Answer]:
-        """Answers of every replica there is; raises what the first that failed raised."""
+    async def _ask_all(self, model: str | None, authorization: str, send: Callable[[str, Call], Awaitable[Answer]],
+                       versioned: bool = False) -> list[Answer]:
+        """Answers of every replica there is; raises what the first that failed raised.
+
+        `versioned`: that the request names a version, which those need not have that another makes up for.
+        """
         replicas = self._routing.everyone(model, self._clock.monotonic())
         call = Call(authorization, self._timeout_s)
-        return list(await asyncio.gather(*(self._try(replica, send, call) for replica in replicas)))
+        asked = (self._try(replica, send, call) for replica in replicas)
+        if not versioned:
+            return list(await asyncio.gather(*asked))
+        said = await asyncio.gather(*asked, return_exceptions=True)
+        answers = [one for one in said if not isinstance(one, BaseException)]
+        for one in said:
+            if isinstance(one, BaseException) and not (answers and isinstance(one, Missing)):
+                raise one
+        return answers
 
     def _count(self, model: str, authorization: str) -> None:
         """Callers must not be able to make up names that are counted."""
@@ -238,20 +287,26 @@ class Predictions:
                                   remedy="try again in a moment") from None
             raise
 
-    def _another(self, model: str | None, first: Replica) -> Replica | None:
+    def _another(self, model: str | None, tried: Sequence[str]) -> Replica | None:
         try:
-            return self._pick(model, first.instance)
+            return self._pick(model, *tried)
         except LeptonError:
             return None
 
-    async def _try(self, replica: Replica, send: Callable[[str, Call], Awaitable[Answer]], call: Call) -> Answer:
+    async def _try(self, replica: Replica, send: Callable[[str, Call], Awaitable[Answer]], call: Call,
+                   model: str | None = None) -> Answer:
+        """`model`: whose champion is asked for; what is said of another version is nothing against it."""
         self._routing.began(replica)
-        began, failed = self._clock.monotonic(), False
+        began, failed, unable = self._clock.monotonic(), False, False
         try:
             return await send(replica.address, call)
+        except Failed:
+            unable = True
+            raise
         except Unavailable:
             # Any other outcome is an answer, and a caller who went away says nothing about the predictor.
             failed = True
             raise
         finally:
-            self._routing.ended(replica, failed=failed, now=self._clock.monotonic(), began=began)
+            self._routing.ended(replica, failed=failed, now=self._clock.monotonic(), began=began, model=model,
+                                unable=unable)

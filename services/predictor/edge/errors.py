@@ -24,6 +24,9 @@ STATUS: dict[type[Exception], grpc.StatusCode] = {
 RETRY_AFTER = "retry-after-s"
 """Trailing metadata beside RESOURCE_EXHAUSTED: seconds after which the same request may succeed."""
 
+ANSWERED = ("lepton-answered", "1")
+"""Trailing metadata beside every status given here: whoever called knows by it that the predictor was reached."""
+
 BUG = "internal error; the server's log has it"
 """All that a caller learns of an exception that is no outcome."""
 
@@ -41,4 +44,4 @@ def details(error: Exception) -> str:
 
 
 def trailing(error: Exception) -> tuple[tuple[str, str], ...]:
-    return ((RETRY_AFTER, f"{error.retry_after_s:.3f}"),) if isinstance(error, Busy) else ()
+    return (ANSWERED, (RETRY_AFTER, f"{error.retry_after_s:.3f}")) if isinstance(error, Busy) else (ANSWERED,)

@@ -78,7 +78,7 @@ def test_a_replica_that_fails_in_a_row_is_left_alone_each_time_longer() -> None:
     assert made.pick("shop", 3.1).instance == bad.instance
     for _ in range(20):
         fail(made, bad, FAILURES_TO_EJECT, now=4)
-    assert bad.ejected_until <= 4 + LONGEST_EJECTION_S
+    assert bad.circuit.ejected_until <= 4 + LONGEST_EJECTION_S
 
 
 def test_one_success_forgives_and_a_restart_begins_afresh() -> None:
@@ -87,13 +87,54 @@ def test_one_success_forgives_and_a_restart_begins_afresh() -> None:
     fail(made, bad, FAILURES_TO_EJECT - 1, now=0)
     made.ended(bad, failed=False, now=0)
     fail(made, bad, FAILURES_TO_EJECT - 1, now=0)
-    assert bad.ejected_until < 0
+    assert bad.circuit.ejected_until < 0
     fail(made, bad, 1, now=0)
     made.heard(instance(bad.instance, boot="b2"), now=0.1)
     assert {made.pick("shop", 0.1, [name]).instance for name in ("a", "b")} == {"a", "b"}
     fail(made, bad, 10, now=0.2)
     assert {made.pick("shop", 0.2, [name]).instance for name in ("a", "b")} == {"a", "b"}, \
         "failures of the process before count against nobody"
+
+
+def unable(made: Routing, replica: Replica, times: int, now: float, model: str | None = "shop") -> None:
+    for _ in range(times):
+        made.began(replica)
+        made.ended(replica, failed=False, now=now, model=model, unable=True)
+
+
+def serving(name: str, **versions: int) -> telemetry_pb2.Instance:
+    said = instance(name)
+    del said.models[:]
+    said.models.extend(telemetry_pb2.ServedModel(model=model, version=version) for model, version in versions.items())
+    return said
+
+
+def test_a_model_that_fails_is_left_alone_and_its_replica_asked_for_others() -> None:
+    made = Routing()
+    made.heard(serving("a", shop=1, other=1), now=0)
+    made.heard(instance("b", load=5), now=0)
+    bad = made.pick("shop", 0)
+    unable(made, bad, FAILURES_TO_EJECT - 1, now=0)
+    made.ended(bad, failed=False, now=0, model="shop")
+    unable(made, bad, FAILURES_TO_EJECT - 1, now=0)
+    assert made.pick("shop", 0).instance == "a", "one success forgives"
+    unable(made, bad, 1, now=0)
+    assert (made.pick("shop", 0.9).instance, made.pick("shop", 1.1).instance) == ("b", "a")
+    assert made.pick("other", 0).instance == made.pick(None, 0).instance == "a"
+    assert made.unreached(0)["a"] == 0.0
+    made.heard(serving("a", shop=1, other=1), now=0.5)
+    assert made.pick("shop", 0.5).instance == "b"
+    made.heard(serving("a", shop=2, other=1), now=0.6)
+    assert made.pick("shop", 0.6).instance == "a", "another version is judged afresh"
+
+
+def test_an_answer_that_it_cannot_ends_being_out_of_reach_and_unknown_names_are_not_kept() -> None:
+    made = routing("a")
+    replica = made.pick("shop", 0)
+    fail(made, replica, 2, now=1)
+    unable(made, replica, 9, now=2, model="unknown")
+    unable(made, replica, 9, now=2, model=None)
+    assert (replica.missed_since, replica.circuit.failures, replica.by_model) == (None, 0, {})
 
 
 def test_when_all_have_failed_one_is_asked_all_the_same() -> None:

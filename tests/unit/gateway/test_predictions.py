@@ -108,6 +108,68 @@ async def test_a_dead_predictor_is_replaced_by_another_once(house: House) -> Non
         assert len(other.asked) == 5
 
 
+ANSWERED = (("lepton-answered", "1"),)
+"""What a predictor says beside every status of its own."""
+
+
+async def test_a_failing_model_is_asked_for_elsewhere_and_its_replica_for_everything_else(house: House) -> None:
+    async with predictor(house, "predictor-0") as (ill, _), predictor(house, "predictor-1", load=9) as (other, _):
+        for code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL):
+            ill.fails = (code, "because", ANSWERED)
+            for _ in range(3):
+                response = await house.admin.post(PREDICT, json={"rows": [ROW]})
+                assert response.json()["rows"][0]["label"] == "predictor-1"
+        assert len(other.asked) == 6
+        ill.fails = None
+        before = len(ill.asked)
+        await house.admin.post(FEEDBACK, json={"outcomes": [{"event_id": "e-1", "label": True}]})
+        assert (len(ill.asked), len(other.asked)) == (before + 1, 6), "it was reached all the while"
+
+
+async def test_whether_a_predictor_was_reached_is_what_it_says_itself(house: House) -> None:
+    async with predictor(house) as (said, _):
+        for trailing, told in ((ANSWERED, "could not answer"), ((), "did not answer")):
+            said.fails = (grpc.StatusCode.UNAVAILABLE, "because", trailing)
+            refused = await house.admin.post(PREDICT, json={"rows": [ROW]})
+            assert_problem(refused, 503, field="predictor")
+            assert refused.json()["detail"] == f"the predictor {told}: because"
+
+
+MISSING = (grpc.StatusCode.NOT_FOUND, "no such version", ANSWERED)
+SHOP = "/v2/models/shop"
+
+
+async def test_a_version_that_is_named_is_asked_for_until_one_has_it(house: House) -> None:
+    async with predictor(house, "predictor-0") as (first, _), predictor(house, "predictor-1", load=1) as (second, _), \
+            predictor(house, "predictor-2", load=9) as (third, _):
+        first.fails = second.fails = MISSING
+        named = await house.admin.post(PREDICT, json={"rows": [ROW], "version": 3})
+        assert named.json()["rows"][0]["label"] == "predictor-2", named.text
+        assert (len(first.asked), len(second.asked), len(third.asked)) == (1, 1, 1)
+        tensors = await house.admin.post(f"{SHOP}/versions/3/infer", content=b'{"inputs": []}')
+        told = [await house.admin.get(f"{SHOP}/versions/3{path}") for path in ("", "/config", "/ready", "/stats")]
+        assert [one.status_code for one in (tensors, *told)] == [200] * 5
+        assert len(told[-1].json()["model_stats"]) == 1
+        asked = len(second.asked)
+        assert_problem(await house.admin.post(PREDICT, json={"rows": [ROW]}), 404)
+        assert len(second.asked) == asked, "without a version the first answer stands"
+
+
+async def test_a_version_is_missing_once_every_replica_that_can_be_asked_says_so(house: House) -> None:
+    async with predictor(house, "predictor-0") as (first, _), predictor(house, "predictor-1", load=9) as (second, _):
+        first.fails = second.fails = MISSING
+        assert_problem(await house.admin.post(PREDICT, json={"rows": [ROW], "version": 3}), 404)
+        assert (len(first.asked), len(second.asked)) == (1, 1)
+        assert (await house.admin.get(f"{SHOP}/versions/3/stats")).status_code == 404
+        second.fails = (grpc.StatusCode.UNAVAILABLE, "it is being loaded", ANSWERED)
+        loading = await house.admin.post(PREDICT, json={"rows": [ROW], "version": 3})
+        assert_problem(loading, 503, field="predictor")
+        assert "it is being loaded" in loading.json()["detail"]
+        first.fails = second.fails = None
+        assert (await house.admin.get(f"{SHOP}/versions/9/ready")).status_code == 503
+        assert (len(first.asked), len(second.asked)) == (4, 4)
+
+
 async def test_without_another_replica_the_failure_is_said_and_may_be_tried_again(house: House) -> None:
     async with predictor(house) as (_, server):
         await server.stop(0)

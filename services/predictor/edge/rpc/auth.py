@@ -82,7 +82,7 @@ def _status(error: LeptonError) -> grpc.StatusCode:
 
 def _ending(code: grpc.StatusCode, details: str) -> Handler:
     async def end(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        await context.abort(code, details)
+        await context.abort(code, details, (errors.ANSWERED,))
 
     # Streaming on both sides ends a call of any form without waiting for its first message.
     return grpc.stream_stream_rpc_method_handler(end)

@@ -116,7 +116,7 @@ class Protocol(Control):
             finally:
                 self._readers.discard(reader)
         if not reader.cancelled() and not reader.result():
-            await context.abort(grpc.StatusCode.INTERNAL, SAID)
+            await context.abort(grpc.StatusCode.INTERNAL, SAID, (errors.ANSWERED,))
         if self._draining:
             await end(context, Unavailable("this server is stopping", remedy="open the stream again elsewhere"))
 

@@ -6,6 +6,8 @@ from typing import Any, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError
 
+from services.predictor.edge import errors
+
 SAID = "the message cannot be read as one of this method"
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
@@ -63,6 +65,6 @@ def _reading(parse: Read) -> Read:
 def _answering(method: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
     async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         if request is None:
-            await context.abort(grpc.StatusCode.INTERNAL, SAID)
+            await context.abort(grpc.StatusCode.INTERNAL, SAID, (errors.ANSWERED,))
         return await method(request, context)
     return answer

@@ -19,6 +19,10 @@ pub const ENCODINGS: [&[u8]; 3] = [b"identity", b"deflate", b"gzip"];
 /// Metadata that tells the Python door of a caller on another machine.
 pub const CALLER: &str = "lepton-caller";
 
+/// Trailing metadata of a call that the predictor itself ended. Where it is missing, whoever called cannot tell whether
+/// the predictor was reached.
+pub const ANSWERED: &str = "lepton-answered";
+
 /// Bytes before a message: whether it is compressed, and its length.
 pub const PREFIX: usize = 5;
 
@@ -34,11 +38,13 @@ pub struct Status {
     pub code: u16,
     pub message: String,
     pub retry_after_s: Option<f64>,
+    /// False where the Python behind this door was not reached.
+    pub answered: bool,
 }
 
 impl Status {
     pub fn new(code: u16, message: impl Into<String>) -> Status {
-        Status { code, message: message.into(), retry_after_s: None }
+        Status { code, message: message.into(), retry_after_s: None, answered: true }
     }
 
     pub fn name(&self) -> &'static str {
@@ -46,7 +52,7 @@ impl Status {
     }
 
     pub fn trailers(&self) -> HeaderMap {
-        let mut trailers = HeaderMap::with_capacity(3);
+        let mut trailers = HeaderMap::with_capacity(4);
         trailers.insert("grpc-status", HeaderValue::from(self.code));
         if let Ok(message) = HeaderValue::from_str(&percent(&self.message)) {
             trailers.insert("grpc-message", message);
@@ -55,6 +61,9 @@ impl Status {
             if let Ok(value) = HeaderValue::from_str(&format!("{seconds:.3}")) {
                 trailers.insert("retry-after-s", value);
             }
+        }
+        if self.answered {
+            trailers.insert(ANSWERED, HeaderValue::from_static("1"));
         }
         trailers
     }

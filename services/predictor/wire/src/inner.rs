@@ -89,7 +89,8 @@ impl Inner {
 
 /// How a call ended, from its trailers.
 pub fn ended(code: Option<&HeaderValue>, message: Option<&HeaderValue>) -> Result<(), Status> {
-    let code = code.and_then(|value| value.to_str().ok()?.parse::<u16>().ok()).unwrap_or(grpc::UNAVAILABLE);
+    let code = code.and_then(|value| value.to_str().ok()?.parse::<u16>().ok());
+    let code = code.ok_or_else(|| away("it ended without a status"))?;
     if code == 0 {
         return Ok(());
     }
@@ -97,5 +98,6 @@ pub fn ended(code: Option<&HeaderValue>, message: Option<&HeaderValue>) -> Resul
 }
 
 fn away(error: impl std::fmt::Display) -> Status {
-    Status::new(grpc::UNAVAILABLE, format!("the call did not reach its handler: {error}"))
+    let said = format!("the call did not reach its handler: {error}");
+    Status { answered: false, ..Status::new(grpc::UNAVAILABLE, said) }
 }
