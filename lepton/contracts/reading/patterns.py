@@ -2,9 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from lepton.errors import Invalid
 
 MAX_PATTERN: int = 4096
@@ -25,6 +22,10 @@ class Pattern:
             raise Invalid(f"is longer than {MAX_PATTERN} characters", remedy="match less of the line")
         if "\\C" in (part for part, _ in _parts(text)):
             raise Invalid("is no regular expression: \\C may take half a character", remedy="write . for a character")
+        # Whoever reads Pipelines imports this; most have no pattern, and Arrow is large.
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
         self._text = _without_numbers(text)
         try:
             names = pc.extract_regex_span(pa.array([], pa.string()), self._text).type.names
@@ -39,6 +40,9 @@ class Pattern:
 
     def search(self, lines: Sequence[bytes]) -> list[dict[str, str] | None]:
         """Of each line, which is UTF-8, the groups of its first match that took part in it; None without a match."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
         texts = pa.array(lines, pa.binary()).cast(pa.string())
         spans = pc.extract_regex_span(texts, self._text)
         return [None if found is None else
