@@ -171,6 +171,9 @@ class Reader(Protocol):
     async def end_offsets(self, places: Sequence[Place]) -> Mapping[Place, int]:
         """Next offset a read-committed reader could reach."""
 
+    async def high_watermarks(self, places: Sequence[Place]) -> Mapping[Place, int]:
+        """Next offset anybody could write: beyond `end_offsets` while a transaction is open."""
+
     async def begin_offsets(self, places: Sequence[Place]) -> Mapping[Place, int]: ...
 
 

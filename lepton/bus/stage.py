@@ -230,7 +230,8 @@ class BatchStage:
         # In this order: only behind the fence do the group's offsets and the state stand still.
         writers = dict(zip(places, await to_the_end(self._fence(place) for place in places), strict=True))
         fenced = {place: writer for place, writer in writers.items() if writer is not None}
-        state = StateReader(self._broker, self._subscription.client_id, {place.partition for place in fenced})
+        state = StateReader(self._broker, self._subscription.client_id, {place.partition for place in fenced},
+                            self._care.clock)
         await to_the_end(self._restore(place, writer, state) for place, writer in fenced.items())
 
     async def _fence(self, place: Place) -> TransactionalWriter | None:

@@ -3,17 +3,21 @@
 import asyncio
 import logging
 from asyncio import Event
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from lepton.bus.care import Care, LagWatch
 from lepton.bus.records import Broker, Place, Reader, Record
+from lepton.clock import Clock
 from lepton.errors import Invalid, Unavailable
 from lepton.runtime.loops import pause
 
 POLL_S = 0.25
 MAX_RECORDS = 5000
 BACKOFF_S = 0.5
+# Other writers' transactions last some milliseconds; whoever reads a state meanwhile opens no other partition.
+SETTLE_S = 0.5
+LOOK_S = 0.02
 
 Value = TypeVar("Value")
 OnChange = Callable[[str, Value | None], Awaitable[None]]
@@ -108,36 +112,67 @@ class StateReader:
     """How a partition's state comes back, once its former owner is fenced.
 
     Reads the given partition numbers of a topic to their end, once, however many partitions ask at the same time.
+    `whole` False: as far as it can be read now, for those who can tell by themselves whether that is all.
     """
 
-    def __init__(self, broker: Broker, client_id: str, partitions: Collection[int]) -> None:
+    def __init__(self, broker: Broker, client_id: str, partitions: Collection[int], clock: Clock, *,
+                 whole: bool = True) -> None:
         self._broker = broker
         self._client_id = client_id
         self._partitions = frozenset(partitions)
+        self._clock = clock
+        self._whole = whole
         self._lock = asyncio.Lock()
         self._read: dict[str, dict[int, dict[bytes, Record]]] = {}
+        self._held_back: dict[str, frozenset[int]] = {}
 
     async def latest(self, topic: str, partition: int) -> Mapping[bytes, Record]:
-        """Last committed record of every key in a partition, deleted ones left out."""
+        """Last committed record of every key in a partition, deleted ones left out.
+
+        Raises Unavailable while another writer's transaction, open in the partition, hides what was committed after
+        its beginning: group offsets are beyond that already. Ask a new reader later; the broker ends what is left open.
+        """
         async with self._lock:
             if topic not in self._read:
                 self._read[topic] = await self._read_to_end(topic)
+        if partition in self._held_back[topic]:
+            raise Unavailable("the state cannot be read to its end yet: another writer's transaction is open before it",
+                              place=f"{topic}/{partition}")
         return self._read[topic][partition]
 
     async def _read_to_end(self, topic: str) -> dict[int, dict[bytes, Record]]:
         reader = self._broker.reader([topic], group=None, client_id=f"{self._client_id}-state")
         await reader.start()
         try:
+            # A fetch that waits for records would hold up what is asked on the same connection, by half a second each.
+            for place in reader.assignment():
+                reader.pause(place)
             places = [place for place in sorted(reader.assignment()) if place.partition in self._partitions]
-            for other in reader.assignment() - set(places):
-                reader.pause(other)
+            held_back = await self._behind_open(reader, places) if self._whole else frozenset[Place]()
+            self._held_back[topic] = frozenset(place.partition for place in held_back)
+            places = [place for place in places if place not in held_back]
             ends = await reader.end_offsets(places)
             begins = await reader.begin_offsets(places)
             for place in places:
                 await reader.seek(place, begins[place])
+                reader.resume(place)
             return await self._collect(reader, ends)
         finally:
             await reader.stop()
+
+    async def _behind_open(self, reader: Reader, places: Sequence[Place]) -> frozenset[Place]:
+        """Those of which something written before the call is not settled yet, after a moment for what is under way.
+
+        Compared by offsets: an empty partition, or one whose records were removed, is settled.
+        """
+        written = await reader.high_watermarks(places)
+        deadline = self._clock.monotonic() + SETTLE_S
+        while True:
+            ends = await reader.end_offsets(places)
+            held_back = frozenset(place for place in places if ends[place] < written[place])
+            if not held_back or self._clock.monotonic() >= deadline:
+                return held_back
+            await self._clock.sleep(LOOK_S)
 
     @staticmethod
     async def _collect(reader: Reader, ends: Mapping[Place, int]) -> dict[int, dict[bytes, Record]]:

@@ -1,14 +1,17 @@
 """How one aiokafka consumer is set up for a subscription, and taken down again."""
 
 import asyncio
+import copy
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, errors
+from aiokafka.consumer.fetcher import READ_UNCOMMITTED
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.structs import TopicPartition
 
 from lepton.bus.aio.failures import outcome, unreachable
 from lepton.bus.records import Assigned, Revoked
@@ -104,6 +107,18 @@ class Refreshing:
             self._awaited, self._since = awaited, now
         elif now - self._since > REFRESH_WITHIN_S:
             raise errors.ConsumerStoppedError(f"its metadata was not refreshed for {now - self._since:.0f} s")
+
+
+async def written_ends(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+    """The high watermarks. Raises what aiokafka does.
+
+    A consumer asks for ends at its own isolation level alone; a copy of its fetcher, which shares the connections and
+    starts nothing, asks at the other.
+    """
+    fetcher = copy.copy(consumer._fetcher)
+    fetcher._isolation_level = READ_UNCOMMITTED
+    found: dict[TopicPartition, int] = await fetcher.end_offsets(partitions, REQUEST_TIMEOUT_MS)
+    return found
 
 
 async def close_consumer(consumer: AIOKafkaConsumer, told: Subscription, *, leave: bool) -> None:

@@ -5,13 +5,14 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, errors
 from aiokafka.structs import TopicPartition
 
 from lepton.bus.aio import buffer
-from lepton.bus.aio.client import Refreshing, Subscription, close_consumer, open_consumer
+from lepton.bus.aio.client import Refreshing, Subscription, close_consumer, open_consumer, written_ends
 from lepton.bus.aio.failures import outcome
 from lepton.bus.records import Assigned, Place, Record, Revoked
 from lepton.clock import Clock
@@ -261,6 +262,9 @@ class KafkaReader:
 
     async def end_offsets(self, places: Sequence[Place]) -> Mapping[Place, int]:
         return await self._bounds(self._opened().end_offsets, places)
+
+    async def high_watermarks(self, places: Sequence[Place]) -> Mapping[Place, int]:
+        return await self._bounds(partial(written_ends, self._opened()), places)
 
     async def begin_offsets(self, places: Sequence[Place]) -> Mapping[Place, int]:
         return await self._bounds(self._opened().beginning_offsets, places)

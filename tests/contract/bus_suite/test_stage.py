@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from lepton.bus.care import Care
 from lepton.bus.consumer import Subscription
@@ -263,3 +264,35 @@ async def test_results_no_topic_takes_stop_the_line(world: World) -> None:
         await apoll_until(stopped, "the line to stop")
     assert isinstance(stage.stopped_by, Invalid)
     assert await world.outputs() == []
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("broker", ["kafka"], indirect=True)
+async def test_a_state_behind_the_open_transaction_of_another_writer_is_waited_for(
+        world: World, kafka_bootstrap: str) -> None:
+    """What was committed behind one that is open cannot be read, though the group's offsets count it."""
+    frozen = AIOKafkaProducer(bootstrap_servers=kafka_bootstrap, transactional_id=f"frozen-{world.group}")
+    await frozen.start()
+    try:
+        await world.write(100)
+        async with running(world.stage(world.handler()).run):
+            await world.wait_for(100)
+            await frozen.begin_transaction()
+            await frozen.send_and_wait(world.state, b"never", b"cursor", partition=0)
+            await world.write(100)
+            await world.wait_for(200)
+        await world.write(100)
+        handler = world.handler()
+        stage = world.stage(handler, "two")
+        async with running(stage.run):
+            async def other_done() -> bool:
+                offsets = await world.broker.group_offsets(world.group)
+                return offsets[Place(world.source, 1)] == 150 and handler.calls["restore"] > 1
+
+            await apoll_until(other_done, "the partition beside it to go on", 60)
+            assert stage.places == {Place(world.source, 1)}
+            await frozen.abort_transaction()
+            await world.wait_for(300)
+    finally:
+        await frozen.stop()
+    await world.check()

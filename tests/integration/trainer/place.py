@@ -128,7 +128,7 @@ class Place:
 
     async def announced(self) -> ModelState | None:
         """The model's state on the log."""
-        reader = StateReader(self.broker, f"test-{self.name}", [0])
+        reader = StateReader(self.broker, f"test-{self.name}", [0], SystemClock())
         latest = await reader.latest(topics.name(Topic.MODELS), 0)
         record = latest.get(self.name.encode())
         return codec.decode_as(Topic.MODELS, ModelState, record.value) if record and record.value else None

@@ -255,3 +255,42 @@ async def test_a_partition_whose_batch_ends_is_read_at_once_not_when_the_poll_un
         stop.set()
         # To end the last poll.
         await write.send(Outgoing("in", b"3", partition=1))
+
+
+class _BehindOpen(MemoryBroker):
+    """Somebody's transaction, begun when all had been written, stays open in partition 0 of the state."""
+
+    open = True
+
+    def reader(self, topics: Sequence[str], **how: Any) -> Reader:
+        reader = super().reader(topics, **how)
+        ask = reader.high_watermarks
+
+        async def asked(places: Sequence[Place]) -> Mapping[Place, int]:
+            return {place: end + (self.open and place == Place("state", 0))
+                    for place, end in (await ask(places)).items()}
+
+        reader.high_watermarks = asked  # type: ignore[method-assign]
+        return reader
+
+
+async def test_a_partition_whose_state_is_hidden_waits_alone_and_shows_it(clock: FakeClock) -> None:
+    broker, health = _BehindOpen(clock), Health(clock)
+    await broker.create_topics([TopicPlan(topic, 2, {}) for topic in ("in", "out", "state")])
+    await broker.writer("test").send_all([Outgoing("in", b"%d" % number, partition=number % 2) for number in range(6)])
+    stage = stage_of(broker, Summing("out", "state"), Care(clock, health.check("stage", 5.0)))
+    async with running(stage.run):
+        async def shown() -> bool:
+            await clock.advance(0.1)
+            return await offsets(broker, 3) and bool(health.failing())
+
+        await apoll_until(shown, "the other partition to be done, and no sign of progress")
+        assert stage.places == {Place("in", 1)}
+        assert "no progress" in str(health.failing())
+        broker.open = False
+
+        async def done() -> bool:
+            await clock.advance(1.0)
+            return await offsets(broker, 6) and not health.failing()
+
+        await apoll_until(done, "all partitions")

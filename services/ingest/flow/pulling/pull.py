@@ -170,7 +170,8 @@ class Pull:
         wanted = (await self._at.broker.group_offsets(self._group)).get(Place(topic, STATE_PARTITION), 0)
         deadline = self._at.clock.monotonic() + STATE_WITHIN_S
         while True:
-            reader = StateReader(self._at.broker, f"{self._at.instance}.{self._group}", {STATE_PARTITION})
+            reader = StateReader(self._at.broker, f"{self._at.instance}.{self._group}", {STATE_PARTITION},
+                                 self._at.clock, whole=False)
             record = (await reader.latest(topic, STATE_PARTITION)).get(kept.key_of(self._source.name))
             state = kept.decode(record.value or b"") if record is not None else SourceState()
             if state.sequence >= wanted:
