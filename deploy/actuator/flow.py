@@ -8,8 +8,9 @@ from typing import Protocol, TypeVar
 
 from deploy.actuator import arguments, units
 from deploy.actuator.memory import Memory
-from deploy.actuator.once import Once
+from deploy.actuator.once import Done, Once
 from deploy.actuator.units import Unit
+from deploy.supervisor import ENDED
 from lepton.bus.commands.arguments import seconds
 from lepton.clock import Clock
 from lepton.contracts.pb import recovery_pb2
@@ -75,12 +76,16 @@ class Actuator:
         """
         return await self._once.carry_out(command, self._act)
 
-    async def _act(self, command: RecoveryCommand) -> str:
-        running = {seen.name: bool(seen.pid) for seen in await self._ask(self._manager.processes)}
+    async def _act(self, command: RecoveryCommand) -> str | Done:
+        seen = await self._ask(self._manager.processes)
+        running = {one.name: bool(one.pid) for one in seen}
         if command.action == recovery_pb2.RECOVERY_ACTION_RESTART:
             grace_s = seconds(command, "grace_s", _LONGEST_GRACE_S, default=GRACE_S, zero=True)
             instances = units.restarts(self._limits.units, command.target, running)
-            return "; ".join([await self._restart(instance, grace_s) for instance in instances]) or "none was running"
+            # Who was stopped in order is not among them: that was somebody's wish.
+            ended = tuple(one.name for one in seen if one.name in instances and one.state in ENDED)
+            told = [await self._restart(instance, grace_s) for instance in instances]
+            return Done("; ".join(told) or "none was running", ended)
         replicas = arguments.count(command.arguments, "replicas")
         change = units.scale(self._limits.units, command.target, replicas, running)
         told = [await self._start(instance) for instance in change.start]

@@ -1,7 +1,8 @@
 """Carrying a command out once: who may order it, what came of it, and the same answer when it comes again."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from deploy.actuator.memory import Memory
@@ -15,6 +16,14 @@ from lepton.errors import Busy, Invalid, Missing, Refused
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What was done, for a person; `found_ended`: whom a restart found ended by themselves."""
+
+    evidence: str
+    found_ended: tuple[str, ...] = ()
+
+
 class Once:
     """`name` is who answers; `memory` outlives the process."""
 
@@ -25,8 +34,8 @@ class Once:
         self._clock = clock
 
     async def carry_out(self, command: RecoveryCommand,
-                        act: Callable[[RecoveryCommand], Awaitable[str]]) -> RecoveryResult:
-        """The result to publish, with the evidence that `act` returns; what it raises is an outcome too.
+                        act: Callable[[RecoveryCommand], Awaitable[str | Done]]) -> RecoveryResult:
+        """The result to publish, with what `act` returns as evidence; what it raises is an outcome too.
 
         Unavailable is passed on: the command waits, and expires.
         """
@@ -35,13 +44,14 @@ class Once:
                 return before
             now = self._clock.now()
             self._admission.admit(command, self._admission.check_signer(command, now), now)
-            evidence = await act(command)
+            done = await act(command)
         except (Refused, Invalid, Missing) as error:
             return self._result(command, recovery_pb2.RECOVERY_OUTCOME_REFUSED, str(error))
         except Busy as error:
             result = self._result(command, recovery_pb2.RECOVERY_OUTCOME_FAILED, str(error))
         else:
-            result = self._result(command, recovery_pb2.RECOVERY_OUTCOME_DONE, evidence)
+            done = Done(done) if isinstance(done, str) else done
+            result = self._result(command, recovery_pb2.RECOVERY_OUTCOME_DONE, done.evidence, done.found_ended)
         try:
             self._memory.keep(command, result, self._admission.newest_fence, self._clock.now())
         except OSError as error:
@@ -52,8 +62,9 @@ class Once:
         return result
 
     def _result(self, command: RecoveryCommand, outcome: recovery_pb2.RecoveryOutcome.ValueType,
-                evidence: str) -> RecoveryResult:
+                evidence: str, found_ended: Sequence[str] = ()) -> RecoveryResult:
         result = RecoveryResult(command_id=command.command_id, target=command.target, outcome=outcome,
-                                evidence=evidence, executor=self._name, incident_id=command.incident_id)
+                                evidence=evidence, executor=self._name, incident_id=command.incident_id,
+                                found_ended=found_ended)
         result.at.FromDatetime(self._clock.now())
         return result

@@ -269,6 +269,7 @@ class RecoveryResult(_message.Message):
     EXECUTOR_FIELD_NUMBER: _builtins.int
     AT_FIELD_NUMBER: _builtins.int
     INCIDENT_ID_FIELD_NUMBER: _builtins.int
+    FOUND_ENDED_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     target: _builtins.str
     outcome: Global___RecoveryOutcome.ValueType
@@ -278,6 +279,10 @@ class RecoveryResult(_message.Message):
     incident_id: _builtins.str
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def found_ended(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of a restart: the instances that had ended by themselves before it came, so that it had nobody to stop."""
+
     def __init__(
         self,
         *,
@@ -288,10 +293,11 @@ class RecoveryResult(_message.Message):
         executor: _builtins.str = ...,
         at: _timestamp_pb2.Timestamp | None = ...,
         incident_id: _builtins.str = ...,
+        found_ended: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "command_id", b"command_id", "evidence", b"evidence", "executor", b"executor", "incident_id", b"incident_id", "outcome", b"outcome", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "command_id", b"command_id", "evidence", b"evidence", "executor", b"executor", "found_ended", b"found_ended", "incident_id", b"incident_id", "outcome", b"outcome", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -29,7 +29,7 @@ from services.watchdog.core.inputs import (
 from services.watchdog.core.orders.command import Command
 from services.watchdog.core.remedy import Budget, Permit
 from services.watchdog.core.rules import symptoms
-from services.watchdog.core.safety import afterwards, pausing, stopping
+from services.watchdog.core.safety import afterwards, looping, pausing, stopping
 from services.watchdog.core.safety.blast import spares
 from services.watchdog.core.safety.policy import Flaps, awaited_s, only_told, under_maintenance
 from services.watchdog.core.safety.rung import Rung
@@ -39,6 +39,7 @@ from services.watchdog.core.symptom import (
     BAD_LABELS,
     BROKEN_DATA,
     BUS,
+    CRASH_LOOP,
     CUT_OFF,
     IDLE,
     OUTSIDE,
@@ -50,6 +51,9 @@ from services.watchdog.core.symptom import (
 
 _PATIENT = frozenset({SILENCE, CUT_OFF, SLOW_DEPENDENCY})
 """Kinds that may end by themselves soon: who restarts broker and database, and mends networks, is not us."""
+_AWAY = frozenset({SILENCE, CRASH_LOOP})
+"""Kinds of which a process that is away is restarted, and again slowly."""
+_SPENT = "the budget of actions is spent"
 SCALES = frozenset({"scale_out", "scale_in"})
 """Changes of the number of processes."""
 
@@ -114,6 +118,8 @@ class Engine:
         for incident in self.open.values():
             if incident.command_ids and incident.command_ids[-1] == one.command_id and not incident.answered:
                 self._put(life.answered(incident, one.outcome, one.evidence, tick))
+                if incident.action == "restart" and incident.symptom in _AWAY and one.outcome == "done":
+                    self.state.restarted(incident, one.found_ended, tick.monotonic_s)
                 return
 
     def _decided(self, word: Approval, tick: Tick) -> None:
@@ -133,7 +139,7 @@ class Engine:
                 self._put(life.noted(incident, "not yet", f"{rung.action} by {word.by}: {told}", tick),
                           alert=f"{rung.action} of {incident.target} still waits for a person's word, {told}")
             elif self._budget.permit(incident, rung, self.state, tick.monotonic_s) is Permit.SPENT:
-                self._escalate(incident, "the budget of actions is spent", tick)
+                self._escalate(incident, _SPENT, tick)
             else:
                 self._command(life.noted(incident, "approved", f"{rung.action} by {word.by}", tick), rung, tick)
 
@@ -150,14 +156,23 @@ class Engine:
         for symptom in seen:
             if f"{symptom.kind}:{cause(symptom)}" not in self.open and not self._explained(
                     symptom, self.open.values(), tick):
-                self._put(self._opened(symptom, seen, tick), alert=_first_alert(symptom))
+                self._put(self._with_its_silence(self._opened(symptom, seen, tick), tick), alert=_first_alert(symptom))
         for service in {one for incident in self.open.values() for one in placing.about(incident, self.state)}:
             self.state.work.disturb(service)
         for incident in list(self.open.values()):
             self._go_on(incident, tick)
 
     def _explained(self, symptom: Symptom, by: Collection[Incident], tick: Tick) -> bool:
-        return explained(symptom, by) or passed_on(symptom, by, self.state, tick.monotonic_s)
+        return (explained(symptom, by) or looping.explains(symptom, by, self.state)
+                or passed_on(symptom, by, self.state, tick.monotonic_s))
+
+    def _with_its_silence(self, opened: Incident, tick: Tick) -> Incident:
+        """A crash loop takes over from the silence of its process; of that one nobody is told that it is well."""
+        away = self.open.get(f"{SILENCE}:{opened.cause}") if opened.symptom == CRASH_LOOP else None
+        if away is None or not looping.takes_over(opened, self.state):
+            return opened
+        self._put(life.verified(away, f"it is part of a crash loop: {opened.id}", tick))
+        return replace(opened, boot_id=away.boot_id, commanded_at=away.commanded_at)
 
     def _opened(self, symptom: Symptom, seen: Sequence[Symptom], tick: Tick) -> Incident:
         opened = life.opened(symptom.kind, cause(symptom), target(symptom), symptom.pipeline, symptom.detail, tick,
@@ -272,7 +287,7 @@ class Engine:
             return
         permit = self._budget.permit(incident, rung, self.state, tick.monotonic_s)
         if permit is Permit.SPENT:
-            self._escalate(incident, "the budget of actions is spent", tick)
+            self._escalate(incident, _SPENT, tick)
         elif permit is Permit.GO and self._spares(incident, rung, tick):
             self._command_or_ask(incident, rung, tick)
         elif rung.action in SCALES and (
@@ -342,14 +357,18 @@ class Engine:
             if not away and self._budget.permit(incident, probe, self.state, tick.monotonic_s) is Permit.GO:
                 self._command(incident, probe, tick)
             return
-        rungs = remedy.ladder(incident, self.state)
+        away = incident.symptom == SILENCE or looping.silent(incident, self.state)
+        rungs = remedy.ladder(replace(incident, symptom=SILENCE), self.state) if away else ()
         limits = self.state.thresholds
-        if incident.symptom != SILENCE or not rungs or limits.dry_run or awaited_s(rungs[-1].action, None, limits):
+        if not rungs or limits.dry_run or awaited_s(rungs[-1].action, None, limits):
             return
         if tick.monotonic_s - incident.commanded_at < self.state.thresholds.retry_s:
             return
-        if self._budget.permit(incident, rungs[-1], self.state, tick.monotonic_s) is Permit.GO:
+        permit = self._budget.permit(incident, rungs[-1], self.state, tick.monotonic_s)
+        if permit is Permit.GO:
             self._command(incident, rungs[-1], tick)
+        elif permit is Permit.SPENT and incident.symptom == CRASH_LOOP and incident.verdict != _SPENT:
+            self._escalate(incident, _SPENT, tick)
 
     def _escalate(self, incident: Incident, why: str, tick: Tick) -> None:
         what = incident.timeline[0].detail

@@ -28,7 +28,6 @@ class Input(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 class Tick(Input, frozen=True):
     """A look at the clocks. `gap_s` is how long after the tick before it came; inputs given with it came by then."""
-
     monotonic_s: float
     wall_s: float
     gap_s: float
@@ -258,11 +257,12 @@ class Alerted(Input, frozen=True):
 
 
 class Answered(Input, frozen=True):
-    """What became of a command: done, refused or failed."""
+    """What became of a command: done, refused or failed. `found_ended`: whom a restart found ended by themselves."""
 
     command_id: str
     outcome: str
     evidence: str = ""
+    found_ended: tuple[str, ...] = ()
 
 
 class Approval(Input, frozen=True):

@@ -20,6 +20,7 @@ from services.watchdog.core.symptom import (
     AVAILABILITY,
     BROKEN_FIELD,
     BUS,
+    CRASH_LOOP,
     CUT_OFF,
     DRIFT,
     ESTIMATED_LOSS,
@@ -247,7 +248,7 @@ def _arguments(incident: Incident, rung: Rung, state: State, tick: Tick) -> dict
     match rung.action:
         case "restart":
             # A process that is silent answers no polite request; one that still works is let finish.
-            return {"grace_s": "0" if incident.symptom == SILENCE else f"{RENEW_GRACE_S:g}"}
+            return {"grace_s": "0" if incident.symptom in (SILENCE, CRASH_LOOP) else f"{RENEW_GRACE_S:g}"}
         case "drain":
             return {"within_s": f"{DRAIN_S:g}", "for_s": f"{DRAIN_S + DRAINED_S:g}"}
         case "roll_back" | "fall_back":

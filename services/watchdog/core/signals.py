@@ -33,6 +33,8 @@ class Life:
     reached_at: float | None = None
     stopped: dict[str, str] = field(default_factory=dict)
     drained: bool = False
+    begun: bool = False
+    """A restart began another process, which was not heard yet: `boot_id` is of one before it."""
 
     @property
     def leaving(self) -> bool:
@@ -66,6 +68,7 @@ class Lives:
             life.line_stopped = ""
         life.stopped = beat.stopped
         life.heard_at, life.heard = now, True
+        life.begun = life.begun and beat.boot_id == life.boot_id
         life.service, life.boot_id, life.state, life.drained = beat.service, beat.boot_id, beat.state, beat.drained
         if beat.instance == self.thresholds.own and beat.lag_s is not None:
             self.own_lag_s = beat.lag_s

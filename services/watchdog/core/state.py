@@ -1,5 +1,6 @@
 """All the watchdog knows, folded from inputs; it holds no opinion."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from services.watchdog.core.alerting.outside import Outside
@@ -15,6 +16,7 @@ from services.watchdog.core.inputs import (
     ClientsSeen,
     Failures,
     Figures,
+    Incident,
     Judged,
     Lines,
     ModelSeen,
@@ -302,11 +304,25 @@ class State:
 
     def _beat(self, beat: Beat, now: float) -> None:
         before = self.lives.by_name.get(beat.instance)
-        if before is not None and before.boot_id not in ("", beat.boot_id) and not before.leaving:
+        if before is not None and before.boot_id not in ("", beat.boot_id) and not before.leaving and not before.begun:
             self.usage.crashed(beat.instance, now)
         self.lives.beat(beat, now)
         if beat.state == READY:
             self.lines.heard(beat.instance, now)
+
+    def restarted(self, incident: Incident, found_ended: Sequence[str], now: float) -> None:
+        """The silent process of an incident was begun anew, in the place of one that ended by itself or was ended now.
+
+        Where another boot than the restart was for is heard by now, its first heartbeat counted. Who was never heard
+        and was ended for the restart did not die: it may have been slow to start.
+        """
+        instance = incident.target.removeprefix("instance:")
+        life = self.lives.by_name.get(instance)
+        if life is None or life.leaving or not life.boot_id or life.boot_id != incident.boot_id:
+            return
+        if instance in found_ended or not life.begun:
+            self.usage.crashed(instance, now)
+        life.begun = True
 
     def _lines(self, lines: Lines, now: float) -> None:
         """Only of a process that works: one that starts or ends complains of what it does not have yet, or any more."""

@@ -4,7 +4,7 @@ from services.watchdog.core.diagnosis.training import TRAININGS, ours
 from services.watchdog.core.incident import part
 from services.watchdog.core.inputs import READY, STARTING, Incident, Tick
 from services.watchdog.core.rules import pipeline_of
-from services.watchdog.core.safety import pausing
+from services.watchdog.core.safety import looping, pausing
 from services.watchdog.core.safety.verdict import Finding, Verdict
 from services.watchdog.core.signals import Life
 from services.watchdog.core.state import State
@@ -28,10 +28,8 @@ from services.watchdog.core.symptom import (
 SUMMARY_S = 3.0
 # A version that just came is not yet complained of, even where it is no better.
 HEARD_S = 2.0
-
 # Longer than this no field is out without a person being told again.
 STAYS_OUT_S = 3_600.0
-
 # Who is let go after their time shows within this whether they have stopped.
 AFTER_HOLD_S = 30.0
 
@@ -74,6 +72,8 @@ def look(incident: Incident, state: State, tick: Tick) -> Verdict:
             return _idle(incident, state, now)
         case kind if kind in OF_LOAD:
             return _load(incident, state, now)
+        case "crash_loop":
+            return looping.look(incident, state, _quiet(incident, state, now))
         case kind if kind in STANDING:
             return _quiet(incident, state, now)
     return _refused(incident) or _training(incident, state)

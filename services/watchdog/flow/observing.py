@@ -196,7 +196,7 @@ class Observing:
 
     def answered(self, result: recovery_pb2.RecoveryResult) -> None:
         outcome = recovery_pb2.RecoveryOutcome.Name(result.outcome).removeprefix("RECOVERY_OUTCOME_").lower()
-        self.put(Answered(result.command_id, outcome, result.evidence))
+        self.put(Answered(result.command_id, outcome, result.evidence, tuple(result.found_ended)))
 
     def approval(self, command: recovery_pb2.RecoveryCommand) -> None:
         """A person's word; raises Invalid for one that does not say which of the incident's steps it is about."""

@@ -30,13 +30,15 @@ class Processes:
         self.calls: list[str] = []
         self.hang: set[str] = set()
         self.broken: set[str] = set()
+        self.ended: set[str] = set()
         self._next = 100
 
     def processes(self) -> list[Process]:
         return [self.process(name) for name in self.pids]
 
     def process(self, name: str) -> Process:
-        state = "BACKOFF" if name in self.broken else "RUNNING" if self.pids[name] else "STOPPED"
+        ended = "EXITED" if name in self.ended else "STOPPED"
+        state = "BACKOFF" if name in self.broken else "RUNNING" if self.pids[name] else ended
         return Process(name, state, self.pids[name], 0, 0, "")
 
     def start(self, name: str) -> None:
@@ -98,6 +100,17 @@ async def test_a_restart_without_grace_kills_and_starts(bench: Bench) -> None:
     assert bench.processes.calls == ["KILL predictor-0", "start predictor-0"]
     assert (result.command_id, result.incident_id, result.executor) == ("c-1", "i-1", "actuator")
     assert "pid 11 -> 101" in result.evidence
+
+
+@pytest.mark.parametrize(("pid", "ended", "told"), [(0, True, ["predictor-0"]), (0, False, []), (11, False, [])])
+async def test_a_restart_tells_whom_it_found_ended_by_themselves(
+        bench: Bench, pid: int, ended: bool, told: list[str]) -> None:
+    bench.processes.pids["predictor-0"] = pid
+    bench.processes.ended |= {"predictor-0"} if ended else set()
+    asked = bench.command(grace_s="0")
+    assert list((await bench.does(asked)).found_ended) == told
+    bench.restarted()
+    assert list((await bench.does(asked)).found_ended) == told
 
 
 async def test_a_full_disk_does_not_end_it_and_what_it_did_meanwhile_is_written_with_the_next(

@@ -1,6 +1,7 @@
 """What every machine, process and topic is at: levels, trends and bursts by what they are about."""
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -46,6 +47,9 @@ LEAK_LEVEL: Final = 0.4
 LOADS: Final = frozenset({names.CONSUMER_LAG, names.WAITING_ROWS})
 BUSY_PART: Final = 0.1
 """From this part of its limit on, what waits is work, and may be about to be too much."""
+
+MOST_DEATHS: Final = 100
+"""More of a process are not kept: how many they were is told, and when the first of them was."""
 
 Key = tuple[str, str]
 
@@ -94,6 +98,8 @@ class Usage:
     _hot: set[Key] = field(default_factory=set)
     """The gauges that stand or may soon: a tick looks at no other."""
     _bursts: dict[Key, Burst] = field(default_factory=dict)
+    _died: dict[str, deque[float]] = field(default_factory=dict)
+    """By instance, when its lives ended of which a crash loop is made."""
     _expiring: Expiring = field(default_factory=Expiring)
     _deaf_at: float = 0.0
     _looked_at: float = 0.0
@@ -123,8 +129,9 @@ class Usage:
                 count, now, f"{kind}: {last}")
 
     def crashed(self, instance: str, now: float) -> None:
-        """It began anew without having said goodbye."""
+        """A life of it ended without a goodbye."""
         self._burst((CRASH_LOOP, instance), self.limits.crashes, self.limits.crashes_s).add(1, now)
+        self._died.setdefault(instance, deque(maxlen=MOST_DEATHS)).append(now)
 
     def look(self, now: float, hearing: bool) -> None:
         """Forget what was not said again; while the bus does not carry, nothing is."""
@@ -139,6 +146,8 @@ class Usage:
         self._expiring.forget(now - STALE_S)
         for key in [key for key, burst in self._bursts.items() if not burst.look(now) and not burst.count]:
             del self._bursts[key]
+            if key[0] == CRASH_LOOP:
+                del self._died[key[1]]
 
     def symptoms(self, now: float) -> Iterator[Symptom]:
         for name, about in sorted(self._hot):
@@ -150,7 +159,8 @@ class Usage:
         for (kind, instance), burst in sorted(self._bursts.items()):
             if burst.look(now):
                 told = f", the last: {burst.last}" if burst.last else ""
-                yield Symptom(kind, instance, f"{burst.count} in {burst.window_s:.0f} s{told}")
+                yield self._loop(instance, now) if kind == CRASH_LOOP else Symptom(
+                    kind, instance, f"{burst.count} in {burst.window_s:.0f} s{told}")
 
     def failed(self, instance: str) -> int:
         """Failures of a process within the time they are counted for."""
@@ -160,6 +170,11 @@ class Usage:
     def busy(self) -> frozenset[str]:
         """Services in which more waits than passes by in no time."""
         return frozenset(self._gauges[key].service for key in self._hot if key[0] in LOADS)
+
+    def _loop(self, instance: str, now: float) -> Symptom:
+        died = [at for at in self._died[instance] if now - at <= self.limits.crashes_s]
+        told = f"{len(died)} lives ended within {died[-1] - died[0]:.0f} s without a goodbye"
+        return Symptom(CRASH_LOOP, instance, told, began=died[0])
 
     def _burst(self, key: Key, limit: int, window_s: float) -> Burst:
         burst = self._bursts.get(key)
