@@ -107,10 +107,11 @@ def test_a_life_is_counted_once_whether_its_heartbeat_or_the_answer_comes_first(
         if life % 2:
             answer(world, "ingest")
             world.run(1)
-        world.beating["ingest"] = f"ingest-{life}"
+        world.beating["ingest"], world.states["ingest"] = f"ingest-{life}", "starting"
         world.run(1)
         if not life % 2:
             answer(world, "ingest")
+        world.states["ingest"] = "ready"
         world.run(20)
     assert world.engine.state.usage._bursts[("crash_loop", "ingest")].count == FREE_RESTARTS + 1
     assert loops(world) == []
