@@ -64,6 +64,12 @@ def by_wire(here: World, model: str) -> float:
     return sum(float(one.removeprefix(line)) for one in here.metrics().splitlines() if one.startswith(line))
 
 
+def ended_as(here: World, model: str, outcome: str) -> float:
+    """Requests of the model that ended so; the Python door tells no version of those without an answer."""
+    start = f'lepton_predictor_requests_total{{model="{model}",outcome="{outcome}",'
+    return sum(float(one.rpartition(" ")[2]) for one in here.metrics().splitlines() if one.startswith(start))
+
+
 async def known(here: World, door: str, *requests: oip.ModelInferRequest) -> None:
     """Wait until the wire, if it is the door, answers requests like these by itself."""
     for request in requests:
@@ -183,6 +189,11 @@ async def test_what_waits_is_bounded_and_what_nobody_waits_for_is_not_run(tmp_pa
         await turned_away(3, rest)
         gate.open()
         assert await asyncio.gather(first, *rest) == [many] * 3
+
+        async def adds_up() -> bool:
+            ended = {outcome: ended_as(here, "slow", outcome) for outcome in ("Busy", "TimeoutError", "cancelled")}
+            return ended.pop("Busy") == 3 and sum(ended.values()) == len(late)
+        await apoll_until(adds_up, "what was given up to be counted like what was refused", 10)
 
 
 async def answered(here: World, request: oip.ModelInferRequest) -> list[float]:

@@ -56,7 +56,8 @@ impl http_body::Body for Body {
     type Error = Failure;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
-        let next = match self.get_mut() {
+        let body = self.get_mut();
+        let next = match body {
             Body::Empty => Poll::Ready(None),
             Body::Once { rest, trailers, .. } => {
                 Poll::Ready(piece(rest).or_else(|| trailers.take().map(Frame::trailers)).map(Ok))
@@ -64,7 +65,8 @@ impl http_body::Body for Body {
             Body::Passed(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Into::into),
             Body::Answers(answers) => answers.poll(cx).map(|frame| frame.map(Ok)),
         };
-        limits::given(matches!(&next, Poll::Ready(Some(Ok(frame))) if frame.is_data()));
+        let piece = matches!(&next, Poll::Ready(Some(Ok(frame))) if frame.is_data());
+        limits::given(piece || matches!(body, Body::Answers(answers) if answers.is_torn()));
         next
     }
 

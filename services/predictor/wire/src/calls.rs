@@ -27,7 +27,7 @@ use crate::lock;
 use crate::message::{scan, Scanned};
 use crate::stream::Answers;
 use crate::group::{Answer, Job, Logged};
-use crate::work::{Shop, Turn, Worker};
+use crate::work::{deliver, drop_counted, Shop, Turn, Worker};
 
 const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
@@ -106,9 +106,13 @@ impl Shared {
         });
         let group = form.group.clone();
         let job = Job { form, id: scanned.id, raw: scanned.raw, arrived, deadline, logged, reply, held };
-        group.push(job).inspect_err(|_| {
-            let version = (group.lane.model.clone(), group.lane.version.clone());
-            lock(&self.shop.counts).entry(version).or_default().failed("Busy", arrived.elapsed().as_secs_f64());
+        let mut dropped = Vec::new();
+        let taken = group.push(job, &mut dropped);
+        if !dropped.is_empty() {
+            deliver(drop_counted(&self.shop, &group, dropped));
+        }
+        taken.inspect_err(|_| {
+            lock(&self.shop.counts).entry(group.version()).or_default().failed("Busy", arrived.elapsed().as_secs_f64());
         })?;
         Ok(Taken::Queued(answer))
     }

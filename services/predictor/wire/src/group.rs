@@ -43,6 +43,13 @@ pub struct Job {
     pub held: Held,
 }
 
+impl Job {
+    /// Whether nobody waits for it any more, or its answer would be too late.
+    fn is_unwanted(&self, now: Instant) -> bool {
+        self.reply.is_closed() || self.deadline <= now
+    }
+}
+
 /// How the rows of an output lie in its bytes: so many bytes a row, or so many texts, each behind its length.
 #[derive(Clone, Copy, Debug)]
 pub enum Rows {
@@ -143,12 +150,13 @@ impl Group {
         Group { lane, run, outputs, queue: Mutex::new(queue) }
     }
 
-    /// Have a job run; refused when so much waits already that it would wait in vain.
-    pub fn push(self: &Arc<Group>, job: Job) -> Result<(), Status> {
+    /// Have a job run; refused when so much waits already that it would wait in vain. What was given up or is too late
+    /// makes room then, and is put into `dropped`.
+    pub fn push(self: &Arc<Group>, job: Job, dropped: &mut Vec<Job>) -> Result<(), Status> {
         let (lane, now) = (&self.lane, Instant::now());
         let mut queue = lock(&self.queue);
         if self.refusal(&queue, &job, now).is_some() {
-            self.forget_cancelled(&mut queue);
+            self.clear_out(&mut queue, dropped, now);
             self.refusal(&queue, &job, now).map_or(Ok(()), Err)?;
         }
         lane.add(job.form.rows);
@@ -161,6 +169,11 @@ impl Group {
             lane.worker.ready(Turn::Run(self.clone()));
         }
         Ok(())
+    }
+
+    /// Model and version, as they are counted.
+    pub fn version(&self) -> (String, String) {
+        (self.lane.model.clone(), self.lane.version.clone())
     }
 
     /// Whether all that waits is one batch, which is run in a moment. Where more waits the I/O thread must go on reading,
@@ -196,17 +209,18 @@ impl Group {
         Some(Status { retry_after_s: Some(waits_s.max(MIN_RETRY_S)), ..status })
     }
 
-    /// Let go of what nobody waits for any more.
-    fn forget_cancelled(&self, queue: &mut Queue) {
-        let (mut requests, mut freed) = (0, 0);
-        queue.jobs.retain(|job| {
-            let wanted = !job.reply.is_closed();
-            requests += usize::from(!wanted);
-            freed += if wanted { 0 } else { job.form.rows };
-            wanted
-        });
+    /// Let go of what need not be run, wherever it stands.
+    fn clear_out(&self, queue: &mut Queue, dropped: &mut Vec<Job>, now: Instant) {
+        if !queue.jobs.iter().any(|job| job.is_unwanted(now)) {
+            return;
+        }
+        let waited = std::mem::take(&mut queue.jobs).into_iter();
+        let (gone, kept): (VecDeque<Job>, VecDeque<Job>) = waited.partition(|job| job.is_unwanted(now));
+        queue.jobs = kept;
+        let freed = gone.iter().map(|job| job.form.rows).sum();
         queue.rows -= freed;
-        self.lane.free(requests, freed);
+        self.lane.free(gone.len(), freed);
+        dropped.extend(gone);
     }
 
     /// The next batch; what was given up or is too late is put into `dropped`. Said too: whether more waits, and since
@@ -216,7 +230,7 @@ impl Group {
         let (mut batch, mut rows, mut freed) = (Vec::new(), 0, 0);
         let mut queue = lock(&self.queue);
         while let Some(job) = queue.jobs.front() {
-            let unwanted = job.reply.is_closed() || job.deadline <= now;
+            let unwanted = job.is_unwanted(now);
             let size = job.form.rows;
             if !unwanted && !batch.is_empty() && rows + size > self.lane.bounds.max_rows {
                 break;

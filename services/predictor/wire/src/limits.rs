@@ -67,17 +67,18 @@ impl Drop for Held {
 }
 
 tokio::task_local! {
-    /// How often the body of this call's answer was asked for more, and whether it gave a piece the last time.
+    /// How often the body of this call's answer was asked for more, and whether it counts on being asked again: it gave
+    /// a piece, or looks itself after a request that came in part.
     static GIVEN: Cell<(u64, bool)>;
 }
 
-/// Note what the body of an answer gave.
-pub fn given(piece: bool) {
+/// Note that the body of an answer was asked for more, and whether it must be again.
+pub fn given(more: bool) {
     // Outside of a call nobody waits.
-    let _ = GIVEN.try_with(|cell| cell.set((cell.get().0.wrapping_add(1), piece)));
+    let _ = GIVEN.try_with(|cell| cell.set((cell.get().0.wrapping_add(1), more)));
 }
 
-/// Runs calls, and ends one whose caller takes nothing of its answer for so long.
+/// Runs calls, and ends one whose caller takes nothing of its answer for so long, or lets none be given.
 #[derive(Clone)]
 pub struct Patience(pub Duration);
 

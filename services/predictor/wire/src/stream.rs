@@ -82,6 +82,8 @@ pub struct Answers {
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,
     read: BytesMut,
     held: Held,
+    /// When the rest of a message must have come that has begun to; while it is waited for.
+    rest: Option<Pin<Box<Sleep>>>,
     /// Answers on their way to the caller, and what is held for them.
     out: Bytes,
     written: Held,
@@ -104,6 +106,7 @@ impl Answers {
             }),
             read: BytesMut::new(),
             held: shared.budget.hold(),
+            rest: None,
             out: Bytes::new(),
             written: shared.budget.hold(),
             waiting: VecDeque::new(),
@@ -125,6 +128,10 @@ impl Answers {
         if self.limit.as_mut().is_some_and(|(_, sleep)| sleep.as_mut().poll(cx).is_ready()) {
             self.limit = None;
             self.give_up(Status::new(grpc::DEADLINE_EXCEEDED, "the deadline of the stream passed"));
+        }
+        if self.is_late(cx) {
+            // What came meanwhile may be the rest.
+            self.read(cx);
         }
         self.written.set(self.out.len());
         if let Some(frame) = piece(&mut self.out) {
@@ -153,11 +160,21 @@ impl Answers {
         Poll::Pending
     }
 
+    /// Whether bytes are held of a message whose rest is waited for.
+    pub fn is_torn(&self) -> bool {
+        self.rest.is_some()
+    }
+
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        self.rest.as_mut().is_some_and(|rest| rest.as_mut().poll(cx).is_ready())
+    }
+
     /// Read no more; what was read is answered.
     fn close(&mut self, ending: Option<Status>) {
         self.incoming = None;
         self.read = BytesMut::new();
         self.held.set(0);
+        self.rest = None;
         self.ending = ending;
     }
 
@@ -173,6 +190,7 @@ impl Answers {
         while self.waiting.len() < MAX_PIPELINED {
             match self.message() {
                 Ok(Some(message)) => {
+                    self.rest = None;
                     let waiting = self.begin(message);
                     self.waiting.push_back(waiting);
                     taken = true;
@@ -186,7 +204,10 @@ impl Answers {
             }
             let Some(incoming) = self.incoming.as_mut() else { break };
             match Pin::new(incoming).poll_frame(cx) {
-                Poll::Pending => break,
+                Poll::Pending => {
+                    self.wait_for_rest(cx);
+                    break;
+                }
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
                         if let Err(status) = self.held.grow(data.len()) {
@@ -208,6 +229,20 @@ impl Answers {
             }
         }
         taken
+    }
+
+    /// Nothing more has come: a message that has begun has so long to come whole as a unary call's, since its bytes are
+    /// everybody's room. Time in which nothing is read is not the caller's.
+    fn wait_for_rest(&mut self, cx: &mut Context<'_>) {
+        if self.read.is_empty() {
+            return;
+        }
+        let timeout = self.shared.timeout;
+        self.rest.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        if self.is_late(cx) {
+            let said = format!("{} bytes of a message came, its rest not within {timeout:?}", self.read.len());
+            self.close(Some(Status::new(grpc::DEADLINE_EXCEEDED, said)));
+        }
     }
 
     /// The next whole message that was read.

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::counts::{Counts, Times};
+use crate::counts::{Counts, Times, Version};
 use crate::group::{Answer, Group, Job, Outputs};
 use crate::grpc::{self, Status};
 use crate::lock;
@@ -167,10 +167,7 @@ fn finish(shop: &Shop, group: &Group, batch: Vec<Job>, dropped: Vec<Job>, output
     }));
     times.ended = Instant::now();
     count(shop, group, &batch, &dropped, &answers, &times);
-    for job in dropped {
-        let late = Status::new(grpc::DEADLINE_EXCEEDED, "the deadline passed before the request could run");
-        done.push((job.reply, Err(late)));
-    }
+    done.extend(too_late(dropped));
     match answers {
         _ if batch.is_empty() => {}
         Ok(answers) => {
@@ -186,13 +183,9 @@ fn finish(shop: &Shop, group: &Group, batch: Vec<Job>, dropped: Vec<Job>, output
 
 /// The lock is held for no longer than that: the I/O thread takes it for each request that it refuses.
 fn count(shop: &Shop, group: &Group, batch: &[Job], dropped: &[Job], answers: &Outputs, times: &Times) {
-    let version = (group.lane.model.clone(), group.lane.version.clone());
     let mut counts = lock(&shop.counts);
-    let counted = counts.entry(version).or_default();
-    for job in dropped {
-        let outcome = if job.deadline <= times.began { "TimeoutError" } else { "cancelled" };
-        counted.failed(outcome, job.arrived.elapsed().as_secs_f64());
-    }
+    let counted = counts.entry(group.version()).or_default();
+    count_dropped(counted, dropped, times.began);
     match answers {
         _ if batch.is_empty() => {}
         Ok(_) => counted.answered(batch, times),
@@ -202,4 +195,24 @@ fn count(shop: &Shop, group: &Group, batch: &[Job], dropped: &[Job], answers: &O
             }
         }
     }
+}
+
+/// Count what was dropped without a batch, and say who gets what.
+pub fn drop_counted(shop: &Shop, group: &Group, dropped: Vec<Job>) -> Done {
+    count_dropped(lock(&shop.counts).entry(group.version()).or_default(), &dropped, Instant::now());
+    too_late(dropped).collect()
+}
+
+fn count_dropped(counted: &mut Version, dropped: &[Job], now: Instant) {
+    for job in dropped {
+        let outcome = if job.deadline <= now { "TimeoutError" } else { "cancelled" };
+        counted.failed(outcome, job.arrived.elapsed().as_secs_f64());
+    }
+}
+
+fn too_late(dropped: Vec<Job>) -> impl Iterator<Item = (oneshot::Sender<Answer>, Answer)> {
+    dropped.into_iter().map(|job| {
+        let late = Status::new(grpc::DEADLINE_EXCEEDED, "the deadline passed before the request could run");
+        (job.reply, Err(late))
+    })
 }

@@ -2,15 +2,20 @@
 
 import asyncio
 import struct
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
 TABLE_SIZE, MAX_STREAMS, INITIAL_WINDOW = 1, 3, 4
+
+CHUNK = 16 * 1024
+"""Bytes of one frame at most."""
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
@@ -114,6 +119,7 @@ class Peer:
         self._came = asyncio.Condition()
         self._reading = asyncio.ensure_future(self._read(reader))
         self._next = -1
+        self._sent: Counter[int] = Counter()
 
     def send(self, *frames: bytes) -> None:
         self.writer.write(b"".join(frames))
@@ -137,6 +143,18 @@ class Peer:
 
     def data(self, stream: int, body: bytes, *, end: bool = False) -> None:
         self.send(frame(DATA, END_STREAM if end else 0, stream, body))
+        # Stream 0 stands for the connection.
+        self._sent.update({stream: len(body), 0: len(body)})
+
+    async def fill(self, stream: int, size: int) -> None:
+        """Send so many bytes of a call, as fast as the other side takes them."""
+        while size:
+            part = min(CHUNK, size)
+            await self.until(partial(self._has_room, stream, part), f"room for {part} bytes of call {stream}")
+            while part and self._has_room(stream, part):
+                self.data(stream, bytes(part))
+                size -= part
+                part = min(CHUNK, size)
 
     def abort(self) -> None:
         """Break the connection off as a crash does."""
@@ -172,6 +190,13 @@ class Peer:
     def settings(self) -> dict[int, int]:
         first = next(one for one in self.frames if one.kind == SETTINGS and not one.flags & ACK)
         return dict(struct.iter_unpack(">HI", first.payload))
+
+    def _has_room(self, stream: int, size: int) -> bool:
+        windows = {0: 65_535, stream: self.settings()[INITIAL_WINDOW]}
+        for one in self.frames:
+            if one.kind == WINDOW_UPDATE and one.stream in windows:
+                windows[one.stream] += int.from_bytes(one.payload, "big")
+        return all(window - self._sent[number] >= size for number, window in windows.items())
 
     def _ended(self, stream: int) -> str | None:
         for one in self.frames:

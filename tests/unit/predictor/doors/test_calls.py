@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import struct
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from lepton.contracts.pb import grpc_service_pb2 as oip
 from services.predictor.core import engine
+from tests.harness.doors import DOORS, SETTING
 from tests.harness.onnx_models import Linear
 from tests.harness.wait import apoll_until
 from tests.unit.predictor.conftest import Gate
@@ -23,6 +25,7 @@ from tests.unit.predictor.doors.frames import (
     PING,
     PREFACE,
     RST_STREAM,
+    SETTINGS,
     STREAM,
     WINDOW_UPDATE,
     connected,
@@ -34,6 +37,7 @@ from tests.unit.predictor.test_wire import ONE, answered, known, numbers, raw
 from tests.unit.predictor.world import World, amounts, status, world
 
 KIB = 1024
+MIB = 1024 * KIB
 FLOOD = 2400
 ONE_ROW = raw("tiny", 1.0).SerializeToString()
 
@@ -108,6 +112,49 @@ async def test_the_door_itself_ends_what_is_past_its_deadline(tmp_path: Path, ga
                     assert await peer.status(stream) == "4"
         gate.open()
         assert await first == [0.5] * 63
+
+
+@pytest.mark.skipif("native" not in DOORS, reason="the native door is not built here; grpc.aio counts nobody's bytes")
+async def test_half_a_message_of_a_stream_holds_everybodys_room_no_longer_than_a_call_may_take(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SETTING, "native")
+    async with world(tmp_path, request_bytes=8 * MIB, request_timeout_s=2.0) as here:
+        key = await ready(here, "native")
+        begun = struct.pack(">?I", False, 8 * MIB)
+        async with speaking(here.address) as peer:
+            idle = peer.call(key, message(ONE_ROW), path=STREAM, end=False)
+            await peer.received(idle, 1)
+            # All that callers may hold together, but for fewer bytes than any request has.
+            torn = [peer.call(key, begun, path=STREAM, end=False) for _ in range(8)]
+            for stream in torn:
+                await peer.fill(stream, 8 * MIB - 1 - len(begun))
+            assert {await peer.status(stream) for stream in torn} == {"4"}
+            assert await answered(here, raw("tiny", 2.0)) == [2.0]
+            # Between two messages a stream may be silent for as long as it likes.
+            peer.data(idle, message(ONE_ROW), end=True)
+            assert await peer.status(idle) == "0"
+
+
+@pytest.mark.skipif("native" not in DOORS, reason="the native door is not built here; grpc.aio counts nobody's bytes")
+async def test_what_was_asked_before_half_a_message_is_answered_and_no_window_keeps_it(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SETTING, "native")
+    async with world(tmp_path, request_timeout_s=1.0) as here:
+        key = await ready(here, "native")
+        body = message(ONE_ROW)
+        async with speaking(here.address) as peer:
+            half = peer.call(key, body + body[:3], path=STREAM, end=False)
+            deaf = peer.call(key, body[:9], path=STREAM, end=False)
+            await peer.received(half, 1)
+            assert await peer.status(half) == "4"
+            assert "3 bytes of a message came" in peer.trailers(half)["grpc-message"]
+            assert peer.body(half)
+            assert await peer.status(deaf) == "4"
+            deaf = peer.call(key, body + body[:9], path=STREAM, end=False)
+            await peer.received(deaf, 1)
+            # What is answered from now on finds no room: nobody asks the stream for more.
+            peer.send(frame(SETTINGS, 0, 0, struct.pack(">HI", INITIAL_WINDOW, 0)))
+            assert await peer.status(deaf) in {"4", "reset 8"}
 
 
 async def test_calls_given_up_all_at_once_leave_their_connection_whole(tmp_path: Path, door: str) -> None:
