@@ -132,7 +132,11 @@ class Transport:
                                         metadata=(("authorization", self.credentials.authorization),))
         except grpc.aio.AioRpcError as failure:
             outcome = _BY_CODE.get(failure.code(), LeptonError)
-            raise outcome(failure.details() or failure.code().name, place=self.credentials.grpc) from failure
+            said, place = failure.details() or failure.code().name, self.credentials.grpc
+            if outcome is Busy:
+                told = dict(failure.trailing_metadata() or ()).get("retry-after-s")
+                raise Busy(said, retry_after_s=_seconds(str(told) if told else None), place=place) from failure
+            raise outcome(said, place=place) from failure
         return [plain(row, explain=question.explain) for row in answer.rows]
 
 

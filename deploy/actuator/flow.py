@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 from deploy.actuator import arguments, units
 from deploy.actuator.memory import Memory
-from deploy.actuator.once import Done, Once
+from deploy.actuator.once import Done, NotDone, Once
 from deploy.actuator.units import Unit
 from deploy.supervisor import ENDED
 from lepton.bus.commands.arguments import seconds
@@ -84,7 +84,11 @@ class Actuator:
             instances = units.restarts(self._limits.units, command.target, running)
             # Who was stopped in order is not among them: that was somebody's wish.
             ended = tuple(one.name for one in seen if one.name in instances and one.state in ENDED)
-            told = [await self._restart(instance, grace_s) for instance in instances]
+            try:
+                told = [await self._restart(instance, grace_s) for instance in instances]
+            except Busy as failure:
+                # Who dies as soon as it is started never comes up, and is to be counted all the same.
+                raise NotDone(failure, ended) from failure
             return Done("; ".join(told) or "none was running", ended)
         replicas = arguments.count(command.arguments, "replicas")
         change = units.scale(self._limits.units, command.target, replicas, running)

@@ -24,6 +24,15 @@ class Done:
     found_ended: tuple[str, ...] = ()
 
 
+class NotDone(Busy):
+    """It was tried and did not come about; `found_ended` as of what was done."""
+
+    def __init__(self, failure: Busy, found_ended: tuple[str, ...]) -> None:
+        super().__init__(failure.message, retry_after_s=failure.retry_after_s, field=failure.field,
+                         place=failure.place, remedy=failure.remedy)
+        self.found_ended = found_ended
+
+
 class Once:
     """`name` is who answers; `memory` outlives the process."""
 
@@ -48,7 +57,8 @@ class Once:
         except (Refused, Invalid, Missing) as error:
             return self._result(command, recovery_pb2.RECOVERY_OUTCOME_REFUSED, str(error))
         except Busy as error:
-            result = self._result(command, recovery_pb2.RECOVERY_OUTCOME_FAILED, str(error))
+            ended = error.found_ended if isinstance(error, NotDone) else ()
+            result = self._result(command, recovery_pb2.RECOVERY_OUTCOME_FAILED, str(error), ended)
         else:
             done = Done(done) if isinstance(done, str) else done
             result = self._result(command, recovery_pb2.RECOVERY_OUTCOME_DONE, done.evidence, done.found_ended)

@@ -96,8 +96,12 @@ async def crashed_again(fault: Strike, control: ProcessManager, pid: int, back: 
     for _ in range(fault.times - 1):
         if not await back(pid):
             break
-        pid = pid_of(control, fault.target)
-        os.kill(pid, signal.SIGKILL)
+        try:
+            pid = pid_of(control, fault.target)
+            os.kill(pid, signal.SIGKILL)
+        except (Missing, ProcessLookupError):
+            # It died by itself first, which is what is wanted.
+            continue
     return pid
 
 

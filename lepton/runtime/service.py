@@ -190,7 +190,11 @@ def raise_open_files() -> None:
     soft, most = system_resource.getrlimit(system_resource.RLIMIT_NOFILE)
     wanted = _MOST_FILES if most == system_resource.RLIM_INFINITY else min(most, _MOST_FILES)
     if soft != system_resource.RLIM_INFINITY and soft < wanted:
-        system_resource.setrlimit(system_resource.RLIMIT_NOFILE, (wanted, most))
+        try:
+            system_resource.setrlimit(system_resource.RLIMIT_NOFILE, (wanted, most))
+        except (ValueError, OSError) as failure:
+            # Some systems have a lower limit than they tell; what there is may well be enough.
+            log.warning("the limit of open files stays at %d: %s", soft, failure)
 
 
 async def _live(build: Callable[[Settings], Service], settings: Settings) -> int:

@@ -116,6 +116,7 @@ async def written_ends(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPar
     starts nothing, asks at the other.
     """
     fetcher = copy.copy(consumer._fetcher)
+    assert hasattr(fetcher, "_isolation_level")
     fetcher._isolation_level = READ_UNCOMMITTED
     found: dict[TopicPartition, int] = await fetcher.end_offsets(partitions, REQUEST_TIMEOUT_MS)
     return found

@@ -27,8 +27,7 @@ def opened(file: Path | bytes) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(_source(file), **_THRIFT) as told:
             _check(told)
-            texts = [column.path for column in map(told.schema.column, range(len(told.schema)))
-                     if column.physical_type == "BYTE_ARRAY"]
+            texts = [path for path, longest in _texts(told).items() if longest is None]
         # Kept as a dictionary, a long text that repeats is in memory once, however often the file repeats it.
         with pq.ParquetFile(_source(file), read_dictionary=texts, memory_map=isinstance(file, Path), pre_buffer=False,
                             **_THRIFT) as read:
@@ -84,7 +83,20 @@ def _check(file: pq.ParquetFile) -> None:
 
 
 def _fitting(file: pq.ParquetFile, count: int) -> int:
-    """Rows whose values of fixed lengths, which are no dictionaries, fit a step."""
+    """Rows whose values that are no dictionaries fit a step."""
     kinds = (file.schema.column(column) for column in range(len(file.schema)))
     fixed = sum(int(kind.length) for kind in kinds if kind.physical_type == "FIXED_LEN_BYTE_ARRAY")
+    fixed += sum(longest for longest in _texts(file).values() if longest is not None)
     return max(1, min(count, MAX_STEP_BYTES // max(1, fixed)))
+
+
+def _texts(file: pq.ParquetFile) -> dict[str, int | None]:
+    """Columns of texts; of those that Arrow cannot read as dictionaries (DELTA encodings), how long one may be."""
+    told, found = file.metadata, dict[str, int | None]()
+    for number in range(told.num_columns):
+        kind = file.schema.column(number)
+        if kind.physical_type == "BYTE_ARRAY":
+            chunks = [told.row_group(group).column(number) for group in range(told.num_row_groups)]
+            delta = any(name.startswith("DELTA") for chunk in chunks for name in chunk.encodings)
+            found[kind.path] = max((chunk.total_uncompressed_size for chunk in chunks), default=0) if delta else None
+    return found

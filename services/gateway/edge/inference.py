@@ -13,6 +13,7 @@ from services.gateway.edge.http.answers import Responses, answer, body, describe
 from services.gateway.edge.http.callers import Administers, Predicts, TheGateway
 from services.gateway.edge.protocol import sharing
 from services.gateway.edge.protocol.compression import asked_for, packed, unpacked
+from services.gateway.flow.data import READ_AT_ONCE_BYTES
 from services.gateway.flow.gateway import Gateway
 
 router = APIRouter(prefix="/v2", tags=["inference protocol"])
@@ -175,18 +176,21 @@ async def _infer(request: Request, gateway: Gateway, model: str, version: str) -
     given = await request.body()
     if coding := headers.get("content-encoding", ""):
         given = await asyncio.to_thread(unpacked, given, coding, request.app.max_body_size)
-    asked, wanted = tensors.read(model, version, given, headers.get(tensors.BINARY_HEADER))
+    told = (model, version, given, headers.get(tensors.BINARY_HEADER))
+    # As for events: a thread costs more than a few rows, and less than others wait for megabytes.
+    asked, wanted = tensors.read(*told) if len(given) <= READ_AT_ONCE_BYTES else \
+        await asyncio.to_thread(tensors.read, *told)
     if sharing.names_memory(asked):
         sharing.require_here(request)
     content, json_length = tensors.write(await gateway.predictions.infer(_authorization(request), asked), wanted)
-    told: dict[str, str] = {}
-    if coding := asked_for(headers.get("accept-encoding", "")):
+    shown: dict[str, str] = {}
+    if coding := asked_for(headers.get("accept-encoding", ""), len(content)):
         content = await asyncio.to_thread(packed, content, coding)
-        told["content-encoding"] = coding
+        shown["content-encoding"] = coding
     if json_length is None:
-        return Response(content, headers=told, media_type="application/json")
-    told[tensors.BINARY_HEADER] = str(json_length)
-    return Response(content, headers=told, media_type="application/octet-stream")
+        return Response(content, headers=shown, media_type="application/json")
+    shown[tensors.BINARY_HEADER] = str(json_length)
+    return Response(content, headers=shown, media_type="application/octet-stream")
 
 
 async def _ready(request: Request, gateway: Gateway, model: str, version: str) -> Response:

@@ -138,7 +138,7 @@ class Predictions:
         """Raises Missing (no such model), Invalid (the rows), Busy, Unavailable, TooLate."""
         self._count(request.model, authorization)
         return await self._ask(request.model, authorization, lambda at, call: self._pool.predict(at, request, call),
-                               versioned=bool(request.version))
+                               versioned=bool(request.version), judged=True)
 
     async def feedback(self, authorization: str, request: FeedbackRequest) -> FeedbackResponse:
         """Raises Missing (no such pipeline or entity), Invalid, Unavailable; twice has the effect of once."""
@@ -147,7 +147,7 @@ class Predictions:
     async def infer(self, authorization: str, request: inference.ModelInferRequest) -> inference.ModelInferResponse:
         self._count(request.model_name, authorization)
         return await self._ask(request.model_name, authorization, lambda at, call: self._pool.infer(at, request, call),
-                               versioned=bool(request.model_version))
+                               versioned=bool(request.model_version), judged=True)
 
     async def metadata(self, authorization: str, model: str, version: str = "") -> inference.ModelMetadataResponse:
         request = inference.ModelMetadataRequest(name=model, version=version)
@@ -230,8 +230,9 @@ class Predictions:
         return True
 
     async def _ask(self, model: str | None, authorization: str, send: Callable[[str, Call], Awaitable[Answer]],
-                   versioned: bool = False) -> Answer:
-        """The first answer; `versioned`: that the request names a version, which not every replica need have."""
+                   versioned: bool = False, judged: bool = False) -> Answer:
+        """The first answer; `versioned`: that the request names a version, which not every replica need have. `judged`:
+        that the answer says whether the model works; who is only asked about it says nothing of that."""
         ends_at = self._clock.monotonic() + self._timeout_s
         replica: Replica | None = self._pick(model)
         tried: list[str] = []
@@ -240,7 +241,8 @@ class Predictions:
         while replica is not None:
             tried.append(replica.instance)
             try:
-                return await self._try(replica, send, Call(authorization, left_s), None if versioned else model)
+                return await self._try(replica, send, Call(authorization, left_s),
+                                       model if judged and not versioned else None)
             except Missing as error:
                 if not versioned:
                     raise

@@ -31,6 +31,8 @@ from services.ingest.flow.keeping import FEATURES, OUTCOMES, Keeping
 from services.ingest.flow.spec import Spec
 
 AGAIN_S = 2.0
+# Nobody makes the topics of a former generation anew.
+GONE_LOOK_S = 15.0
 STANDING_LOOK_S = 0.25
 PAUSED_NOTE = "paused by command: events wait on their topic until `lepton pipelines resume {}`"
 # A rebalance with a dead member takes the session timeout; a broker restart some seconds more.
@@ -266,7 +268,7 @@ def _while_there(around: Surroundings, topic: str, make: Callable[[], LoopBody],
             await make()(stop)
             return
         care.beat()
-        await pause(stop, AGAIN_S, around.clock)
+        await pause(stop, GONE_LOOK_S, around.clock)
 
     return body
 

@@ -30,6 +30,8 @@ class _Waiting:
     state: models_pb2.ModelState
     attempt: int
     due: float
+    keeps: bool = False
+    """Only the champion before is missing by now, and that was told."""
 
 
 class Updates:
@@ -123,17 +125,17 @@ class Updates:
         error = self._library.unkept(model)
         if error is None:
             return
-        if not waiting.attempt:
+        if not waiting.keeps:
             self._telemetry.error("model_not_kept", f"v{self._library.serving(model)} answers; a roll back must load "
                                                     f"the version before it, which fails: {error}", place)
         if isinstance(error, Unavailable):
-            self._again(model, waiting, self._retry.pause_s(waiting.attempt + 1, error))
+            self._again(model, waiting, self._retry.pause_s(waiting.attempt + 1, error), keeps=True)
 
-    def _again(self, model: str, waiting: _Waiting, pause_s: float) -> None:
+    def _again(self, model: str, waiting: _Waiting, pause_s: float, *, keeps: bool = False) -> None:
         # A newer state that came meanwhile goes first; what was taken out of the registry is not brought back.
         if self._seen.get(model) is waiting.state:
             self._waiting.setdefault(model, _Waiting(waiting.state, waiting.attempt + 1,
-                                                     self._clock.monotonic() + pause_s))
+                                                     self._clock.monotonic() + pause_s, keeps or waiting.keeps))
 
 
 def decode(record: Record) -> models_pb2.ModelState:

@@ -18,7 +18,7 @@ from services.predictor.core.rollout.arms import Trial, tries
 from services.predictor.core.room import Room
 from services.predictor.core.slots import Lease, Slots
 from services.predictor.flow.files import Sources
-from services.predictor.flow.parking import PARKED, Parking, Shown, Standing, check_current
+from services.predictor.flow.parking import PARKED, Parking, Shown, Standing, bare, check_current
 
 LOADS_AT_ONCE = 4
 """Versions taken up from the registry at the same time at most: each is in memory twice meanwhile."""
@@ -396,5 +396,5 @@ class Library:
         except Busy as busy:
             log.info("the champion before %s is not kept in memory: %s", state.model, busy)
         except (Refused, Unavailable) as error:
-            return error
+            return bare(error)
         return None

@@ -82,6 +82,12 @@ class Shown:
     """The version answers, but is loaded first: it left memory for want of room."""
 
 
+def bare(error: Refused | Unavailable) -> Refused | Unavailable:
+    """The same to be kept: the frames that it came through hold the file, and what was made of it."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
 def check_current(standings: Mapping[str, Standing], state: models_pb2.ModelState,
                   engine: Closable | None = None) -> None:
     """Raises Missing, and closes `engine`, where the registry took the model away since `state` was begun with: were it

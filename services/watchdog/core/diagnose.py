@@ -11,7 +11,6 @@ from services.watchdog.core.symptom import (
     BROKEN_DATA,
     BROKEN_FIELD,
     BUS,
-    CRASH_LOOP,
     CUT_OFF,
     DRIFT,
     ERRORS,
@@ -135,8 +134,7 @@ def target(symptom: Symptom) -> str:
 def explained(symptom: Symptom, open_incidents: Iterable[Incident]) -> bool:
     """Whether an incident that is open already accounts for it, so that acting on it would treat an effect.
 
-    A bus fault explains every silence, a crash loop that of its process; a dependency that is away or slow, what
-    hangs on it.
+    A bus fault explains every silence; a dependency that is away or slow, what hangs on it.
     Broken data that is not yet dealt with explains a loss of quality and whatever else is unusual of rows; a loss that
     labels show, one that is estimated; that, and a version that is none to answer with, poor feedback. Where a process
     is silent, rows and labels may only be late; where no rows come, or the line is stopped, no labels may come either.
@@ -149,8 +147,6 @@ def explained(symptom: Symptom, open_incidents: Iterable[Incident]) -> bool:
         if incident.cause == BUS and symptom.kind in (SILENCE, CUT_OFF) and symptom.about != BUS:
             return True
         if incident.symptom == SILENCE and symptom.kind in EFFECTS_OF_SILENCE:
-            return True
-        if symptom.kind == SILENCE and incident.symptom == CRASH_LOOP and incident.cause == cause(symptom):
             return True
         if {incident.symptom, symptom.kind} == TOLD_TWICE and incident.cause == cause(symptom):
             return True

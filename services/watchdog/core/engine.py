@@ -102,7 +102,7 @@ class Engine:
         for key in [key for key, known in self.open.items() if known.key == incident.key]:
             del self.open[key]
         now = tick.monotonic_s
-        rungs = remedy.ladder(incident, self.state)
+        rungs = remedy.ladder(looping.as_silence(incident), self.state)
         rung = len(incident.command_ids)
         verify_s = rungs[min(rung, len(rungs)) - 1].verify_s if rungs and rung else 0.0
         if afterwards.under_way(incident):
@@ -118,8 +118,8 @@ class Engine:
         for incident in self.open.values():
             if incident.command_ids and incident.command_ids[-1] == one.command_id and not incident.answered:
                 self._put(life.answered(incident, one.outcome, one.evidence, tick))
-                if incident.action == "restart" and incident.symptom in _AWAY and one.outcome == "done":
-                    self.state.restarted(incident, one.found_ended, tick.monotonic_s)
+                if incident.action == "restart" and incident.symptom in _AWAY:
+                    self.state.restarted(incident, one, tick.monotonic_s)
                 return
 
     def _decided(self, word: Approval, tick: Tick) -> None:
@@ -205,12 +205,12 @@ class Engine:
             self._climb(incident, verdict.why or "no effect in time", tick)
 
     def _stopped(self, incident: Incident, tick: Tick) -> Incident:
-        """With its training ended, where that may learn from labels that are found wrong by now."""
-        wrong = stopping.due(incident, self.state)
-        if not wrong:
-            return incident
-        incident = life.noted(incident, stopping.STOPPED, stopping.told(incident, wrong), tick)
-        self._put(incident, command=stopping.command(incident), alert=incident.timeline[-1].detail)
+        """With its trainings ended, where they may learn from labels that are found wrong by now."""
+        ordered, wrong = stopping.due(incident, self.state)
+        while ordered:
+            incident = life.noted(incident, stopping.STOPPED, stopping.told(ordered, wrong), tick)
+            self._put(incident, command=stopping.command(incident, ordered), alert=incident.timeline[-1].detail)
+            ordered, wrong = stopping.due(incident, self.state)
         return incident
 
     def _well(self, incident: Incident, why: str, tick: Tick) -> None:

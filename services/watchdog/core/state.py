@@ -1,6 +1,5 @@
 """All the watchdog knows, folded from inputs; it holds no opinion."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from services.watchdog.core.alerting.outside import Outside
@@ -10,6 +9,7 @@ from services.watchdog.core.inputs import (
     READY,
     Alerted,
     Announced,
+    Answered,
     AnyInput,
     Beat,
     Called,
@@ -310,8 +310,9 @@ class State:
         if beat.state == READY:
             self.lines.heard(beat.instance, now)
 
-    def restarted(self, incident: Incident, found_ended: Sequence[str], now: float) -> None:
+    def restarted(self, incident: Incident, answer: Answered, now: float) -> None:
         """The silent process of an incident was begun anew, in the place of one that ended by itself or was ended now.
+        One that did not come up, or of which that is not known, counts as who ended, if it did.
 
         Where another boot than the restart was for is heard by now, its first heartbeat counted. Who was never heard
         and was ended for the restart did not die: it may have been slow to start.
@@ -320,9 +321,10 @@ class State:
         life = self.lives.by_name.get(instance)
         if life is None or life.leaving or not life.boot_id or life.boot_id != incident.boot_id:
             return
-        if instance in found_ended or not life.begun:
+        done, ended = answer.outcome == "done", instance in answer.found_ended
+        if ended or (done and not life.begun):
             self.usage.crashed(instance, now)
-        life.begun = True
+        life.begun = life.begun or done or ended
 
     def _lines(self, lines: Lines, now: float) -> None:
         """Only of a process that works: one that starts or ends complains of what it does not have yet, or any more."""

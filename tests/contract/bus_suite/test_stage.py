@@ -271,7 +271,8 @@ async def test_results_no_topic_takes_stop_the_line(world: World) -> None:
 async def test_a_state_behind_the_open_transaction_of_another_writer_is_waited_for(
         world: World, kafka_bootstrap: str) -> None:
     """What was committed behind one that is open cannot be read, though the group's offsets count it."""
-    frozen = AIOKafkaProducer(bootstrap_servers=kafka_bootstrap, transactional_id=f"frozen-{world.group}")
+    frozen = AIOKafkaProducer(bootstrap_servers=kafka_bootstrap, transactional_id=f"frozen-{world.group}",
+                              transaction_timeout_ms=300_000)
     await frozen.start()
     try:
         await world.write(100)

@@ -37,8 +37,8 @@ class Processes:
         return [self.process(name) for name in self.pids]
 
     def process(self, name: str) -> Process:
-        ended = "EXITED" if name in self.ended else "STOPPED"
-        state = "BACKOFF" if name in self.broken else "RUNNING" if self.pids[name] else ended
+        ended = "EXITED" if name in self.ended else "BACKOFF" if name in self.broken else "STOPPED"
+        state = "RUNNING" if self.pids[name] and name not in self.broken else ended
         return Process(name, state, self.pids[name], 0, 0, "")
 
     def start(self, name: str) -> None:
@@ -149,8 +149,12 @@ async def test_a_dead_process_is_started(bench: Bench) -> None:
 async def test_a_process_that_does_not_come_up_is_a_failure_with_its_state(bench: Bench) -> None:
     bench.processes.broken.add("predictor-0")
     result = await bench.does(bench.command(grace_s="0"))
-    assert result.outcome == FAILED
+    assert (result.outcome, list(result.found_ended)) == (FAILED, [])
     assert "BACKOFF" in result.evidence
+    bench.processes.pids["predictor-0"] = 0
+    bench.processes.ended.add("predictor-0")
+    result = await bench.does(bench.command(command_id="c-2", grace_s="0"))
+    assert (result.outcome, list(result.found_ended)) == (FAILED, ["predictor-0"])
 
 
 async def test_a_scale_starts_what_is_missing(bench: Bench) -> None:

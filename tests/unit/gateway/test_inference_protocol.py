@@ -101,6 +101,10 @@ async def test_bodies_may_be_compressed_within_the_limit_and_answers_are_when_ju
         async def send(content: bytes, coding: str, accepted: str = "identity") -> Any:
             return await house.admin.post(INFER, content=content, headers={
                 "content-encoding": coding, "accept-encoding": accepted})
+        assert "content-encoding" not in (await send(body, "identity", "gzip")).headers
+        said.answers = inference.ModelInferResponse(
+            model_name="shop", raw_output_contents=[b"\0" * 4096], outputs=[
+                inference.ModelInferResponse.InferOutputTensor(name="price", datatype="FP64", shape=[512])])
         for coding, content in (("gzip", gzip.compress(body)), ("deflate", zlib.compress(body)), ("identity", body)):
             answered = await send(content, coding)
             assert answered.is_success and "content-encoding" not in answered.headers

@@ -97,6 +97,12 @@ async def test_what_was_mended_goes_where_its_entity_belongs(house: House) -> No
     sent = {record.key: record.partition for record in await house.records("lepton-events-shop")}
     count = len(house.broker.topic("lepton-events-shop").logs)
     assert sent == {b"bob": partition_for(b"bob", count), b"ann": partition_for(b"ann", count), b"c": 0}
+    await house.broker.writer("test").send(Outgoing("lepton-labels-shop-dead-letters", b"{}", b"e-1", (
+        ("lepton-dead-reason", b"missing: event_id"), ("lepton-dead-place", b"lepton-labels-shop/0@7"))))
+    await settle(house, "replay", filter={"letters": ["labels/0/0"]}, edits={
+        "labels/0/0": {"event_id": "e-2", "label": True}})
+    (label,) = await house.records("lepton-labels-shop")
+    assert (label.key, label.partition) == (b"e-2", partition_for(b"e-2", count))
 
 
 async def test_discarding_hides_letters_and_is_for_admins(house: House) -> None:

@@ -4,7 +4,7 @@ import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
@@ -21,6 +21,8 @@ from lepton.errors import Invalid
 
 Table = Literal["csv", "parquet", "arrow"]
 _MAX_COLUMNS, _BATCH_ROWS = 1000, 10_000
+# Rows of such tables may take less than a byte each; what they cost is their line of JSON.
+_BOUNDS = replace(FOREIGN, least_rows=250_000)
 _FIRST_LINE = re.compile(rb"[\r\n]*([^\r\n]*)")
 _encode = msgspec.json.Encoder().encode
 _MEMBERS = ("event_id", "label", "entity", "label_time")
@@ -30,7 +32,7 @@ _TRUTH = {**dict.fromkeys(("true", "yes", "1", "1.0", "t", "y"), True),
 
 def as_lines(pipeline: Pipeline, kind: Table, data: bytes) -> bytes:
     """One label a line. Raises Invalid when it is no such table, has no column for the event or the label, or would
-    unpack to more bytes or rows than are read of so many (`FOREIGN`). It works long: call it in a thread.
+    unpack to more bytes or rows than are read of so many. It works long: call it in a thread.
 
     Columns are `event_id`, `label`, and where there are `entity` and `label_time`; the first two may also be called as
     the Pipeline calls them. Other columns are left out, and not read where the form allows it.
@@ -69,12 +71,12 @@ def _bounded(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.Record
     for batch in batches:
         rows += batch.num_rows
         data += int(sizes(batch).data.sum())
-        if data > (most := FOREIGN.bytes_for(size)):
+        if data > (most := _BOUNDS.bytes_for(size)):
             raise Invalid(f"{size} bytes unpack to more than {most}, the most that is read of so many", field="body",
                           remedy="send fewer labels at once")
-        if rows > (most := FOREIGN.rows_for(size)):
+        if rows > (most := _BOUNDS.rows_for(size)):
             raise Invalid(f"{size} bytes with more than {most} rows, the most that is read of so many", field="body",
-                          remedy="send fewer labels at once")
+                          remedy="send them as CSV or JSON lines, or as several tables")
         yield batch
 
 

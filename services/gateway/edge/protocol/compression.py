@@ -10,6 +10,7 @@ _EITHER: Final = 32 + zlib.MAX_WBITS
 _WRITTEN: Final = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 # Of numbers, more effort saves little.
 _LEVEL: Final = 1
+_LEAST_BYTES: Final = 1024
 
 
 def unpacked(body: bytes, coding: str, limit_bytes: int) -> bytes:
@@ -33,13 +34,13 @@ def unpacked(body: bytes, coding: str, limit_bytes: int) -> bytes:
     return found
 
 
-def asked_for(accepted: str) -> str:
-    """The coding of the answer, where `Accept-Encoding` names just one, as the protocol's clients do when told to.
+def asked_for(accepted: str, size: int) -> str:
+    """The coding of an answer of so many bytes, where `Accept-Encoding` names just one, as the protocol's clients do.
 
-    A list is what HTTP libraries send unasked, and costs more to obey than it saves.
+    A list is what most HTTP libraries send unasked; for that, and for small answers, it costs more than it saves.
     """
     named = accepted.strip().lower()
-    return named if named in _WRITTEN else ""
+    return named if named in _WRITTEN and size >= _LEAST_BYTES else ""
 
 
 def packed(content: bytes, coding: str) -> bytes:

@@ -31,6 +31,10 @@ TOPICS: Mapping[str, Topic] = {"events": Topic.EVENTS, "labels": Topic.LABELS, "
                                "outcomes": Topic.OUTCOMES}
 
 
+_Read = Callable[[Pipeline, requests.Body], Sequence[requests.NewRecord]]
+_READERS: Mapping[str, _Read] = {"events": requests.events, "labels": requests.labels}
+
+
 @dataclass(frozen=True, slots=True)
 class Settled:
     """What a replay or discard did, or would do: how many, and the first of them. `more`: the limit was reached."""
@@ -93,7 +97,8 @@ class Letters:
                                      _told(wanted, limit, again, len(edited)))
 
         async def send(topic: str, left: int) -> Sequence[Letter]:
-            key_of = _entities(pipeline) if topic == "events" else _unknown
+            read = _READERS.get(topic)
+            key_of = _unknown if read is None else _keys(pipeline, read)
             return await replay(self._broker, _name(state, topic), _chosen(wanted, topic), dry_run=dry_run, limit=left,
                                 again=again, edits=edited, key_of=key_of, keep_bytes=MAX_SHOWN_BYTES)
         return await _each(wanted, limit, send)
@@ -120,18 +125,18 @@ class Letters:
         return await self._catalogue.state(name)
 
 
-def _entities(pipeline: Pipeline) -> KeyOf:
-    def entity(letter: Letter, value: bytes | None) -> bytes | None:
+def _keys(pipeline: Pipeline, read: _Read) -> KeyOf:
+    def key(letter: Letter, value: bytes | None) -> bytes | None:
         structured = letter.header("content-type").startswith("application/cloudevents+json")
         attributes = {"id": letter.event_id} if letter.event_id else {}
         try:
-            (found,) = requests.events(
+            (found,) = read(
                 pipeline, requests.Body("cloudevent" if structured else "json", value or b"", attributes))
         except (Invalid, ValueError):
-            # No event, so it is refused again wherever it goes.
+            # Neither, so it is refused again wherever it goes.
             return None
         return found.key.encode()
-    return entity
+    return key
 
 
 def _unknown(_: Letter, __: bytes | None) -> None:

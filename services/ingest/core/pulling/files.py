@@ -11,6 +11,8 @@ HEAD_BYTES = 1024
 TAIL_BYTES = 256
 MAX_LINE_BYTES = 1 << 20
 MAX_FILES = 1000
+MAX_GONE = 100
+"""Files that are away whose places are kept: one that comes back is read on, not again."""
 SETTLED_S = 10.0
 """A new file that is, byte for byte, the beginning of another may be a copy under way; so long it is left alone."""
 
@@ -28,6 +30,8 @@ class Mark(msgspec.Struct, frozen=True):
     size: int = 0
     skipping: bool = False
     """Inside a line too long to be one; its rest is passed over."""
+    gone: bool = False
+    """Not there at the last look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +81,20 @@ def recognise(marks: Iterable[Mark], begun: int, found: Sequence[Found], same: S
         else:
             astray.append(mark)
     claimed = {(mark.device, mark.inode) for mark in kept}
-    lost = []
+    lost: list[Mark] = []
+    gone: list[Mark] = []
     for mark in astray:
-        copy = next((one for one in found if (one.device, one.inode) not in claimed and one.size >= mark.offset > 0
-                     and same(one, mark)), None)
+        copy = None if mark.gone else next(
+            (one for one in found if (one.device, one.inode) not in claimed and one.size >= mark.offset > 0
+             and same(one, mark)), None)
         if copy is not None:
             claimed.add((copy.device, copy.inode))
             kept.append(_at(mark, copy))
-        elif mark.size > mark.offset:
+            continue
+        if not mark.gone and mark.size > mark.offset:
             lost.append(mark)
+        if (mark.device, mark.inode) not in by_inode:
+            gone.append(msgspec.structs.replace(mark, gone=True))
     known = [by_inode[(mark.device, mark.inode)] for mark in kept]
     for one in found:
         # An empty file may be about to receive a copy.
@@ -95,7 +104,7 @@ def recognise(marks: Iterable[Mark], begun: int, found: Sequence[Found], same: S
             continue
         begun += 1
         kept.append(Mark(ident(one, begun), one.device, one.inode, one.path, size=one.size))
-    return Census(kept, begun, lost)
+    return Census(gone[-MAX_GONE:] + kept, begun, lost)
 
 
 def lines_of(chunk: bytes, mark: Mark, at_most: int) -> tuple[list[tuple[int, bytes]], int, bool]:
@@ -139,4 +148,4 @@ def begun_of(cursor: Cursor) -> int:
 
 def _at(mark: Mark, found: Found) -> Mark:
     return msgspec.structs.replace(mark, device=found.device, inode=found.inode, path=found.path,
-                                   size=max(found.size, mark.offset))
+                                   size=max(found.size, mark.offset), gone=False)

@@ -61,10 +61,11 @@ class LogOrigin:
         except OSError as error:
             place = str(error.filename or self._source.path)
             raise Unavailable(f"cannot read: {error.strerror}", place=place) from error
-        lag = sum(mark.size - mark.offset for mark in after)
+        there = [mark for mark in after if not mark.gone]
+        lag = sum(mark.size - mark.offset for mark in there)
         losses = [f"{mark.path} went with {mark.size - mark.offset} bytes unread" for mark in census.lost]
-        shown = ", ".join(f"{Path(mark.path).name} {mark.offset}/{mark.size}" for mark in after[:5])
-        shown = (shown or "no file matches yet") + (" …" if len(after) > 5 else "")
+        shown = ", ".join(f"{Path(mark.path).name} {mark.offset}/{mark.size}" for mark in there[:5])
+        shown = (shown or "no file matches yet") + (" …" if len(there) > 5 else "")
         return Pulled(items, files.to_cursor(after, census.begun), shown,
                       more=len(items) >= BATCH_LINES, lag=lag, losses=losses)
 
@@ -94,7 +95,7 @@ class LogOrigin:
         return found
 
     def _advance(self, mark: FileMark, at_most: int) -> tuple[list[Item], FileMark]:
-        if at_most <= 0 or mark.size <= mark.offset:
+        if mark.gone or at_most <= 0 or mark.size <= mark.offset:
             return [], mark
         with Path(mark.path).open("rb") as file:
             if not _is(file, mark.device, mark.inode) or not _unchanged(file, mark):

@@ -11,25 +11,29 @@ STOPPED, COMMANDED, ANSWERED = "stopped", "commanded ", "answered "
 STOP_S = 300.0
 
 
-def due(incident: Incident, state: State) -> str:
-    """How labels are wrong, where a training that was ordered for the incident was neither answered nor stopped yet;
-    empty otherwise. By its notes, which another watchdog that takes it up has too."""
-    actions = [place for place, note in enumerate(incident.timeline) if note.what.startswith(COMMANDED)]
-    if not actions or not incident.command_ids:
-        return ""
-    since = [note.what for note in incident.timeline[actions[-1]:]]
-    under_way = since[0].removeprefix(COMMANDED) in TRAININGS and not any(
-        what == STOPPED or what.startswith(ANSWERED) for what in since)
-    return state.labels_wrong(incident.pipeline) if under_way else ""
+def due(incident: Incident, state: State) -> tuple[str, str]:
+    """A training that was ordered for the incident and neither answered nor stopped yet, where labels are wrong, and
+    how they are; empty otherwise. By its notes, which another watchdog that takes it up has too: the latest order is
+    not the only one, as a training that takes its time is not waited for."""
+    waiting: list[str] = []
+    latest = ""
+    for note in incident.timeline:
+        if note.what.startswith(COMMANDED):
+            latest = note.detail
+            waiting += [latest] if note.what.removeprefix(COMMANDED) in TRAININGS else []
+        elif note.what.startswith(ANSWERED):
+            waiting = [one for one in waiting if one != latest]
+        elif note.what == STOPPED:
+            waiting = [one for one in waiting if not note.detail.startswith(f"what {one} ")]
+    wrong = state.labels_wrong(incident.pipeline) if waiting else ""
+    return (waiting[0], wrong) if wrong else ("", "")
 
 
-def told(incident: Incident, wrong: str) -> str:
-    return f"what {incident.command_ids[-1]} trains is not wanted: {wrong}"
+def told(ordered: str, wrong: str) -> str:
+    return f"what {ordered} trains is not wanted: {wrong}"
 
 
-def command(incident: Incident) -> Command:
+def command(incident: Incident, ordered: str) -> Command:
     """The order to end it; its id follows from that of the order it ends."""
-    ordered = incident.command_ids[-1]
     return Command(f"{ordered}-cancel", "cancel", f"model:{incident.pipeline}", {"command_id": ordered}, incident.cause,
                    incident.id, STOP_S)
-

@@ -18,6 +18,27 @@ def written(table: pa.Table, **how: object) -> bytes:
     return sink.getvalue()
 
 
+@pytest.mark.parametrize("encoding", ["PLAIN", "DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"])
+@pytest.mark.parametrize("listed", [False, True])
+def test_texts_are_read_in_whatever_encoding_they_are_written(encoding: str, listed: bool) -> None:
+    texts = [f"text {number}" for number in range(1000)]
+    data = written(pa.table({"text": [[one, one] for one in texts] if listed else texts, "n": range(1000)}),
+                   use_dictionary=False, column_encoding={"text.list.element" if listed else "text": encoding})
+    with parquet.opened(data) as file:
+        found = [row for some in parquet.rows(file, 300) for row in some]
+    assert [row["text"] for row in found if isinstance(row, dict)] == (
+        [[one, one] for one in texts] if listed else texts)
+
+
+def test_a_text_that_grows_by_a_letter_a_row_does_not_become_much_memory() -> None:
+    texts = ["x" * (100 * number) for number in range(1, 1001)]
+    data = written(pa.table({"text": texts}), use_dictionary=False, column_encoding={"text": "DELTA_BYTE_ARRAY"})
+    assert len(data) < 2_000_000
+    with parquet.opened(data) as file:
+        sizes = [batch.get_total_buffer_size() for batch in parquet.batches(file, 1000)]
+    assert max(sizes) <= 2 * MAX_STEP_BYTES
+
+
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.list_(pa.string()),
                                   pa.struct([("a", pa.large_binary())])])
 def test_a_text_that_repeats_is_in_memory_once_whatever_holds_it(kind: pa.DataType) -> None:

@@ -138,6 +138,21 @@ async def test_lines_of_a_file_that_begins_as_the_one_before_have_ids_of_their_o
     assert len(set(follower.marks)) == 100
 
 
+async def test_a_file_that_was_away_for_a_look_is_read_on_and_not_again(tmp_path: Path) -> None:
+    log, away = tmp_path / "in" / "app.log", tmp_path / "app.log"
+    follower = Follower(f"{tmp_path}/in/*.log", [tmp_path])
+    log.parent.mkdir()
+    append(log, lines(range(5)))
+    assert len(await follower.look()) == 5
+    for number in (5, 6):
+        log.rename(away)
+        assert await follower.look() == []
+        away.rename(log)
+        append(log, lines([number]))
+        assert await follower.look() == orders(number)
+    assert len(set(follower.marks)) == 7
+
+
 async def test_a_line_without_end_is_one_dead_letter_and_memory_stays_bounded(tmp_path: Path) -> None:
     log, follower = tmp_path / "app.log", Follower(f"{tmp_path}/app.log", [tmp_path])
     append(log, "x" * 3_000_000)

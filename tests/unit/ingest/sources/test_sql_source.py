@@ -139,11 +139,11 @@ async def test_what_one_transaction_commits_between_two_queries_is_read_whole(ta
             connection.commit()
     sqlalchemy.event.listen(sqlalchemy.Engine, "after_cursor_execute", between)
     try:
-        found = []
+        found: list[list[object]] = []
         for _ in range(3):
             read = await origin.read(read.cursor)
-            found += [item.values["note"] for item in read.items if isinstance(item, Row)]
+            found.append([item.values["note"] for item in read.items if isinstance(item, Row)])
     finally:
         sqlalchemy.event.remove(sqlalchemy.Engine, "after_cursor_execute", between)
         await origin.close()
-    assert found == ["late", "beyond"]
+    assert found == [["late"], ["beyond"], []]

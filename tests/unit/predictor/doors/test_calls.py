@@ -118,7 +118,7 @@ async def test_the_door_itself_ends_what_is_past_its_deadline(tmp_path: Path, ga
 async def test_half_a_message_of_a_stream_holds_everybodys_room_no_longer_than_a_call_may_take(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SETTING, "native")
-    async with world(tmp_path, request_bytes=8 * MIB, request_timeout_s=2.0) as here:
+    async with world(tmp_path, request_bytes=8 * MIB, request_timeout_s=5.0) as here:
         key = await ready(here, "native")
         begun = struct.pack(">?I", False, 8 * MIB)
         async with speaking(here.address) as peer:

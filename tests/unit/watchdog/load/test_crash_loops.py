@@ -1,11 +1,12 @@
 """Processes that die again and again: counted also where nobody heard of a life, named once, and brought back."""
 
 import pytest
+from msgspec.structs import replace
 
-from services.watchdog.core.inputs import Answered, Incident
+from services.watchdog.core.inputs import Announced, Answered, Incident, Leads, Thresholds
 from services.watchdog.core.journal import replay
 from services.watchdog.core.remedy import FREE_RESTARTS
-from tests.unit.watchdog.world import World
+from tests.unit.watchdog.world import SERVICES, World
 
 INGEST = "process:ingest"
 
@@ -133,3 +134,72 @@ def test_a_loop_replays_to_the_same_decisions(world: World) -> None:
     world.beating["ingest"] = "ingest-9"
     world.run(5)
     assert list(replay(world.written())) == world.made
+
+
+def taken_up(loop: Incident) -> World:
+    """By a watchdog that just began, while everybody but ingest is heard; as the store has it."""
+    other = World()
+    for name, service in SERVICES.items():
+        if name != "ingest":
+            other.beating[name] = f"{name}-1"
+        other.tick(Announced(name, service, "ready"))
+    other.tick(Leads(2, (replace(loop, rung=0, action="", commanded_at=0.0, deadline=0.0, boot_id="", since=0.0),)))
+    return other
+
+
+def test_a_watchdog_that_just_began_calls_no_loop_well_whose_process_it_has_not_heard(world: World) -> None:
+    unheard_lives(world, 5)
+    world.run(3)
+    other = taken_up(world.engine.open[f"crash_loop:{INGEST}"])
+    other.run(60)
+    assert other.engine.open.keys() == {f"crash_loop:{INGEST}"}
+    assert not [one.alert for one in other.decisions if "well again" in one.alert]
+    until_commanded(other, 1)
+    other.tick(Answered(other.commands()[-1].command_id, "done", "started", ("ingest",)))
+    other.beating["ingest"] = "ingest-9"
+    other.run(700)
+    assert loops(other)[-1].state == "verified"
+
+
+def test_a_restart_of_a_loop_that_is_under_way_is_waited_for_by_whoever_takes_it_up(world: World) -> None:
+    unheard_lives(world, 5)
+    until_commanded(world, 6)
+    loop = world.engine.open[f"crash_loop:{INGEST}"]
+    assert loop.state == "commanded"
+    other = taken_up(loop)
+    other.beating["ingest"] = "ingest-9"
+    other.run(5)
+    assert not [one.alert for one in other.decisions if "a person is needed" in one.alert]
+
+
+@pytest.mark.parametrize("thresholds", [
+    Thresholds(own="watchdog", dry_run=True), Thresholds(own="watchdog", approval=("restart",))])
+def test_where_restarts_are_not_ours_to_order_a_person_is_asked_about_each_silence(thresholds: Thresholds) -> None:
+    world = World(thresholds=thresholds).healthy()
+    for number in range(2, 8):
+        world.beating.pop("ingest", None)
+        world.run(4)
+        world.beating["ingest"] = f"ingest-{number}"
+        world.run(20)
+    assert loops(world)
+    before = len(world.decisions)
+    world.beating.pop("ingest")
+    world.run(60)
+    assert "silence" in [one.incident.symptom for one in world.decisions[before:]]
+
+
+def test_who_dies_as_soon_as_it_is_started_is_in_a_loop_though_no_restart_comes_about(world: World) -> None:
+    del world.beating["ingest"]
+    for number in range(1, 6):
+        assert loops(world) == []
+        until_commanded(world, number)
+        world.tick(Answered(world.commands()[-1].command_id, "failed", "ingest is FATAL", ("ingest",)))
+    assert (loops(world)[-1].cause, loops(world)[-1].state) == (INGEST, "escalated")
+
+
+def test_a_restart_that_failed_and_of_which_nothing_else_is_known_is_no_death(world: World) -> None:
+    del world.beating["ingest"]
+    for number in range(1, 7):
+        until_commanded(world, number)
+        world.tick(Answered(world.commands()[-1].command_id, "failed", "ingest did not end"))
+    assert loops(world) == []

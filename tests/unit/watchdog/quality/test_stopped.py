@@ -30,6 +30,17 @@ def test_a_training_under_way_is_ended_where_labels_are_found_wrong_meanwhile() 
     assert list(replay(shop.world.written())) == shop.world.made
 
 
+def test_each_training_that_is_not_answered_is_ended_not_the_latest_alone() -> None:
+    shop = lost_then_inverted()
+    shop.world.run(310)
+    assert shop.world.orders() == [("retrain", "model:phishing")] * 2
+    trained = [one.command_id for one in shop.world.commands()]
+    shop.feed(2, 200, inverted)
+    stops = shop.world.commands()[2:]
+    assert [(one.action, one.arguments) for one in stops] == [("cancel", {"command_id": one}) for one in trained]
+    assert list(replay(shop.world.written())) == shop.world.made
+
+
 @pytest.mark.parametrize("stopped", [False, True])
 def test_another_watchdog_ends_it_where_the_one_before_did_not(stopped: bool) -> None:
     shop = lost_then_inverted()
