@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from lepton.contracts.pb import models_pb2
+from lepton.contracts.pb.prediction_pb2 import PredictRequest
 from lepton.contracts.topics import Topic
 from tests.unit.gateway.house import House, open_house, predictor
 from tests.unit.gateway.test_access import assert_problem
@@ -124,6 +125,16 @@ async def test_a_failing_model_is_asked_for_elsewhere_and_its_replica_for_everyt
         before = len(ill.asked)
         await house.admin.post(FEEDBACK, json={"outcomes": [{"event_id": "e-1", "label": True}]})
         assert (len(ill.asked), len(other.asked)) == (before + 1, 6), "it was reached all the while"
+
+
+async def test_who_asks_about_a_model_that_fails_makes_it_no_better(house: House) -> None:
+    async with predictor(house, "predictor-0") as (ill, _), predictor(house, "predictor-1", load=9):
+        for _ in range(6):
+            ill.fails = None
+            assert (await house.admin.get("/v2/models/shop/ready")).is_success
+            ill.fails = (grpc.StatusCode.INTERNAL, "because", ANSWERED)
+            assert (await house.admin.post(PREDICT, json={"rows": [ROW]})).is_success
+        assert 3 <= sum(isinstance(one, PredictRequest) for one in ill.asked) < 6
 
 
 async def test_whether_a_predictor_was_reached_is_what_it_says_itself(house: House) -> None:
