@@ -259,8 +259,10 @@ def pairs(plan: Plan) -> list[tuple[Fault, Fault]]:
         return []
     these = [(first, second) for first, second in (_named(plan, pair, "pairs.these") for pair in plan.pairs.these)]
     chance = random.Random(plan.pairs.seed)  # noqa: S311 - no secret
-    possible = [(first, second) for place, first in enumerate(plan.faults) for second in plan.faults[place + 1:]
-                if not _parts(first) & _parts(second) and not isinstance(first, Wait) and not isinstance(second, Wait)]
+    # A loop of crashes takes minutes, so that nothing could be expected beside it; a control is no fault.
+    those = [one for one in plan.faults if one.do not in ("crash_loop", "nothing")]
+    possible = [(first, second) for place, first in enumerate(those) for second in those[place + 1:]
+                if not _parts(first) & _parts(second)]
     return these + chance.sample(possible, min(plan.pairs.count, len(possible)))
 
 
