@@ -129,7 +129,11 @@ impl Answers {
             self.limit = None;
             self.give_up(Status::new(grpc::DEADLINE_EXCEEDED, "the deadline of the stream passed"));
         }
-        if self.is_late(cx) {
+        if !self.out.is_empty() {
+            // Nothing is read before the caller took that, so the rest's time begins anew behind it; who takes
+            // nothing is seen to by the limit of unread answers.
+            self.rest = None;
+        } else if self.is_late(cx) {
             // What came meanwhile may be the rest.
             self.read(cx);
         }
