@@ -8,6 +8,7 @@ import grpc
 import httpx
 
 from lepton.clock import Clock, SystemClock
+from lepton.contracts.calls import trailers
 from lepton.contracts.pb import prediction_pb2_grpc
 from lepton.errors import Busy, Invalid, LeptonError, Missing, Refused, Unavailable
 from lepton_ai._credentials import Credentials
@@ -134,8 +135,8 @@ class Transport:
             outcome = _BY_CODE.get(failure.code(), LeptonError)
             said, place = failure.details() or failure.code().name, self.credentials.grpc
             if outcome is Busy:
-                told = dict(failure.trailing_metadata() or ()).get("retry-after-s")
-                raise Busy(said, retry_after_s=_seconds(str(told) if told else None), place=place) from failure
+                wait_s = trailers.retry_after_s(failure.trailing_metadata())
+                raise Busy(said, retry_after_s=wait_s, place=place) from failure
             raise outcome(said, place=place) from failure
         return [plain(row, explain=question.explain) for row in answer.rows]
 

@@ -16,7 +16,7 @@ KeyOf = Callable[[Letter, bytes | None], bytes | None]
 
 
 async def replay(broker: Broker, topic_name: str, chosen: Wanted, *, dry_run: bool = False, limit: int = MAX_FOUND,
-                 again: bool = False, edits: Mapping[str, bytes] | None = None, key_of: KeyOf = lambda _, __: None,
+                 again: bool = False, edits: Mapping[str, bytes] | None = None, key_of: KeyOf | None = None,
                  keep_bytes: int | None = None) -> list[Letter]:
     """Send chosen letters back to the topic and partition they came from; returns those that went (or would go).
 
@@ -73,10 +73,10 @@ async def _settle(broker: Broker, topic_name: str, chosen: Wanted, told: Told, *
     return gone
 
 
-def _back(topic_name: str, letter: Letter, edits: Mapping[str, bytes], key_of: KeyOf) -> Outgoing:
+def _back(topic_name: str, letter: Letter, edits: Mapping[str, bytes], key_of: KeyOf | None) -> Outgoing:
     record = letter.record
     value, key, partition = edits.get(record.place, record.value), record.key, letter.origin_partition
-    if partition is None or record.place in edits:
+    if key_of is not None and (partition is None or record.place in edits):
         found = key_of(letter, value)
         if found is not None and found != key:
             key, partition = found, None

@@ -7,6 +7,7 @@ import grpc
 from google.protobuf.message import Message
 from opentelemetry.trace import SpanKind
 
+from lepton.contracts.calls import trailers
 from lepton.contracts.pb import grpc_service_pb2 as inference
 from lepton.contracts.pb.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from lepton.contracts.pb.prediction_pb2 import FeedbackRequest, FeedbackResponse, PredictRequest, PredictResponse
@@ -31,12 +32,6 @@ OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
 )
-
-RETRY_AFTER = "retry-after-s"
-"""Trailing metadata of a predictor's RESOURCE_EXHAUSTED: seconds."""
-
-ANSWERED = "lepton-answered"
-"""Trailing metadata of calls that a predictor ended itself, never of those that the network or this side ended."""
 
 Answer = TypeVar("Answer")
 
@@ -135,19 +130,11 @@ def _outcome_of(error: grpc.aio.AioRpcError, address: str) -> LeptonError:
         case grpc.StatusCode.FAILED_PRECONDITION | grpc.StatusCode.ABORTED | grpc.StatusCode.ALREADY_EXISTS:
             return Refused(said)
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return Busy(said, retry_after_s=_retry_after_s(error))
+            return Busy(said, retry_after_s=trailers.retry_after_s(error.trailing_metadata()))
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return TooLate("the predictor did not answer in time", place=address, remedy="try again with fewer rows")
         case _:
             # Whatever it is, another replica may answer.
-            if any(name == ANSWERED for name, _ in error.trailing_metadata() or ()):
+            if any(name == trailers.ANSWERED for name, _ in error.trailing_metadata() or ()):
                 return Failed(f"the predictor could not answer: {said}", field="predictor", place=address)
             return Unavailable(f"the predictor did not answer: {said}", field="predictor", place=address)
-
-
-def _retry_after_s(error: grpc.aio.AioRpcError) -> float:
-    """What the predictor said; a second where it said nothing."""
-    try:
-        return float(dict(error.trailing_metadata() or ())[RETRY_AFTER])
-    except (KeyError, ValueError):
-        return 1.0

@@ -2,6 +2,7 @@
 
 import grpc
 
+from lepton.contracts.calls import trailers
 from lepton.errors import Busy, Invalid, LeptonError, Missing, Refused, Unavailable
 from services.predictor.flow.entities import Unsupported
 
@@ -21,10 +22,7 @@ STATUS: dict[type[Exception], grpc.StatusCode] = {
     TimeoutError: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 
-RETRY_AFTER = "retry-after-s"
-"""Trailing metadata beside RESOURCE_EXHAUSTED: seconds after which the same request may succeed."""
-
-ANSWERED = ("lepton-answered", "1")
+ANSWERED = (trailers.ANSWERED, "1")
 """Trailing metadata beside every status given here: whoever called knows by it that the predictor was reached."""
 
 BUG = "internal error; the server's log has it"
@@ -44,4 +42,4 @@ def details(error: Exception) -> str:
 
 
 def trailing(error: Exception) -> tuple[tuple[str, str], ...]:
-    return (ANSWERED, (RETRY_AFTER, f"{error.retry_after_s:.3f}")) if isinstance(error, Busy) else (ANSWERED,)
+    return (ANSWERED, (trailers.RETRY_AFTER, f"{error.retry_after_s:.3f}")) if isinstance(error, Busy) else (ANSWERED,)

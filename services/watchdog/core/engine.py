@@ -358,7 +358,7 @@ class Engine:
                 self._command(incident, probe, tick)
             return
         away = incident.symptom == SILENCE or looping.silent(incident, self.state)
-        rungs = remedy.ladder(replace(incident, symptom=SILENCE), self.state) if away else ()
+        rungs = remedy.ladder(looping.as_silence(incident), self.state) if away else ()
         limits = self.state.thresholds
         if not rungs or limits.dry_run or awaited_s(rungs[-1].action, None, limits):
             return

@@ -120,7 +120,8 @@ class Oracle(prediction_pb2_grpc.PredictionServicer):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no valid key")
         self.soon -= request.model == "soon"
         if request.model == "busy" or (request.model == "soon" and self.soon >= 0):
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much")
+            told = (("retry-after-s", "4.000"),) if request.model == "soon" else ()
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much", told)
         answer = prediction_pb2.PredictResponse(model=request.model, version=request.version)
         for name in request.entities if request.each else ():
             if name == "bob":
@@ -164,6 +165,7 @@ async def test_rows_are_predicted_over_grpc(predictor: str) -> None:
         assert second == {"error": {"outcome": "Missing", "message": "nothing known", "field": "", "remedy": ""}}
         assert await transport.predict(Question("soon", [{"size": 3}])) == [{"number": 3.0}]
         assert isinstance(transport.clock, SwiftClock) and len(transport.clock.slept) == 2
+        assert all(3.2 <= slept <= 4.8 for slept in transport.clock.slept)
         with pytest.raises(Busy, match="too much"):
             await transport.predict(Question("busy", [{}], 0))
         with pytest.raises(Invalid, match="JSON"):

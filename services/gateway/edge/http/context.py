@@ -39,9 +39,13 @@ def request_id() -> str:
 def failure(error: LeptonError, path: str, status: HTTPStatus | None = None) -> Response:
     """The answer for an outcome, the protocol's form below /v2, problem+json elsewhere; `status` None: as the table."""
     said, headers = status or status_of(error), headers_of(error)
-    if path.startswith("/v2"):
+    if _is_protocol(path):
         return answer({"error": str(error)}, said, headers)
     return answer(problem_of(error, request_id(), said), said, headers, "application/problem+json")
+
+
+def _is_protocol(path: str) -> bool:
+    return path.startswith("/v2")
 
 
 def too_large(limit_bytes: int) -> TooLarge:
@@ -51,7 +55,7 @@ def too_large(limit_bytes: int) -> TooLarge:
 def bug(path: str) -> Response:
     """The answer for a failure that is no outcome: it does not say what it was."""
     detail = "this is a bug of ours; the log has it under the request id"
-    if path.startswith("/v2"):
+    if _is_protocol(path):
         return answer({"error": f"{detail} {request_id()}"}, 500)
     said = {"type": "about:blank", "title": "Internal Server Error", "status": 500, "request_id": request_id(),
             "detail": detail}

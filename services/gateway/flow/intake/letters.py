@@ -98,7 +98,7 @@ class Letters:
 
         async def send(topic: str, left: int) -> Sequence[Letter]:
             read = _READERS.get(topic)
-            key_of = _unknown if read is None else _keys(pipeline, read)
+            key_of = None if read is None else _keys(pipeline, read)
             return await replay(self._broker, _name(state, topic), _chosen(wanted, topic), dry_run=dry_run, limit=left,
                                 again=again, edits=edited, key_of=key_of, keep_bytes=MAX_SHOWN_BYTES)
         return await _each(wanted, limit, send)
@@ -137,10 +137,6 @@ def _keys(pipeline: Pipeline, read: _Read) -> KeyOf:
             return None
         return found.key.encode()
     return key
-
-
-def _unknown(_: Letter, __: bytes | None) -> None:
-    return None
 
 
 def _topics(wanted: LetterFilter) -> list[str]:

@@ -10,11 +10,11 @@ import pytest
 from google.protobuf.struct_pb2 import Struct
 
 from lepton.contracts.apikeys import Scope
+from lepton.contracts.calls.trailers import ANSWERED
 from lepton.contracts.pb import grpc_service_pb2 as oip
 from lepton.contracts.pb import grpc_service_pb2_grpc as oip_grpc
 from lepton.contracts.pb.prediction_pb2 import PredictRequest
 from lepton.contracts.pb.prediction_pb2_grpc import PredictionStub
-from services.gateway.edge.predictors import ANSWERED
 from services.predictor.edge import errors
 from tests.harness.onnx_models import Linear
 from tests.unit.predictor.test_wire import ONE, known, raw

@@ -1,0 +1,1 @@
+"""What gRPC calls carry beside their messages."""
