@@ -27,6 +27,8 @@ class Erased:
     salt: bytes = b""
     entities: frozenset[str] = frozenset()
     events: frozenset[bytes] = frozenset()
+    newest: str = ""
+    """The job of who was added last: what a writer that outran the list takes out counts as that job's."""
 
     def __bool__(self) -> bool:
         return bool(self.entities)
@@ -73,7 +75,8 @@ class Erasures:
         salt = await self._salts.known(pipeline)
         events = await self._events.find({"pipeline": pipeline})
         return Erased(int(document["seq"]), salt or b"", frozenset(entry["key"] for entry in document["entries"]),
-                      frozenset(key for one in events for key in _split(bytes(one["keys"]))))
+                      frozenset(key for one in events for key in _split(bytes(one["keys"]))),
+                      str(document["entries"][-1]["job"]) if document["entries"] else "")
 
     async def add(self, pipeline: str, job: str, entity_key: str, until_s: float) -> None:
         """Leave the entity's rows out from now on, until `until_s` (epoch seconds); once a job."""

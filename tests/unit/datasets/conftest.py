@@ -35,7 +35,7 @@ CUSTOMERS = 7
 
 
 def event(number: int) -> dict[str, Any]:
-    return {"event_id": f"e-{number}", "customer": f"c-{number % CUSTOMERS}", "price": float(number),
+    return {"event_id": f"sale-{number}", "customer": f"buyer-{number % CUSTOMERS}", "price": float(number),
             "colour": ("red", "blue", None)[number % 3], "occurred_at": f"2026-01-{1 + number % 28:02d}T00:00:00Z"}
 
 
@@ -58,7 +58,7 @@ class World:
         assert (await self.api.post("/v1/pipelines/shop/events", json=[event(one) for one in numbers])).is_success
         even = [one for one in numbers if one % 2 == 0]
         if labels and even:
-            assert (await self.label(*({"event_id": f"e-{one}", "entity": f"c-{one % CUSTOMERS}",
+            assert (await self.label(*({"event_id": f"sale-{one}", "entity": f"buyer-{one % CUSTOMERS}",
                                         "label": one % 4 == 0} for one in even))).is_success
         await self.stored(before["rows"] + len(numbers), before["outcomes"] + (len(even) if labels else 0))
 
@@ -108,7 +108,7 @@ class World:
 
     async def ids(self, **parameters: Any) -> list[str]:
         found: Sequence[str] = (await self.rows(**parameters)).column("_event_id").to_pylist()
-        return sorted(found, key=lambda one: int(one[2:]))
+        return sorted(found, key=lambda one: int(one.removeprefix("sale-")))
 
 
 @pytest_asyncio.fixture

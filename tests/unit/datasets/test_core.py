@@ -22,7 +22,7 @@ TIME = pa.timestamp("us", tz="UTC")
 
 def rows(count: int, entities: int = 10) -> pa.Table:
     return pa.table({
-        EVENT_ID: [f"e-{one}" for one in range(count)], ENTITY: [f"c-{one % entities}" for one in range(count)],
+        EVENT_ID: [f"sale-{one}" for one in range(count)], ENTITY: [f"buyer-{one % entities}" for one in range(count)],
         OCCURRED_AT: pa.array(range(count), pa.int64()).cast(TIME),
         SOURCE_OFFSET: pa.array(range(count), pa.int64()),
         "price": pa.array(np.random.default_rng(7).normal(50, 10, count)),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lepton.clock import FakeClock
+from lepton.clock import FakeClock, SystemClock
 from lepton.contracts import features, topics
 from lepton.contracts.datasets.erasure import entity_key
 from lepton.contracts.pb.data_pb2 import DataCommand
@@ -39,23 +39,23 @@ async def bytes_of(database: MemoryDatabase) -> bytes:
 async def test_an_erased_entity_is_in_no_segment_no_snapshot_and_no_document(world: World) -> None:
     await world.send(*range(21))
     # A late label that names only its event, as a correction may.
-    await world.label({"event_id": "e-3", "label": True})
+    await world.label({"event_id": "sale-3", "label": True})
     await world.stored(21, 12)
     snapshot = await world.snapshot()
-    assert b"c-3" in await bytes_of(world.database)
-    dry = await world.api.delete("/v1/datasets/shop/entities/c-3", params={"dry_run": True})
+    assert b"buyer-3" in await bytes_of(world.database)
+    dry = await world.api.delete("/v1/datasets/shop/entities/buyer-3", params={"dry_run": True})
     assert (dry.status_code, dry.json()) == (200, {"dry_run": True, "rows": 3, "outcomes": 1})
     assert len(await world.ids()) == 21
-    asked = await world.api.delete("/v1/datasets/shop/entities/c-3")
+    asked = await world.api.delete("/v1/datasets/shop/entities/buyer-3")
     job = await world.done(asked)
     assert (job["state"], job["result"]) == ("DONE", {"rows": 3, "outcomes": 2, "snapshots": 1})
-    left = [f"e-{number}" for number in range(21) if number % 7 != 3]
+    left = [f"sale-{number}" for number in range(21) if number % 7 != 3]
     assert await world.ids() == left == await world.ids(snapshot=snapshot)
     told = (await world.api.get(f"/v1/datasets/shop/snapshots/{snapshot}")).json()
     assert (told["rows"], told["rows_taken"]) == (18, 21)
     assert [(one["rows"], one["job_id"]) for one in told["erased"]] == [(3, job["job_id"])]
     everything = await bytes_of(world.database)
-    assert b"c-3" not in everything and b"e-10" not in everything and b"c-2" in everything
+    assert b"buyer-3" not in everything and b"sale-10" not in everything and b"buyer-2" in everything
     now = await world.dataset()
     assert (now["rows"], now["outcomes"]) == (18, 10)
     assert await world.snapshot() != snapshot, "other rows, another id"
@@ -63,30 +63,31 @@ async def test_an_erased_entity_is_in_no_segment_no_snapshot_and_no_document(wor
 
 async def test_the_person_is_named_in_no_command_and_no_audit_record(world: World) -> None:
     await world.send(*range(7))
-    asked = await world.api.delete("/v1/datasets/shop/entities/c-3")
+    asked = await world.api.delete("/v1/datasets/shop/entities/buyer-3")
     await world.done(asked)
     salt = await Salts(world.database).of("shop")
-    assert asked.json()["entity_key"] == entity_key(salt, "c-3")
+    assert asked.json()["entity_key"] == entity_key(salt, "buyer-3")
     for topic in (Topic.DATA_COMMANDS, Topic.AUDIT):
         values = b"".join(record.value or b"" for record in await world.gateway.records(topics.name(topic)))
-        assert b"c-3" not in values and entity_key(salt, "c-3").encode() in values
+        assert b"buyer-3" not in values and entity_key(salt, "buyer-3").encode() in values
 
 
 async def test_rows_that_are_still_on_the_log_do_not_come_back(world: World) -> None:
     await world.send(*range(7))
-    await world.done(await world.api.delete("/v1/datasets/shop/entities/c-3"))
+    await world.done(await world.api.delete("/v1/datasets/shop/entities/buyer-3"))
     await world.api.post("/v1/pipelines/shop/events", json=[
-        {"event_id": "e-100", "customer": "c-3", "price": 1.0}, {"event_id": "e-101", "customer": "c-4", "price": 1.0}])
+        {"event_id": "sale-100", "customer": "buyer-3", "price": 1.0},
+        {"event_id": "sale-101", "customer": "buyer-4", "price": 1.0}])
     # By its event alone: the label of an erased event is known by the event's key.
-    await world.label({"event_id": "e-3", "label": True}, {"event_id": "e-5", "label": True})
+    await world.label({"event_id": "sale-3", "label": True}, {"event_id": "sale-5", "label": True})
     await world.stored(7, 5)
-    assert await world.ids() == ["e-0", "e-1", "e-2", "e-4", "e-5", "e-6", "e-101"]
-    assert b"e-3" not in await bytes_of(world.database)
+    assert await world.ids() == ["sale-0", "sale-1", "sale-2", "sale-4", "sale-5", "sale-6", "sale-101"]
+    assert b"sale-3" not in await bytes_of(world.database)
 
 
 async def test_erasing_again_or_nobody_takes_nothing(world: World) -> None:
     await world.send(*range(7))
-    for entity, rows in (("c-3", 1), ("c-3", 0), ("nobody/at all", 0)):
+    for entity, rows in (("buyer-3", 1), ("buyer-3", 0), ("nobody/at all", 0)):
         job = await world.done(await world.api.delete(f"/v1/datasets/shop/entities/{entity}"))
         assert job["result"] == {"rows": rows, "outcomes": 0, "snapshots": 0}
     jobs = (await world.api.get("/v1/datasets/shop/jobs")).json()
@@ -141,9 +142,10 @@ async def test_an_erasure_killed_at_any_write_is_finished_by_the_next(world: Wor
     await world.send(*range(14))
     snapshot = await world.snapshot()
     salt = await Salts(world.database).of("shop")
-    clock = FakeClock()
+    clock = SystemClock()  # What stands beside it forgets by the same clock whom it need not keep out any more.
     for entity in range(3):
-        command = DataCommand(command_id=f"erase-{entity}", pipeline="shop", entity_key=entity_key(salt, f"c-{entity}"))
+        command = DataCommand(command_id=f"erase-{entity}", pipeline="shop",
+                              entity_key=entity_key(salt, f"buyer-{entity}"))
 
         async def progress(done: int, total: int) -> None:
             assert 0 <= done <= total
@@ -159,11 +161,11 @@ async def test_an_erasure_killed_at_any_write_is_finished_by_the_next(world: Wor
                 assert lives < 100
         assert lives > 3 and (result["rows"], result["snapshots"]) == (2, 1)
         read = await world.ids()
-        assert read == [f"e-{number}" for number in range(14) if number % 7 > entity] == await world.ids(
+        assert read == [f"sale-{number}" for number in range(14) if number % 7 > entity] == await world.ids(
             snapshot=snapshot)
     erased = (await Snapshots(world.database).get(snapshot)).erased
     assert [one.rows for one in erased] == [2, 2, 2]
-    assert b"c-1" not in await bytes_of(world.database)
+    assert b"buyer-1" not in await bytes_of(world.database)
 
 
 async def test_what_cannot_be_read_fails_the_job_after_everything_else_is_done(world: World) -> None:
@@ -172,12 +174,12 @@ async def test_what_cannot_be_read_fails_the_job_after_everything_else_is_done(w
     segments = await Upkeep(world.database).segments("shop", "features", 1)
     broken = next(one for one in segments if one.rows)
     await Artifacts(world.database).delete(broken.digest)
-    job = await world.done(await world.api.delete("/v1/datasets/shop/entities/c-3"))
+    job = await world.done(await world.api.delete("/v1/datasets/shop/entities/buyer-3"))
     assert job["state"] == "FAILED" and "cannot be read" in job["reason"] and "backup" in job["reason"]
     for segment in await Upkeep(world.database).segments("shop", "features", 1):
         if segment.id != broken.id:
             table = features.decode_table(await Artifacts(world.database).get(segment.digest))
-            assert "c-3" not in table.column("_entity").to_pylist()
+            assert "buyer-3" not in table.column("_entity").to_pylist()
 
 
 async def test_a_writer_that_outran_the_list_takes_the_rows_out_again(world: World) -> None:
@@ -209,6 +211,8 @@ async def test_a_writer_that_outran_the_list_takes_the_rows_out_again(world: Wor
     assert await keeping.next_offset("features", segment.partition) == segment.next + 5
     settled = await Upkeep(world.database).at("shop", "features", 1, segment.partition, segment.first)
     assert settled is not None and (settled.rows, settled.erased_rows) == (segment.rows - 1, 1)
+    counted = {(removed, job) for _, removed, job, _ in (await Upkeep(world.database).rewrites("shop")).values()}
+    assert counted == {(1, "job")}, "what a writer takes out late, the job that is to blame reports"
 
 
 def test_the_logs_have_forgotten_before_the_list_does() -> None:

@@ -23,7 +23,7 @@ async def test_who_may_what(world: World) -> None:
     assert (await reader.get("/v1/datasets/shop/profile")).status_code == 200
     assert (await reader.post("/v1/datasets/shop/snapshots")).status_code == 403
     assert (await writer.post("/v1/datasets/shop/snapshots")).status_code == 202
-    for path in ("entities/c-0", f"snapshots/{snapshot}"):
+    for path in ("entities/buyer-0", f"snapshots/{snapshot}"):
         assert (await writer.delete(f"/v1/datasets/shop/{path}")).status_code == 403
 
 
@@ -50,7 +50,7 @@ async def test_rows_past_their_retention_are_dropped_and_not_read_twice(world: W
     assert await world.ids() == [] and len(await world.ids(snapshot=snapshot)) == 4
     assert (await world.gateway.apply(PIPELINE)).is_success
     await world.send(10, 11)
-    assert await world.ids() == ["e-10", "e-11"]
+    assert await world.ids() == ["sale-10", "sale-11"]
 
 
 async def test_a_command_that_lacks_its_argument_is_a_dead_letter(world: World) -> None:
@@ -77,7 +77,7 @@ async def test_a_database_that_is_away_makes_a_job_wait_not_fail(world: World, m
 
     monkeypatch.setattr(Upkeep, "load", failing)
     monkeypatch.setattr("services.ingest.flow.upkeep.working.RETRY_S", 0.05)
-    job = await world.done(await world.api.delete("/v1/datasets/shop/entities/c-3"))
+    job = await world.done(await world.api.delete("/v1/datasets/shop/entities/buyer-3"))
     assert (job["state"], job["result"]["rows"], away) == ("DONE", 1, [0])
 
 
@@ -94,12 +94,12 @@ async def test_rows_of_the_generation_before_are_read_snapshot_and_erased_with_t
     await apoll_until(moved, "the second generation")
     await world.send(*range(7, 14))
     snapshot = await world.snapshot()
-    assert await world.ids() == [f"e-{number}" for number in range(14)] == await world.ids(snapshot=snapshot)
+    assert await world.ids() == [f"sale-{number}" for number in range(14)] == await world.ids(snapshot=snapshot)
     assert (await world.rows(labelled=True)).num_rows == 7
-    dry = await world.api.delete("/v1/datasets/shop/entities/c-3", params={"dry_run": True})
-    job = await world.done(await world.api.delete("/v1/datasets/shop/entities/c-3"))
+    dry = await world.api.delete("/v1/datasets/shop/entities/buyer-3", params={"dry_run": True})
+    job = await world.done(await world.api.delete("/v1/datasets/shop/entities/buyer-3"))
     assert dry.json()["rows"] == job["result"]["rows"] == 2
-    assert "e-3" not in await world.ids() and "e-10" not in await world.ids(snapshot=snapshot)
+    assert "sale-3" not in await world.ids() and "sale-10" not in await world.ids(snapshot=snapshot)
 
 
 async def test_a_training_command_may_name_a_snapshot_of_its_pipeline(world: World) -> None:

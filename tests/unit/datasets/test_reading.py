@@ -18,14 +18,14 @@ async def test_rows_come_with_their_labels_in_every_format(world: World) -> None
     await world.send(*range(20))
     arrow = (await world.rows()).sort_by("price")
     assert arrow.column_names == ["_event_id", "_entity", "_occurred_at", "price", "colour", "_label", "_label_time"]
-    assert arrow.column("_event_id").to_pylist() == [f"e-{number}" for number in range(20)]
+    assert arrow.column("_event_id").to_pylist() == [f"sale-{number}" for number in range(20)]
     assert arrow.column("colour").to_pylist() == [event(number)["colour"] for number in range(20)]
     assert arrow.column("_label").to_pylist() == [number % 4 == 0 if number % 2 == 0 else None for number in range(20)]
     assert (await world.rows(format="parquet")).sort_by("price").equals(arrow)
     answer = await world.api.get("/v1/datasets/shop/rows", headers={"accept": "application/x-ndjson"})
     assert answer.headers["content-type"] == "application/x-ndjson"
     lines = sorted((json.loads(line) for line in answer.text.splitlines()), key=lambda row: row["price"])
-    assert [line["_event_id"] for line in lines] == [f"e-{number}" for number in range(20)]
+    assert [line["_event_id"] for line in lines] == [f"sale-{number}" for number in range(20)]
     assert lines[0]["_occurred_at"] == "2026-01-01T00:00:00Z" and lines[1]["_label"] is None
 
 
@@ -54,8 +54,9 @@ async def test_a_data_set_without_rows_is_an_empty_table(world: World) -> None:
 async def test_corrections_come_as_tables_and_the_newest_counts(world: World) -> None:
     await world.send(*range(4), labels=False)
     post = "/v1/datasets/shop/labels"
-    csv = b"event_id,bought,customer,label_time\ne-0,true,c-0,2026-02-01T00:00:00Z\ne-1,0,c-1,2026-02-01T00:00:00Z\n"
-    table = pa.table({"event_id": ["e-1", "e-2"], "label": [True, False],
+    csv = (b"event_id,bought,customer,label_time\nsale-0,true,buyer-0,2026-02-01T00:00:00Z\n"
+           b"sale-1,0,buyer-1,2026-02-01T00:00:00Z\n")
+    table = pa.table({"event_id": ["sale-1", "sale-2"], "label": [True, False],
                       "label_time": ["2026-02-02T00:00:00Z", "2026-02-01T00:00:00Z"]})
     file = BytesIO()
     pq.write_table(table, file)
@@ -63,11 +64,11 @@ async def test_corrections_come_as_tables_and_the_newest_counts(world: World) ->
         answer = await world.api.post(post, content=body, headers={"content-type": media})
         assert (answer.status_code, answer.json()) == (202, {"accepted": 2}), answer.text
     # Older than what is known: it changes nothing.
-    old = b'{"event_id": "e-0", "label": false, "label_time": "2026-01-01T00:00:00Z"}'
+    old = b'{"event_id": "sale-0", "label": false, "label_time": "2026-01-01T00:00:00Z"}'
     assert (await world.api.post(post, content=old, headers={"content-type": "application/x-ndjson"})).is_success
     await world.stored(4, 5)
     labels = dict(zip(*(await world.rows()).select(["_event_id", "_label"]).to_pydict().values(), strict=True))
-    assert labels == {"e-0": True, "e-1": True, "e-2": False, "e-3": None}
+    assert labels == {"sale-0": True, "sale-1": True, "sale-2": False, "sale-3": None}
     for media, body, why in (("text/csv", b"id\n1\n", "no column event_id"),
                              ("application/vnd.apache.parquet", b"PAR1", "cannot be read as Parquet"),
                              ("text/csv", b"event_id,label\n,true\n", "is missing")):
@@ -82,7 +83,7 @@ async def test_the_same_rows_are_one_snapshot_and_later_rows_are_not_in_it(world
     assert await world.snapshot() == first
     await world.send(*range(10, 15))
     assert await world.snapshot() != first
-    assert await world.ids(snapshot=first) == [f"e-{number}" for number in range(10)]
+    assert await world.ids(snapshot=first) == [f"sale-{number}" for number in range(10)]
     assert len(await world.ids()) == 15
     told = (await world.api.get(f"/v1/datasets/shop/snapshots/{first}")).json()
     assert (told["rows"], told["outcomes_taken"], told["erased"]) == (10, 5, [])
@@ -95,8 +96,8 @@ async def test_the_same_rows_are_one_snapshot_and_later_rows_are_not_in_it(world
 
 async def test_a_snapshot_with_a_label_cut_knows_no_later_label(world: World) -> None:
     await world.send(0, labels=False)
-    await world.label({"event_id": "e-0", "label": True, "label_time": "2026-03-01T00:00:00Z"})
-    await world.label({"event_id": "e-0", "label": False, "label_time": "2026-03-05T00:00:00Z"})
+    await world.label({"event_id": "sale-0", "label": True, "label_time": "2026-03-01T00:00:00Z"})
+    await world.label({"event_id": "sale-0", "label": False, "label_time": "2026-03-05T00:00:00Z"})
     await world.stored(1, 2)
     cut = await world.snapshot(label_until="2026-03-02T00:00:00Z")
     assert (await world.rows(snapshot=cut)).column("_label").to_pylist() == [True]

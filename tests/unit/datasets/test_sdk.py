@@ -130,17 +130,17 @@ async def test_parquet_has_row_groups_of_bounded_size(world: World, tmp_path: Pa
 
 async def test_labels_come_from_files_of_each_kind_and_from_rows(world: World, tmp_path: Path) -> None:
     await world.send(*range(5), labels=False)
-    (tmp_path / "labels.csv").write_text("event_id,label\ne-0,yes\n")
-    (tmp_path / "labels.jsonl").write_text('{"event_id": "e-1", "label": true}\n')
-    pq.write_table(pa.table({"event_id": ["e-2"], "bought": [1]}), tmp_path / "labels.parquet")
+    (tmp_path / "labels.csv").write_text("event_id,label\nsale-0,yes\n")
+    (tmp_path / "labels.jsonl").write_text('{"event_id": "sale-1", "label": true}\n')
+    pq.write_table(pa.table({"event_id": ["sale-2"], "bought": [1]}), tmp_path / "labels.parquet")
     async with AsyncLeptonClient(*who(world)) as client:
         for source in ("labels.csv", "labels.jsonl", "labels.parquet"):
             assert await client.datasets.label("shop", tmp_path / source) == 1
-        assert await client.datasets.label("shop", [{"event_id": "e-3", "label": False}]) == 1
+        assert await client.datasets.label("shop", [{"event_id": "sale-3", "label": False}]) == 1
         await world.stored(5, 4)
         labels = (await client.datasets.rows("shop").to_polars()).sort("_event_id")["_label"].to_list()
         assert labels == [True, True, True, False, None]
-        (tmp_path / "wrong.csv").write_text("event_id,label\ne-0,perhaps\n")
+        (tmp_path / "wrong.csv").write_text("event_id,label\nsale-0,perhaps\n")
         for source, why in (("wrong.csv", "'perhaps' is no bool"), ("labels.txt", "no table of labels")):
             with pytest.raises(Invalid, match=why):
                 await client.datasets.label("shop", tmp_path / source)
@@ -152,9 +152,9 @@ async def test_an_erasure_is_counted_done_and_failed_in_the_open(world: World) -
     await world.send(*range(14))
     async with AsyncLeptonClient(*who(world)) as client:
         frozen = await client.datasets.snapshot("shop")
-        dry = await client.datasets.erase("shop", "c-3", dry_run=True)
+        dry = await client.datasets.erase("shop", "buyer-3", dry_run=True)
         assert (dry.dry_run, dry.rows, dry.outcomes) == (True, 2, 1)
-        done = await client.datasets.erase("shop", "c-3")
+        done = await client.datasets.erase("shop", "buyer-3")
         assert (done.rows, done.outcomes, done.snapshots, done.dry_run) == (2, 1, 1, False) and done.entity_key
         again = await client.datasets.get_snapshot("shop", frozen.id)
         assert (again.rows, again.erased[0]["job_id"]) == (12, done.job_id) and "2 erased" in str(again)
@@ -162,12 +162,12 @@ async def test_an_erasure_is_counted_done_and_failed_in_the_open(world: World) -
         (segment, *_) = [one for one in await Upkeep(world.database).segments("shop", "features") if one.rows]
         await world.database.collection("fs.files").delete({"_id": segment.digest})
         with pytest.raises(Unavailable, match="cannot be read"):
-            await client.datasets.erase("shop", "c-4")
+            await client.datasets.erase("shop", "buyer-4")
     reader = await world.gateway.with_scopes("read")
     world.api.headers["authorization"] = reader.headers["authorization"]
     async with AsyncLeptonClient(*who(world)) as client:
         with pytest.raises(Refused, match="may not admin"):
-            await client.datasets.erase("shop", "c-1")
+            await client.datasets.erase("shop", "buyer-1")
 
 
 async def test_an_answer_that_breaks_off_is_not_taken_for_the_whole(world: World) -> None:
@@ -200,8 +200,8 @@ async def test_the_client_without_an_event_loop_has_the_same_verbs(world: World,
             assert rows.export(tmp_path / "some.parquet") == datasets.export("shop", tmp_path / "some.parquet")
             split = datasets.split("shop", by="entity", seed=2)
             assert split.train.to_arrow().num_rows == split.counts["train"]
-            assert datasets.label("shop", [{"event_id": "e-1", "label": True}]) == 1
-            erased = datasets.erase("shop", "c-2")
+            assert datasets.label("shop", [{"event_id": "sale-1", "label": True}]) == 1
+            erased = datasets.erase("shop", "buyer-2")
             assert erased.rows == 3 and datasets.job("shop", erased.job_id)["state"] == "DONE"
             datasets.drop_snapshot(frozen)
 
@@ -236,13 +236,13 @@ async def test_the_command_line_does_it_all(world: World, tmp_path: Path) -> Non
     told = json.loads((await lepton("split", "shop", "--by", "entity", "--seed", "5", "--json"))[1])
     assert sum(told["counts"].values()) == 20 and told["method"].startswith("SHA-256")
     assert "bytes" in (await lepton("export", "shop", "--out", str(tmp_path / "all.ndjson"), "--labelled"))[1]
-    (tmp_path / "more.csv").write_text("event_id,label\ne-1,true\n")
+    (tmp_path / "more.csv").write_text("event_id,label\nsale-1,true\n")
     assert "1 labels sent" in (await lepton("label", "shop", "-f", str(tmp_path / "more.csv")))[1]
     await world.stored(20, 11)
-    assert "3 rows and 1 labels would be" in (await lepton("erase", "shop", "c-3", "--dry-run"))[1]
-    assert (await lepton("erase", "shop", "c-3"))[0] == 1, "nobody said yes"
+    assert "3 rows and 1 labels would be" in (await lepton("erase", "shop", "buyer-3", "--dry-run"))[1]
+    assert (await lepton("erase", "shop", "buyer-3"))[0] == 1, "nobody said yes"
     assert len(await world.ids()) == 20
-    done = json.loads((await lepton("erase", "shop", "c-3", "--yes", "--json"))[1])
+    done = json.loads((await lepton("erase", "shop", "buyer-3", "--yes", "--json"))[1])
     assert (done["rows"], done["snapshots"]) == (3, 1)
     assert json.loads((await lepton("job", "shop", done["job_id"]))[1])["action"] == "ERASE"
     assert "forgotten" in (await lepton("drop", "shop", taken[:10], "-y"))[1]

@@ -12,9 +12,6 @@ from lepton.store.datasets.upkeep import Stored, Upkeep
 from lepton.store.documents import DocumentDatabase
 from services.ingest.core.persons import rows as persons
 
-SETTLING = "settled"
-"""Whose rewrite it is when no job made it, but a writer that had outrun the list."""
-
 
 class Forgetting:
     """What a writer of segments asks before and after it writes; shared by all of a process."""
@@ -39,7 +36,7 @@ class Forgetting:
             erased = await self.known(pipeline)
             if segment.erasures >= erased.seq:
                 return
-            await self.clean(pipeline, segment, erased, SETTLING)
+            await self.clean(pipeline, segment, erased, erased.newest)
             segment = await self._upkeep.at(pipeline, segment.stream, segment.generation, segment.partition,
                                             segment.first)
 
