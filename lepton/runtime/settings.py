@@ -5,6 +5,7 @@ may be given for one service alone by the longer name, which wins.
 """
 
 import difflib
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -203,6 +204,13 @@ class _Environment(PydanticBaseSettingsSource):
             if name in os.environ:
                 return os.environ[name], field_name, self.field_is_complex(field)
         return None, field_name, False
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        # What is no JSON is no fitting value either: the check of its type says so, with the name of the variable.
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except json.JSONDecodeError:
+            return value
 
     def __call__(self) -> dict[str, Any]:
         found: dict[str, Any] = {}

@@ -134,7 +134,8 @@ def _over_the_database(service: Service, observing: Observing, depending: Depend
 def _thresholds(settings: WatchdogSettings) -> Thresholds:
     return Thresholds(own=settings.instance, silence_s=settings.silence_s, start_grace_s=settings.start_grace_s,
                       unheard_s=settings.unheard_s, verify_s=settings.verify_s, restart_actions=settings.restarts,
-                      all_restarts=settings.all_restarts, dry_run=settings.dry_run,
+                      all_restarts=settings.all_restarts, dry_run=settings.told_only(),
+                      maintenance=tuple(one.minutes for one in settings.maintenance),
                       approval=tuple(settings.approval), approval_s=settings.approval_s,
                       replicas={str(one): bounds for one, bounds in settings.replicas.items()},
                       limits=msgspec.convert(settings.limits, Limits, strict=False))

@@ -1,9 +1,9 @@
 """What the watchdog can be told beyond what every service can."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import msgspec
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidatorFunctionWrapHandler, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from lepton.contracts.modelling import healing
@@ -13,6 +13,9 @@ from services.watchdog.core.thresholds.limits import Limits
 
 Action = Literal["restart", "scale_in", healing.Action]
 """Those that a Pipeline has a word in, and those that are no Pipeline's."""
+
+Dry = Literal["drain", Action]
+"""Those that need not be done; what takes an order back (`cancel`, `resume`, `restore`) undoes what was."""
 
 
 class WatchdogSettings(LeptonSettings):
@@ -46,8 +49,11 @@ class WatchdogSettings(LeptonSettings):
     lease_s: float = Field(default=5.0, ge=1, le=300)
     """Seconds after which another watchdog may act when this one falls silent."""
 
-    dry_run: bool = False
-    """Command nothing: tell a person what would have been done."""
+    dry_run: bool | list[Dry] = False
+    """What is told and not commanded, whatever a Pipeline says: true is all; or actions as JSON: `["restart"]`."""
+
+    maintenance: list[healing.Maintenance] = Field(default_factory=list)
+    """When nothing is done about what belongs to no pipeline, as JSON, UTC: `[{"from": "22:30", "to": "01:00"}]`."""
 
     approval: list[Action] = Field(default_factory=list)
     """Actions that wait for a person's word, whatever a Pipeline says, as JSON: `["restart"]`."""
@@ -82,6 +88,29 @@ class WatchdogSettings(LeptonSettings):
         told = msgspec.json.decode(text, type=list[Route]) if text else []
         everything = tuple(self.notify.get_secret_value().split())
         return [Route(everything), *told] if everything else told
+
+    def told_only(self) -> bool | tuple[str, ...]:
+        """Whether everything, or which actions, are told and not commanded."""
+        return self.dry_run if isinstance(self.dry_run, bool) else tuple(self.dry_run)
+
+    @field_validator("dry_run", mode="wrap")
+    @classmethod
+    def _dry(cls, given: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        # Of a union, pydantic would tell what is wrong with each of its halves.
+        try:
+            return check(msgspec.json.decode(given) if isinstance(given, str) and given.startswith("[") else given)
+        except (ValueError, msgspec.DecodeError) as error:
+            raise ValueError('is neither true nor false nor JSON of actions such as ["restart"]; there are '
+                             f"{', '.join(get_args(Dry))}") from error
+
+    @field_validator("maintenance")
+    @classmethod
+    def _lasting(cls, given: list[healing.Maintenance]) -> list[healing.Maintenance]:
+        for one in given:
+            if one.begin == one.end:
+                raise ValueError(f"a window from {one.begin} to {one.end} has no length; of a whole day are two: "
+                                 "from 00:00 to 12:00 and from 12:00 to 00:00")
+        return given
 
     @field_validator("routes")
     @classmethod

@@ -28,6 +28,17 @@ class Maintenance(Block):
     begin: Annotated[str, Field(alias="from", pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
     end: Annotated[str, Field(alias="to", pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 
+    @property
+    def minutes(self) -> tuple[int, int]:
+        """The first minute of the day and the one after the last."""
+        return _minute(self.begin), _minute(self.end)
+
+
+def _minute(time: str) -> int:
+    """Of the day, from `HH:MM`."""
+    hours, _, minutes = time.partition(":")
+    return 60 * int(hours) + int(minutes)
+
 
 class Ladders(Block):
     """Actions by symptom, in the order they are tried; after the last, or with none, a person is told."""

@@ -31,7 +31,7 @@ from services.watchdog.core.remedy import Budget, Permit
 from services.watchdog.core.rules import symptoms
 from services.watchdog.core.safety import afterwards, looping, pausing, stopping
 from services.watchdog.core.safety.blast import spares
-from services.watchdog.core.safety.policy import Flaps, awaited_s, only_told, under_maintenance
+from services.watchdog.core.safety.policy import Flaps, awaited_s, only_told, unbidden, under_maintenance
 from services.watchdog.core.safety.rung import Rung
 from services.watchdog.core.safety.verdict import Finding, Verdict
 from services.watchdog.core.state import State
@@ -224,7 +224,7 @@ class Engine:
             if tick.wall_s >= incident.approve_by_s:
                 self._close(life.verified(incident, f"{why}; nobody approved {rung.action} in time", tick), tick)
             return
-        if under_maintenance(rules, tick.wall_s):
+        if under_maintenance(incident, rules, self.state.thresholds, tick.wall_s):
             return
         permit = self._budget.permit(incident, rung, self.state, tick.monotonic_s)
         unwanted = only_told(incident, rung.action, rules, self.state.thresholds) or self._flaps.flapping(
@@ -276,7 +276,7 @@ class Engine:
             return
         rung = rungs[incident.rung]
         rules = self.state.rules.get(incident.pipeline)
-        if under_maintenance(rules, tick.wall_s):
+        if under_maintenance(incident, rules, self.state.thresholds, tick.wall_s):
             return
         unwanted = only_told(incident, rung.action, rules, self.state.thresholds) or self._flaps.flapping(
             incident, self.state.thresholds, tick.monotonic_s)
@@ -351,18 +351,18 @@ class Engine:
     def _retry(self, incident: Incident, tick: Tick) -> None:
         """A process that stays silent is restarted again, slowly: what kept it down may be gone by now. A pipeline that
         is paused is tried, slowlier each time."""
+        limits = self.state.thresholds
+        if under_maintenance(incident, self.state.rules.get(incident.pipeline), limits, tick.wall_s):
+            return
         probe = pausing.due(incident, self.state, tick.monotonic_s)
         if probe is not None:
-            away = under_maintenance(self.state.rules.get(incident.pipeline), tick.wall_s)
-            if not away and self._budget.permit(incident, probe, self.state, tick.monotonic_s) is Permit.GO:
+            if self._budget.permit(incident, probe, self.state, tick.monotonic_s) is Permit.GO:
                 self._command(incident, probe, tick)
             return
         away = incident.symptom == SILENCE or looping.silent(incident, self.state)
         rungs = remedy.ladder(looping.as_silence(incident), self.state) if away else ()
-        limits = self.state.thresholds
-        if not rungs or limits.dry_run or awaited_s(rungs[-1].action, None, limits):
-            return
-        if tick.monotonic_s - incident.commanded_at < self.state.thresholds.retry_s:
+        if not rungs or not unbidden(rungs[-1].action, None, limits) or (
+                tick.monotonic_s - incident.commanded_at < limits.retry_s):
             return
         permit = self._budget.permit(incident, rungs[-1], self.state, tick.monotonic_s)
         if permit is Permit.GO:

@@ -350,11 +350,10 @@ class Thresholds(Input, frozen=True):
     `own`: name of this instance, whose heartbeats show that the bus carries. `canary_s`: how old the newest of them
     may be while others are judged. `reconnect_s`: longest time granted to clients of a broker that came back.
     `approval`: actions that wait for a person's word, for `approval_s` at most. `hold_s`: so long a client is held back
-    at most. `young_s`: so long a new champion is the first to be suspected of what came after it. `dry_run`: nothing is
-    commanded, a person is told what would have been. What was cured `flaps` times within `flap_s` and comes back is not
-    cured again. `renew_verify_s`: time a process that still worked has until its restart shows. `replicas`: fewest and
-    most processes of each service that may be scaled, by `scale_actions` changes within `scale_per_s`,
-    `scale_cool_down_s` apart; each has `scale_verify_s` to show.
+    at most. `young_s`: so long a new champion is suspected first. `dry_run`: all, or these actions, are told and not
+    done. `maintenance`: as in `Rules`, for what is no pipeline's. What was cured `flaps` times within `flap_s` and
+    comes back is not cured again. `renew_verify_s`: time that one which still worked has until its restart shows.
+    `replicas`: fewest and most processes of each service that may be scaled, `scale_actions` times in `scale_per_s`.
     """
 
     own: str
@@ -383,7 +382,8 @@ class Thresholds(Input, frozen=True):
     patience_s: float = 30.0
     renew_verify_s: float = 90.0
     limits: Limits = Limits()
-    dry_run: bool = False
+    dry_run: bool | tuple[str, ...] = False
+    maintenance: tuple[tuple[int, int], ...] = ()
     flaps: int = 6
     flap_s: float = 3_600.0
     approval: tuple[str, ...] = ()

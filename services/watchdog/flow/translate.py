@@ -217,7 +217,7 @@ def rules(pipeline: Pipeline) -> Rules:
                  ladders=Ladders(**heal.ladders.model_dump()), replay_after=heal.replay_after,
                  replicas=(pipeline.serve.replicas.min, pipeline.serve.replicas.max),
                  partitions=pipeline.events.partitions, broken=_broken(pipeline),
-                 maintenance=tuple((_minute(one.begin), _minute(one.end)) for one in heal.maintenance))
+                 maintenance=tuple(one.minutes for one in heal.maintenance))
 
 
 def _broken(pipeline: Pipeline) -> BrokenRule:
@@ -237,12 +237,6 @@ def _meant(pipeline: Pipeline, name: str) -> str:
     told = json.dumps([pipeline.fields[name].model_dump(mode="json"), pipeline.clean.outliers.model_dump(mode="json"),
                        pipeline.missing_policy(name).kind == "drop"], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
-
-
-def _minute(time: str) -> int:
-    """Of the day, from `HH:MM`."""
-    hours, _, minutes = time.partition(":")
-    return 60 * int(hours) + int(minutes)
 
 
 def model(state: models_pb2.ModelState) -> ModelSeen:

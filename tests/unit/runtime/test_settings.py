@@ -46,6 +46,15 @@ def test_a_shared_field_given_for_one_service_wins(monkeypatch: pytest.MonkeyPat
     assert variables(KilnSettings, "admin_port") == ("LEPTON_KILN_ADMIN_PORT", "LEPTON_ADMIN_PORT")
 
 
+def test_a_list_that_is_no_json_is_a_problem_like_others(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("LEPTON_KILN_COLOURS", "white, blue")
+    with pytest.raises(SystemExit):
+        load(KilnSettings)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("kiln: LEPTON_KILN_COLOURS: Input should be a valid tuple; remedy: ")
+
+
 def test_every_problem_is_named_with_its_remedy_and_the_exit_code_is_2(
         monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("LEPTON_KILN_PORT", "high")

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from services.watchdog.core.diagnose import EFFECTS_OF_SILENCE, cause
 from services.watchdog.core.inputs import READY, Incident
-from services.watchdog.core.safety.policy import awaited_s
+from services.watchdog.core.safety.policy import unbidden
 from services.watchdog.core.safety.verdict import Finding, Verdict
 from services.watchdog.core.state import State
 from services.watchdog.core.symptom import CRASH_LOOP, SILENCE, Symptom
@@ -40,7 +40,7 @@ def explains(symptom: Symptom, by: Collection[Incident], state: State) -> bool:
 
 def _free(state: State) -> bool:
     """Whether restarts in the loop are ours to order."""
-    return not state.thresholds.dry_run and not awaited_s("restart", None, state.thresholds)
+    return unbidden("restart", None, state.thresholds)
 
 
 def look(incident: Incident, state: State, quiet: Verdict) -> Verdict:

@@ -10,7 +10,7 @@ from typing import Final
 
 from services.watchdog.core.incident import following, part, taken
 from services.watchdog.core.inputs import Incident, Rules
-from services.watchdog.core.safety.policy import awaited_s
+from services.watchdog.core.safety.policy import unbidden
 from services.watchdog.core.safety.rung import Rung
 from services.watchdog.core.safety.verdict import Finding, Verdict
 from services.watchdog.core.state import State
@@ -100,8 +100,8 @@ def due(incident: Incident, state: State, now: float) -> Rung | None:
 
 def _wait_s(incident: Incident, rules: Rules, state: State) -> float:
     """How long the pause lasts before it is tried; 0: until a person says so. A try that could not be ended without a
-    person's word is not begun."""
-    if incident.symptom != BROKEN_DATA or awaited_s(PAUSE, rules, state.thresholds):
+    person is not begun."""
+    if incident.symptom != BROKEN_DATA or not unbidden(PAUSE, rules, state.thresholds):
         return 0.0
     tries = min(len(incident.command_ids) // 2, MOST_DOUBLINGS)
     return min(rules.broken.resume_longest_s, rules.broken.resume_after_s * float(2 ** tries))

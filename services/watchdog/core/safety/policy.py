@@ -13,9 +13,16 @@ MAX_ENDS: Final = 50
 
 def only_told(incident: Incident, action: str, rules: Rules | None, limits: Thresholds) -> str:
     """Why `action` is not taken but told to a person; empty when it is taken."""
-    if limits.dry_run or (rules is not None and action in rules.dry_run):
-        return f"dry run: {action} of {incident.target} was not commanded"
-    return ""
+    return f"dry run: {action} of {incident.target} was not commanded" if _dry(action, rules, limits) else ""
+
+
+def _dry(action: str, rules: Rules | None, limits: Thresholds) -> bool:
+    """A drain is the beginning of a restart: it is not begun where that would not follow."""
+    if isinstance(limits.dry_run, bool):
+        everywhere = limits.dry_run
+    else:
+        everywhere = action in limits.dry_run or (action == "drain" and "restart" in limits.dry_run)
+    return everywhere or (rules is not None and action in rules.dry_run)
 
 
 def awaited_s(action: str, rules: Rules | None, limits: Thresholds) -> float:
@@ -25,13 +32,18 @@ def awaited_s(action: str, rules: Rules | None, limits: Thresholds) -> float:
     return limits.approval_s if action in limits.approval else 0.0
 
 
-def under_maintenance(rules: Rules | None, wall_s: float) -> bool:
-    """Whether nothing is to be done about the pipeline at this time of the day, UTC."""
-    if rules is None:
-        return False
+def unbidden(action: str, rules: Rules | None, limits: Thresholds) -> bool:
+    """Whether `action` is taken without a person: neither told only nor asked for."""
+    return not _dry(action, rules, limits) and not awaited_s(action, rules, limits)
+
+
+def under_maintenance(incident: Incident, rules: Rules | None, limits: Thresholds, wall_s: float) -> bool:
+    """Whether nothing is to be done about it at this time of the day, UTC: by the windows of its Pipeline, or, where it
+    belongs to none (a process, the number of processes of a service), by those of the installation."""
+    of_pipeline = rules.maintenance if rules is not None else ()
+    windows = of_pipeline if incident.pipeline else limits.maintenance
     minute = int(wall_s // 60) % DAY_MINUTES
-    return any(begin <= minute < end if begin <= end else minute >= begin or minute < end
-               for begin, end in rules.maintenance)
+    return any(begin <= minute < end if begin <= end else minute >= begin or minute < end for begin, end in windows)
 
 
 @dataclass(slots=True)

@@ -28,6 +28,12 @@ def test_after_the_idle_time_one_goes_and_nobody_is_told() -> None:
     assert not any(one.alert for one in world.decisions)
 
 
+def test_under_maintenance_of_the_installation_all_stay_and_a_pipeline_still_gets_more() -> None:
+    world = grown(maintenance=((0, 24 * 60),))
+    world.ask(120, 40)
+    assert (world.scaled(), world.ended("idle")) == ([], "suspected")
+
+
 def test_one_goes_at_a_time_and_the_next_after_the_idle_time_again() -> None:
     world = crowd()
     for name in ("predictor-1", "predictor-2"):

@@ -173,7 +173,8 @@ def test_a_restart_of_a_loop_that_is_under_way_is_waited_for_by_whoever_takes_it
 
 
 @pytest.mark.parametrize("thresholds", [
-    Thresholds(own="watchdog", dry_run=True), Thresholds(own="watchdog", approval=("restart",))])
+    Thresholds(own="watchdog", dry_run=True), Thresholds(own="watchdog", dry_run=("restart",)),
+    Thresholds(own="watchdog", approval=("restart",))])
 def test_where_restarts_are_not_ours_to_order_a_person_is_asked_about_each_silence(thresholds: Thresholds) -> None:
     world = World(thresholds=thresholds).healthy()
     for number in range(2, 8):

@@ -65,6 +65,14 @@ def test_it_is_drained_first_then_restarted_and_proven_well() -> None:
     assert list(replay(world.written())) == world.made
 
 
+@pytest.mark.parametrize("forbidden", ["restart", "drain"])
+def test_where_either_is_only_told_neither_is_done(forbidden: str) -> None:
+    world = World(Thresholds(own="watchdog", dry_run=(forbidden,))).healthy()
+    files(world, 0.9, 60)
+    assert (world.commands(), world.last().state) == ([], "escalated")
+    assert world.last().verdict == "dry run: drain of instance:predictor-0 was not commanded"
+
+
 def test_the_only_one_is_restarted_in_order_as_ever() -> None:
     del SERVICES["predictor-1"]
     world = World().healthy()

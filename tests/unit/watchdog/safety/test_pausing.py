@@ -124,6 +124,13 @@ def test_only_what_is_turned_away_is_tried_and_nothing_where_a_pause_needs_a_wor
         assert "tried again" not in world.last().verdict
 
 
+def test_it_is_not_tried_where_another_pause_would_only_be_told() -> None:
+    world = paused()
+    world.tick(replace(RULES, broken=BROKEN, dry_run=("pause",)))
+    still(world, 150)
+    assert (len(world.commands()), world.last().state) == (1, "escalated")
+
+
 def test_a_pause_that_comes_when_the_rows_are_good_again_does_not_outlive_its_incident() -> None:
     world = broken()
     # The command waits for the database, and until then rows go on as they are.
