@@ -11,10 +11,12 @@ from pathlib import Path
 import httpx
 
 from deploy.chaos import report
+from deploy.chaos.course import Course
 from deploy.chaos.models.corrupting import corrupted
 from deploy.chaos.network import Network
 from deploy.chaos.plan import Plan, part, read
-from deploy.chaos.run import Stack, run, spent
+from deploy.chaos.run import run
+from deploy.chaos.stack import Stack
 from deploy.chaos.verdict import concerns
 from deploy.local import credentials, links, ports, processes, programs
 from deploy.local.ports import NETWORK
@@ -25,8 +27,9 @@ from lepton.errors import Missing
 from lepton.store.mongo import Database
 
 
-async def work(plan: Plan, home: Path) -> list[report.Outcome]:
+async def work(course: Course, home: Path) -> None:
     """The outcomes, told as they are known. Raises Missing where no stack runs, and as `run`."""
+    plan = course.plan
     found = ports.load(home)
     if found is None or not processes.manager(home).alive():
         raise Missing("no stack runs here", place=str(home), remedy="`lepton up`")
@@ -39,10 +42,6 @@ async def work(plan: Plan, home: Path) -> list[report.Outcome]:
         # What has no readiness to tell, such as the unit of backups, is ready as long as it runs.
         return name not in ready or await asyncio.to_thread(ready[name])
 
-    def told(outcome: report.Outcome) -> None:
-        say(f"{outcome.fault}, round {outcome.round} of {plan.rounds}")
-        say(f"  {report.line(outcome)}")
-
     try:
         async with httpx.AsyncClient(base_url=found.rest, headers=credentials.from_bootstrap(found).header,
                                      timeout=10) as rest, httpx.AsyncClient(
@@ -50,7 +49,7 @@ async def work(plan: Plan, home: Path) -> list[report.Outcome]:
             network = Network(links.links(found), proxy)
             stack = Stack(processes.manager(home), broker, rest, is_ready, SystemClock(), network,
                           lambda incident: concerns(incident, plan.pipeline, plan.ignore), partial(corrupted, database))
-            return await run(plan, stack, told)
+            await run(stack, course)
     finally:
         await database.close()
         await broker.close()
@@ -74,13 +73,34 @@ def _run(given: argparse.Namespace) -> int:
     plan = read(given.plan, given.rows)
     if given.only or given.together:
         plan = part(plan, given.only, together=given.together)
-    outcomes = asyncio.run(work(plan, given.home.expanduser().resolve()))
-    over = spent(plan, outcomes)
-    say(report.summary(outcomes) + (f". Ended before its time: {over}" if over else ""))
+
+    def told(outcome: report.Outcome) -> None:
+        say(f"{outcome.fault}, round {outcome.round} of {plan.rounds}")
+        say(f"  {report.line(outcome)}")
+        # After each: whoever ends this process does not end what is known.
+        _write(given, course, f"after {outcome.fault} the run went on, or was ended from outside")
+
+    course = Course(plan, told)
+    try:
+        asyncio.run(work(course, given.home.expanduser().resolve()))
+    except BaseException as failure:
+        _ended(given, course, course.ended(failure))
+        raise
+    _ended(given, course, course.ended())
+    return 1 if course.spent or any(one.shortcomings for one in course.outcomes) else 0
+
+
+def _ended(given: argparse.Namespace, course: Course, early: str) -> None:
+    """What the whole came to; where nothing was struck, nothing is told, and no page of an earlier run is lost."""
+    if course.outcomes:
+        say(report.summary(course.outcomes) + (f". Ended before its time: {early}" if early else ""))
+        _write(given, course, early)
+
+
+def _write(given: argparse.Namespace, course: Course, early: str) -> None:
     if given.out is not None:
         given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(report.page(outcomes, _command(given), _about(plan)), "utf-8")
-    return 1 if over or any(one.shortcomings for one in outcomes) else 0
+        given.out.write_text(report.page(course.outcomes, _command(given), _about(course.plan), early), "utf-8")
 
 
 def _command(given: argparse.Namespace) -> str:

@@ -12,6 +12,7 @@ from lepton.errors import Invalid
 
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9][a-z0-9 ._-]*$")]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
+Rest = Annotated[float, Field(ge=0, le=3600)]
 
 
 class _Block(BaseModel):
@@ -22,10 +23,13 @@ class Expected(_Block):
     """What the watchdog is to say and bring about. `cause` is what is blamed: `process:ingest`, `data:phishing`.
 
     A cause matches by its whole text, or by its beginning where this ends in `*`. `healed` False: somebody is told,
-    and no more is expected. Nothing at all is expected of a control.
+    and no more is expected. `must`: each of these symptoms has to be seen, within `must_s` of when nothing more is
+    done to the stack; they fit as those of `symptom` do. Nothing at all is expected of a control.
     """
 
     symptom: tuple[str, ...] = ()
+    must: tuple[str, ...] = ()
+    must_s: Seconds = 120
     cause: tuple[str, ...] = ()
     detected_s: Seconds = 60
     healed: bool = True
@@ -37,17 +41,20 @@ class _Fault(_Block):
     expect: Expected | None = None
     failed_calls: Annotated[float, Field(ge=0, le=1)] | None = None
     """The largest share of the calls that may fail; left out, as many as the plan's budget has."""
+    watchdog_up_s: Rest = 0
+    """For how long the watchdog must have run, and events flown, before: what is usual it learns anew in each life."""
 
 
 class Strike(_Fault):
     """A signal to a process (as `lepton status` names it).
 
     `kill` ends it, `hang` stops it for `for_s` seconds. `crash_loop`: it is ended, and whoever takes its place as soon
-    as that is ready, `times` in all.
+    as that is ready, `times` in all. `rest_s`: for how long `target` must not have been struck, or begun anew, before.
     """
 
     do: Literal["kill", "hang", "crash_loop"]
     target: Name
+    rest_s: Rest = 0
     for_s: Seconds = 20
     times: Annotated[int, Field(ge=2, le=100)] = 5
 
@@ -57,11 +64,12 @@ class Starve(_Fault):
 
     `cpu`: `processes` others want it too. `files`: so many is all that the target may open more. `disk`: it is full for
     the target, and for whoever takes its place: no file of it takes another byte. `memory`: the target may have so many
-    `megabytes` more, as one that leaked up to its limit.
+    `megabytes` more, as one that leaked up to its limit. `rest_s`: as of a `kill`.
     """
 
     do: Literal["cpu", "files", "disk", "memory"]
     target: Name = "host"
+    rest_s: Rest = 0
     for_s: Seconds = 30
     processes: Annotated[int, Field(ge=1, le=64)] = 2
     files: Annotated[int, Field(ge=0, le=1000)] = 0
@@ -215,6 +223,8 @@ class Budget(_Block):
     failed_calls: Annotated[float, Field(ge=0, le=1)] = 0.2
     """A share of the calls of one fault."""
     unhealed: Annotated[int, Field(ge=0)] = 1
+    unwell: Annotated[int, Field(ge=0)] = 2
+    """Faults, one after the other, that were not struck because the stack was not well."""
 
 
 class Pairs(_Block):
@@ -245,7 +255,7 @@ class Plan(_Block):
     settle_s: Seconds = 10
     """How long all must be well before the next fault."""
     well_s: Seconds = 180
-    """How long that is waited for before the stack is given up."""
+    """How long that is waited for before the fault is left out."""
 
 
 def matches(cause: str, patterns: tuple[str, ...]) -> bool:
@@ -296,7 +306,7 @@ def beside(fault: Fault, other: Fault) -> Expected | None:
         return None
     longer_s = getattr(other, "for_s", 0.0) + (other.expect.healed_s if other.expect is not None else 0.0)
     return fault.expect.model_copy(update={
-        "detected_s": fault.expect.detected_s + longer_s, "healed_s": fault.expect.healed_s + longer_s})
+        name: getattr(fault.expect, name) + longer_s for name in ("detected_s", "healed_s", "must_s")})
 
 
 def _parts(fault: Fault) -> frozenset[str]:

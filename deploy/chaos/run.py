@@ -3,28 +3,25 @@
 import asyncio
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Literal
 
-import httpx
+import psutil
 
 from deploy.chaos import verdict
+from deploy.chaos.course import Course
 from deploy.chaos.ledger import Ledger
 from deploy.chaos.load.callers import ordered
 from deploy.chaos.load.traffic import Traffic, rows_of
-from deploy.chaos.models.promoting import Corrupt
 from deploy.chaos.models.trying import tried
-from deploy.chaos.network import Network
 from deploy.chaos.plan import Canary, Disturb, Fault, Plan, Spoil, Strike, Train, beside, pairs
 from deploy.chaos.report import Outcome
+from deploy.chaos.stack import Moment, Stack
 from deploy.chaos.strikes import crashed_again, struck
-from deploy.supervisor import ProcessManager
-from lepton.bus.records import Broker
-from lepton.clock import Clock
-from lepton.errors import Missing, Unavailable
+from lepton.errors import LeptonError, Missing, Unavailable
 
 _BEFORE_S = 2.0
 _LOOK_S = 0.25
@@ -34,155 +31,74 @@ _NAMED = 5
 """Of lost events so many are named."""
 
 
-@dataclass(frozen=True)
-class Stack:
-    """What a run works on. `ready` says whether the process of a name answers that it is ready."""
+async def run(stack: Stack, course: Course) -> None:
+    """Every outcome of the plan is added to `course` as it is known; over before its time where the budget is spent.
 
-    control: ProcessManager
-    broker: Broker
-    rest: httpx.AsyncClient
-    ready: Callable[[str], Awaitable[bool]]
-    clock: Clock
-    network: Network
-    concerns: Callable[[verdict.Incident], bool]
-    """Whether an incident is looked at; the others are as if they were not."""
-    corrupt: Corrupt
-
-    async def until(self, what: Callable[[], Awaitable[bool]], within_s: float) -> float | None:
-        """Seconds until it was so; None when it was not within `within_s`."""
-        began = self.clock.monotonic()
-        while True:
-            if await what():
-                return self.clock.monotonic() - began
-            if self.clock.monotonic() - began > within_s:
-                return None
-            await self.clock.sleep(_LOOK_S)
-
-    async def incidents(self) -> list[dict[str, Any]] | None:
-        """The latest; None while the gateway cannot say."""
-        with suppress(httpx.HTTPError, ValueError):
-            answer = await self.rest.get("/v1/incidents", params={"limit": 100})
-            if answer.is_success:
-                body = answer.json()
-                found: list[dict[str, Any]] = body["incidents"] if isinstance(body, dict) else body
-                return [one for one in found if self.concerns(one)]
-        return None
-
-
-async def run(plan: Plan, stack: Stack, told: Callable[[Outcome], None]) -> list[Outcome]:
-    """Every outcome, each given to `told` as it is known; ends before its time where the budget is spent.
-
-    Raises Unavailable when the stack is not well before a fault, Missing for a target that does not run and for a
-    connection that cannot be disturbed.
+    A fault that cannot be struck, or before which the stack is not well in time, is an outcome too. Raises Unavailable
+    when the stack is gone, Missing for a connection that cannot be disturbed.
     """
+    plan = course.plan
     for fault in plan.faults:
         if isinstance(fault, Disturb):
             # Known before anything is broken.
             stack.network.between(*fault.between)
-    chance = random.Random(plan.seed)  # noqa: S311 - no secret
-    outcomes: list[Outcome] = []
     prefix = f"c{uuid.uuid4().hex[:8]}-"
     traffic = Traffic(plan.flow, rows_of(plan.flow), plan.pipeline, prefix, stack.broker.writer("chaos"), stack.rest,
                       stack.clock)
     # One flow for all of them: where nothing flows between two faults, that is a fault of its own.
     async with Ledger(stack.broker, plan.pipeline, prefix) as ledger, traffic:
+        moment = Moment(stack, plan, stack.clock.now().timestamp())
         await stack.clock.sleep(plan.learn_s)
-        for number in range(1, plan.rounds + 1):
-            faults = list(plan.faults)
-            if plan.shuffle:
-                chance.shuffle(faults)
-            for fault in faults:
-                await _well(stack, plan)
-                if _tell(plan, [await _one(stack, fault, number, traffic, ledger)], outcomes, told):
-                    return outcomes
-        for pair in pairs(plan):
-            await _well(stack, plan)
-            if _tell(plan, await _both(stack, pair, plan.rounds, traffic, ledger), outcomes, told):
-                return outcomes
-    return outcomes
+        for number, faults in _in_order(plan):
+            course.in_hand = f"{', with '.join(one.name for one in faults)}, round {number} of {plan.rounds}"
+            told = _beside(*faults) if len(faults) == 2 else faults
+            if wrong := await moment.come(faults):
+                new = [_left_out(one, number, wrong, "unwell") for one in told]
+            else:
+                new = await _at_once(stack, plan, told, number, traffic, ledger)
+                moment.struck(faults)
+            if len(faults) == 2:
+                new = [replace(one, of=tuple(fault.name for fault in faults)) for one in new]
+            if course.add(new):
+                return
+    course.in_hand = ""
 
 
-def _tell(plan: Plan, new: list[Outcome], outcomes: list[Outcome], told: Callable[[Outcome], None]) -> bool:
-    """Whether the budget is spent by these."""
-    over = False
-    for one in new:
-        outcomes.append(one)
-        told(one)
-        over = over or bool(spent(plan, outcomes))
-    return over
+def _in_order(plan: Plan) -> Iterator[tuple[int, tuple[Fault, ...]]]:
+    """What is struck at once, and in which round; pairs after the last one."""
+    chance = random.Random(plan.seed)  # noqa: S311 - no secret
+    for number in range(1, plan.rounds + 1):
+        faults = list(plan.faults)
+        if plan.shuffle:
+            chance.shuffle(faults)
+        yield from ((number, (one,)) for one in faults)
+    yield from ((plan.rounds, pair) for pair in pairs(plan))
 
 
-def spent(plan: Plan, outcomes: Sequence[Outcome]) -> str:
-    """Which part of the budget is spent; empty while none is."""
-    last = outcomes[-1]
-    unhealed = sum(any("not healed" in one or "not detected" in one for one in outcome.shortcomings)
-                   for outcome in outcomes)
-    if sum(one.lost for one in outcomes) > plan.budget.lost:
-        return f"more than {plan.budget.lost} events were lost"
-    if sum(one.doubled for one in outcomes) > plan.budget.doubled:
-        return f"more than {plan.budget.doubled} events were doubled"
-    if last.failed_calls > plan.budget.failed_calls * max(1, last.calls):
-        return f"more than {plan.budget.failed_calls:.0%} of the calls failed"
-    return f"more than {plan.budget.unhealed} faults were not healed" if unhealed > plan.budget.unhealed else ""
+def _left_out(fault: Fault, number: int, why: str, how: Literal["unwell", "failed"]) -> Outcome:
+    return Outcome(fault.name, number, verdict.Seen(), None, 0, 0, 0, 0, 0, (f"it was not struck: {why}",),
+                   fault.expect is not None, fault.expect is not None and fault.expect.healed, left_out=how)
 
 
-async def _well(stack: Stack, plan: Plan) -> None:
-    """Wait until nothing has been wrong for `plan.settle_s`."""
-    quiet_since = stack.clock.monotonic()
-    wrong: list[str] = []
-
-    async def settled() -> bool:
-        nonlocal quiet_since, wrong
-        wrong = await _wrong(stack)
-        if wrong:
-            quiet_since = stack.clock.monotonic()
-        return stack.clock.monotonic() - quiet_since >= plan.settle_s
-
-    if await stack.until(settled, plan.well_s + plan.settle_s) is None:
-        raise Unavailable(f"the stack was not well for {plan.settle_s:g} s within {plan.well_s:g}: {', '.join(wrong)}",
-                          remedy="see `lepton status` and `lepton incidents`")
+def _beside(first: Fault, second: Fault) -> tuple[Fault, ...]:
+    """Two that are struck at once, named and expected as such. A line each: of each what was seen of it."""
+    return (first.model_copy(update={"name": f"{first.name}, with {second.name}", "expect": beside(first, second)}),
+            second.model_copy(update={"name": f"{second.name}, with {first.name}", "expect": beside(second, first)}))
 
 
-async def _wrong(stack: Stack) -> list[str]:
-    """Open incidents and processes that are not ready; empty while all is well."""
-    found = await stack.incidents()
-    if found is None:
-        return ["the gateway cannot say"]
-    names = [one.name for one in stack.control.processes() if one.state == "RUNNING"]
-    return [*(f"{one['symptom']} of {one['cause']}, {one['state']}" for one in found if one["state"] in verdict.OPEN),
-            *[f"{name} is not ready" for name in names if not await stack.ready(name)]]
-
-
-async def _one(stack: Stack, fault: Fault, number: int, traffic: Traffic, ledger: Ledger) -> Outcome:
-    (outcome,) = await _at_once(stack, [fault], number, traffic, ledger)
-    return outcome
-
-
-async def _both(stack: Stack, pair: tuple[Fault, Fault], number: int, traffic: Traffic,
-                ledger: Ledger) -> list[Outcome]:
-    """A line each: of each fault what was seen of it; what both cost stands in the first."""
-    first, second = pair
-    faults = [first.model_copy(update={"name": f"{first.name}, with {second.name}", "expect": beside(first, second)}),
-              second.model_copy(update={"name": f"{second.name}, with {first.name}", "expect": beside(second, first)})]
-    found = await _at_once(stack, faults, number, traffic, ledger)
-    return [replace(one, of=(first.name, second.name)) for one in found]
-
-
-async def _at_once(stack: Stack, faults: Sequence[Fault], number: int, traffic: Traffic,
+async def _at_once(stack: Stack, plan: Plan, faults: Sequence[Fault], number: int, traffic: Traffic,
                    ledger: Ledger) -> list[Outcome]:
     """What was seen of faults that begin together, and what they cost, which is told of the first."""
     faults = [_with_source(one) for one in faults]
     first, calls, before = len(traffic.ids), traffic.calls.copy(), set(ledger.doubled())
     await stack.clock.sleep(_BEFORE_S)
-    found = await asyncio.gather(*(_struck(stack, one, traffic, alone=len(faults) == 1) for one in faults))
+    outcomes = list(await asyncio.gather(*(_seen(stack, plan, one, number, traffic, alone=len(faults) == 1)
+                                           for one in faults)))
     ids, called = traffic.ids[first:], traffic.calls - calls
 
     lost = await _not_arrived(stack, ledger, ids)
     doubled = set(ledger.doubled()) - before
     failed = sum(count for status, count in called.items() if status != "200")
-    outcomes = [Outcome(one.name, number, seen, ready_s, 0, 0, 0, 0, 0, tuple(short), one.expect is not None,
-                        one.expect is not None and one.expect.healed)
-                for one, (seen, ready_s, short) in zip(faults, found, strict=True)]
     short = list(outcomes[0].shortcomings)
     if lost:
         short.append(f"lost: {', '.join(lost[:_NAMED])}")
@@ -214,48 +130,82 @@ async def _not_arrived(stack: Stack, ledger: Ledger, ids: list[str]) -> list[str
     return lost
 
 
-async def _struck(stack: Stack, fault: Fault, traffic: Traffic, *,
-                  alone: bool) -> tuple[verdict.Seen, float | None, list[str]]:
-    """What was seen of the fault, after how long the struck process answered again, and what is not as expected.
+async def _seen(stack: Stack, plan: Plan, fault: Fault, number: int, traffic: Traffic, *, alone: bool) -> Outcome:
+    """What was seen of the fault, and what is not as expected; what it cost is not known yet.
 
     What is seen beside it is held against it only where it is `alone`.
     """
-    seen, ready_s, ended = verdict.Seen(), None, ""
+    seen, expected = verdict.Seen(), fault.expect
+    blow = await _struck(stack, fault, traffic)
+    if not blow.struck_at:
+        return _left_out(fault, number, blow.failure, "failed")
 
     async def over() -> bool:
         nonlocal seen
         found = await stack.incidents()
         if found is not None:
-            seen = verdict.look(fault.expect, found, struck_at)
-        return found is not None and verdict.is_over(fault.expect, seen)
+            seen = verdict.look(expected, found, blow.struck_at)
+        return found is not None and verdict.is_over(expected, seen)
 
-    before = stack.clock.now().timestamp(), stack.clock.monotonic()
-    async with struck(fault, stack.control, traffic, stack.network, stack.corrupt) as pid:
-        # Signals take no time, and what was seen since counts; what has to be made and imported first does.
-        struck_at, began = before if pid else (stack.clock.now().timestamp(), stack.clock.monotonic())
-        if isinstance(fault, Strike):
-            if fault.do == "crash_loop":
-                pid = await crashed_again(fault, stack.control, pid, partial(_followed, stack, fault.target))
-            # Who hangs is waited for as long as it hangs: who lives on after that was not given another life.
-            ready_s = await _back(stack, fault.target, pid, fault.for_s if fault.do == "hang" else _READY_S)
-        elif isinstance(fault, Train):
-            ended = await ordered(fault, stack.rest, traffic.pipeline)
-        elif isinstance(fault, Canary):
-            ended = await tried(fault, stack.rest, traffic.pipeline, traffic.rows, traffic.flow.label)
-        else:
-            await stack.clock.sleep(fault.for_s)
-    if isinstance(fault, Strike) and ready_s is None:
-        await stack.until(lambda: stack.ready(fault.target), _READY_S)
-        ready_s = stack.clock.monotonic() - began if await stack.ready(fault.target) else None
-    within_s = 0.0 if fault.expect is None else fault.expect.detected_s + fault.expect.healed_s
-    left_s = within_s - (stack.clock.monotonic() - began)
-    await stack.until(over, max(5.0, left_s))
-    short = verdict.shortcomings(fault.expect, seen if alone else replace(seen, others=()))
-    if isinstance(fault, Strike) and ready_s is None:
+    if expected is None:
+        # What is seen a little later is of this fault too, and not of the next one.
+        left_s = plan.settle_s
+    else:
+        passed_s = stack.clock.monotonic() - blow.began
+        left_s = max(5.0, expected.detected_s + expected.healed_s - passed_s, expected.must_s if expected.must else 0.0)
+    await stack.until(over, left_s)
+    short = verdict.shortcomings(expected, seen if alone else replace(seen, others=()))
+    if isinstance(fault, Strike) and blow.ready_s is None:
         short.append(f"{fault.target} did not come back")
-    if isinstance(fault, Train | Canary) and ended not in fault.ends:
-        short.append(f"the {'training' if isinstance(fault, Train) else 'rollout'} ended {ended}")
-    return seen, ready_s, short
+    if blow.failure:
+        short.append(f"the fault itself failed: {blow.failure}")
+    elif isinstance(fault, Train | Canary) and blow.ended not in fault.ends:
+        short.append(f"the {'training' if isinstance(fault, Train) else 'rollout'} ended {blow.ended}")
+    return Outcome(fault.name, number, seen, blow.ready_s, 0, 0, 0, 0, 0, tuple(short), expected is not None,
+                   expected is not None and expected.healed)
+
+
+@dataclass(slots=True)
+class _Blow:
+    """A fault that was struck. `struck_at`: in epoch seconds, 0 where it could not be; `began`: the same, monotonic.
+
+    `ready_s`: after how long the struck process answered again; `ended`: how a training or a rollout did; `failure`:
+    why it could not be struck, or not go on, or not be taken back.
+    """
+
+    struck_at: float = 0.0
+    began: float = 0.0
+    ready_s: float | None = None
+    ended: str = ""
+    failure: str = ""
+
+
+async def _struck(stack: Stack, fault: Fault, traffic: Traffic) -> _Blow:
+    """The fault, from its beginning to its end. Raises Unavailable where the stack is gone."""
+    blow = _Blow()
+    before = stack.clock.now().timestamp(), stack.clock.monotonic()
+    try:
+        async with struck(fault, stack.control, traffic, stack.network, stack.corrupt) as pid:
+            # Signals take no time, and what was seen since counts; what has to be made and imported first does.
+            blow.struck_at, blow.began = before if pid else (stack.clock.now().timestamp(), stack.clock.monotonic())
+            if isinstance(fault, Strike):
+                if fault.do == "crash_loop":
+                    pid = await crashed_again(fault, stack.control, pid, partial(_followed, stack, fault.target))
+                # Who hangs is waited for as long as it hangs: who lives on after that was not given another life.
+                blow.ready_s = await _back(stack, fault.target, pid, fault.for_s if fault.do == "hang" else _READY_S)
+            elif isinstance(fault, Train):
+                blow.ended = await ordered(fault, stack.rest, traffic.pipeline)
+            elif isinstance(fault, Canary):
+                blow.ended = await tried(fault, stack.rest, traffic.pipeline, traffic.rows, traffic.flow.label)
+            else:
+                await stack.clock.sleep(fault.for_s)
+    except (LeptonError, ProcessLookupError, psutil.NoSuchProcess) as failure:
+        stack.there()
+        blow.failure = str(failure)
+    if isinstance(fault, Strike) and blow.struck_at and blow.ready_s is None:
+        await stack.until(lambda: stack.ready(fault.target), _READY_S)
+        blow.ready_s = stack.clock.monotonic() - blow.began if await stack.ready(fault.target) else None
+    return blow
 
 
 async def _followed(stack: Stack, target: str, old: int) -> bool:
@@ -265,7 +215,7 @@ async def _followed(stack: Stack, target: str, old: int) -> bool:
 async def _back(stack: Stack, target: str, old: int, within_s: float) -> float | None:
     """Seconds until another process of that name is ready."""
     async def another() -> bool:
-        with suppress(Missing):
+        with suppress(Missing, Unavailable):
             return stack.control.process(target).pid not in (0, old) and await stack.ready(target)
         return False
     return await stack.until(another, within_s)

@@ -24,6 +24,7 @@ class Seen:
     actions: tuple[str, ...] = ()
     healed_s: float | None = None
     escalated: bool = False
+    symptoms: frozenset[str] = frozenset()
     others: tuple[str, ...] = ()
     """Causes of incidents that were not expected, with what was done about them."""
 
@@ -42,7 +43,7 @@ def look(expected: Expected | None, incidents: Sequence[Incident], struck_at: fl
     """What is known now; incidents that were opened before do not count."""
     new = sorted((one for one in incidents if seconds(one["opened_at"]) >= struck_at - _SLACK_S),
                  key=lambda one: seconds(one["opened_at"]))
-    ours = [one for one in new if expected is not None and (not expected.symptom or one["symptom"] in expected.symptom)]
+    ours = [one for one in new if expected is not None and _fits(expected, one)]
     others = tuple(f"{one['cause']} ({', '.join(_actions(one)) or one['symptom']})" for one in new if one not in ours)
     if not ours:
         return Seen(others=others)
@@ -53,13 +54,14 @@ def look(expected: Expected | None, incidents: Sequence[Incident], struck_at: fl
         detected_s=max(0.0, seconds(ours[0]["opened_at"]) - struck_at), cause=told["cause"], right=named is not None,
         actions=tuple(action for one in ours for action in _actions(one)),
         healed_s=max(seconds(one["closed_at"]) for one in ours) - struck_at if healed else None,
-        escalated=any(event["what"] == "escalated" for one in ours for event in one["timeline"]), others=others)
+        escalated=any(event["what"] == "escalated" for one in ours for event in one["timeline"]),
+        symptoms=frozenset(one["symptom"] for one in ours), others=others)
 
 
 def is_over(expected: Expected | None, seen: Seen) -> bool:
-    """Whether nothing more is waited for."""
-    if expected is None:
-        return True
+    """Whether nothing more is waited for; of a control all of its time is, for what is not to be seen."""
+    if expected is None or set(expected.must) - seen.symptoms:
+        return False
     return seen.healed_s is not None or (not expected.healed and seen.detected_s is not None)
 
 
@@ -72,6 +74,7 @@ def shortcomings(expected: Expected | None, seen: Seen) -> list[str]:
         return ["it was not detected"]
     if seen.detected_s > expected.detected_s:
         found.append(f"detected in {seen.detected_s:.1f} s, not {expected.detected_s:g}")
+    found += [f"{symptom} was not seen" for symptom in expected.must if symptom not in seen.symptoms]
     if expected.cause and not seen.right:
         found.append(f"{seen.cause} was blamed, not {' or '.join(expected.cause)}")
     if expected.healed and seen.healed_s is None:
@@ -79,6 +82,10 @@ def shortcomings(expected: Expected | None, seen: Seen) -> list[str]:
     elif expected.healed and seen.healed_s is not None and seen.healed_s > expected.healed_s:
         found.append(f"healed in {seen.healed_s:.1f} s, not {expected.healed_s:g}")
     return found
+
+
+def _fits(expected: Expected, incident: Incident) -> bool:
+    return not expected.symptom or incident["symptom"] in (*expected.symptom, *expected.must)
 
 
 def _actions(incident: Incident) -> list[str]:

@@ -1,5 +1,6 @@
 """What is said of a fault by the incidents that were opened after it."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,7 +26,7 @@ KILLED = Expected(symptom=("silence",), cause=("process:ingest",), detected_s=3,
 
 def test_a_fault_that_was_seen_named_and_healed_in_time_falls_short_of_nothing() -> None:
     seen = look(KILLED, [incident(2.0), incident(-60, symptom="drift")], STRUCK)
-    assert seen == Seen(2.0, "process:ingest", True, ("restart",), 9.0)
+    assert seen == Seen(2.0, "process:ingest", True, ("restart",), 9.0, symptoms=frozenset({"silence"}))
     assert shortcomings(KILLED, seen) == []
     assert is_over(KILLED, seen)
 
@@ -60,7 +61,18 @@ def test_what_was_never_seen_falls_short_and_nothing_may_be_seen_of_a_control() 
     assert seen.others == ("data:phishing (restart)",)
     control = look(None, [incident(2.0)], STRUCK)
     assert shortcomings(None, control) == ["nothing was to be seen, and process:ingest (restart) was"]
-    assert is_over(None, control)
+    # Of what is not to be seen, all of its time is waited for.
+    assert not is_over(None, control)
+
+
+def test_a_symptom_that_must_be_seen_is_waited_for_and_missed() -> None:
+    looped = KILLED.model_copy(update={"must": ("crash_loop",), "healed": False})
+    silent = look(looped, [incident(2.0, state="ESCALATED")], STRUCK)
+    assert not is_over(looped, silent)
+    assert shortcomings(looped, silent) == ["crash_loop was not seen"]
+    seen = look(looped, [incident(2.0), incident(90.0, symptom="crash_loop", state="ESCALATED")], STRUCK)
+    assert is_over(looped, seen)
+    assert (shortcomings(looped, seen), seen.others) == ([], ())
 
 
 def test_a_cause_is_named_by_its_beginning_where_the_plan_says_so() -> None:
@@ -82,4 +94,9 @@ def test_a_table_has_a_row_for_each_and_a_summary_counts() -> None:
         "4 faults: 2 of 3 detected, 2 of 3 the cause right, 1 of 2 healed and verified; of 1 that nobody need do "
         "anything about 1 as expected; 2 events lost, 1 doubled")
     written = page([good, bad, told, calm], "lepton chaos run mine.yaml", "Once.")
+    missed = replace(bad, shortcomings=("it was not struck: it\nis away",), left_out="failed")
+    assert summary([good, missed]).startswith("2 faults, 1 of them not struck: 1 of 1 detected, ")
+    assert "| not struck | 1 | 0 |" in page([missed], "", "")
+    assert "it was not struck: it is away" in table([missed])
+    assert page([good], "", "Once.", "it was ended").startswith("Once.\n\n**Not the whole plan: it was ended.**")
     assert "| detected | 2 of 3, 67% | 100% |" in written and "`lepton chaos run mine.yaml` and what" in written
