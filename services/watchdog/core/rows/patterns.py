@@ -34,7 +34,7 @@ class Patterns:
 
     def rows(self, seen: RowsSeen, now: float, healthy: bool) -> None:
         accepted = sum(one.accepted for one in seen.sources)
-        self.volume.see(accepted + sum(one.rejected for one in seen.sources), now - seen.age_s, self.rules.volume)
+        self.volume.see(accepted + sum(one.rejected for one in seen.sources), now - seen.age_s, now, self.rules.volume)
         self.labels.accepted(accepted, now - seen.age_s, self.rules.volume)
         self.shares.see(seen, self.rules.shares)
         for one in seen.fields:

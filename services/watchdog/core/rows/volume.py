@@ -1,4 +1,8 @@
-"""How many rows come, against what is usual: a surge, or a source that dried up."""
+"""How many rows come, against what is usual: a surge, or a source that dried up.
+
+After a restart some minutes of summaries are read back, in several goes; each teaches what was usual at its own time,
+as if it had come then, and nothing is judged before they reach to the present.
+"""
 
 import math
 from collections import deque
@@ -10,6 +14,8 @@ from services.watchdog.core.thresholds.limits import VolumeRule
 FEWEST = 20.0
 PARTS = 12
 CLEAR = 0.8
+# A summary no older than so many parts, or seconds, when it comes is of the present.
+PRESENT_PARTS, PRESENT_S = 2, 5.0
 
 
 @dataclass(slots=True)
@@ -22,20 +28,54 @@ class Volume:
     learnt_at: float = 0.0
     standing: str = ""
     """`surge` or `no_rows` while it is one."""
+    _stands_since: float = 0.0
+    _heard_at: float | None = None
+    """When the first summary came, of whatever time it was."""
+    _newest_at: float = 0.0
+    _present: bool = False
+    """Whether summaries have reached to the present."""
 
-    def see(self, rows: float, at: float, rule: VolumeRule) -> None:
+    def see(self, rows: float, at: float, now: float, rule: VolumeRule) -> None:
+        """Rows of a summary of `at` that came `now`."""
+        self._heard_at = now if self._heard_at is None else self._heard_at
+        # One that is late always is no reason to wait for ever.
+        self._present = (self._present or now - self._heard_at >= rule.over_s
+                         or now - at <= max(PRESENT_S, PRESENT_PARTS * rule.over_s / PARTS))
         if rows <= 0:
             return
         if self.began_at is None:
-            self.began_at = self.learnt_at = at
+            self._begin(at)
+        elif at - self.learnt_at > rule.over_s / PARTS:
+            # Nobody looked meanwhile.
+            self._catch_up(at, rule)
+        self._newest_at = max(self._newest_at, at)
         part = int(at * PARTS / rule.over_s)
-        if self.parts and self.parts[-1][0] >= part:
-            self.parts[-1] = (self.parts[-1][0], self.parts[-1][1] + rows)
-        else:
+        if not self.parts or self.parts[-1][0] < part:
             self.parts.append((part, rows))
+        elif part > self.parts[-1][0] - PARTS:
+            self.parts[-1] = (self.parts[-1][0], self.parts[-1][1] + rows)
 
     def look(self, now: float, rule: VolumeRule) -> str:
         """What stands at `now`."""
+        return self._pass(now, rule) if self._present else ""
+
+    @property
+    def rows(self) -> float:
+        return sum(rows for _, rows in self.parts)
+
+    def _begin(self, at: float) -> None:
+        self.usual, self.standing = None, ""
+        self.began_at = self.learnt_at = at
+
+    def _catch_up(self, at: float, rule: VolumeRule) -> None:
+        if at - self._newest_at < rule.over_s:
+            self._pass(at, rule)
+        else:
+            # Nobody saw how they ceased and came again: what they are now is not to be held to what they were.
+            self.parts.clear()
+            self._begin(at)
+
+    def _pass(self, now: float, rule: VolumeRule) -> str:
         oldest = int(now * PARTS / rule.over_s) - PARTS
         while self.parts and self.parts[0][0] <= oldest:
             self.parts.popleft()
@@ -43,28 +83,30 @@ class Volume:
             return ""
         rows = self.rows
         if self.usual is None:
-            if now - self.began_at >= rule.over_s:
-                self.usual, self.learnt_at = rows, now
+            self.usual, self.learnt_at = rows, now
             return ""
         if now - self.began_at >= rule.learn_s:
-            self._judge(rows, self.usual, rule)
+            before = self.standing
+            self._judge(rows, self.usual, now, rule)
+            if self.standing != before:
+                self._stands_since = now
         if not self.standing:
             weight = 1 - math.exp(-(now - self.learnt_at) / self._time_s(now, rule))
             self.usual += weight * (rows - self.usual)
         self.learnt_at = now
         return self.standing
 
-    @property
-    def rows(self) -> float:
-        return sum(rows for _, rows in self.parts)
-
     def _time_s(self, now: float, rule: VolumeRule) -> float:
         """In the beginning it follows faster, as a mean of what came so far does."""
         since = now - (self.began_at or now)
         return max(rule.over_s, min(10 * rule.learn_s, since))
 
-    def _judge(self, rows: float, usual: float, rule: VolumeRule) -> None:
-        if self.standing == "surge":
+    def _judge(self, rows: float, usual: float, now: float, rule: VolumeRule) -> None:
+        if self.standing == "surge" and usual < FEWEST and now - self._stands_since >= rule.learn_s:
+            # There is no multiple of hardly any rows: what came for so long is how it is.
+            self._begin(now)
+            self.usual = rows
+        elif self.standing == "surge":
             self.standing = "surge" if rows > CLEAR * rule.high * usual else ""
         elif self.standing == "no_rows":
             self.standing = "no_rows" if rows * CLEAR < rule.low * usual or not rows else ""
