@@ -388,3 +388,5 @@ class State:
         window, model = self.windows.get(row.pipeline), self.models.get(row.pipeline)
         if window is not None and model is not None and row.version == model.champion:
             window.add(row)
+        elif row.pipeline in self.turned:
+            self.turned[row.pipeline].late(row)

@@ -8,7 +8,7 @@ well before, or those of another version turned over too, or there is no other a
 What else a loss of quality is, a world that changed or a bad version, labels cannot tell: it is the model's to follow.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -58,6 +58,27 @@ class Agreed:
 
 
 @dataclass(slots=True)
+class _Edge:
+    """The newest labels of a version, and whether they agree with it; until there are enough, what those of the version
+    before it did."""
+
+    version: int
+    agreed: bool = False
+    rows: deque[Judged] = field(default_factory=lambda: deque(maxlen=EDGE))
+
+    def take(self, newest: Iterable[Judged]) -> None:
+        """These are the newest, oldest first."""
+        self.rows.clear()
+        for row in newest:
+            self.add(row)
+
+    def add(self, row: Judged) -> None:
+        self.rows.append(row)
+        if len(self.rows) == EDGE:
+            self.agreed = _mostly(self.rows)
+
+
+@dataclass(slots=True)
 class Turned:
     """Of one model. `standing`: what is told while labels are wrong. `waits`: whether a few labels more may say it."""
 
@@ -72,10 +93,10 @@ class Turned:
     _version: int = 0
     """The one that labels were found wrong by."""
     _agreed_since: float | None = None
-    _edge: tuple[int, bool] = (0, False)
-    """The champion, and whether its newest labels agree with it."""
-    _agreed_before: bool = False
-    """The same of the champion before."""
+    _edge: "_Edge" = field(default_factory=lambda: _Edge(0))
+    """Of the champion."""
+    _before: "_Edge" = field(default_factory=lambda: _Edge(0))
+    """Of the champion before."""
     _lost_since: float | None = None
     _mixed_at: int | None = None
     _learnt_at: tuple[int, int] = (0, 0)
@@ -127,6 +148,14 @@ class Turned:
         self._begin(window, model, now)
         return None
 
+    def late(self, row: Judged) -> None:
+        """A label of a version that is the champion no more: the last ones come after it was left, and belong to its
+        edge for as long as it is open whether it is with the next one that labels agree."""
+        if self.standing and self._agreed_since is None:
+            for edge in (self._edge, self._before):
+                if edge.version and edge.version == row.version:
+                    edge.add(row)
+
     def _crowned(self, champion: int, now: float) -> None:
         if champion == self._champion[0]:
             return
@@ -135,16 +164,14 @@ class Turned:
             self._lost_since = None
 
     def _at_the_edge(self, window: Window, version: int) -> None:
-        if version != self._edge[0]:
-            self._agreed_before, self._edge = self._edge[1], (version, self._edge[1])
-        newest = list(islice(reversed(window.rows), EDGE))
-        if len(newest) == EDGE:
-            self._edge = (version, _mostly(newest))
+        if version != self._edge.version:
+            self._before, self._edge = self._edge, _Edge(version, self._edge.agreed)
+        self._edge.take(list(islice(reversed(window.rows), EDGE))[::-1])
 
     def _may_have_taught(self, window: Window, now: float) -> bool:
         """Whether a version agrees with them from its first label on, and the one before did not up to its last: then
         it is the version that changed, not they."""
-        if self._agreed_since is None and (self._agreed_before or not _mostly(list(islice(window.rows, EDGE)))):
+        if self._agreed_since is None and (self._before.agreed or not _mostly(list(islice(window.rows, EDGE)))):
             return False
         self._agreed_since = now if self._agreed_since is None else self._agreed_since
         return now - self._agreed_since < SETTLED_S
@@ -167,7 +194,7 @@ class Turned:
         if told and (late or len(newest) >= min(NEWEST, full)):
             self.standing = f"labels turned over, not version {champion}: {told}"
             self._version, self._mixed_at, self._agreed_since = champion, None, None
-            self._edge, self._agreed_before = (champion, False), False
+            self._edge, self._before = _Edge(champion), _Edge(0)
         else:
             self.waits = not late and len(newest) < min(MOST, full) and any(
                 (len(one) < NEWEST and not _mostly(one)) or might(one, was) for one in parts)

@@ -114,6 +114,42 @@ def test_labels_that_are_right_again_about_when_a_version_comes_are_well(before:
     assert shop.kinds() == [LABELS]
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("wrong", [0, 4])
+def test_labels_that_are_right_again_in_the_moment_a_version_comes_are_well_by_those_that_came_late(
+        wrong: int, at_once: bool) -> None:
+    """The version before has labels that come after it was left: its last are right."""
+    shop = Shop(previous=1)
+    shop.feed(2, 200)
+    shop.feed(2, 100, inverted)
+    late = [shop.row(2, inverted if place < wrong else str, 1.0, NAMES) for place in range(wrong + 5)]
+    shop.world.tick(model(3, previous=2), *(late if at_once else []))
+    shop.world.tick(*([] if at_once else late))
+    shop.feed(3, 100)
+    assert shop.world.last().state == "verified"
+    assert shop.kinds() == [LABELS]
+    assert list(replay(shop.world.written())) == shop.world.made
+
+
+@pytest.mark.parametrize("late", [0, 2, 30])
+def test_a_version_that_learnt_from_them_is_told_from_one_whose_labels_came_late(late: int) -> None:
+    """The last labels of the version before, late or not, say that they were wrong when it was left."""
+    shop = Shop(previous=1)
+    shop.feed(2, 200)
+    shop.feed(2, 100, inverted)
+    shop.world.tick(model(3, previous=2), *(shop.row(2, inverted, 0.9, NAMES) for _ in range(late)))
+    shop.feed(3, 30, inverted, right=0.1)
+    # Of the version before the one before, nothing follows any more.
+    shop.world.tick(*(shop.row(1, str, 1.0, NAMES) for _ in range(10)))
+    shop.feed(3, 200, inverted, right=0.1)
+    # Nor of what the one before is told once this one is found to agree.
+    shop.world.tick(*(shop.row(2, str, 1.0, NAMES) for _ in range(10)))
+    shop.feed(3, 50, inverted, right=0.1)
+    assert shop.world.last().state == "escalated"
+    shop.feed(3, 100, right=0.1)
+    assert shop.kinds() == [LABELS, MODEL]
+
+
 def test_what_is_hardly_better_than_chance_is_not_called_exchanged() -> None:
     rows = [Judged("p", 1, name, inverted(name) if place < 12 else name) for name in NAMES for place in range(20)]
     assert over(rows, Agreed(0.6)) == ""
