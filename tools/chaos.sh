@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A plan of faults against a stack of its own; its page goes to docs/reliability. `matrix` takes some four hours, `soak`
+# A plan of faults against a stack of its own; its page goes to docs/reliability. `matrix` takes some seven hours, `soak`
 # nearly three: chaos.sh PLAN [what `lepton chaos run` takes besides]
 set -euo pipefail
 cd "$(dirname "$0")/.."
