@@ -1,5 +1,6 @@
 """Everything the watchdog is made of, in start order."""
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import msgspec
@@ -148,22 +149,27 @@ def _relay(incidents: Incidents, scribe: Producer, clock: Clock) -> Relay:
     return Relay([incidents.announcing], publish, clock)
 
 
-def _voice(service: Service, commands: Commands, chain: Audit, relay: Relay, telling: Telling) -> Voice:
-    reached = service.telemetry.counter(names.INCIDENTS)
-
+def ordering(service: Service, commands: Commands) -> Callable[[Command, int], Awaitable[None]]:
+    """How what the core ordered goes out, under the number of the lease."""
     async def command(one: Command, fence: int) -> None:
         with service.telemetry.span("heal") as span:
             span.set_attribute(names.SPAN_COMMAND, one.command_id)
             span.set_attribute(names.SPAN_INCIDENT, one.incident_id)
             await commands.send(one.command_id, one.action, one.target, one.arguments, cause=one.cause,
                                 incident_id=one.incident_id, valid_s=one.valid_s, fence=fence)
+    return command
+
+
+def _voice(service: Service, commands: Commands, chain: Audit, relay: Relay, telling: Telling) -> Voice:
+    reached = service.telemetry.counter(names.INCIDENTS)
 
     def tell(decision: Decision) -> None:
         incident = decision.incident
         reached.add(1, {"symptom": incident.symptom, "state": incident.state})
         telling.tell(decision)
 
-    return Voice(command, partial(chain.record, service.settings.instance), relay.kick, tell, telling.standing)
+    return Voice(ordering(service, commands), partial(chain.record, service.settings.instance), relay.kick, tell,
+                 telling.standing)
 
 
 def _telling(settings: WatchdogSettings, service: Service, observing: Observing) -> Telling:

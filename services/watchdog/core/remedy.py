@@ -279,7 +279,7 @@ def _rows(incident: Incident, state: State) -> dict[str, str]:
     """What a training is to learn from; nothing: as much as is known."""
     if incident.symptom == DRIFT:
         rule = state.rules[incident.pipeline].drift
-        return {"max_rows": str(rule.rows * rule.windows), "since": f"{incident.opened_s:.3f}"}
+        return {"max_rows": str(rule.rows * rule.windows)}
     if incident.symptom in (ESTIMATED_LOSS, POOR_FEEDBACK):
         # Of the time since, hardly a row has a label, and opinions are none: what is learnt from otherwise must do.
         return {}
@@ -287,7 +287,7 @@ def _rows(incident: Incident, state: State) -> dict[str, str]:
         # The world is as it was: all that is known of it may be learnt from.
         return {}
     # Rows from before the loss would teach the new version the old truth.
-    return {"max_rows": str(labels_since(incident, state)), "since": f"{incident.opened_s:.3f}"}
+    return {"max_rows": str(labels_since(incident, state))}
 
 
 def labels_since(incident: Incident, state: State) -> int:
