@@ -23,9 +23,9 @@ Row = Mapping[str, Any]
 """An event by field name, its label among them."""
 
 
-def spec(example: str) -> Pipeline:
-    """The Pipeline in the folder of the example."""
-    return pipeline.parse((Path(__file__).parent / example / "pipeline.yaml").read_text())
+def spec(example: str, file: str = "pipeline.yaml") -> Pipeline:
+    """A Pipeline in the folder of the example."""
+    return pipeline.parse((Path(__file__).parent / example / file).read_text())
 
 
 def plan(of: Pipeline, seed: int | None = None, family: Family | None = None, **parameters: Any) -> Plan:

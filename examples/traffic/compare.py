@@ -18,10 +18,8 @@ from services.trainer.core.learning import Given, learn
 
 SEEDS = (1, 2, 3, 4, 5)
 """Each begins with other first weights."""
-OTHERS: tuple[tuple[Family, dict[str, float]], ...] = (
-    ("gru", {"units": 32, "epochs": 40, "learning_rate": 0.005}),
-    ("linear_regression", {}))
-"""Families that stand beside the Pipeline's own, each course taken along or as columns."""
+PIPELINES: dict[Family, str] = {"cnn": "pipeline.yaml", "gru": "gru.yaml"}
+"""Those that can be applied. A straight line stands beside them, each course taken as columns."""
 
 Numbers = npt.NDArray[np.float64]
 
@@ -41,9 +39,9 @@ def plain(rest: Sequence[Quarter]) -> dict[str, Numbers]:
 
 
 def forecast(first: Sequence[Quarter], rest: Sequence[Quarter], seed: int | None = None, family: Family | None = None,
-             **parameters: float) -> Numbers:
-    """What a model that learnt from `first` says of `rest`; without a family, the Pipeline's own."""
-    of = alone.spec("traffic")
+             file: str = PIPELINES["cnn"], **parameters: float) -> Numbers:
+    """What a model that learnt from `first` says of `rest`; without a family, by the Pipeline in `file`."""
+    of = alone.spec("traffic", file)
     rows = alone.table(of, [one.row() for one in first])
     learned = learn(alone.plan(of, seed, family, **parameters), Given(rows), [])
     return np.asarray(alone.answers(of, learned.exported.data, [one.row() for one in rest])["prediction"], np.float64)
@@ -62,11 +60,14 @@ def main() -> int:
     print(f"where something is learnt the mean and range of {len(SEEDS)} seeds:")
     for name, said in plain(rest).items():
         print(f"  {name:26s} {error(said, rest):5.2f}")
-    for family, parameters in ((None, {}), *OTHERS):
-        found = [error(forecast(first, rest, seed, family, **parameters), rest) for seed in SEEDS]
-        name, span = family or "cnn, as in pipeline.yaml", f"({min(found):.2f} to {max(found):.2f})"
-        print(f"  {name:26s} {np.mean(found):5.2f}  {span}", flush=True)
+    for family, file in PIPELINES.items():
+        told(f"{family}, as in {file}", [error(forecast(first, rest, seed, file=file), rest) for seed in SEEDS])
+    told("linear_regression", [error(forecast(first, rest, seed, "linear_regression"), rest) for seed in SEEDS])
     return 0
+
+
+def told(name: str, found: Sequence[float]) -> None:
+    print(f"  {name:26s} {np.mean(found):5.2f}  ({min(found):.2f} to {max(found):.2f})", flush=True)
 
 
 if __name__ == "__main__":

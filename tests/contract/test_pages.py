@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,33 @@ def test_key_and_address_are_set_before_they_are_used(page: Path) -> None:
 def test_each_link_leads_somewhere(page: Path) -> None:
     links = [link for link in _LINK.findall(page.read_text("utf-8")) if "://" not in link]
     assert all((page.parent / link).exists() for link in links)
+
+
+def test_examples_beside_a_family_in_the_readme_are_of_that_family() -> None:
+    shown: set[str] = set()
+    for families, links in families_in_readme():
+        for link in links:
+            if (folder := ROOT / "examples" / Path(link).stem).is_dir():
+                shipped = [pipeline.parse(path.read_text()).model for path in folder.glob("*.yaml")]
+                found = families & {model.family for model in shipped if model}
+                assert found, f"{link} is of none of {families}"
+                shown |= found
+    assert {"linear_regression", "cnn", "gru", "recommender", "q_learning", "auto", "torch_module"} <= shown
+
+
+def families_in_readme() -> Iterator[tuple[set[str], list[str]]]:
+    """Of each row of its table of families those it names, and where its examples lie."""
+    table = (ROOT / "README.md").read_text("utf-8").partition("| family | for | example |\n")[2].partition("\n\n")[0]
+    for row in table.splitlines()[1:]:
+        named, _, links = row.strip("|").rsplit("|", 2)
+        yield set(re.findall("`([a-z_]+)`", named)), _LINK.findall(links)
+
+
+@PAGE
+def test_a_second_pipeline_of_an_example_is_applied_on_its_page(page: Path) -> None:
+    applied = {parsed(words)[1]["file"] for words in commands(page) if words[:2] == [LEPTON, "apply"]}
+    others = {one for one in (ROOT / "examples" / page.stem).glob("*.yaml") if one.name != "pipeline.yaml"}
+    assert others <= {ROOT / one for one in applied}
 
 
 def test_readme_leads_to_every_page() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from examples import alone
 from examples.bundled import bundled
-from examples.traffic.compare import error, forecast, parted, plain
+from examples.traffic.compare import PIPELINES, error, forecast, parted, plain
 from examples.traffic.data import AHEAD, AROUND, LEARNT_UNTIL, counts, quarters
 from lepton.errors import Missing
 from tests.unit.examples.taken import refusals
@@ -38,12 +38,22 @@ def test_what_is_known_was_counted_before_it_is_asked_and_what_is_foretold_ends_
         assert one.row()["occurred_at"] == (newest + QUARTER).isoformat()
 
 
-def test_the_network_is_better_than_the_last_value_and_than_last_week() -> None:
+def test_its_pipelines_differ_in_how_they_learn_alone() -> None:
+    one, other = (alone.spec("traffic", file) for file in PIPELINES.values())
+    assert one.model is not None
+    assert other.model is not None
+    assert (one.model.family, other.model.family) == tuple(PIPELINES)
+    assert (one.events, one.clean, one.gate, one.model.train) == (
+        other.events, other.clean, other.gate, other.model.train)
+
+
+@pytest.mark.parametrize("file", PIPELINES.values())
+def test_a_network_is_better_than_the_last_value_and_than_last_week(file: str) -> None:
     first, rest = parted()
     beside = {name: error(said, rest) for name, said in plain(rest).items()}
     assert beside == pytest.approx({"as many as now": 14.07, "as many as a week before": 11.26,
                                     "half way between the two": 10.49}, abs=0.005)
-    said = forecast(first, rest)
+    said = forecast(first, rest, file=file)
     assert np.isfinite(said).all()
     assert error(said, rest) < 0.75 * beside["as many as now"]
     assert error(said, rest) < 0.95 * beside["as many as a week before"]
