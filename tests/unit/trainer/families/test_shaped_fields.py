@@ -8,10 +8,11 @@ import pytest
 
 from services.trainer.core.export.session import Session, adversarial
 from services.trainer.core.learning import Given, Learned, learn
+from services.trainer.core.lessons.ready import along_of
 from services.trainer.core.plan import Plan
 from services.trainer.core.preparing.rows import Inputs, inputs_of
 from services.trainer.core.preparing.series import FOLD_LIMIT
-from services.trainer.core.transforming.fitting import prepared_by
+from services.trainer.core.transforming.fitting import fit, prepared_by
 from tests.unit.trainer.families import shapes
 
 
@@ -55,7 +56,7 @@ def test_series_of_any_length_are_learnt(family: str) -> None:
     assert said["label"].tolist() == [True, False]
 
 
-@pytest.mark.parametrize("family", ["transformer", "gru", "cnn"])
+@pytest.mark.parametrize("family", ["transformer", "rnn", "lstm", "gru", "cnn"])
 def test_texts_are_learnt_by_their_words(family: str) -> None:
     plan, rows = shapes.notes(family, epochs=8, units=16, learning_rate=0.02)
     learned = learnt((plan, rows))
@@ -96,6 +97,36 @@ def test_a_vector_with_too_few_numbers_says_nothing_and_a_sequence_with_too_many
     assert inputs.missing.tolist() == [[False, False], [True, False], [True, False]]
     assert inputs.values["steps"][1].tolist() == list(range(12))
     assert np.isnan(inputs.values["steps"][0, 3:]).all()
+
+
+def readied(given: tuple[Plan, pa.Table]) -> np.ndarray:
+    """A plan's rows as its network takes them, everything frozen in these very rows."""
+    plan, rows = given
+    inputs = inputs_of(plan.fields, rows)
+    return fit(plan.fields, plan.outliers, inputs, along_of(plan)).transform(inputs)
+
+
+def test_pixels_are_scaled_all_together_for_a_cnn_and_each_by_itself_as_columns() -> None:
+    image, columns = readied(shapes.digits(300)), readied(shapes.digits(300, "mlp"))
+    assert (image.mean(), image.std()) == (pytest.approx(0.0, abs=1e-5), pytest.approx(1.0, abs=1e-5))
+    # What is never inked stays the darkest of all: the image is not bent.
+    np.testing.assert_allclose(image[:, 0], image.min(), atol=1e-6)
+    pixels = np.array(shapes.digits(300)[1].column("pixels").to_pylist())
+    varied = pixels.std(axis=0) > 0
+    np.testing.assert_allclose(columns.mean(axis=0), 0.0, atol=1e-5)
+    np.testing.assert_allclose(columns.std(axis=0), np.where(varied, 1.0, 0.0), atol=1e-5)
+    assert not varied[0]
+
+
+def test_a_sequence_is_scaled_by_the_values_that_it_has() -> None:
+    chance = np.random.default_rng(8)
+    steps = [chance.normal(50.0, 4.0, length).tolist() for length in (3, 12, 5, 8) * 20]
+    rows = shapes.rows([True] * len(steps), {shapes.STEPS: steps})
+    values, there = np.split(readied((shapes.plan("gru", shapes.STEPS), rows)), 2, axis=1)
+    assert there.sum(axis=1).tolist() == [len(one) for one in steps]
+    known = values[there == 1]
+    assert (known.mean(), known.std()) == (pytest.approx(0.0, abs=1e-5), pytest.approx(1.0, abs=1e-5))
+    assert not values[there == 0].any()
 
 
 def test_extreme_values_leave_the_preparation_finite_and_bounded() -> None:

@@ -37,6 +37,18 @@ class Branching(nn.Module):
         return said if float(rows.abs().sum()) == 0 else -said
 
 
+class Wary(nn.Module):
+    """Turns round at numbers that no ordinary row has, which whoever wrote it down once never saw."""
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(width, outputs)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        said: torch.Tensor = self.layer(rows)
+        return -said if float(rows.abs().max()) > 15.0 else said
+
+
 class Narrow(nn.Module):
     def __init__(self, width: int, outputs: int) -> None:
         super().__init__()
@@ -122,6 +134,12 @@ def test_what_is_no_network_ends_the_run_with_its_name(path: str, said: str) -> 
 def test_a_module_that_looks_at_values_in_python_is_found_out() -> None:
     plan, rows = wine(f"{HERE}:Branching", epochs=1)
     with pytest.raises(RunFailed, match="does not answer as the trained one"):
+        learn(plan, Given(rows), [])
+
+
+def test_what_only_hostile_rows_bring_out_is_found_out_too() -> None:
+    plan, rows = wine(f"{HERE}:Wary", epochs=1)
+    with pytest.raises(RunFailed, match="does not answer as the trained one on adversarial rows"):
         learn(plan, Given(rows), [])
 
 

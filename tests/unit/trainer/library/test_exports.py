@@ -30,6 +30,18 @@ from tests.unit.trainer.world import World
 
 Rows = list[dict[str, Any]]
 
+ALONE = """
+import runpy, sys
+class Alone:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] not in {*sys.stdlib_module_names, "numpy", "onnxruntime"}:
+            raise ModuleNotFoundError(f"{name} is not of Python, numpy or onnxruntime", name=name)
+sys.meta_path.insert(0, Alone())
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a program that finds nothing else, whatever is installed."""
+
 
 async def archive_of(world: World) -> tuple[bytes, ModelVersion]:
     """The only version, put together as the gateway does."""
@@ -60,9 +72,10 @@ def unpacked(archive: bytes, folder: Path) -> Path:
 
 
 def offline(folder: Path, rows: Rows) -> Rows:
-    """What the exported program answers in a process that finds nothing of Lepton."""
-    done = subprocess.run([sys.executable, "-I", "model/predict.py"], cwd=folder, text=True, capture_output=True,
-                          input="".join(json.dumps(row) + "\n" for row in rows), check=True, timeout=120)
+    """What the exported program answers in a process that finds nothing but onnxruntime and numpy."""
+    program = [sys.executable, "-I", "-c", ALONE, "model/predict.py"]
+    done = subprocess.run(program, cwd=folder, text=True, capture_output=True, check=True, timeout=120,
+                          input="".join(json.dumps(row) + "\n" for row in rows))
     assert done.stderr == ""
     return [json.loads(line) for line in done.stdout.splitlines()]
 
