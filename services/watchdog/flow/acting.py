@@ -5,10 +5,13 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from lepton.clock import Clock
 from lepton.errors import Busy, LeptonError, Refused, Unavailable
 from lepton.runtime.loops import pause
 from lepton.store.incidents import Incidents, Lease
+from services.watchdog.core.incident import COMMANDED
 from services.watchdog.core.inputs import AlreadyOpen, Decision, Incident, Leads
 from services.watchdog.core.orders.command import Command
 from services.watchdog.flow import translate
@@ -34,7 +37,11 @@ class Voice:
 
 
 class Acting:
-    """Carries out decisions, one after the other, for as long as the lease is held under which they were made."""
+    """Carries out decisions, one after the other, for as long as the lease is held under which they were made.
+
+    While it is not sure whether that is still held they wait; once it is lost they are dropped, and what is known
+    begins anew from the store.
+    """
 
     def __init__(self, incidents: Incidents, lease: Lease, observing: Observing, voice: Voice, clock: Clock, *,
                  owner: str, lease_s: float) -> None:
@@ -47,7 +54,7 @@ class Acting:
         self._lease_s = lease_s
         self._fence = 0
         self._held_until = 0.0
-        self._decisions: asyncio.Queue[tuple[int, Decision]] = asyncio.Queue()
+        self._decisions: asyncio.Queue[_Made] = asyncio.Queue()
         self._revisions: dict[str, int] = {}
 
     @property
@@ -58,7 +65,7 @@ class Acting:
     def decide(self, fence: int, decisions: Sequence[Decision]) -> None:
         """Queue decisions made under `fence`."""
         for decision in decisions:
-            self._decisions.put_nowait((fence, decision))
+            self._decisions.put_nowait(_Made(fence, decision, self._clock.monotonic()))
 
     async def lead(self, stop: asyncio.Event) -> None:
         """Keep the lease, or wait for it, until `stop`; then let another have it."""
@@ -81,10 +88,10 @@ class Acting:
         while not stop.is_set():
             try:
                 async with asyncio.timeout(RETRY_S):
-                    fence, decision = await self._decisions.get()
+                    made = await self._decisions.get()
             except TimeoutError:
                 continue
-            await self._carry_out(fence, decision, stop)
+            await self._carry_out(made, stop)
 
     async def _keep_lease(self) -> None:
         asked_at = self._clock.monotonic()
@@ -101,6 +108,11 @@ class Acting:
         if fence is not None:
             known = {one.incident_id: one for one in await self._incidents.list(RECENT)}
             known |= {one.incident_id: one for one in await self._incidents.still_open()}
+            if self._clock.monotonic() - asked_at > self._lease_s / 2:
+                # Reading took most of it. While it can be renewed, nobody else led and wrote meanwhile.
+                asked_at = self._clock.monotonic()
+                if not await self._lease.renew(LEASE, fence, self._lease_s):
+                    return
             self._revisions = {name: one.revision for name, one in known.items()}
             self._fence, self._held_until = fence, asked_at + self._lease_s
             log.info("%s leads, fence %d", self._owner, fence)
@@ -114,23 +126,26 @@ class Acting:
         self._observing.put(Leads(0))
         self._voice.standing(())
 
-    async def _carry_out(self, fence: int, decision: Decision, stop: asyncio.Event) -> None:
-        """Store, record, command, tell; tried again while database or bus are away and the lease holds."""
-        while fence == self._fence and self.leading:
+    async def _carry_out(self, made: "_Made", stop: asyncio.Event) -> None:
+        """Store, record, command, tell; tried again while database or bus are away, until the lease is lost."""
+        incident = made.decision.incident
+        while 0 < made.fence == self._fence:
             try:
-                if await self._store(decision.incident):
-                    await self._command(decision, fence)
-                return
-            except (Unavailable, Busy) as error:
-                log.warning("incident %s waits: %s", decision.incident.id, error)
-                if await pause(stop, RETRY_S, self._clock):
+                # Where it is not held now, its renewal is under way: it will be held again, or lost.
+                if self.leading:
+                    if await self._store(incident):
+                        await self._command(made)
                     return
+            except (Unavailable, Busy) as error:
+                log.warning("incident %s waits: %s", incident.id, error)
             except LeptonError as error:
                 # Refused, Missing: the store knows another story. Begin anew from it.
-                log.error("incident %s was changed by another: %s", decision.incident.id, error)
+                log.error("incident %s was changed by another: %s", incident.id, error)
                 self._lose()
                 return
-        log.warning("a decision of fence %d about %s was dropped: the lease is lost", fence, decision.incident.cause)
+            if await pause(stop, RETRY_S, self._clock):
+                return
+        log.warning("a decision of fence %d about %s was dropped: the lease is lost", made.fence, incident.cause)
 
     async def _store(self, incident: Incident) -> bool:
         """Whether the decision still stands: False when the store holds another open incident for the same."""
@@ -156,10 +171,31 @@ class Acting:
         self._voice.announce()
         return True
 
-    async def _command(self, decision: Decision, fence: int) -> None:
-        command = decision.command
+    async def _command(self, made: "_Made") -> None:
+        command = made.left(self._clock.monotonic())
         if command is not None:
             await self._voice.audit(command.action, command.target,
                                     f"command {command.command_id}, incident {command.incident_id}")
-            await self._voice.command(command, fence)
-        self._voice.tell(decision)
+            await self._voice.command(command, made.fence)
+        elif made.decision.command is not None:
+            log.warning("command %s waited until its time was over and is void", made.decision.command.command_id)
+        self._voice.tell(made.decision)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A decision, the fence it was made under, and when that was by the monotonic clock."""
+
+    fence: int
+    decision: Decision
+    at: float
+
+    def left(self, now: float) -> Command | None:
+        """Its command with what is left of its time, which began with the decision; None when that is over, as the core
+        goes on to the next step then. What lets go, or ends a training, is the next step of none: it is never too late.
+        """
+        command, incident = self.decision.command, self.decision.incident
+        if command is None or incident.state != COMMANDED or command.command_id not in incident.command_ids:
+            return command
+        left_s = command.valid_s - (now - self.at)
+        return replace(command, valid_s=left_s) if left_s > 0 else None

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 
 from lepton.clock import FakeClock
 from lepton.errors import Unavailable
@@ -24,11 +25,13 @@ LEASE_S = 5.0
 
 
 class Flaky:
-    """A database that can be away."""
+    """A database that can be away, or slow."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: FakeClock) -> None:
         self.real = MemoryDatabase()
+        self.clock = clock
         self.away = False
+        self.slow_s = 0.0
 
     def collection(self, name: str) -> Documents:
         return _FlakyDocuments(self, self.real.collection(name))
@@ -58,32 +61,34 @@ class _FlakyDocuments:
         self._real = real
         self.name = real.name
 
-    def _check(self) -> None:
+    async def _check(self) -> None:
+        if self._database.slow_s:
+            await self._database.clock.sleep(self._database.slow_s)
         if self._database.away:
             raise Unavailable("the database is away")
 
     async def insert(self, document: Document) -> bool:
-        self._check()
+        await self._check()
         return await self._real.insert(document)
 
     async def put(self, document: Document) -> None:
-        self._check()
+        await self._check()
         await self._real.put(document)
 
     async def get(self, key: str) -> Document | None:
-        self._check()
+        await self._check()
         return await self._real.get(key)
 
     async def find(self, match: Match, *, order: str = "_id", limit: int = 0) -> list[Document]:
-        self._check()
+        await self._check()
         return await self._real.find(match, order=order, limit=limit)
 
     async def swap(self, key: str, expected: Match, changes: Document) -> bool:
-        self._check()
+        await self._check()
         return await self._real.swap(key, expected, changes)
 
     async def delete(self, match: Match) -> int:
-        self._check()
+        await self._check()
         return await self._real.delete(match)
 
 
@@ -104,10 +109,11 @@ class Stage:
 
     def __init__(self) -> None:
         self.clock = Skipping()
-        self.database = Flaky()
+        self.database = Flaky(self.clock)
         self.observing = Observing("w1", self.clock)
         self.fences: list[int] = []
         self.sent: list[tuple[str, int]] = []
+        self.left_s: list[float] = []
         self.audited: list[str] = []
         self.told: list[str] = []
         self.known: list[list[str]] = []
@@ -123,6 +129,7 @@ class Stage:
         if self.bus_away:
             raise Unavailable("the bus is away")
         self.sent.append((command.command_id, 1 + self.fences.index(fence)))
+        self.left_s.append(command.valid_s)
 
     async def _audit(self, action: str, target: str, detail: str) -> None:
         if self.bus_away:
@@ -175,6 +182,7 @@ async def stage() -> AsyncIterator[Stage]:
         yield built
         stop.set()
         built.database.away = built.bus_away = False
+        built.database.slow_s = 0.0
         await built.clock.advance(10)
 
 
@@ -231,6 +239,84 @@ async def test_a_lease_that_cannot_be_renewed_is_lost_and_taken_again_with_a_hig
     await stage.leads(2)
     assert stage.fences[1] > stage.fences[0]
     assert stage.sent == []
+
+
+async def lapsed(stage: Stage, slow_s: float) -> None:
+    """The database is slow, and the lease no longer surely held: its renewal is under way."""
+    stage.database.slow_s = slow_s
+    await stage.until("the lapse", lambda: not stage.acting.leading)
+
+
+async def test_what_is_decided_while_the_lease_is_slowly_renewed_is_stored_once_it_is_held_again(stage: Stage) -> None:
+    await stage.leads(1)
+    first = opened()
+    stage.decide(1, [Decision(first)])
+    await stage.until("the incident", lambda: stage.told)
+    await lapsed(stage, 3.0)
+    stage.decide(1, [Decision(life.verified(first, "quiet", Tick(2.0, 2.0, 1.0)), None, "well again")])
+    await stage.until("the end", lambda: stage.told[-1:] == ["well again"])
+    stage.database.slow_s = 0.0
+    assert await stage.incidents.still_open() == []
+    assert not any(isinstance(one, Leads) for one in stage.observing.take())
+
+
+async def test_what_is_decided_while_the_lease_is_being_lost_is_not_done(stage: Stage) -> None:
+    """Another may have led meanwhile: what is known then is what the store knows."""
+    await stage.leads(1)
+    first = opened()
+    stage.decide(1, [Decision(first)])
+    await stage.until("the incident", lambda: stage.told)
+    await lapsed(stage, 20.0)
+    stage.decide(1, [restart(first)])
+    await stage.clock.advance(1)
+    stage.database.slow_s = 0.0
+    (known,) = (await stage.leads(2)).incidents
+    assert known.state == life.SUSPECTED
+    await stage.clock.advance(2)
+    assert stage.sent == []
+
+
+async def test_a_lease_that_was_lost_is_taken_again_however_slowly_incidents_are_read(stage: Stage) -> None:
+    await stage.leads(1)
+    stage.database.away = True
+    await stage.leads(0)
+    stage.database.away, stage.database.slow_s = False, 3.0
+    await stage.leads(2)
+    first = opened()
+    stage.decide(2, [restart(first)])
+    await stage.until("the command", lambda: stage.sent)
+    assert stage.sent == [(f"{first.id}-1", 2)]
+
+
+@pytest.mark.parametrize(("valid_s", "sent"), [(15.0, True), (2.0, False)])
+async def test_a_command_that_waited_has_what_is_left_of_its_time_and_is_void_after(stage: Stage, valid_s: float,
+                                                                                  sent: bool) -> None:
+    await stage.leads(1)
+    stage.bus_away = True
+    first = opened()
+    asked = restart(first)
+    assert asked.command is not None
+    stage.decide(1, [Decision(asked.incident, replace(asked.command, valid_s=valid_s), asked.alert)])
+    await stage.clock.advance(3)
+    stage.bus_away = False
+    await stage.until("the telling", lambda: stage.told)
+    assert stage.sent == ([(f"{first.id}-1", 1)] if sent else [])
+    assert all(0 < left_s <= valid_s - 3 for left_s in stage.left_s)
+    (stored,) = await stage.incidents.list()
+    assert list(stored.command_ids) == [f"{first.id}-1"]
+
+
+async def test_what_lets_go_is_sent_however_long_it_waited(stage: Stage) -> None:
+    """No incident is open any more that would let go again."""
+    await stage.leads(1)
+    stage.bus_away = True
+    first = opened()
+    lift = Command(f"{first.id}-lift", "restore", "client:lk_1", {}, "c", first.id, 2.0)
+    stage.decide(1, [Decision(first), Decision(life.verified(first, "quiet", Tick(2.0, 2.0, 1.0)), lift)])
+    await stage.clock.advance(4)
+    stage.bus_away = False
+    await stage.until("the command", lambda: stage.sent)
+    assert stage.left_s == [2.0]
 
 
 async def test_a_watchdog_that_stood_still_begins_anew_from_the_store(stage: Stage) -> None:
