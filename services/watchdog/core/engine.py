@@ -320,7 +320,7 @@ class Engine:
             return self.state.lives.steady(remedy.service(incident), tick.monotonic_s)
         if rung.action not in ("restart", "drain") or incident.symptom == SILENCE:
             return True
-        return spares(self.state, incident.target.removeprefix("instance:"), tick.monotonic_s)
+        return spares(self.state, incident, self.open.values(), tick.monotonic_s)
 
     def _command(self, incident: Incident, rung: Rung, tick: Tick) -> None:
         blamed = at_fault(incident, self.state) if rung.action == "tune" else ""

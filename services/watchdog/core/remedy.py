@@ -13,7 +13,7 @@ from services.watchdog.core.inputs import Incident, Rules, Thresholds, Tick
 from services.watchdog.core.load.levels import NOTHING
 from services.watchdog.core.orders.command import Command
 from services.watchdog.core.safety import pausing
-from services.watchdog.core.safety.blast import drainable, odd_one_out
+from services.watchdog.core.safety.draining import drainable, odd_one_out
 from services.watchdog.core.safety.rung import Rung
 from services.watchdog.core.state import State
 from services.watchdog.core.symptom import (
@@ -103,7 +103,7 @@ def _renewing(incident: Incident, state: State) -> tuple[Rung, ...]:
     """
     limits, instance = state.thresholds, incident.target.removeprefix("instance:")
     alive, taken = state.lives.by_name.get(instance), taken_by(incident)
-    if alive is None or alive.service in SELF_HEALING:
+    if (alive is None and "restart" not in taken) or (alive is not None and alive.service in SELF_HEALING):
         return ()
     restart = Rung("restart", limits.renew_verify_s)
     drain = Rung("drain", DRAIN_S + DRAIN_ANSWER_S)

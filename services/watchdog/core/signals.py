@@ -17,6 +17,8 @@ FEWEST_OTHERS = 2
 REACHED_S = 2.5
 # A process that said goodbye is forgotten after this time.
 FORGET_S = 600.0
+# Of so many that withdrew, the last ones, it is known which service they were of.
+MOST_GONE = 1000
 
 
 @dataclass(slots=True)
@@ -59,6 +61,8 @@ class Lives:
     own_lag_s: float = 0.0
     stalled_since: float | None = None
     amnesty_until: float = 0.0
+    _gone: dict[str, str] = field(default_factory=dict)
+    """By instance, the service of those that withdrew, in that order."""
 
     def beat(self, beat: Beat, now: float) -> None:
         life = self.by_name.setdefault(beat.instance, Life(beat.instance, beat.service, now))
@@ -78,7 +82,7 @@ class Lives:
     def announce(self, entry: Announced, now: float) -> None:
         """An entry makes an instance expected; only heartbeats keep it from being silent."""
         if entry.gone:
-            self.by_name.pop(entry.instance, None)
+            self._forget(entry.instance)
         elif entry.instance not in self.by_name:
             self.by_name[entry.instance] = Life(entry.instance, entry.service, now, state=entry.state)
         elif not self.by_name[entry.instance].heard:
@@ -110,7 +114,7 @@ class Lives:
             self._flows_again(now, now - self.stalled_since)
             self.stalled_since = None
         for name in [name for name, life in self.by_name.items() if life.leaving and now - life.heard_at > FORGET_S]:
-            del self.by_name[name]
+            self._forget(name)
 
     def forgive(self, now: float) -> None:
         """Everybody fell silent together and some are back: the rest get the time that reconnecting may take."""
@@ -131,6 +135,11 @@ class Lives:
     def of(self, service: str) -> list[Life]:
         """Processes of a service, those on their way out excepted. One that fell silent counts: it is restarted."""
         return [life for life in self.by_name.values() if life.service == service and not life.leaving]
+
+    def service_of(self, instance: str) -> str:
+        """Of which service a process is, or was before it withdrew; empty where nobody of that name was known."""
+        life = self.by_name.get(instance)
+        return life.service if life is not None else self._gone.get(instance, "")
 
     def steady(self, service: str, now: float) -> bool:
         """Whether all of them work: before that, nobody knows what they can do together."""
@@ -154,6 +163,15 @@ class Lives:
         return self.may_judge(now) and not any(
             life.state == STARTING or self.silent(life, now) or (life.leaving and now - life.heard_at < settle_s)
             for life in self.by_name.values())
+
+    def _forget(self, instance: str) -> None:
+        life = self.by_name.pop(instance, None)
+        if life is None:
+            return
+        self._gone.pop(instance, None)
+        self._gone[instance] = life.service
+        if len(self._gone) > MOST_GONE:
+            del self._gone[next(iter(self._gone))]
 
     def _start_over(self, now: float) -> None:
         """We ourselves stood still: what came meanwhile was not seen, so silence counts from now."""

@@ -4,7 +4,7 @@ from services.watchdog.core.diagnosis.training import TRAININGS, ours
 from services.watchdog.core.incident import part
 from services.watchdog.core.inputs import READY, STARTING, Incident, Tick
 from services.watchdog.core.rules import pipeline_of
-from services.watchdog.core.safety import looping, pausing
+from services.watchdog.core.safety import looping, pausing, renewing
 from services.watchdog.core.safety.verdict import Finding, Verdict
 from services.watchdog.core.signals import Life
 from services.watchdog.core.state import State
@@ -75,7 +75,7 @@ def look(incident: Incident, state: State, tick: Tick) -> Verdict:
         case "crash_loop":
             return looping.look(incident, state, _quiet(incident, state, now))
         case kind if kind in STANDING:
-            return _quiet(incident, state, now)
+            return renewing.look(incident, state, _quiet(incident, state, now), now)
     return _refused(incident) or _training(incident, state)
 
 

@@ -1,41 +1,33 @@
 """How many processes may be touched at once: never the last one of a service that still works."""
 
-from typing import Final
+from collections.abc import Iterable
 
-from services.watchdog.core.inputs import READY
+from services.watchdog.core.inputs import READY, Incident
+from services.watchdog.core.safety import renewing
+from services.watchdog.core.signals import Lives
 from services.watchdog.core.state import State
 
-DRAINED: Final = frozenset({"predictor"})
-"""Services whose processes get no more requests once they say so: their gateways choose among them."""
-ODD_PART: Final = 0.1
-"""Where others of its service fail as often as this part of one's failures, the fault is not that one's own."""
 
-
-def drainable(state: State, instance: str) -> bool:
-    """Whether a process that still works can hand its requests over before it is begun anew."""
-    lives = state.lives
-    life = lives.by_name.get(instance)
-    return life is not None and life.service in DRAINED and any(
-        other.state == READY for other in lives.of(life.service) if other is not life)
-
-
-def odd_one_out(state: State, instance: str) -> bool:
-    """Whether it fails while others of its service, which do the same work, hardly do."""
-    life, failed = state.lives.by_name.get(instance), state.usage.failed(instance)
-    return life is not None and all(state.usage.failed(other.instance) <= failed * ODD_PART
-                                    for other in state.lives.of(life.service) if other is not life)
-
-
-def spares(state: State, instance: str, now: float) -> bool:
-    """Whether the service goes on working while `instance`, which still works, is begun anew.
+def spares(state: State, incident: Incident, opened: Iterable[Incident], now: float) -> bool:
+    """Whether the service goes on working while the process of `incident`, which still works, is begun anew.
 
     True where another process of its service is ready and heard, and where the service never had another: then
-    nothing but a restart helps, and it is done in order. False while another one of several is down: its turn first.
+    nothing but a restart helps, and it is done in order. False while another one of several is down, or another of the
+    `opened` incidents has one of them begun anew, whose turn is first: who said goodbye for that comes back.
     """
     lives = state.lives
-    life = lives.by_name.get(instance)
+    life = lives.by_name.get(incident.target.removeprefix("instance:"))
     if life is None:
         return True
-    others = [other for other in lives.by_name.values() if other.service == life.service and other is not life
-              and not other.leaving]
+    if any(one.key != incident.key and _of(one, life.service, lives) and renewing.under_way(one, state, now)
+           for one in opened):
+        return False
+    others = [other for other in lives.of(life.service) if other is not life]
     return all(other.heard and other.state == READY and not lives.silent(other, now) for other in others)
+
+
+def _of(incident: Incident, service: str, lives: Lives) -> bool:
+    """Whether it is about a process of the service. Of one that withdrew before this watchdog began only the name is
+    left, which begins with the service as long as nobody chose another."""
+    kind, _, instance = incident.target.partition(":")
+    return kind == "instance" and (lives.service_of(instance) or instance.partition("-")[0]) == service

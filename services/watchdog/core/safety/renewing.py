@@ -1,0 +1,56 @@
+"""A process that still worked and was begun anew in order: when that is over, and what its quiet signal shows then.
+
+A process that ends in order says goodbye: nobody expects it any more, and what it measured is forgotten soon. So the
+signal falls quiet whether or not another process takes its place, and of one that is gone no silence tells.
+"""
+
+from typing import Final
+
+from services.watchdog.core.incident import COMMANDED, ESCALATED, taken
+from services.watchdog.core.inputs import READY, Incident
+from services.watchdog.core.safety.verdict import Finding, Verdict
+from services.watchdog.core.state import State
+
+RENEWS: Final = frozenset({"drain", "restart"})
+"""Actions that take a process away for a while."""
+AWAY: Final = "no process is ready since it was told to begin anew"
+"""Why it was left to a person, where it did not come back: only a process that is ready ends that incident."""
+
+
+def look(incident: Incident, state: State, quiet: Verdict, now: float) -> Verdict:
+    """`quiet` is what the signal says. Once a restart was commanded it is well only with a process that is ready: a new
+    one, or the same one where the restart came to nothing and it is well by itself."""
+    if quiet.finding is Finding.WAIT or "restart" not in taken(incident):
+        return quiet
+    life = state.lives.by_name.get(incident.target.removeprefix("instance:"))
+    failed = incident.answered in ("refused", "failed")
+    if life is None or not life.heard or life.state != READY or state.lives.silent(life, now):
+        if quiet.finding is Finding.WELL and _left_later(incident, state):
+            return Verdict(Finding.WELL, "it said goodbye: nobody expects it any more")
+        return Verdict(Finding.WORSE if failed else Finding.OPEN, AWAY)
+    if quiet.finding is not Finding.WELL:
+        return quiet
+    if incident.boot_id not in ("", life.boot_id):
+        return Verdict(Finding.WELL, f"{quiet.why}, and a new process is ready (boot {life.boot_id})")
+    return quiet if failed or incident.state != COMMANDED or now >= incident.deadline else Verdict(Finding.OPEN)
+
+
+def _left_later(incident: Incident, state: State) -> bool:
+    """Whether it was there when the time of its restart was over, and left since: who ended it knows of it."""
+    return gone(incident, state) and incident.state == ESCALATED and incident.verdict != AWAY
+
+
+def under_way(incident: Incident, state: State, now: float) -> bool:
+    """Whether its process may go away, or went away for this incident and has not come back. One that is there and not
+    ready shows that by itself."""
+    if not RENEWS.intersection(taken(incident)[-1:]):
+        return False
+    if incident.state == COMMANDED and now < incident.deadline:
+        return True
+    return gone(incident, state) and (incident.state == COMMANDED or incident.verdict == AWAY)
+
+
+def gone(incident: Incident, state: State) -> bool:
+    """Whether its process said goodbye, so that nobody expects it."""
+    life = state.lives.by_name.get(incident.target.removeprefix("instance:"))
+    return life is None or life.leaving
