@@ -117,7 +117,7 @@ class Engine:
     def _answered(self, one: Answered, tick: Tick) -> None:
         for incident in self.open.values():
             if incident.command_ids and incident.command_ids[-1] == one.command_id and not incident.answered:
-                self._put(life.answered(incident, one.outcome, one.evidence, tick))
+                self._put(life.answered(incident, one, looping.found(incident, one), tick))
                 if incident.action == "restart" and incident.symptom in _AWAY:
                     self.state.restarted(incident, one, tick.monotonic_s)
                 return

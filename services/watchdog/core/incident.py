@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from services.watchdog.core.inputs import Incident, Note, Tick
+from services.watchdog.core.inputs import Answered, Incident, Note, Tick
 
 SUSPECTED, COMMANDED, VERIFIED, ESCALATED = "suspected", "commanded", "verified", "escalated"
 
@@ -56,9 +56,10 @@ def escalated(incident: Incident, verdict: str, tick: Tick) -> Incident:
     return _move(incident, ESCALATED, "escalated", verdict, tick, verdict=verdict, awaiting="", approve_by_s=0.0)
 
 
-def answered(incident: Incident, outcome: str, evidence: str, tick: Tick) -> Incident:
-    """The executor of the latest command answered."""
-    return noted(replace(incident, answered=outcome), f"answered {outcome}", evidence, tick)
+def answered(incident: Incident, answer: Answered, found: str, tick: Tick) -> Incident:
+    """The executor of the latest command answered; `found`: what that says of the fault, in words."""
+    detail = "; ".join(one for one in (answer.evidence, found) if one)
+    return noted(replace(incident, answered=answer.outcome), f"answered {answer.outcome}", detail, tick)
 
 
 def taken(incident: Incident) -> tuple[str, ...]:

@@ -37,6 +37,27 @@ def test_a_silent_process_is_restarted_within_three_seconds_and_verified_when_a_
     assert world.orders() == [("restart", f"instance:{name}")]
 
 
+@pytest.mark.parametrize(("outcome", "found_ended", "told"), [
+    ("done", ("ingest",), "started; it had ended"), ("done", (), "started; it hung"),
+    ("failed", ("ingest",), "started; it had ended"), ("failed", (), "started")])
+def test_the_answer_to_a_restart_tells_who_had_ended_from_who_hung(
+        world: World, outcome: str, found_ended: tuple[str, ...], told: str) -> None:
+    die(world, "ingest")
+    world.run(3)
+    world.tick(Answered(world.commands()[0].command_id, outcome, "started", found_ended))
+    assert (world.last().timeline[-1].what, world.last().timeline[-1].detail) == (f"answered {outcome}", told)
+
+
+def test_whom_a_restart_began_and_nobody_heard_did_not_hang(world: World) -> None:
+    die(world, "ingest")
+    world.run(3)
+    world.tick(Answered(world.commands()[0].command_id, "done", "started", ("ingest",)))
+    world.run(16)
+    world.tick(Answered(world.commands()[1].command_id, "done", "started again"))
+    assert [note.detail for note in world.last().timeline if note.what == "answered done"] == [
+        "started; it had ended", "started again"]
+
+
 def test_nobody_is_restarted_before_the_deadline(world: World) -> None:
     die(world, "ingest")
     world.run(world.thresholds.silence_s - 0.5)

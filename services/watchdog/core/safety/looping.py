@@ -5,11 +5,13 @@ from collections.abc import Collection
 from msgspec.structs import replace
 
 from services.watchdog.core.diagnose import EFFECTS_OF_SILENCE, cause
-from services.watchdog.core.inputs import READY, Incident
+from services.watchdog.core.inputs import READY, Answered, Incident
 from services.watchdog.core.safety.policy import unbidden
 from services.watchdog.core.safety.verdict import Finding, Verdict
 from services.watchdog.core.state import State
 from services.watchdog.core.symptom import CRASH_LOOP, SILENCE, Symptom
+
+_TRIED = frozenset({"answered done", "answered failed"})
 
 
 def silent(incident: Incident, state: State) -> bool:
@@ -36,6 +38,19 @@ def explains(symptom: Symptom, by: Collection[Incident], state: State) -> bool:
     if symptom.kind == SILENCE:
         return _free(state) and any(one.symptom == CRASH_LOOP and one.cause == cause(symptom) for one in by)
     return symptom.kind in EFFECTS_OF_SILENCE and any(silent(one, state) for one in by)
+
+
+def found(incident: Incident, answer: Answered) -> str:
+    """What a restart found of a silent process, in words; empty where its answer does not tell.
+
+    Only of the first: whom a restart began, and nobody heard since, may have been slow to start.
+    """
+    if incident.action != "restart" or as_silence(incident).symptom != SILENCE:
+        return ""
+    if incident.target.removeprefix("instance:") in answer.found_ended:
+        return "it had ended"
+    begun = incident.symptom == CRASH_LOOP or any(note.what in _TRIED for note in incident.timeline)
+    return "" if begun or answer.outcome != "done" else "it hung"
 
 
 def _free(state: State) -> bool:
