@@ -105,6 +105,24 @@ def test_a_slow_drift_of_the_mean_is_found(world: World, chance: random.Random) 
     assert world.last().symptom == "drift"
 
 
+def test_a_small_move_of_the_mean_after_long_calm_is_found_by_what_the_mean_is_since_then(
+        world: World, chance: random.Random) -> None:
+    """No index is as large as this one asks for, and over all rows seen the mean hardly moved."""
+    def only(moved: float) -> Callable[[], tuple[FieldRows, ...]]:
+        return lambda: (numbers("x0", lambda: chance.gauss(moved, 1)),)
+
+    world.tick(replace(RULES, drift=DriftRule(psi=1.0)))
+    show(world, 70, only(0.0))
+    assert world.decisions == []
+    show(world, 28, only(0.6))
+    assert (world.last().symptom, world.last().cause) == ("drift", "data:phishing")
+    told = world.last().timeline[0].detail
+    assert "x0 (its mean moved by +0." in told
+    assert "PSI" not in told
+    show(world, 24, only(0.0))
+    assert world.last().state == "verified"
+
+
 def test_drift_that_goes_is_well(world: World, chance: random.Random) -> None:
     show(world, 16, five(chance))
     show(world, 12, five(chance, moved=1.5))

@@ -93,6 +93,26 @@ def test_many_pairs_that_turn_a_little_are_one_drift(chance: random.Random) -> N
     assert found.changed() == {}
 
 
+def test_many_pairs_that_turn_a_little_are_one_incident_that_names_no_pair_and_ends(
+        world: World, chance: random.Random) -> None:
+    many = tuple(f"x{place}" for place in range(9))
+
+    def show_all(times: int, usual: float) -> None:
+        for _ in range(times):
+            world.tick(RowsSeen("phishing", (SourceRows("s", ROWS, 0, 0, 0),), joint=joint(chance, usual, fields=many)))
+            world.run(0.5)
+
+    show_all(100, 0.0)
+    assert world.decisions == []
+    show_all(40, 0.18)
+    assert (world.last().symptom, world.last().cause) == ("drift", "data:phishing")
+    told = world.last().timeline[0].detail
+    assert "fields together (joint score " in told
+    assert " with " not in told
+    show_all(80, 0.0)
+    assert world.last().state == "verified"
+
+
 def test_what_hangs_on_the_rows_before_is_no_more_certain_than_that(chance: random.Random) -> None:
     """Correlations that wander by themselves are seldom surprising, however many rows an interval has."""
     found, level, least = Joint(), 0.0, 1.0

@@ -42,6 +42,21 @@ def test_a_disk_that_fills_is_foreseen(world: World) -> None:
     assert "minutes" in world.last().timeline[0].detail
 
 
+def test_a_disk_that_is_full_and_fills_no_further_is_told_after_a_minute_and_well_when_there_is_room(
+        world: World) -> None:
+    say(world, "host_disk_share", [0.89] * 60, about="box")
+    say(world, "host_disk_share", [0.92] * 30, about="box")
+    assert world.decisions == []
+    say(world, "host_disk_share", [0.92] * 2, about="box")
+    assert (world.last().symptom, world.last().cause, world.last().state) == ("disk", "resources:disk/box", "escalated")
+    assert world.last().timeline[0].detail == "92% of it in use for 60 s"
+    say(world, "host_disk_share", [0.86] * 20, about="box")
+    assert world.last().state == "escalated"
+    say(world, "host_disk_share", [0.5] * 10, about="box")
+    assert world.last().state == "verified"
+    assert world.commands() == []
+
+
 def test_a_process_that_leaks_is_begun_anew_in_order_and_well_after(world: World) -> None:
     say(world, "process_memory_share", [0.45 + 0.004 * point for point in range(40)], 10.0)
     (command,) = world.commands()

@@ -1,6 +1,7 @@
 """Error budgets that burn fast, slowly, or not; and what of a heartbeat counts against them."""
 
 import random
+import re
 
 import pytest
 from msgspec.structs import replace
@@ -14,10 +15,12 @@ from services.watchdog.core.thresholds.limits import SloRule
 from services.watchdog.flow import translate
 from tests.unit.watchdog.world import RULES, World
 
+HOUR, DAY = 3_600, 86_400
 
-def burn(burning: Burning, begin: float, seconds: int, bad_share: float, rate: float = 50.0) -> str:
-    for now in range(0, seconds, 10):
-        burning.add(10 * rate * (1 - bad_share), 10 * rate * bad_share, begin + now)
+
+def burn(burning: Burning, begin: float, seconds: int, bad_share: float, rate: float = 50.0, step: int = 10) -> str:
+    for now in range(0, seconds, step):
+        burning.add(step * rate * (1 - bad_share), step * rate * bad_share, begin + now)
         burning.look(begin + now)
     return burning.standing
 
@@ -32,6 +35,25 @@ def test_an_outage_is_found_within_two_minutes_and_ends_minutes_after_it() -> No
 def test_a_slow_burn_is_found_within_hours() -> None:
     burning = Burning(0.999)
     assert burn(burning, 0, 1_800, 0.007) != "" or burn(burning, 1_800, 20_000, 0.007) != ""
+
+
+def test_what_would_spend_the_budget_in_days_is_found_in_days_and_ends_when_it_does() -> None:
+    """Half as much again as is allowed: too little for the hours, enough for three days."""
+    burning = Burning(0.999)
+    assert burn(burning, 0, 3 * DAY, 0.0, step=60) == ""
+    assert burn(burning, 3 * DAY, DAY, 0.0015, step=60) == ""
+    told = burn(burning, 4 * DAY, 2 * DAY, 0.0015, step=60)
+    of = re.fullmatch(r"0\.10% of (\d+) requests, 1\.0 times what 99\.900% allows", told)
+    assert of is not None
+    assert int(of[1]) > 50 * 2 * DAY
+    assert burn(burning, 6 * DAY, 420, 0.0, step=60) == ""
+
+
+def test_an_outage_of_the_day_before_does_not_make_a_few_minutes_of_failures_an_alarm() -> None:
+    burning = Burning(0.999)
+    assert burn(burning, 0, 3 * HOUR, 0.05, step=60) != ""
+    assert burn(burning, 3 * HOUR, DAY, 0.0, step=60) == ""
+    assert burn(burning, DAY + 3 * HOUR, 600, 0.0015, step=60) == ""
 
 
 def test_what_the_objective_allows_is_no_alarm_nor_is_a_blip() -> None:
