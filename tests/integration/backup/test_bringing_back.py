@@ -3,6 +3,8 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,8 @@ TELEMETRY, INSTANCES = topics.name(Topic.TELEMETRY), topics.name(Topic.INSTANCES
 ALL = (EVENTS, FEATURES, STATE, LETTERS, TELEMETRY, INSTANCES)
 SECRET = Secret("key", bytes(range(32)))
 GROUP = "ingest.shop"
+OWN = {"retention.ms": "123456789"}
+"""What somebody set of a topic by hand."""
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +65,8 @@ async def broker(site: Site) -> AsyncIterator[KafkaBroker]:
     found = kafka.connect(site.broker)
     await found.delete_topics([name for name in await found.list_topics() if topics.locate(name)])
     plans = [TopicPlan(*plan) for plan in [*topics.plans("shop", partitions=2), *topics.plans()]]
-    await found.create_topics([plan for plan in plans if plan.name in ALL])
+    await found.create_topics([replace(plan, config={**plan.config, **OWN}) if plan.name == LETTERS else plan
+                               for plan in plans if plan.name in ALL])
     yield found
     await found.close()
 
@@ -152,7 +157,8 @@ async def test_what_comes_back_is_what_was_there_offset_for_offset(
     await fill(broker, database)
     path = await backup(site, tmp_path / "b", "2026-05-04T12:00:00+00:00")
     before = {name: timeless(await read_all(broker, name)) for name in ALL}
-    where = await bounds(broker)
+    where, described = await bounds(broker), await broker.describe_topics(ALL)
+    assert described[LETTERS].config.items() >= OWN.items()
     documents = {name: await database.collection(name).find({}) for name in ("models", "segments", "fs.chunks")}
     manifest = parts.check(path, SECRET)
     with pytest.raises(Refused, match=r"not empty: .* documents, 6 topics; .*--replace shop"):
@@ -165,6 +171,7 @@ async def test_what_comes_back_is_what_was_there_offset_for_offset(
 
     assert any("as in the backup" in line for line in said)
     after, now = {name: timeless(await read_all(broker, name)) for name in ALL}, await bounds(broker)
+    assert await broker.describe_topics(ALL) == described
     assert after[EVENTS] == before[EVENTS]
     assert after[LETTERS] == before[LETTERS]
     assert after[STATE] == before[STATE]
@@ -189,7 +196,9 @@ async def test_a_backup_is_gone_on_from_with_the_events_of_a_later_one(
         site: Site, broker: KafkaBroker, database: Database, tmp_path: Path) -> None:
     await fill(broker, database)
     base = await backup(site, tmp_path / "a", "2026-05-04T12:00:00+00:00")
-    await send(broker, *events(0, 30, 10), *events(1, 5, 4))
+    await send(broker, *events(0, 30, 4))
+    ended_ms = max(record.timestamp_ms for record in await read_all(broker, EVENTS))
+    await send(broker, *events(0, 34, 6), *events(1, 5, 4))
     await broker._admin.delete_before({Place(EVENTS, 0): 28})
     # Of a stack that lost its registry, what is left does to go on with.
     await database.collection("models").delete({})
@@ -205,11 +214,13 @@ async def test_a_backup_is_gone_on_from_with_the_events_of_a_later_one(
         await bring(site, later, SECRET, parts.check(later, SECRET), replace="shop",
                     forward=Forward(later, base, SECRET, manifest, until([])))
 
-    await bring(site, base, SECRET, manifest, forward=ahead(f"{EVENTS}/0@34"), replace="shop")
-    offsets = [(record.partition, record.offset) for record in await read_all(broker, EVENTS)]
-    assert offsets == [(0, at) for at in range(12, 34)] + [(1, at) for at in range(9)]
-    assert [one["_id"] for one in await database.collection("models").find({})] == ["shop"]
-    assert dict(await broker.group_offsets(GROUP)) == {Place(EVENTS, 0): 20, Place(EVENTS, 1): 5}
+    # A time ends every partition, an offset its own.
+    for end, second in ((f"{EVENTS}/0@34", 9), (datetime.fromtimestamp(ended_ms / 1000, UTC).isoformat(), 5)):
+        await bring(site, base, SECRET, manifest, forward=ahead(end), replace="shop")
+        offsets = [(record.partition, record.offset) for record in await read_all(broker, EVENTS)]
+        assert offsets == [(0, at) for at in range(12, 34)] + [(1, at) for at in range(second)]
+        assert [one["_id"] for one in await database.collection("models").find({})] == ["shop"]
+        assert dict(await broker.group_offsets(GROUP)) == {Place(EVENTS, 0): 20, Place(EVENTS, 1): 5}
 
 
 async def test_records_written_while_a_backup_is_taken_are_behind_its_end(

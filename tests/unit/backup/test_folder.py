@@ -4,10 +4,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from deploy.backup import folder, schedule
 from lepton.clock import FakeClock
 from lepton.errors import Missing
+from lepton_ai.cli.app import app
 from tests.unit.backup.conftest import Write
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -28,6 +30,16 @@ def test_backups_are_listed_oldest_first_and_other_files_passed_over(write: Writ
     assert folder.find(tmp_path, made[0].name) == folder.find(None, str(made[0])) == made[0]
     with pytest.raises(Missing, match="lepton backup list"):
         folder.find(tmp_path, "shop-19700101T000000Z")
+
+
+def test_the_command_line_lists_a_line_for_each_oldest_first(
+        write: Write, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    made = backups(write, 0, 2)
+    done = CliRunner().invoke(app, ["backup", "list", "--to", str(tmp_path)])
+    lines = [line.split() for line in capfd.readouterr().out.splitlines()]
+    assert done.exit_code == 0, done.output
+    assert [(line[0], line[1], line[-2], line[-1]) for line in lines] == [
+        ("2026-05-02T12:00:00Z", "shop", "key", made[0].name), ("2026-05-04T12:00:00Z", "shop", "key", made[1].name)]
 
 
 def test_the_newest_stay_whatever_their_age_and_the_young_whatever_their_number(write: Write, tmp_path: Path) -> None:
