@@ -1,6 +1,6 @@
 """What a fault came to: whether it was seen, rightly named, healed, and what it cost; pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,6 +10,8 @@ from deploy.chaos.plan import Expected, matches
 Incident = Mapping[str, Any]
 OPEN = ("SUSPECTED", "COMMANDED", "ESCALATED")
 HEALED = "VERIFIED"
+ALSO = "also: "
+"""Begins what an incident's timeline says of another symptom of its cause."""
 _SLACK_S = 0.5
 """Clocks of one machine, and times told in whole milliseconds."""
 
@@ -40,10 +42,12 @@ def concerns(incident: Incident, pipeline: str, ignored: Sequence[str]) -> bool:
 
 
 def look(expected: Expected | None, incidents: Sequence[Incident], struck_at: float) -> Seen:
-    """What is known now; incidents that were opened before do not count."""
-    new = sorted((one for one in incidents if seconds(one["opened_at"]) >= struck_at - _SLACK_S),
-                 key=lambda one: seconds(one["opened_at"]))
-    ours = [one for one in new if expected is not None and _fits(expected, one)]
+    """What is known now; symptoms that were seen before do not count, be they noted on an incident or its first."""
+    shown = sorted(((at, kind, one) for one in incidents for kind, at in _symptoms(one) if at >= struck_at - _SLACK_S),
+                   key=lambda showing: showing[0])
+    new = _once(one for _, _, one in shown)
+    wanted = [showing for showing in shown if expected is not None and _fits(expected, showing[1])]
+    ours = _once(one for _, _, one in wanted)
     others = tuple(f"{one['cause']} ({', '.join(_actions(one)) or one['symptom']})" for one in new if one not in ours)
     if not ours:
         return Seen(others=others)
@@ -51,11 +55,11 @@ def look(expected: Expected | None, incidents: Sequence[Incident], struck_at: fl
     told = named or ours[0]
     healed = all(one["state"] == HEALED for one in ours)
     return Seen(
-        detected_s=max(0.0, seconds(ours[0]["opened_at"]) - struck_at), cause=told["cause"], right=named is not None,
+        detected_s=max(0.0, wanted[0][0] - struck_at), cause=told["cause"], right=named is not None,
         actions=tuple(action for one in ours for action in _actions(one)),
         healed_s=max(seconds(one["closed_at"]) for one in ours) - struck_at if healed else None,
         escalated=any(event["what"] == "escalated" for one in ours for event in one["timeline"]),
-        symptoms=frozenset(one["symptom"] for one in ours), others=others)
+        symptoms=frozenset(kind for _, kind, _ in wanted), others=others)
 
 
 def is_over(expected: Expected | None, seen: Seen) -> bool:
@@ -84,8 +88,24 @@ def shortcomings(expected: Expected | None, seen: Seen) -> list[str]:
     return found
 
 
-def _fits(expected: Expected, incident: Incident) -> bool:
-    return not expected.symptom or incident["symptom"] in (*expected.symptom, *expected.must)
+def _fits(expected: Expected, symptom: str) -> bool:
+    return not expected.symptom or symptom in (*expected.symptom, *expected.must)
+
+
+def _symptoms(incident: Incident) -> list[tuple[str, float]]:
+    """The kind it was opened for and those noted on it since, each with the time it was seen."""
+    return [(incident["symptom"], seconds(incident["opened_at"])),
+            *((event["what"].removeprefix(ALSO), seconds(event["at"])) for event in incident["timeline"]
+              if event["what"].startswith(ALSO))]
+
+
+def _once(incidents: Iterable[Incident]) -> list[Incident]:
+    """In their order, each the first time only."""
+    found: list[Incident] = []
+    for one in incidents:
+        if not any(one is known for known in found):
+            found.append(one)
+    return found
 
 
 def _actions(incident: Incident) -> list[str]:

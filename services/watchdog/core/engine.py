@@ -29,7 +29,7 @@ from services.watchdog.core.inputs import (
 from services.watchdog.core.orders.command import Command
 from services.watchdog.core.remedy import Budget, Permit
 from services.watchdog.core.rules import symptoms
-from services.watchdog.core.safety import afterwards, looping, pausing, stopping
+from services.watchdog.core.safety import afterwards, also, looping, pausing, stopping
 from services.watchdog.core.safety.blast import spares
 from services.watchdog.core.safety.policy import Flaps, awaited_s, only_told, unbidden, under_maintenance
 from services.watchdog.core.safety.rung import Rung
@@ -37,7 +37,6 @@ from services.watchdog.core.safety.verdict import Finding, Verdict
 from services.watchdog.core.state import State
 from services.watchdog.core.symptom import (
     BAD_LABELS,
-    BROKEN_DATA,
     BUS,
     CRASH_LOOP,
     CUT_OFF,
@@ -99,8 +98,7 @@ class Engine:
 
     def _go_on_with(self, incident: Incident, tick: Tick) -> None:
         """Take up an incident from the store: its working memory begins now, and its rung is given its time again."""
-        for key in [key for key, known in self.open.items() if known.key == incident.key]:
-            del self.open[key]
+        self.open = {key: known for key, known in self.open.items() if known.key != incident.key}
         now = tick.monotonic_s
         rungs = remedy.ladder(looping.as_silence(incident), self.state)
         rung = len(incident.command_ids)
@@ -109,9 +107,9 @@ class Engine:
             verify_s = self.state.thresholds.replay_verify_s
         if incident.symptom == BAD_LABELS:
             self.state.go_on_with_labels(incident.pipeline, incident.timeline[0].detail)
-        model = self.state.models.get(incident.pipeline)
+        model, kinds = self.state.models.get(incident.pipeline), also.remembered(incident, self.state)
         self.open[incident.key] = replace(
-            incident, rung=rung, since=now, commanded_at=now, deadline=now + verify_s, answered="",
+            incident, rung=rung, since=now, commanded_at=now, deadline=now + verify_s, answered="", also=kinds,
             from_version=incident.from_version or (model.champion if model is not None else 0))
 
     def _answered(self, one: Answered, tick: Tick) -> None:
@@ -152,17 +150,28 @@ class Engine:
 
     def _judge(self, tick: Tick) -> None:
         seen = placing.with_capacity(symptoms(self.state, tick), self.state, tick.monotonic_s)
-        self.state.standing = frozenset((symptom.kind, cause(symptom)) for symptom in seen)
+        before, self.state.standing = self.state.standing, frozenset((one.kind, cause(one)) for one in seen)
         for symptom in seen:
-            if f"{symptom.kind}:{cause(symptom)}" not in self.open and not self._explained(
+            known = self.open.get(f"{symptom.kind}:{cause(symptom)}")
+            if (known is not None and not also.came_back(known, before)) or self._explained(
                     symptom, self.open.values(), tick):
-                self._put(self._with_its_silence(self._opened(symptom, seen, tick), tick), alert=_first_alert(symptom))
+                continue
+            if known is not None:
+                self._close(life.verified(known, also.ANEW, tick), tick)
+            same = also.home(symptom, self.open, before, self.state, tick, remedy.ladder)
+            if same is None:
+                word = symptom.detail if symptom.kind in TOLD_AT_ONCE or symptom.about == BUS else ""
+                opened = self._with_its_silence(self._opened(symptom, seen, tick), tick)
+                self._put(also.related(opened, self.open.values(), tick), alert=word)
+            elif symptom.kind not in same.also:
+                self._put(also.noted(same, symptom, tick))
         for service in {one for incident in self.open.values() for one in placing.about(incident, self.state)}:
             self.state.work.disturb(service)
         for incident in list(self.open.values()):
             self._go_on(incident, tick)
 
     def _explained(self, symptom: Symptom, by: Collection[Incident], tick: Tick) -> bool:
+        by = also.spread(by)
         return (explained(symptom, by) or looping.explains(symptom, by, self.state)
                 or passed_on(symptom, by, self.state, tick.monotonic_s))
 
@@ -187,7 +196,8 @@ class Engine:
         """The next step of an incident, if it is time for one."""
         incident = self._stopped(incident, tick)
         under_way = afterwards.under_way(incident)
-        verdict = verify.look(replace(incident, answered="") if under_way else incident, self.state, tick)
+        shown = replace(incident, answered="") if under_way else incident
+        verdict = also.look(shown, self.open, self.state, tick, verify.look)
         if under_way:
             self._judge_after(incident, afterwards.judged(incident, verdict, tick), tick)
         elif verdict.finding is Finding.WELL:
@@ -261,7 +271,7 @@ class Engine:
     def _climb(self, incident: Incident, why: str, tick: Tick) -> None:
         """Take the next rung that is allowed; where there is none, tell a person."""
         others = [other for other in self.open.values() if other.key != incident.key]
-        if self._explained(_symptom_of(incident), others, tick):
+        if self._explained(remedy.symptom_of(incident), others, tick):
             return
         rungs = remedy.ladder(incident, self.state)
         if incident.symptom == OUTSIDE and not self.state.outside.urgent(incident.cause):
@@ -388,13 +398,3 @@ class Engine:
         quiet = incident.symptom == IDLE and incident.state != life.ESCALATED
         self._decisions.append(Decision(incident, command, "" if quiet else alert,
                                         rules.notify if rules is not None else ()))
-
-
-def _first_alert(symptom: Symptom) -> str:
-    return symptom.detail if symptom.kind in TOLD_AT_ONCE or symptom.about == BUS else ""
-
-
-def _symptom_of(incident: Incident) -> Symptom:
-    return Symptom(incident.symptom, incident.cause if incident.cause == BUS else incident.target.partition(":")[2], "",
-                   incident.pipeline, life.part(incident) if incident.symptom == BROKEN_DATA else "",
-                   service=remedy.service(incident))

@@ -19,6 +19,8 @@ FOLLOWS: dict[str, frozenset[str]] = {
 
 # A document stays small however long an incident lasts: its beginning and its latest notes are kept.
 FIRST_NOTES, LAST_NOTES = 10, 40
+ALSO = "also: "
+"""Begins the note of another symptom of the same cause; none of these is left out."""
 
 
 def opened(symptom: str, cause: str, target: str, pipeline: str, detail: str, tick: Tick,
@@ -85,7 +87,8 @@ def noted(incident: Incident, what: str, detail: str, tick: Tick) -> Incident:
     """Something worth telling happened; the state stays."""
     timeline = (*incident.timeline, Note(tick.wall_s, what, detail))
     if len(timeline) > FIRST_NOTES + LAST_NOTES:
-        timeline = timeline[:FIRST_NOTES] + timeline[-LAST_NOTES:]
+        spare = next(place for place in range(FIRST_NOTES, len(timeline)) if not timeline[place].what.startswith(ALSO))
+        timeline = timeline[:spare] + timeline[spare + 1:]
     return replace(incident, timeline=timeline)
 
 

@@ -51,14 +51,12 @@ class Beat(Input, frozen=True):
 
 class Again(Input, frozen=True):
     """In a journal only: heartbeats that say the same as the one before of their instance; `lag_s` of our own."""
-
     instances: tuple[str, ...]
     lag_s: float | None = None
 
 
 class Reached(Input, frozen=True):
     """A process that is late on the bus answered when it was asked directly."""
-
     instance: str
 
 
@@ -286,7 +284,8 @@ class Incident(msgspec.Struct, frozen=True):
     """One thing that is or was wrong. `state`: suspected, commanded, verified, escalated.
 
     `awaiting`: action that waits for a person's word, until `approve_by_s`. `held`: whom it holds back, until
-    `held_until`. From `rung` on: working memory, not stored, but `began_s`: wall time of the first sign, 0: not known.
+    `held_until`. `also`: its other symptoms. From `rung` on: working memory, not stored, but `began_s`: wall time of
+    the first sign, 0: not known.
     """
 
     id: str
@@ -315,6 +314,7 @@ class Incident(msgspec.Struct, frozen=True):
     held: tuple[str, ...] = ()
     held_until: float = 0.0
     began_s: float = 0.0
+    also: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:

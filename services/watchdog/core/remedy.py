@@ -18,6 +18,7 @@ from services.watchdog.core.safety.rung import Rung
 from services.watchdog.core.state import State
 from services.watchdog.core.symptom import (
     AVAILABILITY,
+    BROKEN_DATA,
     BROKEN_FIELD,
     BUS,
     CRASH_LOOP,
@@ -43,6 +44,7 @@ from services.watchdog.core.symptom import (
     TOO_FEW,
     TRAINING_FAILURE,
     UNUSABLE,
+    Symptom,
 )
 
 # Restarted by the process manager alone: the watchdog cannot command itself, and without the actuator nobody obeys.
@@ -173,6 +175,13 @@ def service(incident: Incident) -> str:
     """The service that is to have more or fewer processes; empty when the incident is about none."""
     kind, _, name = incident.target.partition(":")
     return name if kind == "service" else ""
+
+
+def symptom_of(incident: Incident) -> Symptom:
+    """What it was opened for."""
+    return Symptom(incident.symptom, incident.cause if incident.cause == BUS else incident.target.partition(":")[2], "",
+                   incident.pipeline, part(incident) if incident.symptom == BROKEN_DATA else "",
+                   service=service(incident))
 
 
 def _came_with_the_champion(incident: Incident, state: State) -> bool:

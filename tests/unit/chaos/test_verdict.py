@@ -55,6 +55,19 @@ def test_it_is_waited_for_what_is_still_open() -> None:
     assert shortcomings(told, seen) == []
 
 
+def test_a_symptom_that_is_noted_on_an_incident_of_its_cause_is_seen() -> None:
+    used_up = Expected(symptom=("leak",), cause=("process:ingest",), detected_s=3, healed_s=10)
+    joined = incident(1.0, symptom="files")
+    joined["timeline"].append({"what": "also: leak", "at": at(2.0)})
+    assert look(used_up, [joined], STRUCK) == Seen(2.0, "process:ingest", True, ("restart",), 9.0,
+                                                   symptoms=frozenset({"leak"}))
+    both = look(used_up.model_copy(update={"must": ("files",)}), [joined], STRUCK)
+    assert both.symptoms == {"leak", "files"}
+    before = joined | {"opened_at": at(-60)}
+    assert look(used_up, [before], STRUCK).detected_s == 2.0
+    assert look(KILLED, [before], STRUCK).others == ("process:ingest (restart)",)
+
+
 def test_what_was_never_seen_falls_short_and_nothing_may_be_seen_of_a_control() -> None:
     seen = look(KILLED, [incident(2.0, symptom="drift", cause="data:phishing")], STRUCK)
     assert shortcomings(KILLED, seen) == ["it was not detected"]

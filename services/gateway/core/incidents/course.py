@@ -6,9 +6,9 @@ from itertools import pairwise
 
 from lepton.contracts.pb.incidents_pb2 import Incident, IncidentEvent, IncidentState
 
-COMMANDED, ANSWERED = "commanded ", "answered "
+COMMANDED, ANSWERED, ALSO = "commanded ", "answered ", "also: "
 FIRST_NOTES = 10
-"""So many are always kept; what a long incident loses lies behind them."""
+"""So many are always kept; what a long incident loses lies behind them. Notes of other symptoms stay as well."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from urllib.parse import quote
 
 from lepton.contracts.pb.incidents_pb2 import Incident, IncidentState
-from services.gateway.core.incidents.course import Action, Times, actions, at_s, seconds, times
+from services.gateway.core.incidents.course import ALSO, Action, Times, actions, at_s, seconds, times
 
 CLASSES = ("data", "parameters", "resources", "surge", "process", "dependency")
 _ADDRESS = "/:._-%?=&"
@@ -45,6 +45,9 @@ def _story(incident: Incident, took: Times, done: Sequence[Action]) -> Iterable[
     if took.detect_s is not None:
         yield f"The first sign of it was {took.detect_s:.2f} s before."
     yield f"It blamed {_code(incident.cause)}." if incident.cause else "It named no cause."
+    also = [event.what.removeprefix(ALSO) for event in incident.timeline if event.what.startswith(ALSO)]
+    if also:
+        yield f"The same cause showed as {' and '.join(_code(kind) for kind in also)} too."
     if done and len(done) < len(incident.command_ids):
         yield f"It commanded {len(incident.command_ids)} times, of which {len(done)} are told below."
     elif done:

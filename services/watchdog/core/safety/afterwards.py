@@ -16,7 +16,8 @@ SETTLE_S = 10.0
 def due(incident: Incident, state: State) -> Rung | None:
     """The action that follows the end of the symptom; None where none is wanted or it was taken."""
     rules = state.rules.get(incident.pipeline)
-    if rules is None or incident.symptom not in rules.replay_after or incident.action == REPLAY:
+    wanted = rules is not None and not {incident.symptom, *incident.also}.isdisjoint(rules.replay_after)
+    if not wanted or incident.action == REPLAY:
         return None
     return Rung(REPLAY, state.thresholds.replay_verify_s)
 

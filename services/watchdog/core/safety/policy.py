@@ -55,7 +55,8 @@ class Flaps:
     def ended(self, incident: Incident, now: float) -> None:
         """It was verified after something had been done about it."""
         if incident.command_ids and incident.symptom != SILENCE:
-            self.ends.setdefault(incident.key, deque(maxlen=MAX_ENDS)).append(now)
+            for kind in (incident.symptom, *incident.also):
+                self.ends.setdefault(f"{kind}:{incident.cause}", deque(maxlen=MAX_ENDS)).append(now)
 
     def flapping(self, incident: Incident, limits: Thresholds, now: float) -> str:
         """Why no more is to be done by itself; empty while it does not come back too often."""

@@ -51,6 +51,12 @@ def standing() -> Incident:
                     symptom="unusual_rows", cause="data:shop", target="pipeline:shop", pipeline="shop")
 
 
+def test_the_report_names_the_other_symptoms_of_its_cause(standing: Incident) -> None:
+    assert "too." not in report.written(standing)
+    standing.timeline.append(IncidentEvent(at=stamp(40), what="also: drift", detail="drifted: x"))
+    assert "The same cause showed as `drift` too." in report.written(standing)
+
+
 def test_times_are_from_the_first_sign_to_opened_to_the_first_command_to_the_proof(
         healed: Incident, standing: Incident) -> None:
     assert times(healed) == Times(2.2, 0.25, 18.25)
