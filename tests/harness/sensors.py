@@ -33,12 +33,14 @@ heal: {restore_after_s: 2, resume_after_s: 3, notify: [log]}
 
 
 class Sensors:
-    """Readings of one pipeline of its own; `spoilt`: the field whose values are none, by now."""
+    """Readings of one pipeline of its own; `spoilt`: the field whose values are none, by now; `renamed`: the one that
+    is sent under another name."""
 
     def __init__(self, stack: LocalStack, name: str) -> None:
         self.stack = stack
         self.name = name
         self.spoilt = ""
+        self.renamed = ""
         self.sent = 0
 
     @contextlib.asynccontextmanager
@@ -79,12 +81,23 @@ class Sensors:
 
             await apoll_until(arrived, f"rows of {self.name}", LONG_S)
 
+    async def flowed(self, readings: int) -> None:
+        """Until so many more were sent."""
+        goal = self.sent + readings
+
+        async def sent() -> bool:
+            return self.sent >= goal
+
+        await apoll_until(sent, f"{readings} readings of {self.name}", LONG_S)
+
     async def _flow(self, producer: AIOKafkaProducer) -> None:
         while True:
             reading: dict[str, Any] = {"event_id": f"r-{self.sent}", "entity_id": f"s-{self.sent % 20}",
                                        "celsius": 20 + self.sent % 7, "humidity": 40 + self.sent % 31}
             if self.spoilt:
                 reading[self.spoilt] = "n/a"
+            if self.renamed:
+                reading[f"{self.renamed}_v2"] = reading.pop(self.renamed)
             await producer.send(f"lepton-events-{self.name}", json.dumps(reading).encode(),
                                 key=reading["entity_id"].encode(), headers=[("ce_source", b"hall")])
             self.sent += 1

@@ -22,7 +22,6 @@ from services.watchdog.core.inputs import (
     ModelSeen,
     Predicted,
     Requests,
-    RowsSeen,
     Rules,
     RunEnded,
     Thresholds,
@@ -30,7 +29,15 @@ from services.watchdog.core.inputs import (
 )
 from services.watchdog.core.journal import MAX_TICKS, Journal, read_decisions, replay
 from services.watchdog.core.quality.join import Joiner, Prediction
-from services.watchdog.core.summaries.counts import FieldRows, Labelled, Opined, SourceRows
+from services.watchdog.core.summaries.counts import (
+    FieldRows,
+    Labelled,
+    MemberRows,
+    Opined,
+    RowsSeen,
+    SchemaRows,
+    SourceRows,
+)
 from services.watchdog.core.thresholds.limits import BrokenRule, QualityRule, SloRule
 
 NAMES = st.sampled_from(["watchdog", "actuator", "ingest", "gateway", "predictor-0"])
@@ -140,19 +147,20 @@ def test_incidents_move_only_as_they_may_and_commands_stay_within_bounds(
     assert all(count <= 6 for count in targets.values())
 
 
-def shown(refused: str, out: bool, paused: bool) -> list[AnyInput]:
-    """What ingest says in an interval; `refused`: the field for which most rows are, if any."""
+def shown(refused: str, out: bool, paused: bool, renamed: bool = False) -> list[AnyInput]:
+    """What ingest says in an interval; `refused`: the field for which most rows are, if any, since it is `renamed`."""
+    form = SchemaRows("s", 60, *((MemberRows(name, 57, "number"),) for name in ("z", refused) if renamed and refused))
     told: AnyInput = Figures("ingest", "ingest", "a", (("lepton_ingest_paused", "p", float(paused)),))
     away = 280 if refused == "y" or (refused and not out) else 0
     return [told] if paused else [told, RowsSeen("p", (SourceRows("s", 300 - away, away, 0, 0),), 0.0, (
         FieldRows("x", invalid=280 if refused == "x" else 0, present=300 - away, quarantined=out,
                   incident_id="inc-1" if out else ""), FieldRows("y", invalid=280 if refused == "y" else 0,
-                                                                 present=300 - away)))]
+                                                                 present=300 - away)), schemas=(form,))]
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.builds(shown, st.sampled_from(["", "", "x", "y"]), st.booleans(), st.booleans()),
-                          st.integers(1, 12)), max_size=8), st.integers(0, 6))
+@given(st.lists(st.tuples(st.builds(shown, st.sampled_from(["", "", "x", "y"]), st.booleans(), st.booleans(),
+                                    st.booleans()), st.integers(1, 12)), max_size=8), st.integers(0, 6))
 def test_fields_that_break_and_pauses_replay_within_the_budget(phases: list[tuple[list[AnyInput], int]],
                                                                budget: int) -> None:
     rules = Rules("p", budget_actions=budget, cool_down_s=1.0, broken=BrokenRule(

@@ -49,6 +49,7 @@ async def test_what_breaks_of_the_data_is_kept_out_a_source_a_field_or_all_of_it
     async with asyncio.TaskGroup() as at_once:
         at_once.create_task(a_poisoned_source_is_quarantined_and_the_healthy_one_flows_on(trained_stack))
         at_once.create_task(a_broken_field_is_taken_out_and_comes_back(trained_stack))
+        at_once.create_task(a_field_under_another_name_is_told_by_both(trained_stack))
         at_once.create_task(what_is_all_broken_is_paused_and_tried_again(trained_stack))
 
 
@@ -63,6 +64,26 @@ async def a_broken_field_is_taken_out_and_comes_back(stack: LocalStack) -> None:
         sensors.spoilt = ""
         seen = await sensors.incident("broken_field", "VERIFIED")
         assert "humidity are as usual again" in seen["verdict"]
+
+
+async def a_field_under_another_name_is_told_by_both(stack: LocalStack) -> None:
+    sensors = Sensors(stack, f"schema-{uuid.uuid4().hex[:6]}")
+    async with sensors.flowing():
+        await sensors.taken_in()
+        # Of each batch a few readings are looked at: what is usual is to be known of more than one interval.
+        await sensors.flowed(400)
+        await sensors.taken_in()
+        sensors.renamed = "humidity"
+        seen = await sensors.incident("schema_change", "ESCALATED")
+        assert seen["cause"] == f"data:{sensors.name}/humidity"
+        assert "humidity went, humidity_v2 came" in seen["timeline"][0]["detail"]
+        assert "commanded quarantine" in {entry["what"] for entry in seen["timeline"]}
+        await sensors.taken_in()
+        sensors.renamed = ""
+        seen = await sensors.incident("schema_change", "VERIFIED")
+        assert "humidity are as usual again" in seen["verdict"]
+        assert {one["symptom"] for one in await stack.get("/v1/incidents") if one["pipeline"] == sensors.name} == {
+            "schema_change"}
 
 
 async def what_is_all_broken_is_paused_and_tried_again(stack: LocalStack) -> None:

@@ -41,6 +41,7 @@ class QualitySummary(_message.Message):
     CONTENT_DUPLICATES_FIELD_NUMBER: _builtins.int
     REJECTIONS_FIELD_NUMBER: _builtins.int
     JOINT_FIELD_NUMBER: _builtins.int
+    SCHEMAS_FIELD_NUMBER: _builtins.int
     pipeline: _builtins.str
     spec_version: _builtins.int
     instance: _builtins.str
@@ -71,6 +72,10 @@ class QualitySummary(_message.Message):
     def joint(self) -> Global___JointQuality:
         """Absent in roll-ups, and where too few rows came or fewer than two fields can be ranked."""
 
+    @_builtins.property
+    def schemas(self) -> _containers.RepeatedCompositeFieldContainer[Global___SchemaQuality]:
+        """How events differ from what the Pipeline declares, by source; absent in roll-ups."""
+
     def __init__(
         self,
         *,
@@ -90,14 +95,92 @@ class QualitySummary(_message.Message):
         content_duplicates: _builtins.int = ...,
         rejections: _abc.Iterable[Global___CodeCount] | None = ...,
         joint: Global___JointQuality | None = ...,
+        schemas: _abc.Iterable[Global___SchemaQuality] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["interval_end", b"interval_end", "interval_start", b"interval_start", "joint", b"joint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "content_duplicates", b"content_duplicates", "duplicates", b"duplicates", "fields", b"fields", "future", b"future", "instance", b"instance", "interval_end", b"interval_end", "interval_start", b"interval_start", "joint", b"joint", "late", b"late", "pipeline", b"pipeline", "quarantined", b"quarantined", "rejected", b"rejected", "rejections", b"rejections", "sources", b"sources", "spec_version", b"spec_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "content_duplicates", b"content_duplicates", "duplicates", b"duplicates", "fields", b"fields", "future", b"future", "instance", b"instance", "interval_end", b"interval_end", "interval_start", b"interval_start", "joint", b"joint", "late", b"late", "pipeline", b"pipeline", "quarantined", b"quarantined", "rejected", b"rejected", "rejections", b"rejections", "schemas", b"schemas", "sources", b"sources", "spec_version", b"spec_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___QualitySummary: _TypeAlias = QualitySummary  # noqa: Y015
+
+@_typing.final
+class SchemaQuality(_message.Message):
+    """SchemaQuality says how the members of one source's sampled events differ from those the Pipeline declares. Events
+    count whatever became of them; 200 of an interval at most, and the first 20 sources of these.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    SAMPLED_FIELD_NUMBER: _builtins.int
+    UNDECLARED_FIELD_NUMBER: _builtins.int
+    ABSENT_FIELD_NUMBER: _builtins.int
+    MISTYPED_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    sampled: _builtins.int
+    """JSON objects that were looked at, and rows of Arrow records."""
+    @_builtins.property
+    def undeclared(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberCount]:
+        """Members that are not declared: the 20 most frequent of those that two events and one in twenty have, the first 64
+        characters of each. A null is no member.
+        """
+
+    @_builtins.property
+    def absent(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberCount]:
+        """Declared members, of the first 64, that are not there, or null."""
+
+    @_builtins.property
+    def mistyped(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberCount]:
+        """Declared members with a value of a kind that theirs cannot be."""
+
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        sampled: _builtins.int = ...,
+        undeclared: _abc.Iterable[Global___MemberCount] | None = ...,
+        absent: _abc.Iterable[Global___MemberCount] | None = ...,
+        mistyped: _abc.Iterable[Global___MemberCount] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "mistyped", b"mistyped", "sampled", b"sampled", "source", b"source", "undeclared", b"undeclared"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SchemaQuality: _TypeAlias = SchemaQuality  # noqa: Y015
+
+@_typing.final
+class MemberCount(_message.Message):
+    """MemberCount says how many sampled events hold, or lack, one member; values are never told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    member: _builtins.str
+    count: _builtins.int
+    kind: _builtins.str
+    """Of its values: number, text, bool, list or object. Of `undeclared` that of most of them; of `absent` those that
+    they may have, as `number|text`.
+    """
+    def __init__(
+        self,
+        *,
+        member: _builtins.str = ...,
+        count: _builtins.int = ...,
+        kind: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "kind", b"kind", "member", b"member"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemberCount: _TypeAlias = MemberCount  # noqa: Y015
 
 @_typing.final
 class JointQuality(_message.Message):

@@ -15,6 +15,7 @@ from services.ingest.core.clean.past import Past
 from services.ingest.core.clean.policies import BoolMatrix, Bounds
 from services.ingest.core.clean.sifting import Sifted, Sifting
 from services.ingest.core.counting import summary
+from services.ingest.core.counting.schemas import Declared, sampled
 from services.ingest.core.counting.summary import Tally
 from services.ingest.core.features import Columns
 from services.ingest.core.judged import Accepted
@@ -43,6 +44,7 @@ class Acceptance:
         self._columns = Columns(pipeline, spec_version)
         self._reader = Reader(pipeline, validator, partitions or pipeline.partitions)
         self._sifting = Sifting(pipeline)
+        self._declared = Declared.of(pipeline)
         self._categories = frozenset(name for name, spec in pipeline.fields.items() if spec.type == "category")
         self._partitions = partitions or pipeline.partitions
         self._withholding: Withholding | None = None
@@ -67,6 +69,7 @@ class Acceptance:
         tally = Tally(duplicates=sifted.duplicates, content_duplicates=len(sifted.repeated),
                       late=int(sifted.timed.late.sum()), future=int(sifted.timed.future.sum()))
         tally.reject(lot.rejections, self.pipeline.fields)
+        tally.samples.extend(sampled(events, self._declared))
         if withheld is not None:
             rows = np.concatenate((sifted.kept, np.array([one.index for one, gone in turned if gone], np.int64)))
             tally.add(withheld.tally(raw, lot, rows, past, bounds))

@@ -14,8 +14,8 @@ from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.pipeline_blocks import FieldSpec
 from services.ingest.core.cloudevents import Mode, mode_of
 from services.ingest.core.dedupe import Said
-from services.ingest.core.quality import explain, moment, source_of
-from services.ingest.core.reading.intake import RawEvent, Rejected, Rejection
+from services.ingest.core.quality import explain, moment
+from services.ingest.core.reading.intake import RawEvent, Rejected, Rejection, source_of
 from services.ingest.core.schema import MAX_ID_CHARS, typed
 
 _MEMBERS = {"float": "number", "int": "number", "bool": "flag", "category": "category"}

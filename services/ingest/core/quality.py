@@ -13,11 +13,11 @@ from lepton.contracts.pipeline import Pipeline
 from services.ingest.core.cloudevents import Envelope, Misfit, Mode, check_version, mode_of, opened
 from services.ingest.core.reading.intake import (
     UNKNOWN_SOURCE,
-    Headers,
     Intake,
     RawEvent,
     Rejected,
     Rejection,
+    source_of,
 )
 from services.ingest.core.reading.moments import EDGES, epoch_us, no_time
 from services.ingest.core.schema import MAX_ID_CHARS, members_of, struct_of
@@ -182,14 +182,6 @@ def _plain_values(events: Sequence[RawEvent]) -> list[bytes] | None:
     except (TypeError, AttributeError, UnicodeDecodeError):
         return None
     return values
-
-
-def source_of(headers: Headers) -> str:
-    """Source a record names in its headers, readable or not."""
-    for name, value in headers:
-        if name == SOURCE:
-            return value.decode("utf-8", "replace")
-    return UNKNOWN_SOURCE
 
 
 def moment(time: datetime | float | None, event: RawEvent, member: str) -> datetime | int:

@@ -9,7 +9,6 @@ from services.watchdog.core.symptom import (
     AVAILABILITY,
     BAD_LABELS,
     BROKEN_DATA,
-    BROKEN_FIELD,
     BUS,
     CUT_OFF,
     DRIFT,
@@ -22,12 +21,14 @@ from services.watchdog.core.symptom import (
     LOST_FILE,
     NO_LABELS,
     NO_ROWS,
+    OF_FIELDS,
     OF_HOSTS,
     OF_LOAD,
     OF_PROCESSES,
     OVERLOAD,
     POOR_FEEDBACK,
     QUALITY_LOSS,
+    SCHEMA_CHANGE,
     SILENCE,
     SLOW_DEPENDENCY,
     SLOW_MODEL,
@@ -43,7 +44,7 @@ from services.watchdog.core.symptom import (
 EFFECTS_OF_BAD_ROWS = frozenset({
     QUALITY_LOSS, BAD_LABELS, ESTIMATED_LOSS, POOR_FEEDBACK, DRIFT, ANSWER_DRIFT, UNUSUAL_ROWS})
 
-BAD_ROWS = frozenset({BROKEN_DATA, BROKEN_FIELD})
+BAD_ROWS = OF_FIELDS | {BROKEN_DATA}
 
 EFFECTS_OF_SILENCE = frozenset({NO_ROWS, NO_LABELS, AVAILABILITY, LATENCY, ERRORS, IDLE, SLOW_MODEL}) | (
     OF_LOAD - {SURGE, TOO_FEW})
@@ -76,7 +77,7 @@ def cause(symptom: Symptom) -> str:
             return f"data:{symptom.about}" if symptom.pipeline else f"line:{symptom.about}"
         case "broken_data":
             return f"data:{symptom.about}/{symptom.source}" if symptom.source else f"data:{symptom.about}"
-        case "broken_field":
+        case "broken_field" | "schema_change":
             return f"data:{symptom.about}/{symptom.field}"
         case "training_failure":
             return f"training:{symptom.about}"
@@ -116,7 +117,7 @@ def target(symptom: Symptom) -> str:
             return f"dependency:{symptom.about}"
         case "silence" | "line_stopped" | "cut_off":
             return f"instance:{symptom.about}"
-        case "broken_data" | "broken_field" | "bad_labels" | "no_labels":
+        case "broken_data" | "broken_field" | "schema_change" | "bad_labels" | "no_labels":
             return f"pipeline:{symptom.about}"
         case "no_rows" | "unusual_rows" | "surge" | "overload" | "availability" | "latency":
             return f"pipeline:{symptom.about}"
@@ -185,19 +186,24 @@ def explained(symptom: Symptom, open_incidents: Iterable[Incident]) -> bool:
 def _of_bad_rows(symptom: Symptom, incident: Incident) -> bool:
     """Whether broken data or a broken field accounts for it: while it is dealt with and that has not shown its effect,
     or nothing is taken in. One field that is broken, and not left to a person, is all that is wrong of the data as a
-    whole."""
+    whole; so is one under another name while the pipeline is paused for it. What became of a field may be known only
+    later: it is one trouble."""
     if symptom.kind == BROKEN_DATA:
-        return incident.symptom == BROKEN_FIELD and not symptom.source and incident.state != "escalated"
-    if symptom.kind not in EFFECTS_OF_BAD_ROWS | {BROKEN_FIELD}:
+        paused = incident.symptom == SCHEMA_CHANGE and incident.action == "pause"
+        return incident.symptom in OF_FIELDS and not symptom.source and (incident.state != "escalated" or paused)
+    if symptom.kind not in EFFECTS_OF_BAD_ROWS | OF_FIELDS:
         return False
-    if symptom.kind == BROKEN_FIELD and incident.symptom == BROKEN_DATA and not part(incident):
-        return False
-    untouched = incident.symptom == BROKEN_FIELD and not incident.command_ids
+    if symptom.kind in OF_FIELDS and incident.symptom in OF_FIELDS and incident.cause == cause(symptom):
+        return True
+    if symptom.kind in OF_FIELDS and incident.symptom == BROKEN_DATA and not part(incident):
+        # A field that rows can do without is the smaller thing to deal with; one that they need is all that is wrong.
+        return symptom.needed
+    untouched = incident.symptom in OF_FIELDS and not incident.command_ids
     if (symptom.kind in (UNUSUAL_ROWS, DRIFT) and untouched) or (
             symptom.kind == UNUSUAL_ROWS and incident.symptom == BROKEN_DATA and not part(incident)):
         # It says the same again, and a person who was told of the one knows of the other.
         return True
-    helped = incident.symptom == BROKEN_FIELD and any(note.what == "helped" for note in incident.timeline)
+    helped = incident.symptom in OF_FIELDS and any(note.what == "helped" for note in incident.timeline)
     return (incident.state != "escalated" and not helped) or incident.action == "pause"
 
 

@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from services.watchdog.core.orders.command import Command
-from services.watchdog.core.summaries.counts import FieldRows, JointRows, Labelled, Opined, SourceRows
+from services.watchdog.core.summaries.counts import Labelled, Opined, RowsSeen
 from services.watchdog.core.thresholds.limits import (
     BrokenRule,
     DriftRule,
@@ -109,18 +109,6 @@ class ModelSeen(Input, frozen=True):
     previous: int
     metrics: dict[str, float] = {}
     held_out: int = 0
-
-
-class RowsSeen(Input, frozen=True):
-    """A data-quality summary of a pipeline; `age_s` after its interval ended."""
-
-    pipeline: str
-    sources: tuple[SourceRows, ...]
-    age_s: float = 0.0
-    fields: tuple[FieldRows, ...] = ()
-    duplicates: int = 0
-    late: int = 0
-    joint: JointRows | None = None
 
 
 class Predicted(Input, frozen=True):

@@ -19,7 +19,6 @@ from services.watchdog.core.state import State
 from services.watchdog.core.symptom import (
     AVAILABILITY,
     BROKEN_DATA,
-    BROKEN_FIELD,
     BUS,
     CRASH_LOOP,
     CUT_OFF,
@@ -33,6 +32,7 @@ from services.watchdog.core.symptom import (
     LEAK,
     LOAD_AHEAD,
     LOST_FILE,
+    OF_FIELDS,
     OF_LOAD,
     OVERLOAD,
     POOR_FEEDBACK,
@@ -238,7 +238,7 @@ def lifts(incident: Incident, state: State, tick: Tick) -> tuple[Command, ...]:
 def _restored(incident: Incident, state: State, tick: Tick) -> Iterator[tuple[str, str, dict[str, str]]]:
     """Lets the values of a field count again that it, or an incident before it, took out. What a person took out stays.
     """
-    if incident.symptom != BROKEN_FIELD:
+    if incident.symptom not in OF_FIELDS:
         return
     name, fields = part(incident), state.fields.get(incident.pipeline)
     if fields is None:
@@ -274,7 +274,7 @@ def _arguments(incident: Incident, rung: Rung, state: State, tick: Tick) -> dict
         case "restore_backup":
             return {"sha256": state.unusable.lost(incident.pipeline)}
         case "quarantine":
-            return {"field" if incident.symptom == BROKEN_FIELD else "source": part(incident)}
+            return {"field" if incident.symptom in OF_FIELDS else "source": part(incident)}
         case "pause" | "resume":
             return {}
         case "replay_dead_letters":

@@ -1,6 +1,9 @@
 """Which signals are symptoms: thresholds as data, one function a kind of symptom."""
 
+from collections.abc import Iterable
+
 from services.watchdog.core.inputs import Tick
+from services.watchdog.core.quality.schemas import SHOWN, Renamed, Schemas
 from services.watchdog.core.signals import Life, Lives
 from services.watchdog.core.state import State
 from services.watchdog.core.symptom import (
@@ -14,6 +17,7 @@ from services.watchdog.core.symptom import (
     NO_LABELS,
     NO_ROWS,
     QUALITY_LOSS,
+    SCHEMA_CHANGE,
     SILENCE,
     SURGE,
     TRAINING_FAILURE,
@@ -109,8 +113,9 @@ def broken_data(state: State, now: float) -> list[Symptom]:
         if rules is None:
             continue
         bad, alone = sources.bad(rules, now), sources.alone(rules, now)
-        by_source = [Symptom(BROKEN_DATA, name, f"{share.value:.0%} of {share.rows} rows of {source} are bad", name,
-                             source) for source, share in bad.items() if source not in alone]
+        by_source = [Symptom(BROKEN_DATA, name, f"{share.value:.0%} of {share.rows} rows of {source} are bad"
+                             f"{_form(state, name, [source], now)}", name, source)
+                     for source, share in bad.items() if source not in alone]
         # One source that is to blame for a field is the smaller thing to do without.
         by_field = [] if by_source else broken_fields(state, name, now)
         found += [*by_source, *by_field]
@@ -119,19 +124,43 @@ def broken_data(state: State, now: float) -> list[Symptom]:
             told = ", ".join(f"{source} ({share.value:.0%} bad)" for source, share in alone.items())
             # To quarantine them would stop the pipeline.
             found.append(Symptom(BROKEN_DATA, name, f"no other source delivers good rows besides {told}; "
-                                 f"{sources.turned_away:.0%} of all are turned away", name,
-                                 began=sources.alone_since))
+                                 f"{sources.turned_away:.0%} of all are turned away{_form(state, name, alone, now)}",
+                                 name, began=sources.alone_since))
     return found
 
 
+def _form(state: State, name: str, sources: Iterable[str], now: float) -> str:
+    """What the form of events of these sources says of why their rows are bad; empty where it is as usual."""
+    schemas = state.schemas.get(name, Schemas())
+    told = (schemas.changed(source, now) for source in sources)
+    return next((f"; their form changed: {one}" for one in told if one), "")
+
+
 def broken_fields(state: State, name: str, now: float) -> list[Symptom]:
-    """The field of a pipeline that broke while the others are well. One that rows need and are refused for is told of
-    by the rows."""
+    """The field of a pipeline that broke while the others are well, or goes under another name. One that rows need and
+    are refused for without that is told of by the rows."""
     fields, spared = state.fields.get(name), state.rules[name].broken.fields
     if fields is None:
         return []
-    return [Symptom(BROKEN_FIELD, name, f"field {one}: {how}", name, field=one) for one, how in fields.broken(now)
-            if spared.get(one) or fields.by_name[one].displaced or fields.by_name[one].stuck]
+    schemas, found = state.schemas.get(name, Schemas()), list[Symptom]()
+    for one, how in fields.broken(now):
+        seen, renamed = fields.by_name[one], schemas.renamed(one, now)
+        if renamed.names and not seen.quarantined:
+            found.append(_renamed(name, one, renamed, how, needed=not spared.get(one)))
+        elif spared.get(one) or seen.displaced or seen.stuck:
+            kind = schemas.kind(one, now)
+            told = f"field {one}: {how}" + (f"; {kind}" if kind and not seen.quarantined else "")
+            found.append(Symptom(BROKEN_FIELD, name, told, name, field=one))
+    return found
+
+
+def _renamed(name: str, field: str, renamed: Renamed, how: str, *, needed: bool) -> Symptom:
+    """Says what a person may do about it: that two names stand for the same nobody else can know."""
+    came = " or ".join(renamed.names[:SHOWN])
+    told = (f"field {field} went, {came} came in its place (of {renamed.sampled} sampled events); {how}. If it is the "
+            f"same: have it sent as {field} again, map it by `rename` where the source is pulled, or declare "
+            f"{renamed.names[0]} in events.fields instead")
+    return Symptom(SCHEMA_CHANGE, name, told, name, field=field, needed=needed)
 
 
 def quality_loss(state: State) -> list[Symptom]:

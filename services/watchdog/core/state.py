@@ -23,7 +23,6 @@ from services.watchdog.core.inputs import (
     Predicted,
     Reached,
     Requests,
-    RowsSeen,
     Rules,
     RunEnded,
     Thresholds,
@@ -42,6 +41,7 @@ from services.watchdog.core.quality.fields import Fields
 from services.watchdog.core.quality.kept import Kept
 from services.watchdog.core.quality.loss import Loss, Reference, Window, judge, reached, stricter
 from services.watchdog.core.quality.pauses import Pauses
+from services.watchdog.core.quality.schemas import Schemas
 from services.watchdog.core.quality.sources import Sources
 from services.watchdog.core.quality.turned import Turned
 from services.watchdog.core.quality.unusable import UnusableVersions
@@ -49,7 +49,7 @@ from services.watchdog.core.rows.patterns import AllPatterns
 from services.watchdog.core.signals import Lives
 from services.watchdog.core.slo.promises import Promises
 from services.watchdog.core.slo.speed import Speeds
-from services.watchdog.core.summaries.counts import Labelled, Opined
+from services.watchdog.core.summaries.counts import Labelled, Opined, RowsSeen
 
 PREDICTOR = "predictor"
 
@@ -87,6 +87,7 @@ class State:
     """By pipeline, when a labelled prediction or a new champion was seen last."""
     sources: dict[str, Sources] = field(default_factory=dict)
     fields: dict[str, Fields] = field(default_factory=dict)
+    schemas: dict[str, Schemas] = field(default_factory=dict)
     pauses: Pauses = field(default_factory=Pauses)
     patterns: AllPatterns = field(default_factory=AllPatterns)
     promises: Promises = field(default_factory=Promises)
@@ -143,6 +144,7 @@ class State:
                 sources = self.sources.setdefault(one.pipeline, Sources())
                 sources.see(one, self.rules[one.pipeline], now)
                 self.fields.setdefault(one.pipeline, Fields()).see(one, self.rules[one.pipeline], now)
+                self.schemas.setdefault(one.pipeline, Schemas()).see(one, self.rules[one.pipeline], now)
                 self.patterns.rows(one, now, sources.bad(self.rules[one.pipeline], now))
                 came = sum(source.accepted + source.rejected for source in one.sources)
                 self.work.add("ingest", came, came, now)
@@ -337,7 +339,7 @@ class State:
         self.promises.rule(rules)
         self.speeds.rule(rules)
         if rules.deleted:
-            for known in (self.rules, self.windows, self.sources, self.fields, self.runs, self.former,
+            for known in (self.rules, self.windows, self.sources, self.fields, self.schemas, self.runs, self.former,
                           self.turned, self._losses):
                 known.pop(rules.pipeline, None)
             self.estimates.gone(rules.pipeline)

@@ -6,7 +6,7 @@ from typing import Final
 SILENCE, QUALITY_LOSS, BROKEN_DATA = "silence", "quality_loss", "broken_data"
 LINE_STOPPED, TRAINING_FAILURE = "line_stopped", "training_failure"
 UNUSABLE, SLOW_MODEL = "unusable_model", "slow_model"
-BROKEN_FIELD = "broken_field"
+BROKEN_FIELD, SCHEMA_CHANGE = "broken_field", "schema_change"
 CPU, MEMORY, DISK = "cpu", "memory", "disk"
 LEAK, FILES, CRASH_LOOP = "leak", "files", "crash_loop"
 LAG, QUEUE, FAILURES, DEAD_LETTERS = "lag", "queue", "failures", "dead_letters"
@@ -36,6 +36,9 @@ STANDING: Final = OF_HOSTS | OF_PROCESSES | OF_ROWS | OF_LOAD | {
     AVAILABILITY, LATENCY, CERTIFICATE, OUTSIDE, SLOW_DEPENDENCY, LOST_FILE, LOST_STATE}
 """Kinds that are well again once their signal is quiet; their detectors themselves hold on for a while."""
 
+OF_FIELDS: Final = frozenset({BROKEN_FIELD, SCHEMA_CHANGE})
+"""Kinds that blame one field; the second knows under which other name its values come."""
+
 TOLD_AT_ONCE: Final = frozenset({LINE_STOPPED, TRAINING_FAILURE, OUTSIDE})
 """Kinds of which a person is told when they are first seen."""
 
@@ -43,8 +46,8 @@ TOLD_AT_ONCE: Final = frozenset({LINE_STOPPED, TRAINING_FAILURE, OUTSIDE})
 @dataclass(frozen=True, slots=True)
 class Symptom:
     """Something that is wrong now. `about`: instance, host, model, topic, pipeline or service; `source` for broken data
-    only, `field` for a broken one. `service`: of which more or fewer processes would help. `command_id`: of the
-    training command whose run failed."""
+    only, `field` for a broken or renamed one, `needed` where rows cannot do without it. `service`: of which more or
+    fewer processes would help. `command_id`: of the training command whose run failed."""
 
     kind: str
     about: str
@@ -55,6 +58,7 @@ class Symptom:
     version: int = 0
     service: str = ""
     field: str = ""
+    needed: bool = False
     command_id: str = ""
     began: float | None = None
     """Monotonic time of the first sign; None where the detector does not know."""

@@ -1,8 +1,8 @@
 """Whether what was wrong is well again, and whether an action already shows that it did not help."""
 
 from services.watchdog.core.diagnosis.training import TRAININGS, ours
-from services.watchdog.core.incident import part
 from services.watchdog.core.inputs import READY, STARTING, Incident, Tick
+from services.watchdog.core.proof import kept_out
 from services.watchdog.core.rules import pipeline_of
 from services.watchdog.core.safety import looping, pausing, renewing
 from services.watchdog.core.safety.verdict import Finding, Verdict
@@ -10,12 +10,10 @@ from services.watchdog.core.signals import Life
 from services.watchdog.core.state import State
 from services.watchdog.core.symptom import (
     BUS,
-    ESTIMATED_LOSS,
     LOAD_AHEAD,
     NO_LABELS,
     OF_LOAD,
     OUTSIDE,
-    QUALITY_LOSS,
     SLOW_MODEL,
     STANDING,
     SURGE,
@@ -23,13 +21,8 @@ from services.watchdog.core.symptom import (
     UNUSABLE,
 )
 
-# Summaries come every two seconds and take a moment: rows counted before a quarantine took hold are not held
-# against it.
-SUMMARY_S = 3.0
 # A version that just came is not yet complained of, even where it is no better.
 HEARD_S = 2.0
-# Longer than this no field is out without a person being told again.
-STAYS_OUT_S = 3_600.0
 # Who is let go after their time shows within this whether they have stopped.
 AFTER_HOLD_S = 30.0
 
@@ -63,9 +56,9 @@ def look(incident: Incident, state: State, tick: Tick) -> Verdict:
         case "slow_model":
             return _refused(incident) or _speed(incident, state, now)
         case "broken_data":
-            return _refused(incident) or _data(incident, state, now)
-        case "broken_field":
-            return _refused(incident) or _field(incident, state, now)
+            return _refused(incident) or kept_out.source(incident, state, now)
+        case "broken_field" | "schema_change":
+            return _refused(incident) or kept_out.field(incident, state, now)
         case "line_stopped":
             return _line(incident, state)
         case "idle":
@@ -325,50 +318,6 @@ def _held_out(incident: Incident, state: State, now: float) -> Verdict:
         return OPEN
     return Verdict(Finding.WELL, f"no more labels come; on {reference.rows} held-out rows the new version reached "
                                  f"{reference.value:.3f}")
-
-
-def _data(incident: Incident, state: State, now: float) -> Verdict:
-    rules, sources = state.rules.get(incident.pipeline), state.sources.get(incident.pipeline)
-    if rules is None or sources is None:
-        return Verdict(Finding.WELL, "the pipeline is gone")
-    bad = sources.bad(rules, now)
-    source = part(incident)
-    if incident.state != "commanded":
-        still = source in bad if source else bool(bad)
-        return OPEN if still else Verdict(Finding.WELL, "the bad rows stopped")
-    if now < incident.commanded_at + rules.window_s + SUMMARY_S:
-        return OPEN
-    share = sources.share(source, rules, now, incident.commanded_at + SUMMARY_S)
-    if share.rows >= rules.min_rows and share.value > rules.bad_share:
-        return OPEN
-    told = f"{share.value:.0%} bad rows" if share.rows else "no rows"
-    return Verdict(Finding.WELL, f"{told} of {source} since the quarantine")
-
-
-def _field(incident: Incident, state: State, now: float) -> Verdict:
-    """Well once its values are as usual again; that the quarantine helped shows in the rows and in what is answered."""
-    rules, fields = state.rules.get(incident.pipeline), state.fields.get(incident.pipeline)
-    name = part(incident)
-    if rules is None or (fields is not None and fields.meant and name not in rules.broken.fields):
-        return Verdict(Finding.WELL, "the pipeline, or the field, is gone")
-    seen = fields.by_name.get(name) if fields is not None else None
-    if seen is None:
-        return OPEN
-    if seen.outlived:
-        return Verdict(Finding.WELL, f"{name} means something else now, and is judged anew")
-    if seen.well_s(now) > (rules.broken.restore_after_s if incident.command_ids or seen.quarantined else 0.0):
-        return Verdict(Finding.WELL, f"the values of {name} are as usual again")
-    if not seen.quarantined or now < incident.commanded_at + rules.window_s + SUMMARY_S:
-        return OPEN
-    lost = [kind for kind in (QUALITY_LOSS, ESTIMATED_LOSS) if (kind, f"model:{incident.pipeline}") in state.standing]
-    if lost and all(note.what != "helped" for note in incident.timeline):
-        return Verdict(Finding.OPEN, f"{lost[0]} without {name}")
-    sources = state.sources.get(incident.pipeline)
-    if sources is not None and sources.alone(rules, now):
-        return Verdict(Finding.OPEN, f"rows are bad without {name} too")
-    if now > incident.commanded_at + STAYS_OUT_S:
-        return Verdict(Finding.OPEN, f"{name} is still broken, and stays quarantined until it is well")
-    return Verdict(Finding.WAIT, f"rows are taken in without {name}")
 
 
 def _line(incident: Incident, state: State) -> Verdict:

@@ -22,12 +22,11 @@ from services.watchdog.core.inputs import (
     ModelSeen,
     Note,
     Requests,
-    RowsSeen,
     Rules,
     RunEnded,
     Unusable,
 )
-from services.watchdog.core.summaries.counts import FieldRows, JointRows, SourceRows
+from services.watchdog.core.summaries.counts import FieldRows, JointRows, MemberRows, RowsSeen, SchemaRows, SourceRows
 from services.watchdog.core.thresholds.limits import (
     BrokenRule,
     DriftRule,
@@ -251,7 +250,14 @@ def rows(summary: quality_pb2.QualitySummary, now_s: float) -> RowsSeen:
     return RowsSeen(summary.pipeline, tuple(
         SourceRows(one.source, one.accepted, one.rejected, one.outliers, one.missing) for one in summary.sources),
         age_s, tuple(_field(one) for one in summary.fields), summary.duplicates + summary.content_duplicates,
-        summary.late, _joint(summary.joint) if summary.HasField("joint") else None)
+        summary.late, _joint(summary.joint) if summary.HasField("joint") else None,
+        tuple(_schema(one) for one in summary.schemas))
+
+
+def _schema(told: quality_pb2.SchemaQuality) -> SchemaRows:
+    return SchemaRows(told.source, told.sampled, *(
+        tuple(MemberRows(one.member, one.count, one.kind) for one in members)
+        for members in (told.undeclared, told.absent, told.mistyped)))
 
 
 def _field(told: quality_pb2.FieldQuality) -> FieldRows:

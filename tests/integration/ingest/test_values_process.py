@@ -51,8 +51,9 @@ async def test_values_of_every_type_go_all_the_way_and_are_read_under_the_next_v
     place.environment |= {"LEPTON_SUMMARY_INTERVAL_S": "0.5", "LEPTON_SEGMENT_INTERVAL_S": "0.2"}
     await house.apply(old, partitions=1)
     with place.ingest():
-        await house.send(event(0, **GOOD), event(1), event(2, photo=b64(jpeg())),
-                         *(event(10 + number, **{name: value}) for number, (name, value) in enumerate(BAD.items())))
+        await house.send(*(one | {"colour": "red"} for one in (
+            event(0, **GOOD), event(1), event(2, photo=b64(jpeg())),
+            *(event(10 + number, **{name: value}) for number, (name, value) in enumerate(BAD.items())))))
         found = {row["_event_id"]: row for row in await rows(place, 3)}
         assert found["e-0"]["temperature"] == 100.0
         assert [one["what"] for one in found["e-0"]["_repairs"]] == ["unit", "range", "range", "normalise", "normalise"]
@@ -105,6 +106,8 @@ async def until_counted(place: Place) -> None:
     assert sums["count"] == [0, 3, 0, 1]
     assert sums["photo"] == [2, 1, 1, 0]
     assert sums["embedding"] == [1, 2, 1, 0]
+    assert {kind.member for summary in await summaries(place) for one in summary.schemas
+            for kind in one.undeclared} == {"colour"}
 
 
 async def until_clipped(place: Place) -> int:

@@ -7,8 +7,8 @@ import pytest
 
 from lepton.bus.records import Record
 from lepton.contracts.topics import Topic
-from services.ingest.core.quality import Validator, source_of
-from services.ingest.core.reading.intake import Intake
+from services.ingest.core.quality import Validator
+from services.ingest.core.reading.intake import Intake, source_of
 from tests.harness import examples
 from tests.unit.ingest.arrow.streams import judged
 from tests.unit.ingest.samples import AT, order, pipeline, record, records

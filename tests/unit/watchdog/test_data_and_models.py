@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from services.watchdog.core.inputs import Answered, RowsSeen, Rules, RunEnded
-from services.watchdog.core.summaries.counts import SourceRows
+from services.watchdog.core.inputs import Answered, Rules, RunEnded
+from services.watchdog.core.summaries.counts import RowsSeen, SourceRows
 from tests.unit.watchdog.world import RULES, World, labels, model, rows
 
 

@@ -3,9 +3,9 @@
 import pytest
 
 from lepton.contracts.pb.incidents_pb2 import JournalEntry
-from services.watchdog.core.inputs import AnyInput, Lines, RowsSeen, Thresholds, Tick
+from services.watchdog.core.inputs import AnyInput, Lines, Thresholds, Tick
 from services.watchdog.core.journal import DECISIONS, INPUTS, MAX_BYTES, MAX_IN_ENTRY, Journal, read_inputs
-from services.watchdog.core.summaries.counts import SourceRows
+from services.watchdog.core.summaries.counts import RowsSeen, SourceRows
 from tests.harness.wait import apoll_until
 from tests.unit.watchdog.house import House
 from tools.replay import lives, read, tell

@@ -12,7 +12,6 @@ from services.watchdog.core.inputs import (
     Judged,
     Leads,
     ModelSeen,
-    RowsSeen,
     Rules,
     RunEnded,
     Thresholds,
@@ -20,7 +19,7 @@ from services.watchdog.core.inputs import (
 )
 from services.watchdog.core.journal import MAX_TICKS, Journal
 from services.watchdog.core.orders.command import Command
-from services.watchdog.core.summaries.counts import SourceRows
+from services.watchdog.core.summaries.counts import RowsSeen, SourceRows
 from services.watchdog.core.thresholds.limits import QualityRule
 
 TICK_S = 0.25

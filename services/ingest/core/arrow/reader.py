@@ -14,10 +14,10 @@ from lepton.contracts.pipeline import Pipeline
 from lepton.errors import Invalid
 from services.ingest.core.arrow.record import Opened, RecordReader, Refused, Rows
 from services.ingest.core.cloudevents import Envelope, Mode, check_version, mode_of
-from services.ingest.core.quality import Validator, explain, header_us, source_of
+from services.ingest.core.quality import Validator, explain, header_us
 from services.ingest.core.reading.column import Wholes
 from services.ingest.core.reading.columnar import odd_of
-from services.ingest.core.reading.intake import UNKNOWN_SOURCE, RawEvent, Rejected, Rejection
+from services.ingest.core.reading.intake import UNKNOWN_SOURCE, RawEvent, Rejected, Rejection, source_of
 from services.ingest.core.reading.lot import Lot, repeated, some
 from services.ingest.core.reading.plain import Plain
 from services.ingest.core.reading.values import Readings

@@ -1,6 +1,6 @@
 """What the accept stage counts of its batches, and how counts of many batches become one summary of an interval."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +11,7 @@ from lepton.contracts.pb.quality_pb2 import CodeCount, QualitySummary, SourceQua
 from services.ingest.core.clean.policies import BoolMatrix
 from services.ingest.core.counting.joint import Joint, joint_of
 from services.ingest.core.counting.rows import FieldTally, Rows, SourceTally, fields_of, joined, sources_of
+from services.ingest.core.counting.schemas import PER_INTERVAL, Sample, looked_at
 from services.ingest.core.reading.intake import Rejection
 
 # A producer that names a new source for every event must not fill the memory.
@@ -44,6 +45,8 @@ class Tally:
     _waiting: list[Rows] = field(default_factory=list)
     _rows: int = 0
     """That wait since the last time they were counted, those of a batch's own tally left out."""
+    samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=PER_INTERVAL))
+    """The newest events that were put by to be looked at."""
 
     @property
     def fields(self) -> dict[str, FieldTally]:
@@ -70,6 +73,7 @@ class Tally:
             self.source(name).add(source)
         if other._joint.rows:
             self._joint.add(other._joint)
+        self.samples += other.samples
         self._waiting += other._waiting
         self._rows += sum(map(len, other._waiting))
         if self._rows >= AT_ONCE:
@@ -146,7 +150,7 @@ class Tally:
             fields=[tally.message(name) for name, tally in self.fields.items()],
             sources=[SourceQuality(source=name, accepted=one.accepted, rejected=one.rejected, outliers=one.outliers,
                                    missing=one.missing) for name, one in self.sources.items()],
-            joint=self._joint.message())
+            joint=self._joint.message(), schemas=looked_at(self.samples))
         told.interval_start.FromDatetime(start)
         told.interval_end.FromDatetime(end)
         return told

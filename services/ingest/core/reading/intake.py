@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from lepton.contracts.envelope import SOURCE
 from services.ingest.core.cloudevents import Envelope
 
 UNKNOWN_SOURCE = "unknown"
@@ -103,3 +104,11 @@ class Intake:
         chosen = pa.array(rows, pa.int64())
         self.values = [column.take(chosen) for column in self.values]
         self.repairs = self.repairs.take(chosen) if self.repairs is not None else None
+
+
+def source_of(headers: Headers) -> str:
+    """Source a record names in its headers, readable or not."""
+    for name, value in headers:
+        if name == SOURCE:
+            return value.decode("utf-8", "replace")
+    return UNKNOWN_SOURCE

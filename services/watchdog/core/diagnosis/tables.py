@@ -19,6 +19,7 @@ LIKELY: Final[Mapping[str, Mapping[str, float]]] = {
     kinds.SLOW_MODEL: {PARAMETERS: 0.7, RESOURCES: 0.2, SURGE: 0.1},
     kinds.BROKEN_DATA: {DATA: 0.95},
     kinds.BROKEN_FIELD: {DATA: 0.95},
+    kinds.SCHEMA_CHANGE: {DATA: 0.98},
     kinds.UNUSUAL_ROWS: {DATA: 0.9},
     kinds.DRIFT: {DATA: 0.9},
     kinds.ANSWER_DRIFT: {PARAMETERS: 0.5, DATA: 0.5},
@@ -56,7 +57,7 @@ LIKELY: Final[Mapping[str, Mapping[str, float]]] = {
 PART_OF: Final[Mapping[str, str]] = {
     kinds.SLOW_DEPENDENCY: "database", kinds.CUT_OFF: "broker",
     kinds.LOST_FILE: "database", kinds.LOST_STATE: "database",
-    kinds.BROKEN_DATA: "rows", kinds.BROKEN_FIELD: "rows",
+    kinds.BROKEN_DATA: "rows", kinds.BROKEN_FIELD: "rows", kinds.SCHEMA_CHANGE: "rows",
     kinds.UNUSUAL_ROWS: "rows", kinds.DRIFT: "rows", kinds.NO_ROWS: "rows",
     kinds.NO_LABELS: "rows", kinds.BAD_LABELS: "rows",
     kinds.SURGE: "rows", kinds.LINE_STOPPED: "rows", kinds.ANSWER_DRIFT: "answers", kinds.AVAILABILITY: "answers",

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from services.watchdog.core.inputs import RowsSeen, Rules
-from services.watchdog.core.summaries.counts import FieldRows
+from services.watchdog.core.inputs import Rules
+from services.watchdog.core.summaries.counts import FieldRows, RowsSeen
 
 # What was not told of again for so long says nothing of now.
 OLD_S = 60.0

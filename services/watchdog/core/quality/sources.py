@@ -3,8 +3,8 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from services.watchdog.core.inputs import RowsSeen, Rules
-from services.watchdog.core.summaries.counts import SourceRows
+from services.watchdog.core.inputs import Rules
+from services.watchdog.core.summaries.counts import RowsSeen, SourceRows
 
 # Weight of one interval in what is usual; about a minute of two-second intervals.
 USUAL_WEIGHT = 0.03

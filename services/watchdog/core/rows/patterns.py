@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from services.watchdog.core.drift.drifting import Drifting
-from services.watchdog.core.inputs import Judged, Predicted, RowsSeen, Rules
+from services.watchdog.core.inputs import Judged, Predicted, Rules
 from services.watchdog.core.rows.labels import LabelFlow
 from services.watchdog.core.rows.shares import Shares
 from services.watchdog.core.rows.volume import Volume
-from services.watchdog.core.summaries.counts import FieldRows, Labelled
+from services.watchdog.core.summaries.counts import FieldRows, Labelled, RowsSeen
 from services.watchdog.core.symptom import ANSWER_DRIFT, DRIFT, NO_LABELS, NO_ROWS, SURGE, UNUSUAL_ROWS, Symptom
 
 ANSWER = "answer"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from services.watchdog.core.drift.distances import holm, more_often
-from services.watchdog.core.inputs import RowsSeen
+from services.watchdog.core.summaries.counts import RowsSeen
 from services.watchdog.core.thresholds.limits import SharesRule
 
 # Rows of a window, and windows one after the other that must show it: a share of few rows says little.

@@ -6,6 +6,7 @@ from services.watchdog.core.inputs import Incident, Tick
 from services.watchdog.core.safety.rung import Rung
 from services.watchdog.core.safety.verdict import Finding, Verdict
 from services.watchdog.core.state import State
+from services.watchdog.core.symptom import BROKEN_DATA, SCHEMA_CHANGE
 
 REPLAY: Final = "replay_dead_letters"
 
@@ -16,8 +17,11 @@ SETTLE_S = 10.0
 def due(incident: Incident, state: State) -> Rung | None:
     """The action that follows the end of the symptom; None where none is wanted or it was taken."""
     rules = state.rules.get(incident.pipeline)
-    wanted = rules is not None and not {incident.symptom, *incident.also}.isdisjoint(rules.replay_after)
-    if not wanted or incident.action == REPLAY:
+    kinds = {incident.symptom, *incident.also}
+    if SCHEMA_CHANGE in kinds:
+        # Rows that lack a field under its name are turned away as all that is broken.
+        kinds.add(BROKEN_DATA)
+    if rules is None or kinds.isdisjoint(rules.replay_after) or incident.action == REPLAY:
         return None
     return Rung(REPLAY, state.thresholds.replay_verify_s)
 

@@ -14,13 +14,15 @@ from services.watchdog.core.safety.policy import unbidden
 from services.watchdog.core.safety.rung import Rung
 from services.watchdog.core.safety.verdict import Finding, Verdict
 from services.watchdog.core.state import State
-from services.watchdog.core.symptom import BROKEN_DATA, BROKEN_FIELD, LINE_STOPPED, UNUSUAL_ROWS
+from services.watchdog.core.symptom import BROKEN_DATA, LINE_STOPPED, OF_FIELDS, SCHEMA_CHANGE, UNUSUAL_ROWS
 
 PAUSE: Final = "pause"
 RESUME: Final = "resume"
 QUARANTINE: Final = "quarantine"
-CURED: Final = frozenset({BROKEN_DATA, BROKEN_FIELD, LINE_STOPPED})
+CURED: Final = OF_FIELDS | {BROKEN_DATA, LINE_STOPPED}
 """Kinds that a quarantine or a pause is for."""
+TRIED: Final = frozenset({BROKEN_DATA, SCHEMA_CHANGE})
+"""Those for which it is paused only where rows are turned away, so that it may be tried."""
 
 # What waited is read first, far faster than it came; for a minute after it was told to go on no limit stops a line.
 TRY_S: Final = 30.0
@@ -37,15 +39,15 @@ def wanted(incident: Incident, rules: Rules, state: State) -> tuple[str, ...]:
     if incident.action == RESUME:
         return (PAUSE,) * (incident.rung + 1)
     ladders = rules.ladders
-    actions = {BROKEN_DATA: ladders.broken_data, BROKEN_FIELD: ladders.broken_field,
-               LINE_STOPPED: ladders.line_stopped}[incident.symptom]
+    actions = ladders.broken_field if incident.symptom in OF_FIELDS else (
+        ladders.broken_data if incident.symptom == BROKEN_DATA else ladders.line_stopped)
     return following(actions, incident, {QUARANTINE: _can_quarantine(incident, rules, state),
                                          PAUSE: _can_pause(incident, rules, state)})
 
 
 def _can_quarantine(incident: Incident, rules: Rules, state: State) -> bool:
     """Never the only field, and not so many at once that rows say little."""
-    if incident.symptom != BROKEN_FIELD:
+    if incident.symptom not in OF_FIELDS:
         return bool(part(incident))
     name, fields = part(incident), state.fields.get(incident.pipeline)
     if fields is None or not rules.broken.fields.get(name) or len(rules.broken.fields) < 2:
@@ -58,9 +60,9 @@ def _can_pause(incident: Incident, rules: Rules, state: State) -> bool:
         return bool(incident.pipeline)
     sources = state.sources.get(incident.pipeline)
     if sources is not None and sources.turned_away > rules.broken.turned_away:
-        return incident.symptom == BROKEN_FIELD or not part(incident)
+        return incident.symptom in OF_FIELDS or not part(incident)
     name, fields = part(incident), state.fields.get(incident.pipeline)
-    return (incident.symptom == BROKEN_FIELD and fields is not None and name in fields.by_name
+    return (incident.symptom in OF_FIELDS and fields is not None and name in fields.by_name
             and not rules.broken.fields.get(name) and fields.by_name[name].displaced)
 
 
@@ -86,7 +88,7 @@ def look(incident: Incident, state: State, now: float) -> Verdict | None:
     if held or not _goes_on(incident, rules, state, now):
         done = incident.state == "commanded" and (held or incident.answered == "done")
         return Verdict(Finding.WORSE, _told(incident, rules, state)) if done else Verdict(Finding.OPEN)
-    return _rows(incident, rules, state, now) if incident.symptom == BROKEN_DATA else None
+    return _rows(incident, rules, state, now) if incident.symptom in TRIED else None
 
 
 def due(incident: Incident, state: State, now: float) -> Rung | None:
@@ -101,7 +103,7 @@ def due(incident: Incident, state: State, now: float) -> Rung | None:
 def _wait_s(incident: Incident, rules: Rules, state: State) -> float:
     """How long the pause lasts before it is tried; 0: until a person says so. A try that could not be ended without a
     person is not begun."""
-    if incident.symptom != BROKEN_DATA or not unbidden(PAUSE, rules, state.thresholds):
+    if incident.symptom not in TRIED or not unbidden(PAUSE, rules, state.thresholds):
         return 0.0
     tries = min(len(incident.command_ids) // 2, MOST_DOUBLINGS)
     return min(rules.broken.resume_longest_s, rules.broken.resume_after_s * float(2 ** tries))

@@ -47,6 +47,38 @@ class JointRows(msgspec.Struct, frozen=True):
     correlations: tuple[float, ...]
 
 
+class MemberRows(msgspec.Struct, frozen=True, array_like=True):
+    """In how many events a member is not as declared; `kind` of its values (`number`), of one that is absent those that
+    they may have (`number|text`)."""
+
+    member: str
+    count: int
+    kind: str = ""
+
+
+class SchemaRows(msgspec.Struct, frozen=True):
+    """How members of one source's sampled events differ from what the Pipeline declares, in one interval."""
+
+    source: str
+    sampled: int
+    undeclared: tuple[MemberRows, ...] = ()
+    absent: tuple[MemberRows, ...] = ()
+    mistyped: tuple[MemberRows, ...] = ()
+
+
+class RowsSeen(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """An input: a data-quality summary of a pipeline; `age_s` after its interval ended."""
+
+    pipeline: str
+    sources: tuple[SourceRows, ...]
+    age_s: float = 0.0
+    fields: tuple[FieldRows, ...] = ()
+    duplicates: int = 0
+    late: int = 0
+    joint: JointRows | None = None
+    schemas: tuple[SchemaRows, ...] = ()
+
+
 class Opined(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """An input: opinions of one author (id of an API key) on answers of a version, since the tick before."""
 

@@ -4,9 +4,9 @@ import pytest
 from msgspec.structs import replace
 
 from lepton.contracts import names
-from services.watchdog.core.inputs import Answered, Figures, Leads, Requests, RowsSeen
+from services.watchdog.core.inputs import Answered, Figures, Leads, Requests
 from services.watchdog.core.journal import replay
-from services.watchdog.core.summaries.counts import SourceRows
+from services.watchdog.core.summaries.counts import RowsSeen, SourceRows
 from services.watchdog.core.thresholds.limits import Ladders, VolumeRule
 from tests.unit.watchdog.capacity.crowd import LIMITS, SHOP, crowd
 

@@ -8,9 +8,9 @@ from itertools import pairwise
 import pytest
 from msgspec.structs import replace
 
-from services.watchdog.core.inputs import Predicted, RowsSeen
+from services.watchdog.core.inputs import Predicted
 from services.watchdog.core.journal import replay
-from services.watchdog.core.summaries.counts import FieldRows, SourceRows
+from services.watchdog.core.summaries.counts import FieldRows, RowsSeen, SourceRows
 from services.watchdog.core.thresholds.limits import DriftRule
 from tests.unit.watchdog.world import RULES, World, model
 

@@ -10,9 +10,8 @@ from lepton.contracts.pb.quality_pb2 import JointQuality, QualitySummary
 from services.watchdog.core.drift.distances import psi
 from services.watchdog.core.drift.joint import Joint
 from services.watchdog.core.drift.usual import MAX_WINDOWS, Usual
-from services.watchdog.core.inputs import RowsSeen
 from services.watchdog.core.journal import replay
-from services.watchdog.core.summaries.counts import FieldRows, JointRows, SourceRows
+from services.watchdog.core.summaries.counts import FieldRows, JointRows, RowsSeen, SourceRows
 from services.watchdog.flow import translate
 from tests.unit.watchdog.drift.test_drift import numbers
 from tests.unit.watchdog.world import RULES, World, model

@@ -5,9 +5,9 @@ import pytest
 from lepton.clock import FakeClock
 from lepton.contracts.pb.outcomes_pb2 import Outcome
 from lepton.contracts.pipeline import parse
-from services.watchdog.core.inputs import AnyInput, Leads, RowsSeen
+from services.watchdog.core.inputs import AnyInput, Leads
 from services.watchdog.core.rows.labels import LabelFlow
-from services.watchdog.core.summaries.counts import Labelled, SourceRows
+from services.watchdog.core.summaries.counts import Labelled, RowsSeen, SourceRows
 from services.watchdog.core.thresholds.limits import VolumeRule
 from services.watchdog.flow.observing import Observing
 from tests.unit.watchdog.world import RULES, World, labels, model

@@ -7,8 +7,7 @@ import pytest
 
 from lepton.contracts.pb.quality_pb2 import FieldQuality, Histogram, QualitySummary, SourceQuality, ValueCount
 from lepton.contracts.pipeline import parse
-from services.watchdog.core.inputs import RowsSeen
-from services.watchdog.core.summaries.counts import FieldRows, SourceRows
+from services.watchdog.core.summaries.counts import FieldRows, RowsSeen, SourceRows
 from services.watchdog.flow import translate
 from tests.unit.watchdog.world import RULES, World, model
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from services.watchdog.core.inputs import Leads, RowsSeen
+from services.watchdog.core.inputs import Leads
 from services.watchdog.core.journal import replay
 from services.watchdog.core.rows.volume import FEWEST, Volume
-from services.watchdog.core.summaries.counts import SourceRows
+from services.watchdog.core.summaries.counts import RowsSeen, SourceRows
 from services.watchdog.core.thresholds.limits import VolumeRule
 from tests.unit.watchdog.world import RULES, World, model
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from services.watchdog.core.inputs import Answered, Approval, Judged, Leads, RowsSeen, Rules
+from services.watchdog.core.inputs import Answered, Approval, Judged, Leads, Rules
 from services.watchdog.core.journal import replay
-from services.watchdog.core.summaries.counts import FieldRows, SourceRows
+from services.watchdog.core.summaries.counts import FieldRows, RowsSeen, SourceRows
 from services.watchdog.core.thresholds.limits import BrokenRule, Ladders
 from services.watchdog.flow.translate import from_message, to_message
 from tests.unit.watchdog.world import RULES, World, labels, model
