@@ -33,10 +33,11 @@ async def replaying(stack: LocalStack, *arguments: str) -> AsyncIterator[None]:
 
 
 async def incident(stack: LocalStack, symptom: str, since: float, state: str, timeout_s: float) -> dict[str, Any]:
+    """One of the example's pipeline; others have the same symptoms meanwhile."""
     async def found() -> dict[str, Any] | None:
         for candidate in await stack.get("/v1/incidents"):
-            if (candidate["symptom"] == symptom and stack.seconds(candidate["opened_at"]) >= since
-                    and candidate["state"] == state):
+            if ((candidate["symptom"], candidate["pipeline"], candidate["state"]) == (symptom, "phishing", state)
+                    and stack.seconds(candidate["opened_at"]) >= since):
                 return dict(candidate)
         return None
 
