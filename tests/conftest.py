@@ -90,7 +90,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     kept = os.environ.get("LEPTON_TEST_STACK")
     home = Path(kept) if kept else tmp_path_factory.mktemp("stack")
     server, otlp = start_jaeger(tmp_path_factory.mktemp("jaeger"))
-    environment = {"LEPTON_OTLP_ENDPOINT": otlp, "LEPTON_TRACE_RATIO": "0.01"}
+    environment = {"LEPTON_OTLP_ENDPOINT": otlp, "LEPTON_TRACE_RATIO": "0.01",
+                   # Of the example `diabetes`, as its page sets it before the stack is brought up.
+                   "LEPTON_SOURCE_CLINIC_URL": f"sqlite:///{home}/clinic.db"}
     running = LocalStack(home / "home", home / "config", environment, f"http://{server.address}")
     running.up()
     yield running

@@ -16,18 +16,18 @@ from deploy.local.servers import cache
 from lepton.errors import LeptonError, Unavailable
 
 MODULE = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3"
-_NAME = "grpcurl-1.9.3"
+NAME = "grpcurl-1.9.3"
 _REMEDY = "install Go (Debian: apt-get install golang-go), or grpcurl itself"
 
 
 def binary() -> Path:
     """Raises Unavailable when there is neither grpcurl nor a Go that can build it."""
     found = shutil.which("grpcurl")
-    return Path(found) if found else cache.ensure(_NAME, _build) / "grpcurl"
+    return Path(found) if found else cache.ensure(NAME, _build) / "grpcurl"
 
 
 def present() -> bool:
-    return shutil.which("grpcurl") is not None or cache.cached(_NAME) is not None
+    return shutil.which("grpcurl") is not None or cache.cached(NAME) is not None
 
 
 def begin() -> subprocess.Popen[str] | None:

@@ -28,12 +28,12 @@ def chosen(space: Space, trials: Sequence[Trial], finals: Sequence[Trial] = ()) 
     """The simplest family whose best trial is within a standard error of the best, and of it the best trial.
 
     `space.families` are in order, the simplest first, and are compared by what came of their best when tried again: the
-    least of many losses is too low, and the more so the more was tried (Cawley and Talbot 2010). The reach within a
-    family is by that, too. Of a linear family it is, of the trials within it, the one with the heaviest penalty; of
-    another the best of those within it that are known to do well, if there are any: what was drawn must be better by
-    more than chance. The rule is Breiman's (Classification and Regression Trees, 1984), for penalties as Friedman,
-    Hastie and Tibshirani (2010) use it. What was taken of the menu must do better by more than chance again. Raises
-    ValueError when no trial was completed.
+    least of many losses is too low, and the more so the more was tried (Cawley and Talbot 2010). Of a linear family it
+    is, of the trials within an error of its best, the one with the heaviest penalty; of another the best of those known
+    to do well within an error of the best or of what came of it when tried again, if there are any: what was drawn must
+    be better by more than chance. The rule is Breiman's (Classification and Regression Trees, 1984), for penalties as
+    Friedman, Hastie and Tibshirani (2010) use it. What was taken of the menu must do better by more than chance again.
+    Raises ValueError when no trial was completed.
     """
     pairs = _confirmed(space, trials, finals)
     if not pairs:
@@ -41,8 +41,10 @@ def chosen(space: Space, trials: Sequence[Trial], finals: Sequence[Trial] = ()) 
     least = min((seen for _, seen in pairs), key=loss_of)
     reach = loss_of(least) + least.standard_error
     taken, again = next((one, seen) for one, seen in pairs if loss_of(seen) <= reach)
-    # The best of many was lucky; by what came of it when tried again the others are as good more often.
-    reach = max(loss_of(one) + one.standard_error for one in (taken, again))
+    # Penalties are tried in steps, and the least of so few is hardly lucky. The best of many networks was: by what came
+    # of it when tried again the others are as good more often.
+    counted = (taken,) if taken.family in LINEAR else (taken, again)
+    reach = max(loss_of(one) + one.standard_error for one in counted)
     alike = [one for one in trials if (one.family, one.columns, one.state) == (
         taken.family, taken.columns, "complete") and loss_of(one) <= reach]
     if taken.family in LINEAR:

@@ -181,6 +181,14 @@ def test_of_linear_models_within_an_error_the_one_with_the_heaviest_penalty_is_t
     assert "less penalised" in told(found).explanation
 
 
+def test_how_linear_models_do_on_other_folds_makes_no_heavier_penalty_as_good_as_the_best() -> None:
+    def flat(plan: Plan, after_epoch: study.AfterEpoch) -> study.Judged:
+        again = plan.parameters.seed != Parameters().seed
+        return study.Judged(1.0 if plan.family == "mlp" else (0.6 if again else 0.5) + plan.parameters.l2, 0.011, 5)
+
+    assert find(planned("auto", trials=8), lambda: flat, notes()).parameters.l2 == 0.01
+
+
 @pytest.mark.parametrize(("drawn", "taken"), [(0.49, "known"), (0.3, "drawn")])
 def test_a_network_found_by_chance_is_taken_only_if_better_by_more_than_an_error(drawn: float, taken: str) -> None:
     known = {"learning_rate": 0.005, "l2": 0.01, "dropout": 0.3, "hidden": (64,)}
