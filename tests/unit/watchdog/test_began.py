@@ -60,7 +60,7 @@ def test_the_gateway_reads_times_causes_and_actions_out_of_what_was_really_noted
     assert None not in (took.detect_s, took.decide_s, took.heal_s)
     ((name, command_id, answered, outcome),) = [
         (one.name, one.command_id, one.answered, one.outcome) for one in actions(message)]
-    assert (name, command_id, answered) == ("restart", command.command_id, "done: started")
+    assert (name, command_id, answered) == ("restart", command.command_id, "done: started; it hung")
     assert outcome.startswith("well again: ")
     text = report.written(message)
     assert "| process | " in text, "the ranking of causes became a table"
