@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A plan of faults against a stack of its own; its page goes to docs/reliability. `matrix` takes some seven hours, `soak`
-# nearly three: chaos.sh PLAN [what `lepton chaos run` takes besides]
+# A plan of faults against a stack of its own; its page goes to docs/reliability. `matrix` takes some seven hours, in one
+# go or, with `--resume FILE`, in several; `soak` nearly three: chaos.sh PLAN [what `lepton chaos run` takes besides]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 plan=$1

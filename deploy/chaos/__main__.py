@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 
 from deploy.chaos import report
-from deploy.chaos.course import Course
+from deploy.chaos.course import Course, keep, kept
 from deploy.chaos.models.corrupting import corrupted
 from deploy.chaos.network import Network
 from deploy.chaos.plan import Plan, part, read
@@ -63,6 +63,7 @@ def main() -> int:
     running.add_argument("--home", type=Path, default=programs.HOME)
     running.add_argument("--rows", type=Path, help="events are made of these, .csv or .jsonl, instead of the plan's")
     running.add_argument("--out", type=Path, help="write the table here, as Markdown")
+    running.add_argument("--resume", type=Path, help="keep outcomes in this file, and strike only what it has none of")
     running.add_argument("--only", action="append", default=[], help="this fault of the plan, once; may be given again")
     running.add_argument("--together", action="store_true", help="the two faults given with --only at once")
     given = parser.parse_args()
@@ -79,8 +80,12 @@ def _run(given: argparse.Namespace) -> int:
         say(f"  {report.line(outcome)}")
         # After each: whoever ends this process does not end what is known.
         _write(given, course, f"after {outcome.fault} the run went on, or was ended from outside")
+        if given.resume is not None:
+            keep(given.resume, course)
 
-    course = Course(plan, told)
+    course = Course(plan, told, kept(given.resume, plan) if given.resume is not None else [])
+    if course.outcomes:
+        say(f"{len(course.outcomes)} outcomes of this plan are in {given.resume} already")
     try:
         asyncio.run(work(course, given.home.expanduser().resolve()))
     except BaseException as failure:

@@ -38,6 +38,10 @@ async def run(stack: Stack, course: Course) -> None:
     when the stack is gone, Missing for a connection that cannot be disturbed.
     """
     plan = course.plan
+    left = [(number, faults) for number, faults in _in_order(plan)
+            if (number, tuple(one.name for one in faults)) not in course.done]
+    if course.spent or not left:
+        return
     for fault in plan.faults:
         if isinstance(fault, Disturb):
             # Known before anything is broken.
@@ -49,7 +53,7 @@ async def run(stack: Stack, course: Course) -> None:
     async with Ledger(stack.broker, plan.pipeline, prefix) as ledger, traffic:
         moment = Moment(stack, plan, stack.clock.now().timestamp())
         await stack.clock.sleep(plan.learn_s)
-        for number, faults in _in_order(plan):
+        for number, faults in left:
             course.in_hand = f"{', with '.join(one.name for one in faults)}, round {number} of {plan.rounds}"
             told = _beside(*faults) if len(faults) == 2 else faults
             if wrong := await moment.come(faults):

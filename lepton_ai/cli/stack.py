@@ -50,12 +50,14 @@ def chaos_run(plan: Annotated[Path, typer.Argument(help="A plan of faults, see d
               rows: Annotated[Path | None, typer.Option(help="Events are made of these, .csv or .jsonl, instead of the "
                                                              "plan's.")] = None,
               out: Annotated[Path | None, typer.Option(help="Write the table here, as Markdown.")] = None,
+              resume: Annotated[Path | None, typer.Option(help="Keep outcomes in this file, and strike only what "
+                                                               "it has none of.")] = None,
               only: Annotated[list[str] | None, typer.Option(help="This fault of the plan, once; may be given "
                                                                  "again.")] = None,
               together: Annotated[bool, typer.Option(help="The two faults given with --only at once.")] = False,
               home: Home = None) -> None:
     """Run a plan: each fault in turn while events flow; exit 1 when something was not as it expects."""
-    files = [("--rows", rows), ("--out", out)]
+    files = [("--rows", rows), ("--out", out), ("--resume", resume)]
     more = [text for name, path in files if path is not None for text in (name, str(path.resolve()))]
     more += [text for name in only or () for text in ("--only", name)] + ["--together"] * together
     _run("deploy.chaos", "run", home, str(plan.resolve()), *more)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from deploy.chaos import __main__ as command
-from deploy.chaos.course import Course
+from deploy.chaos.course import Course, keep, kept
 from deploy.chaos.network import Network
 from deploy.chaos.plan import Plan
 from deploy.chaos.run import run
@@ -22,7 +22,7 @@ from lepton.bus.records import TopicPlan
 from lepton.clock import FakeClock
 from lepton.contracts import topics
 from lepton.contracts.topics import Topic
-from lepton.errors import Missing, Unavailable
+from lepton.errors import Invalid, Missing, Unavailable
 from tests.unit.chaos.asked import asking
 
 
@@ -160,6 +160,53 @@ async def test_a_stack_that_is_gone_ends_the_run_and_what_was_known_stays(world:
         await run(world.stack, course)
     assert [one.fault for one in course.outcomes] == ["a"]
     assert course.ended(raised.value).startswith("at b, round 1 of 1: the stack is gone")
+
+
+async def test_a_second_go_strikes_what_the_first_did_not(world: World, tmp_path: Path) -> None:
+    kind = plan(tmp_path, calm("a"), {"name": "b", "do": "kill", "target": "nobody"}, calm("c"), rounds=2,
+                pairs={"count": 0, "these": [["a", "c"]]})
+    path = tmp_path / "kept" / "outcomes.json"
+    first = Course(kind, lambda outcome: keep(path, first))
+    await run(world.stack, first)
+    assert len(first.outcomes) == 8
+    whole = list(first.outcomes)
+    for known, left in ((0, whole), (4, [whole[1], *whole[4:]]), (8, [whole[1], whole[4]])):
+        first.outcomes[:] = whole[:known]
+        keep(path, first)
+        second = Course(kind, outcomes=kept(path, kind))
+        before = len(second.outcomes)
+        await run(world.stack, second)
+        assert [(one.fault, one.round) for one in second.outcomes[before:]] == [(one.fault, one.round) for one in left]
+
+
+async def test_what_the_plan_has_otherwise_now_is_struck_anew(world: World, tmp_path: Path) -> None:
+    first, path = await world.run(plan(tmp_path, *(calm(name) for name in "abc"))), tmp_path / "kept.json"
+    keep(path, first)
+    (tmp_path / "moved").mkdir()
+    now = plan(tmp_path / "moved", calm("a"), {**calm("b"), "for_s": 2}, calm("d"))
+    assert [one.fault for one in kept(path, now)] == ["a"]
+    flow = now.flow.model_copy(update={"events_per_s": 2e-3})
+    assert kept(path, now.model_copy(update={"flow": flow})) == []
+
+
+async def test_outcomes_that_spent_the_budget_are_not_gone_on_from(world: World, tmp_path: Path) -> None:
+    world.gateway.opens_s = -1
+    first = await world.run(plan(tmp_path, *(calm(name) for name in "abc"), budget={"unwell": 1}))
+    second = Course(first.plan, outcomes=first.outcomes[:])
+    await run(world.stack, second)
+    assert len(second.outcomes) == 2 and second.ended() == first.ended()
+
+
+@pytest.mark.parametrize(("text", "why"), [
+    ('{"plan": "other", "faults": {}, "outcomes": []}', "of the plan other, not mine"),
+    ('{"outcomes": 3}', "no outcomes"), ("\0", "no outcomes")])
+def test_outcomes_of_something_else_are_refused(text: str, why: str, tmp_path: Path) -> None:
+    path = tmp_path / "kept.json"
+    path.write_text(text)
+    with pytest.raises(Invalid, match=why) as refused:
+        kept(path, plan(tmp_path, calm("a")))
+    assert (refused.value.field, refused.value.place) == ("--resume", str(path))
+    assert kept(tmp_path / "none.json", plan(tmp_path, calm("a"))) == []
 
 
 async def test_what_is_seen_a_little_after_a_fault_that_should_not_be_is_held_against_it(
