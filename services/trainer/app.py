@@ -69,7 +69,8 @@ def assemble(settings: TrainerSettings, service: Service, broker: Broker, databa
     clock, telemetry = service.clock, service.telemetry
     broker, database = bus_calls.counted(broker, telemetry.calls), store_calls.counted(database, telemetry.calls)
     identity = Identity.load(settings.keys_dir / "trainer.json")
-    admission = Admission(TrustStore.load(settings.trust_dir))
+    trust = TrustStore.load(settings.trust_dir)
+    admission = Admission(trust)
     producer = Producer(broker, settings.instance, telemetry)
 
     def sign(state: ModelState) -> None:
@@ -87,7 +88,7 @@ def assemble(settings: TrainerSettings, service: Service, broker: Broker, databa
         return Care(clock, service.health.check(what, FOLLOW_DEADLINE_S), telemetry)
 
     pipelines = AnnouncedPipelines(broker, care("pipelines"), settings.instance)
-    training = Training(stores, Planner(stores, pipelines.states, bounds, tell, clock),
+    training = Training(stores, Planner(stores, pipelines.states, trust, bounds, tell, clock),
                         Publisher(stores, identity, bounds.lease_s, tell, clock), folders, tell, bounds, clock)
     trigger = RowTrigger(stores, pipelines.states, tell, bounds, clock)
     requests = Requests(stores, pipelines.states, tell, clock)

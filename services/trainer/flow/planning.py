@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import cast
+from typing import Literal, cast
 
 import pyarrow as pa
 from pydantic import ValidationError
@@ -18,7 +18,8 @@ from lepton.contracts.pb.pipelines_pb2 import PipelineState
 from lepton.contracts.pb.training_pb2 import TRAINING_KIND_IMPORT, TrainingCommand
 from lepton.contracts.pipeline import Pipeline
 from lepton.contracts.pipeline_blocks import Gate, LabelType, Task
-from lepton.errors import Invalid, Missing, Unavailable
+from lepton.contracts.signing import TrustStore, verify_manifest
+from lepton.errors import Invalid, Missing, Refused, Unavailable
 from lepton.store.pipelines import generations_of
 from lepton.store.runs import ClaimedRun
 from services.trainer.core.continuing.beginning import beginning, named_version
@@ -49,6 +50,10 @@ STREAM, IMPORTED = "stream.npz", "imported.onnx"
 ANNOUNCED_WITHIN_S, LOOK_EVERY_S = 5.0, 0.1
 # So many pipelines are kept parsed; beyond it one is parsed again.
 _KEPT_SPECS = 256
+_UNTRUSTED = {
+    "parent": "name another version, restore the registry from a backup, or put its signer's key into LEPTON_TRUST_DIR",
+    "champion": "promote a version that is as it was signed, restore the registry from a backup, or put its signer's "
+                "key into LEPTON_TRUST_DIR"}
 
 
 @lru_cache(maxsize=_KEPT_SPECS)
@@ -59,8 +64,10 @@ def parsed(spec_json: str) -> Pipeline:
 class Planner:
     """Makes plans. All that one needs is copied into the run's folder, so that the run can be resumed as it was."""
 
-    def __init__(self, stores: Stores, announced: Pipelines, bounds: Bounds, tell: Tell, clock: Clock) -> None:
+    def __init__(self, stores: Stores, announced: Pipelines, trust: TrustStore, bounds: Bounds, tell: Tell,
+                 clock: Clock) -> None:
         self._stores = stores
+        self._trust = trust
         self._announced = announced
         self._bounds = bounds
         self._tell = tell
@@ -186,7 +193,11 @@ class Planner:
     async def _champion(self, registry: ModelState, spec: Pipeline, folder: Folder) -> Rival | None:
         """The champion beside the plan, where it can be measured on the same rows."""
         version = _version(registry.versions, registry.champion)
-        if version is None or version.manifest.input_schema_digest != spec.input_schema_digest():
+        if version is None:
+            return None
+        # Before anything it says is believed: by a form that is not its own it would escape the comparison.
+        self._verify(version, registry.model, "champion")
+        if version.manifest.input_schema_digest != spec.input_schema_digest():
             return None
         if version.manifest.task != MODEL_TASKS[spec.task or ""]:
             return None
@@ -207,16 +218,30 @@ class Planner:
             return None, None
         theirs = registry if begun.model == registry.model else await self._registry(begun.model)
         version = named_version(begun, theirs, family)
+        self._verify(version, begun.model, "parent")
         try:
             await folder.write(PARENT, await self._stores.artifacts.get(version.manifest.lineage.weights_sha256))
         except (Missing, Unavailable) as error:
             if begun.asked:
                 raise no_resource(f"the weights of version {version.version} of {begun.model} cannot be read: "
-                                  f"{error.message}", "train without it, or restore the artefact") from error
+                                  f"{error.message}", "train without it, or restore the artefact",
+                                  "parent_unreadable") from error
             self._tell.trouble("weights_unreadable", str(error), f"{begun.model} version {version.version}")
             return None, None
         foreign = "" if begun.model == registry.model else begun.model
         return Rival(version=version.version, classes=tuple(version.manifest.classes), model=foreign), begun.transfer
+
+    def _verify(self, version: ModelVersion, model: str, part: Literal["parent", "champion"]) -> None:
+        """Raises RunFailed unless a trainer trusted here signed what the registry says of `model`'s version, the
+        digests of its files among it: the store gives bytes of a digest, the database says which digest."""
+        try:
+            if version.model != model:
+                raise Refused("it is a version of another model", place=version.model)
+            verify_manifest(self._trust, version, self._clock.now())
+        except Refused as error:
+            where = f" ({error.place})" if error.place else ""
+            raise no_resource(f"the {part}, version {version.version} of {model}, is not as a trusted trainer signed "
+                              f"it: {error.message}{where}", _UNTRUSTED[part], f"untrusted_{part}") from error
 
 
 def _learnable(spec: Pipeline) -> tuple[ModelSpec, Gate]:

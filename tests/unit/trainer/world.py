@@ -158,7 +158,7 @@ class World:
         self.spec = pipeline.parse(SPEC)
 
     def planner(self) -> Planner:
-        return Planner(self.stores, lambda: self.pipelines, self.bounds, self.tell, self.clock)
+        return Planner(self.stores, lambda: self.pipelines, self.trust(), self.bounds, self.tell, self.clock)
 
     def publisher(self) -> Publisher:
         return Publisher(self.stores, self.identity, self.bounds.lease_s, self.tell, self.clock)
