@@ -1,7 +1,7 @@
 """Every benchmark, one after the other, nothing else running: `make bench`. Figures also go to .local/bench/*.json.
 
     python -m tests.bench [latency] [predictor] [scoring] [wire] [peers] [flat] [ingest] [windows] [streaming] [trainer]
-                          [scores] [auto] [platform] [watchdog] [drift]
+                          [scores] [auto] [idle] [platform] [watchdog] [drift]
 
 Those named, or all.
 """
@@ -53,7 +53,7 @@ ALL: Mapping[str, Callable[[], None]] = {
     "streaming": lambda: run("tests.bench.bench_streaming"), "trainer": lambda: run("tests.bench.bench_trainer"),
     "scores": lambda: run("tests.bench.bench_scores"),
     "auto": lambda: run("tests.bench.bench_scores", None, "--search", str(AUTO_S), "--folded"),
-    "platform": platform,
+    "idle": lambda: run("tests.bench.bench_idle"), "platform": platform,
     "watchdog": lambda: run("tests.bench.watchdog.decisions"),
     "drift": lambda: run("tests.bench.watchdog.drift")}
 
