@@ -23,7 +23,7 @@ from deploy.local.ports import NETWORK
 from deploy.local.steps import ended, say
 from lepton.bus import kafka
 from lepton.clock import SystemClock
-from lepton.errors import Missing
+from lepton.errors import Invalid, Missing
 from lepton.store.mongo import Database
 
 
@@ -72,6 +72,9 @@ def main() -> int:
 
 def _run(given: argparse.Namespace) -> int:
     plan = read(given.plan, given.rows)
+    if given.resume is not None and (given.only or given.together):
+        raise Invalid("what is gone on with is a whole plan", field="--resume", place=plan.name,
+                      remedy="leave out --only and --together, or --resume")
     if given.only or given.together:
         plan = part(plan, given.only, together=given.together)
 

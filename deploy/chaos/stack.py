@@ -11,7 +11,7 @@ from deploy.chaos import verdict
 from deploy.chaos.models.promoting import Corrupt
 from deploy.chaos.network import Network
 from deploy.chaos.plan import Fault, Plan, Starve, Strike
-from deploy.supervisor import ProcessManager
+from deploy.supervisor import ENDED, ProcessManager
 from lepton.bus.records import Broker
 from lepton.clock import Clock
 from lepton.errors import Missing, Unavailable
@@ -67,12 +67,14 @@ class Stack:
         if found is None:
             return ["the gateway cannot say"]
         try:
-            names = [one.name for one in self.control.processes() if one.state == "RUNNING"]
+            known = self.control.processes()
         except Unavailable as failure:
             return [str(failure)]
         return [*(f"{one['symptom']} of {one['cause']}, {one['state']}" for one in found
                   if one["state"] in verdict.OPEN),
-                *[f"{name} is not ready" for name in names if not await self.ready(name)]]
+                *[f"{one.name} is {one.state}" for one in known if one.state in ENDED],
+                *[f"{one.name} is not ready" for one in known if one.state == "RUNNING"
+                  and not await self.ready(one.name)]]
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """How much of its processors, memory, disk and file handles this process and its machine have used up, as shares."""
 
+import errno
 import resource
 import socket
 from collections.abc import Iterator
@@ -36,6 +37,16 @@ class Resources:
 
     def read(self, now: float) -> Iterator[Reading]:
         """Names, values and attributes of what is to be said at `now`, in monotonic seconds."""
+        try:
+            yield from self._own()
+            yield from self._machine(now)
+        except OSError as error:
+            # To look takes a file handle. A process that has none left still says so, and that it lives.
+            if error.errno != errno.EMFILE:
+                raise
+            yield names.FILES_SHARE, 1.0, {}
+
+    def _own(self) -> Iterator[Reading]:
         memory = self._process.memory_info()
         rss = memory.rss
         yield names.CPU_SHARE, self._process.cpu_percent() / 100, {}
@@ -44,6 +55,8 @@ class Resources:
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if files != resource.RLIM_INFINITY:
             yield names.FILES_SHARE, self._process.num_fds() / files, {}
+
+    def _machine(self, now: float) -> Iterator[Reading]:
         if self._host_at is not None and now - self._host_at < HOST_EVERY_S:
             return
         self._host_at = now

@@ -124,7 +124,8 @@ def paused() -> Sequence[Command]:
 def line_stopped() -> Sequence[Command]:
     """Of a pipeline that wants its dead letters back, now: they are chosen by time."""
     world = World()
-    world.wall_ahead_s = datetime.now(UTC).timestamp() - WALL_S - world.now
+    # So that the line stopped some seconds ago, and goes on late enough for a letter that is still to be made.
+    world.wall_ahead_s = datetime.now(UTC).timestamp() - WALL_S - world.now + 45
     world.healthy()
     world.tick(afterwards.SHOP)
     afterwards.stop(world)

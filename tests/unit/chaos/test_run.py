@@ -36,6 +36,7 @@ class Control:
 
     def __init__(self, clock: FakeClock) -> None:
         self.began = {"watchdog": clock.now().timestamp(), "ingest": clock.now().timestamp()}
+        self.states: dict[str, str] = {}
         self.is_alive = True
 
     def alive(self) -> bool:
@@ -49,7 +50,7 @@ class Control:
     def process(self, name: str) -> Process:
         if name not in self.began:
             raise Missing("the process manager has no such program", field=name)
-        return Process(name, "RUNNING", 0, 0, int(self.began[name]), "")
+        return Process(name, self.states.get(name, "RUNNING"), 0, 0, int(self.began[name]), "")
 
 
 class Gateway:
@@ -144,6 +145,13 @@ async def test_before_a_stack_that_is_not_well_in_time_a_fault_is_left_out_and_t
     assert (second.left_out, second.shortcomings) == ("", ())
 
 
+async def test_a_stack_without_one_of_its_processes_is_not_well(world: World, tmp_path: Path) -> None:
+    world.control.states = {"ingest": "EXITED", "watchdog": "STOPPED"}
+    (only,) = (await world.run(plan(tmp_path, calm("a")))).outcomes
+    assert only.left_out == "unwell"
+    assert only.shortcomings[0].endswith(": ingest is EXITED")
+
+
 async def test_a_stack_that_stays_unwell_is_given_up(world: World, tmp_path: Path) -> None:
     world.gateway.opens_s = -1
     course = await world.run(plan(tmp_path, *(calm(name) for name in "abc"), budget={"unwell": 1}))
@@ -209,6 +217,17 @@ def test_outcomes_of_something_else_are_refused(text: str, why: str, tmp_path: P
     assert kept(tmp_path / "none.json", plan(tmp_path, calm("a"))) == []
 
 
+def test_a_part_of_a_plan_is_not_gone_on_with(
+        monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path)
+    (tmp_path / "kept.json").write_text("kept")
+    monkeypatch.setattr("sys.argv", ["lepton chaos", "run", str(tmp_path / "plan.yaml"), "--only", "a", "--resume",
+                                     str(tmp_path / "kept.json")])
+    assert command.main() == 1
+    assert "leave out --only" in capsys.readouterr().err
+    assert (tmp_path / "kept.json").read_text() == "kept"
+
+
 async def test_what_is_seen_a_little_after_a_fault_that_should_not_be_is_held_against_it(
         world: World, tmp_path: Path) -> None:
     # Well for 1 s, 2 s before it and 1 s of it: then the incident opens.
@@ -260,6 +279,16 @@ async def test_one_that_begins_anew_again_and_again_gets_no_rest(world: World, t
     assert "again and again" in await Moment(restless, one, clock.now().timestamp()).come(one.faults)
 
 
+def written(folder: Path) -> Path:
+    """A plan of a and b, as a file."""
+    plan(folder, calm("a"))
+    path = folder / "plan.yaml"
+    path.write_text("apiVersion: lepton/v1\nkind: Chaos\nmetadata: {name: mine}\npipeline: shop\n"
+                    "settle_s: 1\nwell_s: 1\nflow: {rows: rows.csv, label: y, events_per_s: 0.001, calls_per_s: 0}\n"
+                    "faults: [{name: a, do: nothing, for_s: 1}, {name: b, do: nothing}]\n")
+    return path
+
+
 def test_the_page_is_written_with_what_is_known_when_the_run_fails(
         monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async def work(course: Course, home: Path) -> None:
@@ -272,17 +301,13 @@ def test_the_page_is_written_with_what_is_known_when_the_run_fails(
             course.told = gone
             await run(world.stack, course)
 
-    path = tmp_path / "plan.yaml"
-    plan(tmp_path, calm("a"))
-    path.write_text("apiVersion: lepton/v1\nkind: Chaos\nmetadata: {name: mine}\npipeline: shop\n"
-                    "settle_s: 1\nwell_s: 1\nflow: {rows: rows.csv, label: y, events_per_s: 0.001, calls_per_s: 0}\n"
-                    "faults: [{name: a, do: nothing, for_s: 1}, {name: b, do: nothing}]\n")
+    path = written(tmp_path)
     monkeypatch.setattr(command, "work", work)
     monkeypatch.setattr("sys.argv", ["lepton chaos", "run", str(path), "--out", str(tmp_path / "out.md")])
     assert command.main() == 1
-    written = (tmp_path / "out.md").read_text()
-    assert "**Not the whole plan: at b, round 1 of 1: the stack is gone" in written
-    assert "`--only a`" in written
+    told = (tmp_path / "out.md").read_text()
+    assert "**Not the whole plan: at b, round 1 of 1: the stack is gone" in told
+    assert "`--only a`" in told
     said = capsys.readouterr()
     assert "Ended before its time: at b" in said.out
     assert "the stack is gone" in said.err

@@ -212,7 +212,7 @@ async def test_a_writer_that_outran_the_list_takes_the_rows_out_again(world: Wor
     settled = await Upkeep(world.database).at("shop", "features", 1, segment.partition, segment.first)
     assert settled is not None and (settled.rows, settled.erased_rows) == (segment.rows - 1, 1)
     counted = {(removed, job) for _, removed, job, _ in (await Upkeep(world.database).rewrites("shop")).values()}
-    assert counted == {(1, "job")}, "what a writer takes out late, the job that is to blame reports"
+    assert counted == {(1, "job")}, "what a writer takes out late is of the newest erasure"
 
 
 def test_the_logs_have_forgotten_before_the_list_does() -> None:

@@ -1,5 +1,7 @@
 import asyncio
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -175,6 +177,24 @@ def test_the_memory_of_a_container_is_what_it_is_allowed(tmp_path: Path) -> None
     assert memory_limit((limit,), 100) == 40
     limit.write_text("4000\n")
     assert memory_limit((limit,), 100) == 100
+
+
+NO_HANDLES = """
+import os, resource, sys
+from pathlib import Path
+from lepton.contracts import names
+from lepton.runtime.resources.reading import Resources
+read = Resources(Path(sys.argv[1]))
+list(read.read(0.0))
+most = max(os.open("/dev/null", os.O_RDONLY) for _ in range(64))
+resource.setrlimit(resource.RLIMIT_NOFILE, (most + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+print([value for name, value, _ in read.read(10.0) if name == names.FILES_SHARE])
+"""
+
+
+def test_a_process_without_a_handle_left_still_says_so(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", NO_HANDLES, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[1.0]\n", "")
 
 
 @pytest.mark.parametrize(("which", "what"), [(resource.RLIMIT_DATA, "data"), (resource.RLIMIT_AS, "vms")])
