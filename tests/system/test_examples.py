@@ -60,7 +60,8 @@ async def test_a_recorded_stream_with_windows_and_late_labels(stack: LocalStack,
 
 async def test_a_table_that_is_pulled(stack: LocalStack) -> None:
     clinic = stack.client_env["LEPTON_SOURCE_CLINIC_URL"].removeprefix("sqlite:///")
-    if not Path(clinic).exists():  # In a stack that is kept it is filled already.
+    # In a stack that is kept it is filled already.
+    if not await asyncio.to_thread(Path(clinic).exists):
         await run(stack, "diabetes.fill", "--database", clinic, "--rate", "0")
     await stack.lepton("apply", "-f", str(ROOT / "examples" / "diabetes" / "pipeline.yaml"))
     answer = await first_answer(stack, "diabetes", {"age": 59, "sex": "a", "bmi": 32.1, "blood_pressure": 101})

@@ -193,7 +193,8 @@ print([value for name, value, _ in read.read(10.0) if name == names.FILES_SHARE]
 
 
 def test_a_process_without_a_handle_left_still_says_so(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", NO_HANDLES, str(tmp_path)], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", NO_HANDLES, str(tmp_path)], capture_output=True, text=True,
+                          check=False)
     assert (done.stdout, done.stderr) == ("[1.0]\n", "")
 
 
