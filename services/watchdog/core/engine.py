@@ -29,8 +29,8 @@ from services.watchdog.core.inputs import (
 from services.watchdog.core.orders.command import Command
 from services.watchdog.core.remedy import Budget, Permit
 from services.watchdog.core.rules import symptoms
-from services.watchdog.core.safety import afterwards, also, looping, pausing, stopping
-from services.watchdog.core.safety.blast import spares
+from services.watchdog.core.safety import afterwards, also, looping, pausing, renewing, stopping
+from services.watchdog.core.safety.blast import spares, waits
 from services.watchdog.core.safety.policy import Flaps, awaited_s, only_told, unbidden, under_maintenance
 from services.watchdog.core.safety.rung import Rung
 from services.watchdog.core.safety.verdict import Finding, Verdict
@@ -209,6 +209,8 @@ class Engine:
                 self._escalate(incident, f"nobody approved {incident.awaiting} in time", tick)
         elif incident.state == life.SUSPECTED:
             self._climb(incident, "no command can cure it", tick)
+        elif renewing.back(incident, self.state, tick.monotonic_s):
+            self._escalate(incident, renewing.BACK, tick)
         elif incident.state == life.ESCALATED:
             self._retry(incident, tick)
         elif verdict.finding is Finding.WORSE or tick.monotonic_s >= incident.deadline:
@@ -303,16 +305,20 @@ class Engine:
         elif rung.action in SCALES and (
                 tick.monotonic_s >= max(incident.since, incident.commanded_at) + 2 * rung.verify_s):
             self._escalate(incident, "not all of its processes are ready", tick)
+        elif permit is Permit.GO:
+            self._waits(incident, waits(self.state, incident, self.open.values(), tick.monotonic_s), tick)
 
     def _labels_first(self, incident: Incident, rung: Rung, tick: Tick) -> bool:
         """Whether a training waits since labels are wrong, or may be: what they teach would only be undone. Somebody is
         told once: a model that does not answer cannot show that they are right again."""
         wrong = self.state.labels_wrong(incident.pipeline)
-        if wrong and all(note.what != "waits" for note in incident.timeline):
-            told = f"{rung.action} waits until labels are right: {wrong}"
+        self._waits(incident, wrong and f"{rung.action} waits until labels are right: {wrong}", tick)
+        return bool(wrong) or self.state.labels_unsure(incident.pipeline)
+
+    def _waits(self, incident: Incident, told: str, tick: Tick) -> None:
+        if told and all(note.what != "waits" for note in incident.timeline):
             self._put(life.noted(incident, "waits", told, tick),
                       alert=f"a person is needed: {incident.timeline[0].detail}; {told}")
-        return bool(wrong) or self.state.labels_unsure(incident.pipeline)
 
     def _command_or_ask(self, incident: Incident, rung: Rung, tick: Tick) -> None:
         within_s = awaited_s(rung.action, self.state.rules.get(incident.pipeline), self.state.thresholds)
@@ -336,7 +342,7 @@ class Engine:
         blamed = at_fault(incident, self.state) if rung.action == "tune" else ""
         if blamed:
             incident = life.noted(incident, "diagnosed", f"{PARAMETERS}: {blamed}", tick)
-        incident = self._aimed(incident)
+        incident = remedy.aimed(incident, self.state)
         command = remedy.command(incident, rung, self.state, tick)
         self._budget.charge(incident, rung.action, tick.monotonic_s)
         if rung.action == "scale_out":
@@ -350,13 +356,6 @@ class Engine:
                                held_until=tick.monotonic_s + self.state.thresholds.hold_s)
         self._put(life.commanded(incident, command.command_id, rung.action, rung.verify_s, tick), command=command,
                   alert=f"{rung.action} of {incident.target}: {incident.timeline[0].detail}")
-
-    def _aimed(self, incident: Incident) -> Incident:
-        """A later rung is about the version that answers now, or the process that is silent now."""
-        model = self.state.models.get(incident.pipeline)
-        alive = self.state.lives.by_name.get(incident.target.removeprefix("instance:"))
-        return replace(incident, from_version=model.champion if model is not None else incident.from_version,
-                       boot_id=alive.boot_id if alive is not None else incident.boot_id)
 
     def _retry(self, incident: Incident, tick: Tick) -> None:
         """A process that stays silent is restarted again, slowly: what kept it down may be gone by now. A pipeline that

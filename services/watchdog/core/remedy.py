@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
+from msgspec.structs import replace
+
 from services.watchdog.core.capacity.bounds import one_more, wanted
 from services.watchdog.core.diagnosis.training import TRAININGS, of_failure, of_loss
 from services.watchdog.core.incident import following, part
@@ -13,7 +15,7 @@ from services.watchdog.core.inputs import Incident, Rules, Thresholds, Tick
 from services.watchdog.core.load.levels import NOTHING
 from services.watchdog.core.orders.command import Command
 from services.watchdog.core.safety import pausing
-from services.watchdog.core.safety.draining import drainable, odd_one_out
+from services.watchdog.core.safety.draining import DRAIN_S, DRAINED_S, drainable, odd_one_out
 from services.watchdog.core.safety.rung import Rung
 from services.watchdog.core.state import State
 from services.watchdog.core.symptom import (
@@ -51,12 +53,8 @@ from services.watchdog.core.symptom import (
 SELF_HEALING = frozenset({"watchdog", "actuator"})
 # A process that still works may finish what it has in hand.
 RENEW_GRACE_S = 10.0
-# So long the requests of a process that is drained have to end.
-DRAIN_S = 10.0
 # The answer that a drain has ended, or has not, comes within this time after the one that its requests have.
 DRAIN_ANSWER_S = 8.0
-# A drained process waits so long for its restart; then it serves again.
-DRAINED_S = 60.0
 # What was refused so long before it showed that too much was belongs to the same trouble.
 BEFORE_SHOWN_S = 60.0
 # A search, and the training with what it found, may take so long, and then has as long as any training to show.
@@ -250,6 +248,14 @@ def _restored(incident: Incident, state: State, tick: Tick) -> Iterator[tuple[st
         return
     fields.let_go(name, tick.monotonic_s)
     yield "restore", incident.target, {"field": name}
+
+
+def aimed(incident: Incident, state: State) -> Incident:
+    """A later rung is about the version that answers now, or the process that is silent now."""
+    model = state.models.get(incident.pipeline)
+    alive = state.lives.by_name.get(incident.target.removeprefix("instance:"))
+    return replace(incident, from_version=model.champion if model is not None else incident.from_version,
+                   boot_id=alive.boot_id if alive is not None else incident.boot_id)
 
 
 def _arguments(incident: Incident, rung: Rung, state: State, tick: Tick) -> dict[str, str]:

@@ -49,7 +49,7 @@ from services.watchdog.core.rows.patterns import AllPatterns
 from services.watchdog.core.signals import Lives
 from services.watchdog.core.slo.promises import Promises
 from services.watchdog.core.slo.speed import Speeds
-from services.watchdog.core.summaries.counts import Labelled, Opined, RowsSeen
+from services.watchdog.core.summaries.counts import Labelled, Opined, RowsSeen, total
 
 PREDICTOR = "predictor"
 
@@ -140,14 +140,15 @@ class State:
                 self._rule(one)
             case ModelSeen():
                 self._model(one, now)
+            case RowsSeen(brief=True):
+                self.patterns.long_ago(one, now)
             case RowsSeen() if one.pipeline in self.rules:
                 sources = self.sources.setdefault(one.pipeline, Sources())
                 sources.see(one, self.rules[one.pipeline], now)
                 self.fields.setdefault(one.pipeline, Fields()).see(one, self.rules[one.pipeline], now)
                 self.schemas.setdefault(one.pipeline, Schemas()).see(one, self.rules[one.pipeline], now)
                 self.patterns.rows(one, now, sources.bad(self.rules[one.pipeline], now))
-                came = sum(source.accepted + source.rejected for source in one.sources)
-                self.work.add("ingest", came, came, now)
+                self.work.add("ingest", total(one), total(one), now)
             case Predicted():
                 self.patterns.answered(one, now)
                 self.estimates.answered(one, now, lambda: self._labelled_well(one.pipeline))
@@ -213,6 +214,10 @@ class State:
         """Whether labels came since this watchdog began, so that it knows of their absence; of none there are, too."""
         rules = self.rules.get(pipeline)
         return rules is None or rules.quality is None or self.patterns.labelled_before(pipeline)
+
+    def volume_known(self, pipeline: str) -> bool:
+        """Whether enough summaries came since this watchdog began to say how many rows come; of no pipeline, too."""
+        return pipeline not in self.rules or self.patterns.volume_known(pipeline)
 
     def labels_wrong(self, pipeline: str) -> str:
         """How its labels are wrong, as far as that is known now; empty while they are not."""

@@ -5,6 +5,7 @@ from services.watchdog.core.inputs import READY, STARTING, Incident, Tick
 from services.watchdog.core.proof import kept_out
 from services.watchdog.core.rules import pipeline_of
 from services.watchdog.core.safety import looping, pausing, renewing
+from services.watchdog.core.safety.draining import DRAIN_S, DRAINED_S
 from services.watchdog.core.safety.verdict import Finding, Verdict
 from services.watchdog.core.signals import Life
 from services.watchdog.core.state import State
@@ -12,6 +13,7 @@ from services.watchdog.core.symptom import (
     BUS,
     LOAD_AHEAD,
     NO_LABELS,
+    NO_ROWS,
     OF_LOAD,
     OUTSIDE,
     SLOW_MODEL,
@@ -74,12 +76,14 @@ def look(incident: Incident, state: State, tick: Tick) -> Verdict:
 
 def _drained(incident: Incident, state: State, now: float) -> Verdict | None:
     """That it is quiet now shows nothing: its restart follows once it is drained, or cannot be. None once it is another
-    process by now."""
+    process by now, or has served again since, as it does where the restart must wait too long."""
     life = state.lives.by_name.get(incident.target.removeprefix("instance:"))
     if incident.state != "commanded" or life is None or life.leaving or incident.boot_id not in ("", life.boot_id):
         return None
     if not state.lives.may_judge(now):
         return WAIT
+    if life.state == READY and now > incident.commanded_at + DRAIN_S + DRAINED_S:
+        return None
     if incident.answered:
         return Verdict(Finding.WORSE, "it has no more requests" if incident.answered == "done" else
                        f"the drain was {incident.answered}")
@@ -105,7 +109,8 @@ def _quiet(incident: Incident, state: State, now: float) -> Verdict:
     if not state.lives.may_judge(now):
         return WAIT
     if (incident.symptom == OUTSIDE and not state.outside.known(incident.cause)) or (
-            incident.symptom == NO_LABELS and not state.labels_heard(incident.pipeline)):
+            incident.symptom == NO_LABELS and not state.labels_heard(incident.pipeline)) or (
+            incident.symptom in (NO_ROWS, SURGE) and not state.volume_known(incident.pipeline)):
         return OPEN
     if (incident.symptom, incident.cause) in state.standing:
         return _refused(incident) or _run_failed(incident, state) or OPEN
@@ -170,7 +175,7 @@ def _process(incident: Incident, state: State, now: float) -> Verdict:
     """Well once a new process is ready, or the old one speaks again; only a bus that carries shows anything else."""
     life = state.lives.by_name.get(incident.target.removeprefix("instance:"))
     if life is None or life.leaving:
-        return Verdict(Finding.WELL, "it said goodbye: nobody expects it any more")
+        return renewing.departed(incident, state, now)
     if not state.lives.may_judge(now):
         return WAIT
     if not life.heard or state.lives.silent(life, now) or life.heard_at <= incident.since:

@@ -35,13 +35,15 @@ class Source:
     """Who takes a topic's messages, and how many records of each partition before the present are read at start.
 
     `check` raises Invalid for one whose bytes nobody has read yet, where it is not wanted. Records that are not `ours`
-    are others' to read and to refuse.
+    are others' to read and to refuse. Of as many as `before` ahead of the history, `brief` takes what is wanted.
     """
 
     take: Callable[[Message], None]
     history: int = 0
     check: Callable[[Message], None] = lambda message: None
     ours: Callable[[Record], bool] = lambda record: True
+    brief: Callable[[Message], None] = lambda message: None
+    before: int = 0
 
 
 class Refusals:
@@ -105,11 +107,13 @@ class Feed:
         places = sorted(reader.assignment())
         ends, begins = await reader.end_offsets(places), await reader.begin_offsets(places)
         looked_at = await reader.committed(places)
-        bounds = {place: _Bounds(max(begins[place], ends[place] - self._sources[place.topic].history),
-                                 max(looked_at.get(place, begins[place]), ends[place] - MAX_OWED))
-                  for place in places}
-        for place, found in bounds.items():
-            await reader.seek(place, max(begins[place], min(found.wanted, found.owed)))
+        bounds = {}
+        for place in places:
+            source, begin, end = self._sources[place.topic], begins[place], ends[place]
+            wanted = max(begin, end - source.history)
+            found = bounds[place] = _Bounds(wanted, max(looked_at.get(place, begin), end - MAX_OWED),
+                                            max(begin, wanted - source.before))
+            await reader.seek(place, max(begin, min(found.brief, found.owed)))
         return bounds
 
     async def _follow(self, reader: Reader, bounds: Mapping[Place, "_Bounds"], stop: asyncio.Event) -> None:
@@ -141,6 +145,8 @@ class Feed:
             message = message_of(record)
             if record.offset >= bounds.wanted:
                 source.take(message)
+            elif record.offset >= bounds.brief:
+                source.brief(message)
             elif record.offset >= bounds.owed:
                 source.check(message)
         except LeptonError as error:
@@ -159,7 +165,9 @@ class Feed:
 
 @dataclass(frozen=True, slots=True)
 class _Bounds:
-    """Of a partition: the first offset whose message is `wanted`, and the first whose dead letter is still `owed`."""
+    """Of a partition: the first offset whose message is `wanted`, the first whose dead letter is still `owed`, and the
+    first of those before the wanted of which a `brief` look is."""
 
     wanted: int
     owed: int
+    brief: int

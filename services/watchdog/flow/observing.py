@@ -161,8 +161,10 @@ class Observing:
         joiner.classes = {one.version: tuple(one.manifest.classes) for one in state.versions}
         self.put(translate.model(state))
 
-    def summary(self, summary: quality_pb2.QualitySummary) -> None:
-        self.put(translate.rows(summary, self._clock.now().timestamp()))
+    def summary(self, summary: quality_pb2.QualitySummary, *, brief: bool = False) -> None:
+        """`brief`: one of long ago, of which only the number of rows is kept: what is usual is learnt from it."""
+        now_s = self._clock.now().timestamp()
+        self.put(translate.counted(summary, now_s) if brief else translate.rows(summary, now_s))
 
     def predicted(self, pipeline: str, served: Iterable[Served]) -> None:
         joiner = self._joiners.get(pipeline)

@@ -245,12 +245,22 @@ def model(state: models_pb2.ModelState) -> ModelSeen:
     return ModelSeen(state.model, state.revision, state.champion, state.previous_champion, metrics, held_out)
 
 
+def counted(summary: quality_pb2.QualitySummary, now_s: float) -> RowsSeen:
+    """How many rows came, and nothing else of it."""
+    accepted, rejected = (sum(getattr(one, name) for one in summary.sources) for name in ("accepted", "rejected"))
+    return RowsSeen(summary.pipeline, (SourceRows("", accepted, rejected, 0, 0),), _age_s(summary, now_s), brief=True)
+
+
+def _age_s(summary: quality_pb2.QualitySummary, now_s: float) -> float:
+    return max(0.0, now_s - _seconds(summary.interval_end))
+
+
 def rows(summary: quality_pb2.QualitySummary, now_s: float) -> RowsSeen:
-    age_s = max(0.0, now_s - _seconds(summary.interval_end))
     return RowsSeen(summary.pipeline, tuple(
         SourceRows(one.source, one.accepted, one.rejected, one.outliers, one.missing) for one in summary.sources),
-        age_s, tuple(_field(one) for one in summary.fields), summary.duplicates + summary.content_duplicates,
-        summary.late, _joint(summary.joint) if summary.HasField("joint") else None,
+        _age_s(summary, now_s), tuple(_field(one) for one in summary.fields),
+        summary.duplicates + summary.content_duplicates, summary.late,
+        _joint(summary.joint) if summary.HasField("joint") else None,
         tuple(_schema(one) for one in summary.schemas))
 
 

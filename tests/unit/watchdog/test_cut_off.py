@@ -7,8 +7,9 @@ import pytest
 from lepton.clock import FakeClock
 from lepton.contracts.pb.telemetry_pb2 import Instance
 from lepton.runtime.service import Service
-from services.watchdog.core.inputs import Reached
+from services.watchdog.core.inputs import Announced, Answered, Reached
 from services.watchdog.core.journal import replay
+from services.watchdog.core.safety.renewing import AWAY
 from services.watchdog.edge.doors import who
 from services.watchdog.flow.observing import Observing
 from services.watchdog.flow.probing import Probing
@@ -47,6 +48,28 @@ def test_one_that_stays_cut_off_is_begun_anew_in_order_then_a_person_is_told(wor
     silent_but_reached(world, 100)
     assert world.last().state == "escalated"
     assert world.orders() == [("restart", "instance:ingest")]
+
+
+@pytest.mark.parametrize("answered", ["done", "failed"])
+def test_one_whose_restart_took_it_away_is_well_only_with_a_new_process(world: World, answered: str) -> None:
+    boot = world.beating.pop("ingest")
+    silent_but_reached(world, 40)
+    world.tick(Answered(world.commands()[0].command_id, answered, "it ended"), Announced("ingest", gone=True))
+    world.run(95)
+    assert (world.last().state, world.last().verdict) == ("escalated", AWAY)
+    world.tick(Announced("ingest", "ingest", "starting"))
+    world.beating["ingest"] = f"{boot}-again"
+    world.run(2)
+    assert world.last().state == "verified"
+    assert world.orders() == [("restart", "instance:ingest")]
+    assert list(replay(world.written())) == world.made
+
+
+def test_one_that_says_goodbye_before_anything_was_ordered_is_nobodys_any_more(world: World) -> None:
+    world.beating.pop("ingest")
+    silent_but_reached(world, 10)
+    world.tick(Announced("ingest", gone=True))
+    assert (world.last().state, world.last().verdict) == ("verified", "it said goodbye: nobody expects it any more")
 
 
 def test_who_answers_no_more_is_dead(world: World) -> None:

@@ -239,6 +239,29 @@ async def test_a_pipeline_that_is_deleted_is_left(house: House) -> None:
         assert (await house.command()).target == "pipeline:shop"
 
 
+async def test_of_summaries_of_long_ago_only_the_number_of_rows_is_read_back(
+        house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quality, "SUMMARIES", 2)
+    monkeypatch.setattr(quality, "COUNTED", 3)
+    await house.apply()
+    for number in range(8):
+        await house.summarise(**{f"s{number}": 95})
+    for times in (1, 2):
+        async with house.watched():
+            async def newest(wanted: int = times) -> bool:
+                return (await _journal(house)).count('"s7"') == wanted
+
+            await apoll_until(newest, "the newest summary in the journal")
+    body = await _journal(house)
+    assert [body.count(f'"s{number}"') for number in range(8)] == [0] * 6 + [2] * 2
+    assert body.count('"RowsSeen"') == 10
+    assert body.count('[{"source":"","accepted":5,"rejected":95,"outliers":0,"missing":0}]') == 6
+
+
+async def _journal(house: House) -> str:
+    return "".join(one.body_json for one in await house.read(Topic.WATCHDOG_JOURNAL, incidents_pb2.JournalEntry))
+
+
 async def heard(house: House) -> None:
     """Until the watchdog wrote down heartbeats of every neighbour: from here on their silence counts."""
     async def all_heard() -> bool:

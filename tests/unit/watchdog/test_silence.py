@@ -58,6 +58,13 @@ def test_whom_a_restart_began_and_nobody_heard_did_not_hang(world: World) -> Non
         "started; it had ended", "started again"]
 
 
+def test_of_one_that_was_announced_and_never_heard_nobody_says_that_it_hung(world: World) -> None:
+    world.tick(Announced("predictor-1", "predictor", "starting"))
+    world.run(25)
+    world.tick(Answered(world.commands()[0].command_id, "done", "pid 7 -> 9"))
+    assert world.last().timeline[-1].detail == "pid 7 -> 9"
+
+
 def test_nobody_is_restarted_before_the_deadline(world: World) -> None:
     die(world, "ingest")
     world.run(world.thresholds.silence_s - 0.5)

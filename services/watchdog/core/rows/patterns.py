@@ -8,7 +8,7 @@ from services.watchdog.core.inputs import Judged, Predicted, Rules
 from services.watchdog.core.rows.labels import LabelFlow
 from services.watchdog.core.rows.shares import Shares
 from services.watchdog.core.rows.volume import Volume
-from services.watchdog.core.summaries.counts import FieldRows, Labelled, RowsSeen
+from services.watchdog.core.summaries.counts import FieldRows, Labelled, RowsSeen, total
 from services.watchdog.core.symptom import ANSWER_DRIFT, DRIFT, NO_LABELS, NO_ROWS, SURGE, UNUSUAL_ROWS, Symptom
 
 ANSWER = "answer"
@@ -34,7 +34,7 @@ class Patterns:
 
     def rows(self, seen: RowsSeen, now: float, healthy: bool) -> None:
         accepted = sum(one.accepted for one in seen.sources)
-        self.volume.see(accepted + sum(one.rejected for one in seen.sources), now - seen.age_s, now, self.rules.volume)
+        self.volume.see(total(seen), now - seen.age_s, now, self.rules.volume)
         self.labels.accepted(accepted, now - seen.age_s, self.rules.volume)
         self.shares.see(seen, self.rules.shares)
         for one in seen.fields:
@@ -118,6 +118,17 @@ class AllPatterns:
         """Whether labels of it came since this watchdog began."""
         known = self.by_pipeline.get(pipeline)
         return known is not None and known.labels.began_at is not None
+
+    def volume_known(self, pipeline: str) -> bool:
+        """Whether it is known how many rows of it are usual, and how many come now."""
+        known = self.by_pipeline.get(pipeline)
+        return known is not None and known.volume.known
+
+    def long_ago(self, seen: RowsSeen, now: float) -> None:
+        """A summary of long ago, of which only the number of rows is wanted."""
+        patterns = self.by_pipeline.get(seen.pipeline)
+        if patterns is not None:
+            patterns.volume.see(total(seen), now - seen.age_s, now, patterns.rules.volume)
 
     def rows(self, seen: RowsSeen, now: float, bad_sources: Mapping[str, object]) -> None:
         patterns = self.by_pipeline.get(seen.pipeline)

@@ -1,7 +1,8 @@
 """How many rows come, against what is usual: a surge, or a source that dried up.
 
 After a restart some minutes of summaries are read back, in several goes; each teaches what was usual at its own time,
-as if it had come then, and nothing is judged before they reach to the present.
+as if it had come then, and nothing is judged before they reach to the present, or so long after the first of them that
+no more will: where no rows come, no summaries do.
 """
 
 import math
@@ -57,7 +58,13 @@ class Volume:
 
     def look(self, now: float, rule: VolumeRule) -> str:
         """What stands at `now`."""
+        self._present = self._present or (self._heard_at is not None and now - self._heard_at >= rule.over_s)
         return self._pass(now, rule) if self._present else ""
+
+    @property
+    def known(self) -> bool:
+        """Whether what comes now is held to what is usual: where nothing stands, nothing does."""
+        return self._present and self.usual is not None
 
     @property
     def rows(self) -> float:

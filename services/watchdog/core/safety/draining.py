@@ -7,6 +7,10 @@ from services.watchdog.core.state import State
 
 DRAINED: Final = frozenset({"predictor"})
 """Services whose processes get no more requests once they say so: their gateways choose among them."""
+DRAIN_S: Final = 10.0
+"""So long the requests of a process that is drained have to end."""
+DRAINED_S: Final = 60.0
+"""A drained process waits so long for its restart; then it serves again."""
 ODD_PART: Final = 0.1
 """Where others of its service fail as often as this part of one's failures, the fault is not that one's own."""
 

@@ -43,14 +43,14 @@ def explains(symptom: Symptom, by: Collection[Incident], state: State) -> bool:
 def found(incident: Incident, answer: Answered) -> str:
     """What a restart found of a silent process, in words; empty where its answer does not tell.
 
-    Only of the first: whom a restart began, and nobody heard since, may have been slow to start.
+    Only of one that was heard before the first: whom nobody heard since it began may have been slow to start.
     """
     if incident.action != "restart" or as_silence(incident).symptom != SILENCE:
         return ""
     if incident.target.removeprefix("instance:") in answer.found_ended:
         return "it had ended"
     begun = incident.symptom == CRASH_LOOP or any(note.what in _TRIED for note in incident.timeline)
-    return "" if begun or answer.outcome != "done" else "it hung"
+    return "" if begun or not incident.boot_id or answer.outcome != "done" else "it hung"
 
 
 def _free(state: State) -> bool:

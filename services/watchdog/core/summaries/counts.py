@@ -67,7 +67,8 @@ class SchemaRows(msgspec.Struct, frozen=True):
 
 
 class RowsSeen(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """An input: a data-quality summary of a pipeline; `age_s` after its interval ended."""
+    """An input: a data-quality summary of a pipeline; `age_s` after its interval ended. `brief`: how many
+    rows came, and nothing else of it."""
 
     pipeline: str
     sources: tuple[SourceRows, ...]
@@ -77,6 +78,12 @@ class RowsSeen(msgspec.Struct, frozen=True, tag=True, array_like=True):
     late: int = 0
     joint: JointRows | None = None
     schemas: tuple[SchemaRows, ...] = ()
+    brief: bool = False
+
+
+def total(seen: RowsSeen) -> int:
+    """Rows that came, those that were turned away among them."""
+    return sum(one.accepted + one.rejected for one in seen.sources)
 
 
 class Opined(msgspec.Struct, frozen=True, tag=True, array_like=True):

@@ -1,12 +1,15 @@
 """What is usual is known again after a restart, whatever moment the watchdog looks at."""
 
 import pytest
+from msgspec.structs import replace
 
 from services.watchdog.core.inputs import Leads
 from services.watchdog.core.journal import replay
 from services.watchdog.core.rows.volume import FEWEST, Volume
 from services.watchdog.core.summaries.counts import RowsSeen, SourceRows
 from services.watchdog.core.thresholds.limits import VolumeRule
+from services.watchdog.edge.quality import COUNTED, SUMMARIES
+from services.watchdog.flow.translate import from_message, to_message
 from tests.unit.watchdog.world import RULES, World, model
 
 EVERY_S, BACK_S = 2.0, 600
@@ -61,9 +64,67 @@ def test_what_is_five_times_what_it_was_before_the_restart_is_a_surge_at_once(wo
 
 
 def test_a_surge_that_began_before_the_restart_is_found_again(world: World) -> None:
-    world.tick(*before(1.5 * BACK_S, 100), *before(100, 0, 800))
+    # Two processes of ingest halve the time that is read back.
+    world.tick(*before((COUNTED + SUMMARIES) * EVERY_S / 2, 100), *before(100, 0, 800))
     show(world, 5, 800)
     assert kinds(world) == ["surge"]
+
+
+@pytest.mark.parametrize("newest_s", [12, 30, 90, 300])
+def test_rows_that_ceased_before_the_restart_are_missed(world: World, newest_s: int) -> None:
+    world.tick(*before(newest_s + 1.5 * BACK_S, newest_s))
+    world.run(62)
+    assert kinds(world) == ["no_rows"]
+    assert world.last().state == "escalated"
+    show(world, 60)
+    assert world.last().state == "verified"
+    assert list(replay(world.written())) == world.made
+
+
+@pytest.mark.parametrize("read_back", [True, False])
+def test_rows_that_a_person_knows_are_missing_are_not_well_by_a_restart(read_back: bool) -> None:
+    known = World().healthy()
+    known.tick(RULES, model(1))
+    show(known, 340)
+    known.run(90)
+    assert known.last().state == "escalated"
+    stored = from_message(to_message(known.last()))
+    world = World().healthy()
+    world.tick(RULES, model(1))
+    world.tick(Leads(2, (stored,)))
+    if read_back:
+        world.tick(*before(90 + 1.5 * BACK_S, 90))
+    world.run(300)
+    assert world.decisions == []
+    # Where nothing was read back, the first rows do not tell that there are as many as usual.
+    show(world, 10)
+    assert bool(world.decisions) == read_back
+    show(world, 60)
+    assert [one.incident.state for one in world.decisions] == ["verified"]
+
+
+def test_of_a_surge_a_restart_knows_nothing_until_rows_are_read_back(world: World) -> None:
+    world.tick(*before(1.5 * BACK_S, 100), *before(100, 0, 800))
+    show(world, 5, 800)
+    stored = from_message(to_message(world.last()))
+    again = World().healthy()
+    again.tick(RULES, model(1), Leads(2, (stored,)))
+    again.run(20)
+    assert "verified" not in [one.incident.state for one in again.decisions]
+    again.tick(*before(1.5 * BACK_S, 0))
+    show(again, 5)
+    assert again.last().state == "verified"
+
+
+def test_of_long_ago_only_the_number_of_rows_counts(world: World) -> None:
+    first = (COUNTED + SUMMARIES) * EVERY_S
+    world.tick(*(replace(one, brief=True) for one in before(first, SUMMARIES * EVERY_S)))
+    state = world.engine.state
+    assert "phishing" not in state.sources
+    world.tick(*before(SUMMARIES * EVERY_S, 100), *before(100, 0, 800))
+    show(world, 5, 800)
+    assert kinds(world) == ["surge"]
+    assert list(replay(world.written())) == world.made
 
 
 def test_one_that_waited_for_long_leads_with_what_is_usual_known() -> None:

@@ -7,7 +7,7 @@ import pytest
 from services.watchdog.core.inputs import Answered, Failures, Figures, Leads, Thresholds
 from services.watchdog.core.journal import replay
 from services.watchdog.flow.translate import from_message, to_message
-from tests.unit.watchdog.world import SERVICES, World
+from tests.unit.watchdog.world import SERVICES, WALL_S, World
 
 DRAIN, RESTART = ("drain", "instance:predictor-0"), ("restart", "instance:predictor-0")
 
@@ -163,6 +163,27 @@ def test_who_takes_over_goes_on_with_the_restart() -> None:
     world.tick(Leads(2, (taken,)))
     files(world, 0.1, 24)
     assert world.orders() == [DRAIN, RESTART]
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_one_that_serves_again_in_a_maintenance_window_and_is_well_is_not_restarted_at_its_end(answered: bool) -> None:
+    minute = int((WALL_S + World.now) // 60) % 1440 + 2
+    world = World(Thresholds(own="watchdog", maintenance=((minute, minute + 3),))).healthy()
+    world.run(54)
+    files(world, 0.9, 20)
+    assert world.orders() == [DRAIN]
+    world.states["predictor-0"], world.drained = "draining", {"predictor-0"}
+    world.run(4)
+    if answered:
+        world.tick(Answered(world.commands()[0].command_id, "done", "predictor-0 has no more requests"))
+    world.run(60)
+    world.drained.clear()
+    del world.states["predictor-0"]
+    files(world, 0.1, 40)
+    assert (world.last().state, world.last().verdict) == ("verified", "the signal is quiet")
+    world.run(120)
+    assert world.orders() == [DRAIN]
+    assert list(replay(world.written())) == world.made
 
 
 def test_a_drain_counts_for_nothing_in_the_budget_of_restarts() -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from services.watchdog.core.inputs import Announced, Answered, Failures, Figures, Leads, Reached
 from services.watchdog.core.journal import replay
-from services.watchdog.core.signals import MOST_GONE, Lives
+from services.watchdog.core.safety.renewing import AWAY, BACK, LEFT_S
+from services.watchdog.core.signals import FORGET_S, MOST_GONE, Lives
 from services.watchdog.flow.translate import from_message, to_message
 from tests.unit.watchdog.world import SERVICES, World
 
@@ -272,3 +273,75 @@ def test_a_predictor_that_failed_and_is_gone_is_not_well_either(world: World) ->
     world.run(200)
     assert states(world, "predictor-0")[-1] == "escalated"
     assert "verified" not in states(world, "predictor-0")
+
+
+# What was left to a person.
+
+
+def away(world: World) -> None:
+    """The first is ill, its restart fails, and a person takes it out of service."""
+    say(world, 24, ingest=0.9)
+    stop(world, "ingest")
+    world.tick(Answered(world.commands()[-1].command_id, "failed", "port in use"))
+    assert of(world, "ingest")[-1] == ("escalated", AWAY)
+
+
+def alerts(world: World, name: str) -> list[str]:
+    return [one.alert for one in world.decisions if one.alert and one.incident.target == f"instance:{name}"]
+
+
+def test_one_that_was_taken_out_of_service_holds_up_the_other_for_ten_minutes_and_somebody_is_told_why(
+        world: World) -> None:
+    away(world)
+    say(world, 100, ingest_1=0.9)
+    assert not any("cannot stand in" in one for one in alerts(world, "ingest-1"))
+    say(world, 20, ingest_1=0.9)
+    told = [one for one in alerts(world, "ingest-1") if "while ingest cannot stand in for it" in one]
+    assert len(told) == 1
+    assert told[0].startswith("a person is needed: 90% of its file handles are open")
+    assert world.orders() == [FIRST]
+    say(world, FORGET_S, ingest_1=0.9)
+    assert world.orders() == [FIRST, SECOND]
+    assert len([one for one in alerts(world, "ingest-1") if "cannot stand in" in one]) == 1
+    assert list(replay(world.written())) == world.made
+
+
+def test_the_third_that_waits_its_turn_for_long_is_no_persons(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SERVICES, "ingest-2", "ingest")
+    world = World().healthy()
+    say(world, 80, ingest=0.9, ingest_1=0.9, ingest_2=0.9)
+    stop(world, "ingest")
+    start(world, "ingest")
+    say(world, 20, ingest=0.1, ingest_1=0.9, ingest_2=0.9)
+    assert world.orders() == [FIRST, SECOND]
+    say(world, 40, ingest=0.1, ingest_1=0.9, ingest_2=0.9)
+    assert world.orders() == [FIRST, SECOND]
+    assert states(world, "ingest-1")[-1] == "commanded"
+    assert alerts(world, "ingest-2") == []
+
+
+def test_the_incident_of_one_that_nobody_began_again_ends_in_an_hour_and_not_before(world: World) -> None:
+    away(world)
+    world.run(LEFT_S - 100)
+    assert states(world, "ingest")[-1] == "escalated"
+    world.run(110)
+    assert of(world, "ingest")[-1] == ("verified", "nobody of its name came for 60 minutes: nobody expects it any more")
+
+
+def test_one_that_came_late_and_is_no_better_is_told_again_and_may_leave(world: World) -> None:
+    say(world, 24, ingest=0.9)
+    stop(world, "ingest")
+    world.run(100)
+    assert of(world, "ingest")[-1] == ("escalated", AWAY)
+    world.beating["ingest"], world.states["ingest"] = "another", "starting"
+    world.tick(Announced("ingest", "ingest", "starting"))
+    say(world, 24, ingest=0.9)
+    assert of(world, "ingest")[-1] == ("escalated", AWAY)
+    del world.states["ingest"]
+    say(world, 30, ingest=0.9)
+    assert of(world, "ingest")[-1] == ("escalated", BACK)
+    assert [one.rpartition("; ")[2] for one in alerts(world, "ingest")[-2:]] == [AWAY, BACK]
+    stop(world, "ingest")
+    world.run(40)
+    assert of(world, "ingest")[-1] == ("verified", "it said goodbye: nobody expects it any more")
+    assert list(replay(world.written())) == world.made
