@@ -153,7 +153,7 @@ class Engine:
         before, self.state.standing = self.state.standing, frozenset((one.kind, cause(one)) for one in seen)
         for symptom in seen:
             known = self.open.get(f"{symptom.kind}:{cause(symptom)}")
-            if (known is not None and not also.came_back(known, before)) or self._explained(
+            if (known is not None and not also.came_back(known, before, self.state, tick)) or self._explained(
                     symptom, self.open.values(), tick):
                 continue
             if known is not None:
@@ -164,14 +164,15 @@ class Engine:
                 opened = self._with_its_silence(self._opened(symptom, seen, tick), tick)
                 self._put(also.related(opened, self.open.values(), tick), alert=word)
             elif symptom.kind not in same.also:
-                self._put(also.noted(same, symptom, tick))
+                same = also.noted(same, symptom, tick)
+                self._put(same, alert=also.word(same))
         for service in {one for incident in self.open.values() for one in placing.about(incident, self.state)}:
             self.state.work.disturb(service)
         for incident in list(self.open.values()):
             self._go_on(incident, tick)
 
     def _explained(self, symptom: Symptom, by: Collection[Incident], tick: Tick) -> bool:
-        by = also.spread(by)
+        by = also.spread(by, self.state)
         return (explained(symptom, by) or looping.explains(symptom, by, self.state)
                 or passed_on(symptom, by, self.state, tick.monotonic_s))
 
@@ -380,8 +381,7 @@ class Engine:
             self._escalate(incident, _SPENT, tick)
 
     def _escalate(self, incident: Incident, why: str, tick: Tick) -> None:
-        what = incident.timeline[0].detail
-        self._put(life.escalated(incident, why, tick), alert=f"a person is needed: {what}; {why}")
+        self._put(life.escalated(incident, why, tick), alert=also.needed(incident, why, self.state))
 
     def _patience_s(self, incident: Incident) -> float:
         """How long what no command can cure may take to cure itself before a person is told."""

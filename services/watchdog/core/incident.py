@@ -92,6 +92,11 @@ def noted(incident: Incident, what: str, detail: str, tick: Tick) -> Incident:
     return replace(incident, timeline=timeline)
 
 
+def also(incident: Incident) -> tuple[str, ...]:
+    """The other symptoms of its cause that were noted on it, from the timeline: what the store has of them."""
+    return tuple(note.what.removeprefix(ALSO) for note in incident.timeline if note.what.startswith(ALSO))
+
+
 def _move(incident: Incident, state: str, what: str, detail: str, tick: Tick, **changes: object) -> Incident:
     if state not in FOLLOWS[incident.state]:
         raise ValueError(f"{state} does not follow {incident.state}")

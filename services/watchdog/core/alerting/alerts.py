@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from services.watchdog.core.incident import COMMANDED, ESCALATED, VERIFIED
+from services.watchdog.core.incident import ALSO, COMMANDED, ESCALATED, VERIFIED, also
 from services.watchdog.core.inputs import Decision, Incident
 from services.watchdog.core.symptom import BUS, TOLD_AT_ONCE
 
@@ -17,7 +17,8 @@ class Alert:
     """An incident as a person is told of it. `text`: what was done or is asked for; times in seconds since the epoch.
 
     `severity`: `warning` while it is dealt with, `critical` from when a person was needed, to its end. `at_s`: of what
-    is told, which follows `opened_s`. `step`: what it reached; each step is told once.
+    is told, which follows `opened_s`. `step`: what it reached; each step is told once. `also`: its other symptoms, each
+    of them a step.
     """
 
     incident_id: str
@@ -32,10 +33,16 @@ class Alert:
     why: str
     opened_s: float
     at_s: float
+    also: tuple[str, ...] = ()
 
     @property
     def firing(self) -> bool:
         return self.state != VERIFIED
+
+    @property
+    def symptoms(self) -> str:
+        """What shows of its cause, or showed since it was opened."""
+        return " and ".join((self.symptom, *self.also))
 
     @property
     def kind(self) -> str:
@@ -59,11 +66,12 @@ def alert_of(decision: Decision) -> Alert | None:
 def alert(incident: Incident, text: str) -> Alert:
     last = incident.timeline[-1] if incident.timeline else None
     what = incident.action if incident.state == COMMANDED else incident.awaiting
-    step = f"{incident.state} {what}".rstrip()
+    joined = f" also {last.what.removeprefix(ALSO)}" if last is not None and last.what.startswith(ALSO) else ""
+    step = f"{incident.state} {what}".rstrip() + joined
     return Alert(incident.id, incident.symptom, incident.cause, incident.target, incident.pipeline, incident.state,
                  step, CRITICAL if _escalated(incident) else WARNING, text,
                  incident.timeline[0].detail if incident.timeline else "", incident.opened_s,
-                 last.at_s if last is not None else incident.opened_s)
+                 last.at_s if last is not None else incident.opened_s, also(incident))
 
 
 def _escalated(incident: Incident) -> bool:

@@ -16,7 +16,8 @@ Class = Literal["process", "data", "model", "resources", "surge", "serving", "tr
 
 
 class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Tells `to` of alerts that are of every kind named; what is left out says nothing. `pipeline`: with * and ?."""
+    """Tells `to` of alerts that are of every kind named; what is left out says nothing. `symptom`: that it was opened
+    for, or that was noted on it. `pipeline`: with * and ?."""
 
     to: tuple[str, ...]
     severity: tuple[Severity, ...] = ()
@@ -25,9 +26,10 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pipeline: tuple[str, ...] = ()
 
     def takes(self, alert: Alert) -> bool:
-        named: Sequence[tuple[Sequence[str], str]] = (
-            (self.severity, alert.severity), (self.classes, alert.kind), (self.symptom, alert.symptom))
-        return all(not wanted or value in wanted for wanted, value in named) and (
+        named: Sequence[tuple[Sequence[str], Sequence[str]]] = (
+            (self.severity, (alert.severity,)), (self.classes, (alert.kind,)),
+            (self.symptom, (alert.symptom, *alert.also)))
+        return all(not wanted or any(value in wanted for value in values) for wanted, values in named) and (
             not self.pipeline or any(fnmatchcase(alert.pipeline, one) for one in self.pipeline))
 
 

@@ -18,7 +18,7 @@ def title(message: Message) -> str:
     worst = CRITICAL if any(one.severity == CRITICAL for one in firing) else WARNING
     word = worst if firing else "resolved"
     if len(message.alerts) == 1:
-        return f"[{word}] {message.alerts[0].symptom} of {message.alerts[0].cause}"
+        return f"[{word}] {message.alerts[0].symptoms} of {message.alerts[0].cause}"
     return f"[{word}] {len(message.alerts)} incidents of {message.group}"
 
 
@@ -26,7 +26,7 @@ def text(message: Message) -> str:
     """A paragraph an incident, what is wrong before what is well again."""
     parts = []
     for one in sorted(message.alerts, key=lambda one: (not one.firing, one.severity != CRITICAL, one.opened_s)):
-        told = [f"{one.severity if one.firing else 'resolved'}: {one.symptom} of {one.cause}", one.text]
+        told = [f"{one.severity if one.firing else 'resolved'}: {one.symptoms} of {one.cause}", one.text]
         if one.why and one.why not in one.text:
             told.append(one.why)
         parts.append("\n".join((*told, f"{one.incident_id}, since {_time(one.opened_s)}")))

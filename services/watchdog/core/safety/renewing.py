@@ -9,7 +9,7 @@ from typing import Final
 from services.watchdog.core.incident import COMMANDED, ESCALATED, taken
 from services.watchdog.core.inputs import READY, Incident
 from services.watchdog.core.safety.verdict import Finding, Verdict
-from services.watchdog.core.signals import FORGET_S
+from services.watchdog.core.signals import FORGET_S, Life
 from services.watchdog.core.state import State
 from services.watchdog.core.symptom import CUT_OFF
 
@@ -29,9 +29,9 @@ def look(incident: Incident, state: State, quiet: Verdict, now: float) -> Verdic
     one, or the same one where the restart came to nothing and it is well by itself."""
     if quiet.finding is Finding.WAIT or "restart" not in taken(incident):
         return quiet
-    life = state.lives.by_name.get(incident.target.removeprefix("instance:"))
+    life = ready(incident, state, now)
     failed = incident.answered in ("refused", "failed")
-    if life is None or not life.heard or life.state != READY or state.lives.silent(life, now):
+    if life is None:
         if quiet.finding is Finding.WELL and _left_later(incident, state):
             return Verdict(Finding.WELL, GOODBYE)
         if quiet.finding is Finding.WELL and _left_for_good(incident, state, now):
@@ -58,6 +58,13 @@ def departed(incident: Incident, state: State, now: float) -> Verdict:
     return Verdict(Finding.WORSE if failed else Finding.OPEN, AWAY)
 
 
+def ready(incident: Incident, state: State, now: float) -> Life | None:
+    """Its process, the same or a new one, where one is ready."""
+    life = state.lives.by_name.get(incident.target.removeprefix("instance:"))
+    heard = life is not None and life.heard and life.state == READY and not state.lives.silent(life, now)
+    return life if heard else None
+
+
 def _left_later(incident: Incident, state: State) -> bool:
     """Whether it was there when the time of its restart was over, and left since: who ended it knows of it."""
     return gone(incident, state) and incident.state == ESCALATED and incident.verdict != AWAY
@@ -72,9 +79,8 @@ def _left_for_good(incident: Incident, state: State, now: float) -> bool:
 def back(incident: Incident, state: State, now: float) -> bool:
     """Whether one that did not come back, as a person was told, is there after all once its time is over. What it was
     begun anew for goes on, and its next goodbye is somebody else's doing."""
-    life = state.lives.by_name.get(incident.target.removeprefix("instance:"))
-    return (incident.state == ESCALATED and incident.verdict == AWAY and now >= incident.deadline and life is not None
-            and life.heard and life.state == READY and not state.lives.silent(life, now))
+    return (incident.state == ESCALATED and incident.verdict == AWAY and now >= incident.deadline
+            and ready(incident, state, now) is not None)
 
 
 def under_way(incident: Incident, state: State, now: float) -> bool:

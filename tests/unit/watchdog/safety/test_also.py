@@ -7,17 +7,22 @@ from msgspec.structs import replace
 
 from services.watchdog.core import incident as life
 from services.watchdog.core import remedy
-from services.watchdog.core.inputs import Figures, Incident, Leads, Requests, Tick
+from services.watchdog.core.inputs import Announced, Figures, Incident, Leads, Requests, Tick
 from services.watchdog.core.journal import replay
 from services.watchdog.core.safety import afterwards, also
 from services.watchdog.core.safety.policy import Flaps
 from services.watchdog.core.state import State
 from services.watchdog.core.symptom import Symptom
 from services.watchdog.core.thresholds.limits import DriftRule, Ladders, SloRule
+from services.watchdog.flow.translate import from_message, to_message
 from tests.unit.watchdog.world import RULES, World, model
 
 NOW = Tick(5_000.0, 1_800_005_000.0, 0.25)
 FAST, SLOW = ((20.0, 500),), ((1e9, 500),)
+FAILED = Symptom("availability", "phishing", "failed: 100%", "phishing")
+SLOWER = Symptom("latency", "phishing", "slower than 50 ms", "phishing")
+ANSWERS = Symptom("answer_drift", "phishing", "answers drifted", "phishing", version=1)
+HANDLES, MEMORY = Symptom("files", "ingest", "95% of handles"), Symptom("leak", "ingest", "92% of memory")
 
 
 @pytest.fixture
@@ -46,7 +51,8 @@ def kinds(incident: Incident) -> list[str]:
 
 
 def pages(world: World) -> list[str]:
-    return [decision.alert for decision in world.decisions if decision.alert.startswith("a person is needed")]
+    """Alerts of what was left to a person."""
+    return [decision.alert for decision in world.decisions if decision.incident.timeline[-1].what == life.ESCALATED]
 
 
 def test_failed_and_slow_requests_are_one_incident_and_one_page_and_well_when_both_are(world: World) -> None:
@@ -56,6 +62,7 @@ def test_failed_and_slow_requests_are_one_incident_and_one_page_and_well_when_bo
     assert kinds(world.last()) == ["also: latency"]
     assert "slower than 50 ms" in world.last().timeline[-1].detail
     assert len(pages(world)) == 1
+    assert world.decisions[-1].alert.endswith(f"; also latency: {world.last().timeline[-1].detail}")
     ask(world, 420, times=SLOW)
     assert world.last().state == "escalated", "requests are slow still"
     ask(world, 420)
@@ -175,9 +182,29 @@ def test_unusual_rows_and_drift_are_one_where_only_a_person_is_told_of_both(firs
     assert (found is not None) == (then == "notify")
 
 
-def test_what_is_explained_by_a_noted_symptom_is_explained() -> None:
+@pytest.mark.parametrize(("standing", "shown"), [
+    (("unusual_rows", "drift"), ["unusual_rows", "drift"]), (("unusual_rows",), ["unusual_rows"]),
+    (("drift",), ["drift"]), ((), ["unusual_rows"])])
+def test_what_stands_of_an_incident_explains_and_what_is_quiet_does_not(standing: Iterable[str],
+                                                                        shown: list[str]) -> None:
+    state = State(World().thresholds)
+    state.standing = frozenset((kind, "data:phishing") for kind in standing)
     one = replace(of("unusual_rows"), also=("drift",))
-    assert [shown.symptom for shown in also.spread([one])] == ["unusual_rows", "drift"]
+    assert [each.symptom for each in also.spread([one], state)] == shown
+
+
+def test_answers_that_drift_are_told_once_the_noted_drift_of_fields_is_over(shows: list[Symptom]) -> None:
+    world = World().healthy()
+    world.tick(RULES, model(1))
+    rejected, drifted = rows("unusual_rows"), rows("drift")
+    shows[:] = [rejected]
+    world.run(2)
+    shows[:] = [rejected, drifted, ANSWERS]
+    world.run(5)
+    assert (opened(world), kinds(world.last())) == (["unusual_rows"], ["also: drift"])
+    shows[:] = [rejected, ANSWERS]
+    world.run(2)
+    assert opened(world) == ["unusual_rows", "answer_drift"]
 
 
 def test_dead_letters_go_back_for_what_was_noted_and_cures_are_counted_for_both() -> None:
@@ -203,3 +230,164 @@ def test_a_long_incident_keeps_what_was_noted() -> None:
     assert len(incident.timeline) == life.FIRST_NOTES + life.LAST_NOTES
     assert also.remembered(incident, State(World().thresholds)) == ("drift",)
     assert incident.timeline[-1].detail == str(2 * life.LAST_NOTES - 1)
+
+
+def test_an_outage_while_a_slowness_is_dealt_with_is_told_at_once_where_nothing_would_be_done_about_it(
+        world: World) -> None:
+    world.tick(model(1))
+    world.tick(model(2, previous=1))
+    ask(world, 200)
+    ask(world, 90, times=SLOW)
+    assert (opened(world), world.orders()) == (["latency"], [("fall_back", "model:phishing")])
+    ask(world, 30, times=SLOW)
+    assert world.now > 1000 + world.thresholds.young_s
+    ask(world, 10, failed=500, times=SLOW)
+    assert opened(world) == ["latency", "availability"]
+    assert [told.startswith("a person is needed: failed") for told in pages(world)] == [True]
+
+
+@pytest.mark.parametrize("set_back_s", [0.0, 3600.0])
+def test_a_version_that_came_since_has_its_own_step(world: World, set_back_s: float) -> None:
+    world.tick(model(1))
+    world.tick(model(2, previous=1))
+    ask(world, 5, failed=200)
+    ask(world, 30)
+    world.wall_ahead_s = -set_back_s
+    world.tick(model(3, previous=2))
+    ask(world, 90, times=SLOW)
+    assert opened(world) == ["availability", "latency"]
+    assert [one.arguments["from_version"] for one in world.commands()] == ["2", "3"]
+
+
+@pytest.mark.parametrize("back", [FAILED, SLOWER])
+def test_what_comes_back_with_a_version_that_came_since_has_its_own_step(shows: list[Symptom], back: Symptom) -> None:
+    world = World().healthy()
+    world.tick(RULES, model(1))
+    world.tick(model(2, previous=1))
+    shows[:] = [FAILED]
+    world.run(2)
+    shows[:] = [FAILED, SLOWER]
+    world.run(30)
+    assert kinds(world.last()) == ["also: latency"]
+    stays = SLOWER if back is FAILED else FAILED
+    shows[:] = [stays]
+    world.run(2)
+    world.tick(model(3, previous=2))
+    world.run(2)
+    shows[:] = [stays, back]
+    world.run(2)
+    assert opened(world) == ["availability", back.kind]
+    assert [one.arguments["from_version"] for one in world.commands()] == ["2", "3"]
+
+
+def test_one_that_takes_over_joins_nothing_of_a_version_that_came_after_the_command(shows: list[Symptom]) -> None:
+    world = World().healthy()
+    world.tick(RULES, model(1))
+    world.tick(model(2, previous=1))
+    shows[:] = [FAILED]
+    world.run(2)
+    stored = from_message(to_message(world.last()))
+    world.tick(model(3, previous=2))
+    world.tick(Leads(2, (stored,)))
+    world.run(30)
+    shows[:] = [FAILED, SLOWER]
+    world.run(2)
+    assert opened(world) == ["availability", "latency"]
+    assert [one.arguments["from_version"] for one in world.commands()] == ["2", "3"]
+
+
+def away(world: World, shows: list[Symptom]) -> World:
+    """Its process uses up memory and handles, was begun anew for it, and is only starting long after its time."""
+    shows[:] = [HANDLES]
+    world.run(2)
+    shows[:] = [HANDLES, MEMORY]
+    world.run(2)
+    world.states["ingest"] = "stopped"
+    world.run(1)
+    del world.beating["ingest"], world.states["ingest"]
+    world.tick(Announced("ingest", gone=True))
+    shows[:] = []
+    world.run(100)
+    assert world.last().verdict == "no process is ready since it was told to begin anew"
+    world.beating["ingest"], world.states["ingest"] = "another", "starting"
+    world.tick(Announced("ingest", "ingest", "starting"))
+    world.run(2)
+    return world
+
+
+@pytest.mark.parametrize("first", [HANDLES, MEMORY])
+def test_a_process_that_is_on_its_way_back_is_not_begun_anew_for_what_it_shows_meanwhile(
+        shows: list[Symptom], first: Symptom) -> None:
+    world = away(World().healthy(), shows)
+    shows[:] = [first]
+    world.run(2)
+    shows[:] = [HANDLES, MEMORY]
+    world.run(5)
+    assert opened(world) == ["files"]
+    assert (world.orders(), world.last().state) == ([("restart", "instance:ingest")], "escalated")
+    shows[:] = []
+    del world.states["ingest"]
+    world.run(5)
+    assert world.last().state == "verified"
+
+
+def test_a_process_that_is_back_is_begun_anew_for_what_it_shows_then(shows: list[Symptom]) -> None:
+    world = away(World().healthy(), shows)
+    shows[:] = [MEMORY]
+    del world.states["ingest"]
+    world.run(5)
+    assert opened(world) == ["files"]
+    shows[:] = [MEMORY, HANDLES]
+    world.run(5)
+    assert opened(world) == ["files", "files"]
+    assert world.orders() == [("restart", "instance:ingest")] * 2
+
+
+def test_one_that_begins_anew_takes_what_it_sees_for_what_it_was_told_of(shows: list[Symptom]) -> None:
+    before = World().healthy()
+    before.tick(RULES)
+    shows[:] = [FAILED, SLOWER]
+    before.run(2)
+    stored = from_message(to_message(before.last()))
+    assert kinds(stored) == ["also: latency"]
+    fresh = World(now=before.now + 5)
+    shows[:] = []
+    fresh.tick(RULES)
+    fresh.tick(Leads(2, (stored,)))
+    fresh.run(2)
+    shows[:] = [FAILED, SLOWER]
+    fresh.beating["watchdog"] = "watchdog-2"
+    fresh.run(20)
+    assert fresh.decisions == []
+
+
+def test_one_that_leads_again_forgets_what_stood_when_it_led_last(shows: list[Symptom]) -> None:
+    world, other = World().healthy(), World().healthy()
+    for each in (world, other):
+        each.tick(RULES)
+    shows[:] = [SLOWER]
+    world.run(2)
+    world.tick(Leads(0))
+    shows[:] = [FAILED, SLOWER]
+    other.run(2)
+    count = len(world.decisions)
+    world.tick(Leads(3, (from_message(to_message(other.last())),)))
+    world.run(5)
+    assert world.decisions[count:] == [], "all that the other noted stood until now"
+
+
+@pytest.mark.parametrize(("one", "other"), [("unusual_rows", "drift"), ("drift", "unusual_rows")])
+@pytest.mark.parametrize("after", [("unusual_rows",), ("drift",), ("unusual_rows", "drift")])
+def test_dead_letters_do_not_wait_for_what_else_shows_of_their_cause(
+        shows: list[Symptom], one: str, other: str, after: tuple[str, ...]) -> None:
+    world = World().healthy()
+    world.tick(replace(RULES, replay_after=after))
+    first, second = rows(one), rows(other)
+    shows[:] = [first]
+    world.run(2)
+    shows[:] = [first, second]
+    world.run(2)
+    shows[:] = [second]
+    world.run(2)
+    assert opened(world) == [one, other]
+    assert [action for action, _ in world.orders()] == [afterwards.REPLAY] * (one in after)
