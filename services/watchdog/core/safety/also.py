@@ -56,7 +56,7 @@ def home(symptom: Symptom, among: Mapping[str, Incident], before: Collection[tup
     if incident is None:
         return None
     if symptom.kind in incident.also:
-        ours = not _back(symptom.kind, incident, before, state, tick) or (
+        ours = not _back(symptom.kind, incident, before) or (
             not _handed_over(incident) and _fits(symptom, incident, state, tick, ladder))
     else:
         ours = _fits(symptom, incident, state, tick, ladder)
@@ -66,16 +66,15 @@ def home(symptom: Symptom, among: Mapping[str, Incident], before: Collection[tup
 def came_back(incident: Incident, before: Collection[tuple[str, str]], state: State, tick: Tick) -> bool:
     """Whether what it was opened for, and is seen now, was quiet while something else of it went on, and nothing of the
     incident would be done about it: a person has that one, or it deals with a version that was left since."""
-    return _back(incident.symptom, incident, before, state, tick) and (
+    return _back(incident.symptom, incident, before) and (
         _handed_over(incident) or not _of_the_champion(incident, state, tick))
 
 
-def _back(kind: str, incident: Incident, before: Collection[tuple[str, str]], state: State, tick: Tick) -> bool:
+def _back(kind: str, incident: Incident, before: Collection[tuple[str, str]]) -> bool:
     """Whether a kind of the incident was quiet while another of it went on. Where all of it was, it would have ended:
     nothing was known, or its process was away, and then that it is seen is no news."""
     stood = [one for one in (incident.symptom, *incident.also) if (one, incident.cause) in before]
-    away = incident.verdict == renewing.AWAY and renewing.ready(incident, state, tick.monotonic_s) is None
-    return bool(stood) and kind not in stood and not away
+    return bool(stood) and kind not in stood and incident.verdict != renewing.AWAY
 
 
 def _fits(symptom: Symptom, incident: Incident, state: State, tick: Tick, ladder: LadderOf) -> bool:
